@@ -1,0 +1,107 @@
+"""What every benchmark here shares: whole commands timed in turn with their peers, and one form of result file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recog.core.hardware import read_hardware
+
+RESULTS = Path(__file__).parent / "results"
+PEERS = Path(__file__).parent / "peers"
+PACKAGES = ("recog", "torch", "timm", "onnxruntime", "scikit-learn", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Wall seconds of `len(seconds)` runs and the largest peak memory of a run's process."""
+
+    seconds: tuple[float, ...]
+    peak_mib: float
+    stdout: str  # of the last run
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.seconds)
+
+    def row(self, name: str, base: Timing) -> str:
+        low, high = min(self.seconds), max(self.seconds)
+        return (
+            f"| {name} | {self.median_s:.2f} | {low:.2f}-{high:.2f} | {len(self.seconds)} | {self.peak_mib:.0f} "
+            f"| {self.median_s / base.median_s:.1f} |"
+        )
+
+
+TIMING_HEADER = "| | median s | range | n | peak MiB | ratio |\n|---|---|---|---|---|---|"
+
+
+def recog(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "recog", *arguments]
+
+
+def peer(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(PEERS / name), *arguments]
+
+
+def time_in_turn(
+    commands: Mapping[str, Sequence[str]],
+    *,
+    runs: int,
+    warmup: int = 1,
+    cwd: Path | None = None,
+) -> dict[str, Timing]:
+    """Every command once per round, so that a machine whose speed drifts is the same for all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    peaks = dict.fromkeys(commands, 0.0)
+    outputs = dict.fromkeys(commands, "")
+    for round_number in range(warmup + runs):
+        for name, command in commands.items():
+            elapsed, peak_mib, outputs[name] = _run(command, cwd)
+            peaks[name] = max(peaks[name], peak_mib)
+            if round_number >= warmup:
+                seconds[name].append(elapsed)
+    return {
+        name: Timing(seconds=tuple(values), peak_mib=peaks[name], stdout=outputs[name])
+        for name, values in seconds.items()
+    }
+
+
+def _run(command: Sequence[str], cwd: Path | None) -> tuple[float, float, str]:
+    """Seconds, peak MiB and stdout of one run. wait4 gives the kernel's own account of that one process."""
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=cwd)
+        _, status, usage = os.wait4(process.pid, 0)
+        elapsed = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        stdout.seek(0)
+        stderr.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{stderr.read()[-2000:]}")
+        return elapsed, usage.ru_maxrss / 1024, stdout.read()
+
+
+def write_result(name: str, title: str, body: str) -> None:
+    """benchmarks/results/NAME.md: title, machine, versions, command, and the body; printed too."""
+    hardware = read_hardware()
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
+    text = (
+        f"# {title}\n\n"
+        f"- machine: {hardware.cpu}, {hardware.num_cores} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}\n"
+        f"- versions: {versions}\n"
+        f"- command: `python benchmarks/{Path(sys.argv[0]).name}{' DATA' if len(sys.argv) > 1 else ''}`, "
+        f"threads: {os.environ.get('OMP_NUM_THREADS', 'all cores')}\n\n{body.rstrip()}\n"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)

@@ -1,0 +1,35 @@
+"""recog: labelled images in, an image classifier that can be trusted and shipped out.
+
+Importing recog imports no torch; each verb loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recog.recipes.evaluate import evaluate
+    from recog.recipes.train import train
+    from recog.recipes.verify import verify
+    from recog.runtime.predictor import load
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "load", "train", "verify"]
+
+_HOMES = {
+    "evaluate": "recog.recipes.evaluate",
+    "load": "recog.runtime.predictor",
+    "train": "recog.recipes.train",
+    "verify": "recog.recipes.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recog' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,38 @@
+"""One resolver for RUN, BUNDLE, path and name: an existing path before a name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from recog.bundle.manifest import MANIFEST
+from recog.core.errors import BundleError
+
+RUNS = Path("runs")
+BUNDLE = "bundle"
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The bundle folder that `name` means: itself, the one in a run folder, or that of the run of this name below runs/."""
+    tried = [Path(name)]
+    if len(Path(name).parts) == 1:
+        tried.append(RUNS / name)
+    for path in tried:
+        for folder in (path, path / BUNDLE):
+            if (folder / MANIFEST).is_file():
+                return folder
+    for path in tried:
+        if path.exists():
+            raise BundleError(
+                f"{path} is neither a bundle nor a finished run: it holds no {MANIFEST} and no {BUNDLE}/{MANIFEST}."
+            )
+    runs = sorted(run.name for run in RUNS.glob("*") if (run / BUNDLE / MANIFEST).is_file())
+    near = difflib.get_close_matches(str(name), runs, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else (f" Runs here: {', '.join(runs[:10])}." if runs else "")
+    raise BundleError(f"there is no bundle or run '{name}'.{hint}")
+
+
+def run_of(bundle: Path) -> Path | None:
+    """The run folder that `bundle` stands in, or None where it stands alone."""
+    run = bundle.absolute().parent
+    return run if (run / "run.toml").is_file() and bundle.absolute().name == BUNDLE else None

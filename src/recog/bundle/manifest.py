@@ -1,0 +1,117 @@
+"""recog.json: what a bundle says of itself. Written last, digested over canonical JSON, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import recog
+from recog.core.errors import BundleError
+from recog.core.files import canonical_json, pretty_json, sha256_bytes
+from recog.core.preprocess import Preprocess
+
+FORMAT_VERSION = 1
+MANIFEST = "recog.json"
+MAX_MANIFEST_BYTES = 16 << 20  # 100,000 class names fit; nothing honest is larger
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What the classifier was trained on: a name, a digest over every image's hash, label and split, and n per split."""
+
+    name: str
+    fingerprint: str
+    num_images: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    task: str  # 'multiclass'
+    architecture: str
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    data: TrainingData
+    seed: int
+    files: Mapping[str, str]  # sha256 of every other file
+    recog_version: str = recog.__version__
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        table = {
+            "format_version": self.format_version,
+            "recog_version": self.recog_version,
+            "task": self.task,
+            "architecture": self.architecture,
+            "class_names": list(self.class_names),
+            "preprocess": self.preprocess.to_dict(),
+            "data": asdict(self.data),
+            "seed": self.seed,
+            "files": dict(self.files),
+        }
+        return {**table, "digest": sha256_bytes(canonical_json(table))}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_bytes(pretty_json(manifest.to_dict()))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle. BundleError where it is missing, damaged, newer than this release or not as sealed."""
+    table = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    version = table.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise BundleError(f"{folder / MANIFEST} has format_version {version!r}; expected a whole number from 1.")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{folder} has format_version {version}; this release reads up to {FORMAT_VERSION}. "
+            f"It was written by recog {table.get('recog_version')}: install that version or newer."
+        )
+    body = {key: value for key, value in table.items() if key != "digest"}
+    if sha256_bytes(canonical_json(body)) != table.get("digest"):
+        raise BundleError(f"{folder / MANIFEST} was changed after it was sealed; get the bundle again.")
+    try:
+        return _from_dict(table)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder / MANIFEST} lacks or misstates a field: {error}.") from None
+
+
+def _from_dict(table: Mapping[str, Any]) -> Manifest:
+    data = table["data"]
+    manifest = Manifest(
+        task=table["task"],
+        architecture=table["architecture"],
+        class_names=tuple(table["class_names"]),
+        preprocess=Preprocess.from_dict(table["preprocess"]),
+        data=TrainingData(name=data["name"], fingerprint=data["fingerprint"], num_images=dict(data["num_images"])),
+        seed=table["seed"],
+        files=dict(table["files"]),
+        recog_version=table["recog_version"],
+        format_version=table["format_version"],
+    )
+    if not all(isinstance(name, str) for name in manifest.class_names) or len(manifest.class_names) < 2:
+        raise TypeError("class_names must be two strings or more")
+    for name in manifest.files:
+        if "/" in name or "\\" in name or name in ("", ".", ".."):
+            raise TypeError(f"'{name}' is not a file in the bundle")
+    return manifest
+
+
+def read_json(path: Path, max_bytes: int = MAX_MANIFEST_BYTES) -> dict[str, Any]:
+    """A JSON object from a file that a stranger may have written: size capped, errors as BundleError."""
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise BundleError(f"{path} has {size} bytes; at most {max_bytes} are read.")
+        table = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BundleError(f"{path.parent} is not a bundle: it holds no {path.name}.") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise BundleError(f"{path} is not valid JSON.") from None
+    if not isinstance(table, dict):
+        raise BundleError(f"{path} holds no JSON object.")
+    return table

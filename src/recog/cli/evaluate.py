@@ -1,0 +1,41 @@
+"""`recog evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from recog.cli.guard import guarded, notes
+
+
+@guarded
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
+    data: Annotated[str, typer.Argument(help="Labelled images: a folder of class folders, or a name.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for report.json and report.html; else the run's folder.")
+    ] = None,
+    bad_images: Annotated[
+        Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
+    ] = "skip",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+) -> None:
+    """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
+    from rich.console import Console
+
+    from recog.recipes.evaluate import evaluate as run_evaluation
+    from recog.report.table import print_report
+
+    result = run_evaluation(bundle, data, split=split, out=out, bad_images=bad_images)
+    for note in result.notes:
+        notes.print(note, soft_wrap=True, markup=False)
+    if as_json:
+        print(json.dumps(result.report.to_dict(), ensure_ascii=False))
+    else:
+        print_report(result.report, Console(highlight=False))
+    if result.folder is not None:
+        notes.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, markup=False)

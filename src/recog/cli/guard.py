@@ -1,0 +1,72 @@
+"""The edge to the person: errors as sentences with an exit code, never a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import ParamSpec
+
+import typer
+from rich.console import Console
+
+from recog.core.errors import RecogError
+
+P = ParamSpec("P")
+
+EXIT_DISK = 74
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+notes = Console(stderr=True, highlight=False)
+"""Progress and notes go to stderr, so that stdout holds the answer alone."""
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """`command` with every foreseen failure as one message on stderr and its documented exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **kwargs)
+        except RecogError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left, as `head` does
+            raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno not in (
+                errno.ENOSPC,
+                errno.EROFS,
+                errno.EACCES,
+                errno.EDQUOT,
+                errno.EFBIG,
+                errno.EIO,
+            ):
+                raise
+            _fail(
+                f"{error.filename or 'the disk'}: {error.strerror}. Free space or choose another folder.",
+                EXIT_DISK,
+            )
+
+    return run
+
+
+def _fail(message: str, code: int) -> None:
+    notes.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    raise typer.Exit(code) from None
+
+
+def _escape(message: str) -> str:
+    return message.replace("[", "\\[")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_TERMINATED)

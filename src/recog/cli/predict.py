@@ -1,0 +1,112 @@
+"""`recog predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recog.cli.guard import guarded, notes
+from recog.core.errors import BadImage, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from recog.runtime.predictor import Prediction
+
+
+@guarded
+def predict(
+    bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(help="How many classes to show for each image.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
+) -> None:
+    """Label images with a bundle. Exit code 3 where an image could not be used; the others are still answered."""
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv exclude each other; give one of them.")
+    from recog.runtime.predictor import load
+
+    predictor = load(bundle)
+    files = list(_expand(images))
+    answers = predictor.predict_each(files)
+    if as_json:
+        num_bad = _print_json(files, answers, top)
+    elif as_csv:
+        num_bad = _print_csv(files, answers, top)
+    else:
+        num_bad = _print_table(files, answers, top)
+    if num_bad:
+        notes.print(f"{num_bad} of {len(files)} images could not be used")
+        raise typer.Exit(DataError.exit_code)
+
+
+def _expand(images: Sequence[str]) -> Iterator[Path]:
+    from recog.runtime.predictor import list_images
+
+    for image in images:
+        path = Path(image)
+        if path.is_dir():
+            yield from list_images(path)
+        else:
+            yield path
+
+
+def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
+    rows: list[dict[str, object]] = []
+    num_bad = 0
+    for file, answer in zip(files, answers, strict=True):
+        if isinstance(answer, BadImage):
+            num_bad += 1
+            rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
+            continue
+        classes = [{"label": label, "prob": prob} for label, prob in answer.top(top)]
+        rows.append({"file": str(file), "label": answer.label, "confidence": answer.confidence, "top": classes})
+    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    return num_bad
+
+
+def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", *(f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob")), "error"])
+    num_bad = 0
+    for file, answer in zip(files, answers, strict=True):
+        if isinstance(answer, BadImage):
+            num_bad += 1
+            writer.writerow([_cell(str(file)), *[""] * (2 * top), _cell(answer.reason)])
+            continue
+        classes = answer.top(top)
+        cells = [cell for label, prob in classes for cell in (_cell(label), f"{prob:.6f}")]
+        cells += [""] * (2 * (top - len(classes)))
+        writer.writerow([_cell(str(file)), *cells, ""])
+    return num_bad
+
+
+def _cell(text: str) -> str:
+    """A spreadsheet takes a cell that begins with one of these for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("image", overflow="fold")
+    table.add_column("label")
+    table.add_column("confidence", justify="right")
+    num_bad = 0
+    for file, answer in zip(files, answers, strict=True):
+        if isinstance(answer, BadImage):
+            num_bad += 1
+            table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"), "")
+            continue
+        for i, (label, prob) in enumerate(answer.top(top)):
+            table.add_row(Text(str(file) if i == 0 else ""), Text(label), f"{prob:.1%}")
+    Console(highlight=False).print(table)
+    return num_bad

@@ -1,0 +1,92 @@
+"""Training on the terminal: what was understood, a bar with loss, accuracy, images/s and time left, one line per epoch."""
+
+from __future__ import annotations
+
+import time
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from recog.cli.guard import notes
+from recog.recipes.learn import EpochResult, HeadLog
+from recog.recipes.train import Note, Planned, Run, TrainEvent
+from recog.training.fit import StepLog
+
+
+class TrainPrinter:
+    """Shows the events of a run on stderr. The bar appears on a terminal only; elsewhere each epoch is a line."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._started = time.perf_counter()
+        self._num_images = 0
+
+    def show(self, event: TrainEvent) -> None:
+        match event:
+            case Note():
+                notes.print(event.text, soft_wrap=True, markup=False)
+            case Planned():
+                notes.print(f"run folder: {event.folder}", soft_wrap=True, markup=False)
+                if event.num_steps:
+                    self._open_bar(event.num_steps)
+            case StepLog():
+                self._show_step(event)
+            case HeadLog():
+                notes.print(
+                    f"head with L2 {event.l2:g}: val accuracy {event.val_accuracy:.1%}, NLL {event.val_nll:.3f}"
+                )
+            case EpochResult():
+                self._show_epoch(event)
+            case Run():
+                self.close()
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _open_bar(self, num_steps: int) -> None:
+        self._started = time.perf_counter()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[rate]:.0f} images/s"),
+            TimeRemainingColumn(),
+            console=notes,
+            transient=True,
+            disable=not notes.is_terminal,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=num_steps, rate=0.0)
+
+    def _show_step(self, log: StepLog) -> None:
+        self._num_images += log.num_images
+        if self._progress is not None:
+            rate = self._num_images / (time.perf_counter() - self._started)
+            self._progress.update(
+                self._task,
+                completed=log.step,
+                description=f"epoch {log.epoch} loss {log.loss:.3f}",
+                rate=rate,
+            )
+
+    def _show_epoch(self, result: EpochResult) -> None:
+        log = result.log
+        left = self._time_left()
+        notes.print(
+            f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val accuracy {result.val_accuracy:.1%}, "
+            f"NLL {result.val_nll:.3f}, {log.num_images / log.train_s:.0f} images/s{left}"
+            f"{', best so far' if result.is_best else ''}",
+            soft_wrap=True,
+        )
+
+    def _time_left(self) -> str:
+        if self._progress is None:
+            return ""
+        task = self._progress.tasks[0]
+        if not task.completed or task.total is None:
+            return ""
+        elapsed = time.perf_counter() - self._started
+        seconds = elapsed / task.completed * (task.total - task.completed)
+        return f", {seconds:.0f} s left" if seconds >= 1 else ""

@@ -1,0 +1,95 @@
+"""`recog train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recog.cli.guard import guarded, notes
+
+if TYPE_CHECKING:
+    from recog.recipes.plan import TrainConfig
+    from recog.recipes.train import Run
+
+
+@guarded
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="A folder that holds one folder of images per class, or 'digits'.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="head, finetune or scratch; chosen from the data if left out.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A network of recog's, or any name of timm.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Pretrained weights from a .safetensors file, or 'none'.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that augment; they do not change the result.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder below runs/.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, such as optim.lr=0.05; may be given again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
+) -> None:
+    """Train a classifier on labelled images; write a bundle and a report."""
+    flags = {
+        "recipe": recipe,
+        "seed": seed,
+        "data": {"source": data},
+        "model": {"name": model, "weights": weights},
+        "optim": {"epochs": epochs},
+        "loader": {"num_workers": workers},
+    }
+    chosen = _read_config(config, flags, settings or [])
+    # imported here, after the options were checked: torch takes seconds
+    from recog.cli.progress import TrainPrinter
+    from recog.recipes.train import Run, train_events
+
+    printer = TrainPrinter()
+    try:
+        for event in train_events(chosen, name=name):
+            printer.show(event)
+            if isinstance(event, Run):
+                _print_outcome(event, as_json=as_json)
+    finally:
+        printer.close()
+
+
+def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
+    """The config file, the flags over it, --set over both."""
+    from recog.core.config import build_config, config_to_dict, merge, override
+    from recog.recipes.plan import TrainConfig
+    from recog.recipes.train import load_run_config
+
+    table = config_to_dict(load_run_config(path)) if path is not None else {}
+    return build_config(TrainConfig, override(merge(table, _given(flags)), settings))
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that the user gave, nested tables without their empty ones."""
+    given = {key: _given(value) if isinstance(value, Mapping) else value for key, value in flags.items()}
+    return {key: value for key, value in given.items() if value is not None and value != {}}
+
+
+def _print_outcome(run: Run, *, as_json: bool) -> None:
+    from recog.report.table import print_report
+
+    if as_json:
+        outcome = {
+            "run": str(run.folder),
+            "bundle": str(run.bundle),
+            "duration_s": round(run.duration_s, 3),
+            "report": run.report.to_dict(),
+        }
+        print(json.dumps(outcome, ensure_ascii=False))
+    else:
+        print_report(run.report, notes)
+    notes.print(f"bundle: {run.bundle}", soft_wrap=True, markup=False)
+    notes.print(f"report: {run.bundle / 'report.html'}", soft_wrap=True, markup=False)
+    notes.print(f"done in {run.duration_s:.1f} s")

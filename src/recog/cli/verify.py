@@ -1,0 +1,33 @@
+"""`recog verify`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from recog.cli.guard import guarded
+
+
+@guarded
+def verify(
+    bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
+) -> None:
+    """Check every hash of a bundle and answer its reference images again."""
+    from recog.recipes.verify import verify as run_verification
+
+    outcome = run_verification(bundle)
+    if as_json:
+        print(json.dumps(asdict(outcome)))
+        return
+    print(f"{outcome.num_files} files are as sealed")
+    if outcome.max_prob_difference is None:
+        print("the bundle carries no reference images to answer again")
+    else:
+        print(
+            f"{outcome.num_reference_images} reference images answered as sealed: "
+            f"probabilities differ by {outcome.max_prob_difference:.1g} at most"
+        )

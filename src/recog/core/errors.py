@@ -1,0 +1,53 @@
+"""One tree of errors. Each says what came, what was expected and how to mend it; the command line prints no traceback."""
+
+from __future__ import annotations
+
+
+class RecogError(Exception):
+    """Base of every error that a user can mend; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(RecogError):
+    """A setting, option or name is wrong."""
+
+    exit_code = 2
+
+
+class DataError(RecogError):
+    """The images or labels cannot be used as they are."""
+
+    exit_code = 3
+
+
+class BadImage(DataError):  # noqa: N818  the field's word for it; it is raised, counted and listed
+    """One file that is not a usable image: its name, why, and what to do about it."""
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{name}: {reason}. {remedy}")
+        self.name = name
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ShapeError(DataError):
+    """An array has another shape or dtype than the one wanted."""
+
+
+class BundleError(RecogError):
+    """A bundle is missing, damaged, newer than this release, or disagrees with itself."""
+
+    exit_code = 4
+
+
+class TrainingError(RecogError):
+    """Training cannot go on: non-finite loss, no steps, diverged."""
+
+    exit_code = 5
+
+
+class MissingExtraError(RecogError):
+    """An optional part of recog is not installed."""
+
+    exit_code = 6

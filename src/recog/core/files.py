@@ -1,0 +1,167 @@
+"""Listing in natural order, hashing, and writing so that a file or folder is either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recog.core.errors import DataError
+
+_DIGITS = re.compile(r"(\d+)")
+_CHUNK_BYTES = 1 << 20
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".avif", ".heic", ".heif"}
+)
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Sorts 'class2' before 'class10'; names equal but for case or Unicode form keep one fixed order."""
+    parts = _DIGITS.split(unicodedata.normalize("NFC", name).casefold())
+    return (*((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), (-2, name))
+
+
+def is_hidden(name: str) -> bool:
+    """Names that tools leave behind and nobody means as data: dot files, macOS and Windows litter."""
+    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__"}
+
+
+def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """(sub-folders, other entries, hidden entries) of `folder`, each in natural order whatever the file system's order is."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}.") from None
+    hidden = [path for path in entries if is_hidden(path.name)]
+    shown = [path for path in entries if not is_hidden(path.name)]
+    return [p for p in shown if p.is_dir()], [p for p in shown if not p.is_dir()], hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderWalk:
+    """All entries below a folder, at any depth: files in natural order, hidden entries, and links that lead back."""
+
+    files: list[Path]
+    hidden: list[Path]
+    loops: list[Path]
+
+
+def walk_folder(root: Path) -> FolderWalk:
+    walk = FolderWalk(files=[], hidden=[], loops=[])
+    pending, seen = [root], set()
+    while pending:
+        folder = pending.pop()
+        identity = folder.resolve()
+        if identity in seen:
+            walk.loops.append(folder)
+            continue
+        seen.add(identity)
+        folders, files, hidden = list_folder(folder)
+        pending += reversed(folders)
+        walk.files.extend(files)
+        walk.hidden.extend(hidden)
+    return walk
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, no NaN; what digests are taken over."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")
+
+
+def pretty_json(value: Any) -> bytes:
+    """For files that people open; refuses NaN, which JSON does not have.
+
+    A file name that is not UTF-8 holds lone surrogates; they are written as JSON's own escapes, here and in `canonical_json`.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode(errors="backslashreplace")
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write `path` so that a crash leaves the old file or the new one, never a part: temporary file, fsync, rename, fsync."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that becomes it when the block ends, and vanishes when the block raises.
+
+    Files are flushed to disk before the rename, so that a `target` that exists is whole.
+    """
+    if target.exists():
+        raise DataError(f"{target} exists already; nothing was written. Choose another name or move it away.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    staging.mkdir()
+    try:
+        yield staging
+        for path in staging.rglob("*"):
+            if path.is_file():
+                _sync_file(path)
+        _sync_folder(staging)
+        staging.rename(target)
+        _sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows has no handle on a folder to flush
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cache_folder(purpose: str) -> Path:
+    """The user's cache for `purpose`, made if absent: XDG_CACHE_HOME, else ~/.cache, else the temporary folder."""
+    candidates = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"), tempfile.gettempdir()]
+    for base in candidates:
+        folder = Path(base) / "recog" / purpose
+        if not folder.is_absolute():
+            continue
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    raise DataError("no folder for recog's cache can be written; set XDG_CACHE_HOME to one that can.")

@@ -1,0 +1,91 @@
+"""Training batches: one order per (seed, epoch), augmented here or in worker processes, the same either way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from recog.core.chance import permutation
+from recog.core.errors import ConfigError, DataError
+from recog.data.augment import AugmentConfig, augment_batch
+from recog.data.store import ImageStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    batch_size: int | None = None  # planned if None
+    num_workers: int = 0  # processes that augment; 0 augments between the steps
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"loader.batch_size is {self.batch_size}; it must be 1 or more.")
+        if self.num_workers < 0:
+            raise ConfigError(f"loader.num_workers is {self.num_workers}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLoader:
+    """Batches of `store` with `labels` int64 [N], for an epoch and from a step on, in the order of (seed, epoch).
+
+    The last batch of an epoch is left out when it is not full, so that every step weighs the same; the next epoch's
+    order is another one. With fewer images than a batch, the batch is all of them.
+    """
+
+    store: ImageStore
+    labels: NDArray[np.int64]
+    augment: AugmentConfig
+    image_size: tuple[int, int]
+    batch_size: int
+    seed: int
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.store):
+            raise DataError("the training split is empty; there is nothing to learn from.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, len(self.store) // self.batch_size)
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(images uint8 [B, H, W, C], labels int64 [B]) for the steps `first_step`... of `epoch`."""
+        steps = _EpochSteps(self, epoch, first_step)
+        # batch_size=None: an element of `steps` is a whole batch, so that a worker augments it in one go
+        batches = DataLoader(steps, batch_size=None, sampler=SequentialSampler(steps), num_workers=self.num_workers)
+        for step, (images, labels, pid) in enumerate(batches, start=first_step):
+            logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
+            yield images, labels
+
+
+class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
+    def __init__(self, loader: TrainLoader, epoch: int, first_step: int) -> None:
+        self._loader = loader
+        self._epoch = epoch
+        self._first_step = first_step
+        self._order = permutation(loader.seed, epoch, len(loader.store))
+
+    def __len__(self) -> int:
+        return self._loader.steps_per_epoch - self._first_step
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        loader = self._loader
+        start = (self._first_step + item) * loader.batch_size
+        indices = self._order[start : start + loader.batch_size]
+        images = augment_batch(
+            loader.store,
+            indices,
+            loader.augment,
+            image_size=loader.image_size,
+            seed=loader.seed,
+            epoch=self._epoch,
+        )
+        return images, torch.from_numpy(loader.labels[indices]), os.getpid()

@@ -1,0 +1,97 @@
+"""Who trains and who tests: seeded, stratified by class, identical files kept together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recog.core.chance import random_words
+from recog.core.errors import ConfigError, DataError
+from recog.data.dataset import Dataset, class_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    val_fraction: float = 0.15  # of what the source does not give as test
+    test_fraction: float = 0.15  # of all, where the source gives no test and no val
+
+    def __post_init__(self) -> None:
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 < value < 0.5:
+                raise ConfigError(f"split.{name} is {value}; it must be above 0 and below 0.5 (0.15 is usual).")
+
+
+def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: Sequence[str]) -> Dataset:
+    """Give every sample a split. What the source says stands; what it lacks is carved out by chance.
+
+    train and test given: val is carved from train. train and val given: no test, and val's number is called val.
+    Nothing given: train, val and test are carved. `groups[i]` names the group of sample i; a group is never torn
+    apart (content hashes as groups keep identical files together). Raises DataError where a class is too small.
+    """
+    given = dataset.given_splits
+    if "train" in given and "val" in given:
+        return dataset
+    if given in (("test",), ("val",), ("val", "test")):
+        raise DataError(f"{dataset.name} has {' and '.join(given)} but no train folder; training needs one.")
+    if "train" in given:
+        pool = [i for i, sample in enumerate(dataset.samples) if sample.split == "train"]
+        fractions = {"train": 1 - config.val_fraction, "val": config.val_fraction}
+    else:
+        pool = list(range(len(dataset.samples)))
+        test, val = config.test_fraction, config.val_fraction
+        fractions = {"train": 1 - val - test, "val": val, "test": test}
+    labels = [dataset.samples[i].label for i in pool]
+    _check_class_sizes(dataset, pool, list(fractions))
+    chosen = _assign(labels, [groups[i] for i in pool], fractions, seed=seed)
+    splits = [sample.split or "" for sample in dataset.samples]
+    for i, split in zip(pool, chosen, strict=True):
+        splits[i] = split
+    return dataset.with_splits(splits)
+
+
+def _check_class_sizes(dataset: Dataset, pool: list[int], splits: list[str]) -> None:
+    counts = class_counts((dataset.samples[i] for i in pool), len(dataset.class_names))
+    for name, count in zip(dataset.class_names, counts, strict=True):
+        if count == 0:
+            raise DataError(f"class '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
+        if count < len(splits):
+            raise DataError(
+                f"class '{name}' of {dataset.name} has {count} image{'s' * (count > 1)}; at least {len(splits)} are needed "
+                f"to put one into each of {', '.join(splits)}. Add images or remove the class."
+            )
+
+
+def _assign(labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str, float], *, seed: int) -> list[str]:
+    """A split per item: the larger groups first, then in random order, each to the split that lacks most of its classes."""
+    splits = list(fractions)
+    lacking = {label: _shares(n, list(fractions.values())) for label, n in Counter(labels).items()}
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    keys = random_words(seed, 0, np.arange(len(labels)), "split", 1)[:, 0]
+    order = sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
+    chosen = [""] * len(labels)
+    for together in order:
+        need = [sum(lacking[labels[i]][s] for i in together) for s in range(len(splits))]
+        best = int(np.argmax(need))
+        for i in together:
+            chosen[i] = splits[best]
+            lacking[labels[i]][best] -= 1
+    return chosen
+
+
+def _shares(count: int, fractions: list[float]) -> list[int]:
+    """`count` in whole parts near `fractions`, none empty where `count` allows: largest remainders, then the largest gives."""
+    exact = [count * fraction for fraction in fractions]
+    parts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
+    for i in by_remainder[: count - sum(parts)]:
+        parts[i] += 1
+    while 0 in parts and max(parts) > 1:
+        parts[parts.index(max(parts))] -= 1
+        parts[parts.index(0)] += 1
+    return parts

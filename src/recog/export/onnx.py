@@ -1,0 +1,72 @@
+"""A classifier as one self-contained ONNX file: uint8 images in, logits and features out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from recog.core.errors import TrainingError
+from recog.models.classifier import Classifier
+from recog.runtime.engine import CLASS_NAMES_KEY
+from recog.training.fit import eval_mode
+
+MAX_ONNX_BYTES = 1_500_000_000  # protobuf ends at 2 GiB; above this the file would need external data
+
+
+def export_onnx(
+    classifier: Classifier,
+    path: Path,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    class_names: Sequence[str],
+) -> None:
+    """Write `classifier` to `path` with a dynamic batch and its class names in the metadata.
+
+    Raises TrainingError where the network is too large for one file.
+    """
+    num_bytes = sum(p.numel() * p.element_size() for p in classifier.parameters())
+    if num_bytes > MAX_ONNX_BYTES:
+        raise TrainingError(
+            f"the network's weights take {num_bytes / 1e9:.1f} GB; a self-contained ONNX file holds at most "
+            f"{MAX_ONNX_BYTES / 1e9:.1f} GB. Choose a smaller network."
+        )
+    # a batch of 2, as the exporter takes a batch of 1 for a constant
+    example = torch.zeros(2, *image_size, channels, dtype=torch.uint8, device=classifier.device)
+    with eval_mode(classifier), torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            classifier,
+            (example,),
+            input_names=["images"],
+            output_names=["logits", "features"],
+            dynamic_shapes={"images": {0: torch.export.Dim("B")}},
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise TrainingError("torch.onnx.export gave no program.")
+    program.model.metadata_props[CLASS_NAMES_KEY] = json.dumps(list(class_names), ensure_ascii=False)
+    program.save(path, external_data=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress in prints, warnings and logs, none of which a user can act on."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,47 @@
+"""The gate before sealing: the exported file must answer image files as the torch network does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.core.errors import BundleError
+
+MAX_PROB_DIFFERENCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How two engines agree on the same `num_images` image files."""
+
+    num_images: int
+    max_prob_difference: float
+    num_ties: int  # images whose two best classes are closer than twice the tolerance, where labels may differ
+    num_label_differences: int  # among the others
+
+
+def compare_engines(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Parity:
+    """Agreement of probs [N, K] from two engines."""
+    best_two = np.sort(ours, axis=1)[:, -2:]
+    clear = best_two[:, 1] - best_two[:, 0] > 2 * MAX_PROB_DIFFERENCE
+    differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
+    difference = np.abs(ours - theirs).max(initial=0.0)
+    finite = np.isfinite(ours).all() and np.isfinite(theirs).all()
+    return Parity(
+        num_images=len(ours),
+        max_prob_difference=float(difference) if finite else float("inf"),
+        num_ties=int((~clear).sum()),
+        num_label_differences=int((differs & clear).sum()),
+    )
+
+
+def check_parity(parity: Parity) -> None:
+    """Raise BundleError unless every probability agrees to 1e-4 and every clear label is equal."""
+    if parity.max_prob_difference > MAX_PROB_DIFFERENCE or parity.num_label_differences:
+        raise BundleError(
+            f"the exported model disagrees with the trained one on {parity.num_images} image files: probabilities differ "
+            f"by up to {parity.max_prob_difference:.2g} (at most {MAX_PROB_DIFFERENCE:g} is allowed), "
+            f"{parity.num_label_differences} labels differ. No bundle was written. Please report the network's name."
+        )

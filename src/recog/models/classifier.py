@@ -1,0 +1,41 @@
+"""The network as everything after Preprocess sees it: uint8 images in, logits and features out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Classifier(nn.Module):
+    """A plain network behind its normalisation, which is the first operation and so cannot be forgotten or done twice.
+
+    `network` follows timm's contract: forward_features, forward_head(pre_logits=True), get_classifier. Its weights are what a
+    bundle's model.safetensors holds. `mean` and `std` are per channel on the scale [0, 1].
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.channel_mean, self.channel_std = mean, std
+        self.register_buffer("mean", 255 * torch.tensor(mean), persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [B, H, W, C] -> logits float32 [B, K], features float32 [B, D]."""
+        pixels = (images.to(self.mean.dtype) - self.mean) * self.scale
+        maps = self.network.forward_features(pixels.permute(0, 3, 1, 2))  # type: ignore[operator]
+        features = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        return self.classifier(features), features
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last linear layer, features [B, D] -> logits [B, K]."""
+        layer: nn.Linear = self.network.get_classifier()  # type: ignore[operator]
+        return layer
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device

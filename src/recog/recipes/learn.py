@@ -1,0 +1,139 @@
+"""How a network learns: a head on frozen features, or all of it by gradient steps. Both yield what happens as it happens."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recog.core.errors import TrainingError
+from recog.data.loader import TrainLoader
+from recog.evaluation.measures import accuracy, nll
+from recog.models.classifier import Classifier
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import LabelledImages
+from recog.runtime.engine import Engine
+from recog.training.fit import EpochLog, Precision, StepLog, TrainState, collect_logits, fit
+from recog.training.head import LinearHead, fit_heads
+from recog.training.optim import build_optimizer
+from recog.training.schedule import cosine_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLog:
+    """One L2 strength tried, measured on the validation split."""
+
+    trial: int  # from 1
+    l2: float
+    val_accuracy: float
+    val_nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """An epoch, measured on the validation split."""
+
+    log: EpochLog
+    val_accuracy: float
+    val_nll: float
+    is_best: bool
+
+
+LearnEvent = StepLog | EpochResult | HeadLog
+
+
+def collect_features(engine: Engine, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+    """Features float32 [N, D] of images uint8 [N, H, W, C]."""
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    return np.concatenate([engine(batch).features for batch in batches])
+
+
+def learn_head(
+    classifier: Classifier,
+    engine: Engine,
+    train: LabelledImages,
+    val: LabelledImages,
+    config: TrainConfig,
+) -> Iterator[HeadLog]:
+    """Fit heads on the frozen features that `engine` gives; the one with the lowest val NLL goes into `classifier`."""
+    num_classes = classifier.classifier.out_features
+    train_features = collect_features(engine, train.store.stack())
+    val_features = collect_features(engine, val.store.stack())
+    best: tuple[float, LinearHead] | None = None
+    heads = fit_heads(train_features, train.labels, config.head, num_classes=num_classes)
+    for trial, head in enumerate(heads, start=1):
+        logits = head(val_features)
+        val_nll = nll(logits, val.labels)
+        if best is None or val_nll < best[0]:
+            best = (val_nll, head)
+        yield HeadLog(trial=trial, l2=head.l2, val_accuracy=accuracy(logits, val.labels), val_nll=val_nll)
+    if best is None:
+        raise TrainingError("no L2 strength was tried; head.l2 is empty.")
+    with torch.no_grad():
+        classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
+        classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
+
+
+def learn_network(
+    classifier: Classifier,
+    train: LabelledImages,
+    val: LabelledImages,
+    config: TrainConfig,
+    *,
+    image_size: tuple[int, int],
+) -> Iterator[StepLog | EpochResult]:
+    """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL."""
+    optim, precision = config.optim, config.compute.precision or "float32"
+    loader = TrainLoader(
+        store=train.store,
+        labels=train.labels,
+        augment=config.augment,
+        image_size=image_size,
+        batch_size=config.loader.batch_size or 64,
+        seed=config.seed,
+        num_workers=config.loader.num_workers,
+    )
+    epochs = optim.epochs or 1
+    num_steps = epochs * loader.steps_per_epoch
+    lr_at = partial(
+        cosine_lr,
+        num_steps=num_steps,
+        num_warmup_steps=round(optim.warmup_fraction * num_steps),
+        peak_lr=optim.lr or 0.1,
+    )
+    classifier.to(memory_format=torch.channels_last)
+    state = TrainState(
+        classifier=classifier,
+        optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
+        precision=precision,
+        label_smoothing=optim.label_smoothing,
+        freeze_batch_norm=bool(optim.freeze_batch_norm),
+    )
+    # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
+    best_rank, best_weights = _rank(classifier, val, precision), copy.deepcopy(classifier.state_dict())
+    for log in fit(state, loader, lr_at, epochs=epochs):
+        if isinstance(log, StepLog):
+            yield log
+            continue
+        rank = _rank(classifier, val, precision)
+        is_best = rank > best_rank
+        if is_best:
+            best_rank, best_weights = rank, copy.deepcopy(classifier.state_dict())
+        yield EpochResult(log=log, val_accuracy=rank[0], val_nll=-rank[1], is_best=is_best)
+    classifier.load_state_dict(best_weights)
+
+
+def _rank(classifier: Classifier, val: LabelledImages, precision: Precision) -> tuple[float, float]:
+    """(val accuracy, minus val NLL): of two epochs the greater is better. TrainingError where the network has diverged."""
+    logits = collect_logits(classifier, val.store.stack(), precision=precision).logits
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            "the network's answers on the validation split are not finite; a lower learning rate usually mends it: "
+            "--set optim.lr=..."
+        )
+    return accuracy(logits, val.labels), -nll(logits, val.labels)

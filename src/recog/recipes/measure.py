@@ -1,0 +1,69 @@
+"""Evaluating a Predictor on image files, one way for training's own evidence and for `recog evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recog.core.decode import decode
+from recog.core.errors import BadImage, DataError
+from recog.data.dataset import Dataset, Sample
+from recog.data.store import BadImagePolicy, exclude_bad
+from recog.evaluation.report import DataFacts, Report, evaluate
+from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
+from recog.runtime.predictor import Prediction, Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A report with the samples behind its rows, so that the page can show them."""
+
+    report: Report
+    samples: Mapping[str, Sample]
+
+    def html(self) -> str:
+        """The one-file page, with a small picture of each error that it shows."""
+        pictures = {}
+        for error in self.report.errors[:MAX_THUMBNAILS]:
+            sample = self.samples[error.name]
+            pictures[error.name] = thumbnail(decode(sample.source, name=sample.name))
+        return render_html(self.report, pictures)
+
+
+def measure(
+    predictor: Predictor,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    *,
+    policy: BadImagePolicy,
+    facts: DataFacts,
+) -> Measured:
+    """Predict `samples` of `dataset`, whose labels index the predictor's classes, and report on them.
+
+    Bad images are counted and named in the report; DataError by the policy or where none is left.
+    """
+    answers = list(predictor.predict_each([sample.source for sample in samples]))
+    good = [(s, a) for s, a in zip(samples, answers, strict=True) if isinstance(a, Prediction)]
+    bad = [
+        BadImage(s.name, a.reason, a.remedy) for s, a in zip(samples, answers, strict=True) if isinstance(a, BadImage)
+    ]
+    exclude_bad(dataset, bad, policy=policy)
+    if not good:
+        raise DataError(f"{dataset.name} has no usable image to evaluate on.")
+    report = evaluate(
+        np.stack([answer.logits for _, answer in good]),
+        np.array([sample.label for sample, _ in good], dtype=np.int64),
+        class_names=predictor.class_names,
+        names=[sample.name for sample, _ in good],
+        data=DataFacts(
+            name=facts.name,
+            split=facts.split,
+            excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)),
+            num_seen_in_training=facts.num_seen_in_training,
+            test_openings=facts.test_openings,
+        ),
+        calibration=predictor.calibration,
+    )
+    return Measured(report=report, samples={sample.name: sample for sample, _ in good})

@@ -1,0 +1,146 @@
+"""From a trained classifier to a sealed bundle, in order: weights and ONNX, Predictor, parity, evaluation, report, hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save
+
+from recog.bundle.manifest import Manifest, TrainingData
+from recog.bundle.reference import (
+    MAX_REFERENCE_IMAGES,
+    Reference,
+    choose_reference,
+    encode_reference,
+    synthetic_images,
+    write_reference,
+)
+from recog.bundle.seal import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    ONNX,
+    REPORT_HTML,
+    REPORT_JSON,
+    RUN_CONFIG,
+    WEIGHTS,
+    seal,
+)
+from recog.core.config import config_to_dict, dump_toml
+from recog.core.decode import decode
+from recog.core.files import pretty_json
+from recog.data.dataset import Dataset, Sample
+from recog.evaluation.calibration import Calibration
+from recog.evaluation.report import DataFacts, Report
+from recog.export.onnx import export_onnx
+from recog.export.parity import Parity, check_parity, compare_engines
+from recog.export.torch_engine import TorchEngine
+from recog.models.table import MODELS, BuiltModel, save_network_config
+from recog.recipes.measure import measure
+from recog.recipes.plan import TrainConfig
+from recog.report.card import render_card
+from recog.runtime.engine import OnnxEngine
+from recog.runtime.predictor import Predictor
+
+TASK = "multiclass"
+MAX_PARITY_IMAGES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    manifest: Manifest
+    report: Report
+    parity: Parity
+
+
+def pack(
+    folder: Path,
+    *,
+    model: BuiltModel,
+    dataset: Dataset,
+    config: TrainConfig,
+    training_data: TrainingData,
+    facts: DataFacts,
+) -> Packed:
+    """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike."""
+    save_weights(model, folder / WEIGHTS)
+    save_network_config(model, folder / CONFIG, class_names=dataset.class_names)
+    preprocess = model.preprocess
+    export_onnx(
+        model.classifier,
+        folder / ONNX,
+        image_size=preprocess.image_size,
+        channels=preprocess.channels,
+        class_names=dataset.class_names,
+    )
+    draft = Manifest(
+        task=TASK,
+        architecture=model.name,
+        class_names=dataset.class_names,
+        preprocess=preprocess,
+        data=training_data,
+        seed=config.seed,
+        files={},
+    )
+    engine = OnnxEngine(folder / ONNX, num_threads=config.compute.num_threads)
+    predictor = Predictor(manifest=draft, calibration=Calibration(), engine=engine)
+    parity = _check_export(predictor, model, dataset.subset("val"))
+    (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
+    measured = measure(
+        predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts
+    )
+    (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
+    (folder / REPORT_HTML).write_text(measured.html(), encoding="utf-8")
+    write_reference(folder, _reference(predictor, dataset.subset("val"), config))
+    (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(config)), encoding="utf-8")
+    card = render_card(
+        measured.report,
+        draft,
+        origin=(model.origin.source, model.origin.licence),
+        recipe=str(config.recipe),
+        is_timm=model.name not in MODELS,
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+    manifest = seal(
+        folder,
+        task=draft.task,
+        architecture=draft.architecture,
+        class_names=draft.class_names,
+        preprocess=draft.preprocess,
+        data=draft.data,
+        seed=draft.seed,
+    )
+    return Packed(manifest=manifest, report=measured.report, parity=parity)
+
+
+def save_weights(model: BuiltModel, path: Path) -> None:
+    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was."""
+    state = model.classifier.network.state_dict()
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+
+
+def _check_export(predictor: Predictor, model: BuiltModel, samples: Sequence[Sample]) -> Parity:
+    chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_PARITY_IMAGES)]
+    images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
+    ours = predictor.calibration.apply(TorchEngine(model.classifier)(images).logits)
+    parity = compare_engines(ours, predictor.predict_batch(images)[1])
+    check_parity(parity)
+    return parity
+
+
+def _reference(predictor: Predictor, samples: Sequence[Sample], config: TrainConfig) -> Reference:
+    preprocess = predictor.preprocess
+    if config.reference == "none":
+        return Reference(kind="none", images=(), probs=np.zeros((0, 0), dtype=np.float32))
+    if config.reference == "synthetic":
+        pictures = synthetic_images(preprocess, seed=config.seed)
+    else:
+        chosen = choose_reference([s.label for s in samples], MAX_REFERENCE_IMAGES)
+        pictures = [decode(samples[i].source, name=samples[i].name, channels=preprocess.channels) for i in chosen]
+    files = tuple(encode_reference(picture, preprocess) for picture in pictures)
+    images = np.stack([preprocess.read(file) for file in files])
+    probs = predictor.predict_batch(images)[1].astype(np.float32)
+    return Reference(kind=config.reference, images=files, probs=probs)

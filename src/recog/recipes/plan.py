@@ -1,0 +1,202 @@
+"""Planning before training: what is not set is decided here, with its reason, from the data and the machine, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from recog.core.decode import probe
+from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.hardware import Hardware
+from recog.data.augment import AugmentConfig
+from recog.data.dataset import Dataset
+from recog.data.loader import LoaderConfig
+from recog.data.split import SplitConfig
+from recog.data.store import BadImagePolicy
+from recog.models.table import ModelConfig
+from recog.training.fit import Precision
+from recog.training.head import HeadConfig
+from recog.training.optim import OptimConfig
+
+Recipe = Literal["head", "finetune", "scratch"]
+SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
+MAX_PROBED = 256  # headers that planning reads; decoding later looks at every file
+PRETRAINED = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    source: str = ""  # a folder, relative to the config file that names it, or a name such as digits
+    bad_images: BadImagePolicy = "skip"
+    fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    num_threads: int | None = None  # planned if None
+    precision: Precision | None = None  # of training's forward pass; planned if None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides a run. A field that is None is planned; what run.toml holds has none left."""
+
+    recipe: Recipe | None = None
+    seed: int = 0
+    reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
+    data: DataConfig = field(default_factory=DataConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; it must be a whole number from 0 to 2^63 - 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """Sizes (height, width) and channels of the images whose headers were read."""
+
+    sizes: tuple[tuple[int, int], ...]
+    all_grey: bool
+
+    @property
+    def one_size(self) -> tuple[int, int] | None:
+        return self.sizes[0] if len(set(self.sizes)) == 1 else None
+
+    @property
+    def largest_side(self) -> int:
+        return max(max(size) for size in self.sizes)
+
+
+def read_image_facts(dataset: Dataset) -> ImageFacts:
+    """Look at the headers of up to 256 images, evenly spread. DataError where none of them is an image."""
+    stride = max(1, len(dataset.samples) // MAX_PROBED)
+    sizes, grey = [], []
+    first_error: BadImage | None = None
+    for sample in dataset.samples[::stride]:
+        if not isinstance(sample.source, Path):
+            sizes.append((int(sample.source.shape[0]), int(sample.source.shape[1])))
+            grey.append(sample.source.ndim == 2)
+            continue
+        try:
+            info = probe(sample.source, name=sample.name)
+        except BadImage as error:
+            first_error = first_error or error
+            continue
+        sizes.append((info.height, info.width))
+        grey.append(info.mode in ("1", "L", "I", "I;16"))
+    if not sizes:
+        raise DataError(f"no file of {dataset.name} is a usable image; the first: {first_error}")
+    return ImageFacts(sizes=tuple(sizes), all_grey=all(grey))
+
+
+def plan(
+    config: TrainConfig, dataset: Dataset, facts: ImageFacts, hardware: Hardware, *, has_bfloat16: bool
+) -> tuple[TrainConfig, list[str]]:
+    """`config` with every open field decided, and the reasons for what was decided here. A planned config stays as it is."""
+    reasons: list[str] = []
+    recipe = config.recipe
+    if recipe is None:
+        recipe, why = _choose_recipe(config, facts)
+        reasons.append(f"recipe {recipe}: {why}")
+    split = config.split
+    if dataset.test_fraction is not None and split == SplitConfig():
+        split = replace(split, test_fraction=dataset.test_fraction)
+    config = replace(
+        config,
+        recipe=recipe,
+        split=split,
+        model=_plan_model(config.model, recipe, facts, reasons),
+        compute=ComputeConfig(
+            num_threads=config.compute.num_threads or hardware.num_cores,
+            precision=config.compute.precision or ("bfloat16" if has_bfloat16 and recipe == "finetune" else "float32"),
+        ),
+    )
+    if recipe == "head":
+        return config, reasons
+    return _plan_training(config, dataset, facts), reasons
+
+
+def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]:
+    if config.model.weights == "none":
+        return "scratch", "no pretrained weights were asked for"
+    if facts.largest_side <= SMALL_IMAGE_PX and config.model.name is None:
+        return (
+            "scratch",
+            f"the images are small (up to {facts.largest_side} px), so a small network learns them directly",
+        )
+    return (
+        "head",
+        "pretrained features with a linear head are the fastest good start for photos; finetune may add some points",
+    )
+
+
+def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: list[str]) -> ModelConfig:
+    if recipe != "scratch":
+        return replace(model, name=model.name or PRETRAINED)
+    small = facts.one_size if facts.one_size and facts.largest_side <= SMALL_IMAGE_PX else None
+    name = model.name or "resnet8"
+    if model.name is None:
+        reasons.append("network resnet8: small and fast; --model takes any name of timm instead")
+    size = model.image_size or small or (min(SMALL_IMAGE_PX, facts.largest_side),) * 2
+    is_ours = model.name is None or model.image_size is not None
+    channels = 1 if facts.all_grey and model.name is None else model.channels
+    return replace(
+        model, name=name, channels=channels, weights="none", image_size=size if is_ours else model.image_size
+    )
+
+
+def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts) -> TrainConfig:
+    fine = config.recipe == "finetune"
+    affine = config.model.image_size is not None and facts.one_size == config.model.image_size and not fine
+    augment = replace(
+        config.augment,
+        policy=config.augment.policy or ("affine" if affine else "crop"),
+        mirror=dataset.mirror if config.augment.mirror is None else config.augment.mirror,
+    )
+    optim = replace(
+        config.optim,
+        epochs=config.optim.epochs or _plan_epochs(fine, len(dataset.samples)),
+        lr=config.optim.lr or (0.003 if fine else 0.1),
+        freeze_batch_norm=fine if config.optim.freeze_batch_norm is None else config.optim.freeze_batch_norm,
+    )
+    batch_size = config.loader.batch_size or (32 if fine else 64)
+    return replace(config, augment=augment, optim=optim, loader=replace(config.loader, batch_size=batch_size))
+
+
+def _plan_epochs(fine: bool, num_images: int) -> int:
+    """Enough steps for small data, not more passes than large data need."""
+    if fine:
+        return 8 if num_images < 5000 else 4
+    return 40 if num_images < 10_000 else 20
+
+
+def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
+    """What was understood of the data, in lines for a person."""
+    sizes = _describe_sizes(facts.sizes)
+    grey = ", grey" if facts.all_grey else ""
+    names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
+    lines = [
+        f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
+        f"{len(dataset.class_names)} classes: {names}",
+    ]
+    if dataset.exclusions:
+        shown = "; ".join(f"{e.name} ({e.reason})" for e in dataset.exclusions[:5])
+        more = f"; and {len(dataset.exclusions) - 5} more" if len(dataset.exclusions) > 5 else ""
+        lines.append(f"left out {len(dataset.exclusions)}: {shown}{more}")
+    return lines
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
+    if len(set(sizes)) == 1:
+        return f"{widths[0]} x {heights[0]} px"
+    return f"{min(widths)}-{max(widths)} x {min(heights)}-{max(heights)} px"

@@ -1,0 +1,138 @@
+"""From what the user named to what can be trained on: dataset, plan, splits, network, decoded images. Every file is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recog.core.errors import BadImage
+from recog.core.hardware import read_hardware
+from recog.data.dataset import Dataset, Sample, check_trainable, class_counts
+from recog.data.sources import open_source
+from recog.data.split import split_dataset
+from recog.data.store import ImageStore, ReadImage, exclude_bad, read_exact, read_images, read_larger
+from recog.models.classifier import Classifier
+from recog.models.table import BuiltModel, build_model
+from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
+from recog.recipes.splits import fingerprint, hash_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """A split in memory, with labels int64 [N] in the same order."""
+
+    store: ImageStore
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that learning needs. `config` is resolved; `notes` say what was understood, decided and left out."""
+
+    config: TrainConfig
+    dataset: Dataset  # less its bad images
+    hashes: Mapping[str, str]  # sha256 by sample name
+    fingerprint: str
+    model: BuiltModel
+    exact: LabelledImages | None  # train as evaluation sees it, where features are computed
+    larger: LabelledImages | None  # train to augment from, where steps are taken
+    val: LabelledImages
+    notes: tuple[str, ...]
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training."""
+    dataset = open_source(config.data.source)
+    facts = read_image_facts(dataset)
+    notes = describe_data(dataset, facts)
+    config, reasons = plan(config, dataset, facts, read_hardware(), has_bfloat16=has_bfloat16())
+    hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
+    check_trainable(dataset)
+    dataset = split_dataset(dataset, config.split, seed=config.seed, groups=list(hashes.values()))
+    torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
+    torch.set_num_threads(config.compute.num_threads or 1)
+    model = build_model(config.model, num_classes=len(dataset.class_names))
+    dataset, images = _decode(dataset, model, config)
+    digest = fingerprint(dataset, hashes)
+    if config.data.fingerprint not in (None, digest):
+        reasons.append("the data are not those that this config was written for; the result may differ")
+    model, config = _with_statistics(model, config, images)
+    config = replace(
+        config,
+        data=replace(config.data, fingerprint=digest),
+        model=replace(config.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
+    )
+    notes += [*_describe_splits(dataset), f"network {model.name}; weights: {model.origin.source}", *reasons]
+    return Prepared(
+        config=config,
+        dataset=dataset,
+        hashes=hashes,
+        fingerprint=digest,
+        model=model,
+        exact=images.get("exact"),
+        larger=images.get("larger"),
+        val=images["val"],
+        notes=tuple(notes),
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[Dataset, dict[str, LabelledImages]]:
+    """Read every split; bad files are excluded by one policy wherever they are, the test split's included.
+
+    The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
+    """
+    exact = read_exact(model.preprocess)
+    larger = read_larger(model.preprocess) if config.augment.policy == "crop" else exact
+    wanted: dict[str, tuple[str, ReadImage]] = {"val": ("val", exact)}
+    if config.recipe in ("head", "finetune"):
+        wanted["exact"] = ("train", exact)
+    if config.recipe in ("scratch", "finetune"):
+        wanted["larger"] = ("train", larger)
+    bad: dict[str, BadImage] = {}
+    images = {purpose: _read_split(dataset.subset(split), read, bad) for purpose, (split, read) in wanted.items()}
+    for result in read_images(dataset.subset("test"), exact):
+        if isinstance(result, BadImage):
+            bad[result.name] = result
+    dataset = exclude_bad(dataset, list(bad.values()), policy=config.data.bad_images)
+    check_trainable(dataset)
+    return dataset, images
+
+
+def _read_split(samples: tuple[Sample, ...], read: ReadImage, bad: dict[str, BadImage]) -> LabelledImages:
+    images, labels = [], []
+    for sample, result in zip(samples, read_images(samples, read), strict=True):
+        if isinstance(result, BadImage):
+            bad[result.name] = result
+        else:
+            images.append(result)
+            labels.append(sample.label)
+    return LabelledImages(store=ImageStore(images), labels=np.array(labels, dtype=np.int64))
+
+
+def _with_statistics(
+    model: BuiltModel, config: TrainConfig, images: Mapping[str, LabelledImages]
+) -> tuple[BuiltModel, TrainConfig]:
+    """A network from scratch is normalised by its training images' own mean and deviation per channel."""
+    if config.recipe != "scratch" or config.model.mean is not None:
+        return model, config
+    mean, std = images["larger"].store.channel_statistics()
+    classifier = Classifier(model.classifier.network, mean=mean, std=std)
+    config = replace(config, model=replace(config.model, mean=mean, std=std))
+    return replace(model, classifier=classifier), config
+
+
+def _describe_splits(dataset: Dataset) -> list[str]:
+    lines = []
+    for split in dataset.given_splits:
+        counts = class_counts(dataset.subset(split), len(dataset.class_names))
+        lines.append(f"{split}: {sum(counts):,} images, {min(counts):,} to {max(counts):,} per class")
+    return lines

@@ -1,0 +1,88 @@
+"""Which image went where: splits.json of a run, by name and content hash, so that later evaluations can tell seen from new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recog.core.errors import BundleError, DataError
+from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
+from recog.core.hardware import num_cores
+from recog.data.dataset import SPLITS, Dataset, Sample
+
+SPLITS_FILE = "splits.json"
+TEST_OPENINGS = "test_openings.jsonl"
+
+
+def hash_samples(samples: Sequence[Sample]) -> list[str]:
+    """The sha256 of every sample, in order, read by several threads."""
+    with ThreadPoolExecutor(num_cores()) as pool:
+        return list(pool.map(_hash, samples))
+
+
+def _hash(sample: Sample) -> str:
+    unreadable = f"unreadable {sample.name}"  # the decoder will name the file and the reason
+    if isinstance(sample.source, Path) and not sample.source.is_file():
+        return unreadable  # a pipe or device would never end
+    try:
+        return sample.sha256()
+    except OSError:
+        return unreadable
+
+
+def fingerprint(dataset: Dataset, hashes: Mapping[str, str]) -> str:
+    """A digest over (content hash, class, split) of all samples: the same for the same images in any folder or order."""
+    rows = sorted([hashes[s.name], dataset.class_names[s.label], s.split or ""] for s in dataset.samples)
+    return "sha256:" + sha256_bytes(canonical_json(rows))
+
+
+def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int) -> None:
+    table = {
+        "seed": seed,
+        "class_names": list(dataset.class_names),
+        "splits": {
+            split: [
+                {"name": s.name, "class": dataset.class_names[s.label], "sha256": hashes[s.name]}
+                for s in dataset.subset(split)
+            ]
+            for split in SPLITS
+            if dataset.subset(split)
+        },
+        "excluded": [{"name": e.name, "reason": e.reason} for e in dataset.exclusions],
+    }
+    write_bytes_atomic(run / SPLITS_FILE, pretty_json(table))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenImages:
+    """Content hashes per split of the data that a run used."""
+
+    hashes: Mapping[str, frozenset[str]]
+
+    def count(self, split: str, hashes: Iterable[str]) -> int:
+        known = self.hashes.get(split, frozenset())
+        return sum(h in known for h in hashes)
+
+
+def read_seen(run: Path) -> SeenImages:
+    try:
+        table = json.loads((run / SPLITS_FILE).read_text(encoding="utf-8"))
+        rows = table["splits"]
+        return SeenImages(hashes={split: frozenset(row["sha256"] for row in rows[split]) for split in rows})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{run / SPLITS_FILE} cannot be read: {error}.") from None
+
+
+def log_test_opening(run: Path, *, command: str, num_images: int) -> int:
+    """Note that the run's test split was looked at; returns how often it has been by now."""
+    path = run / TEST_OPENINGS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines.append(json.dumps({"opening": len(lines) + 1, "command": command, "num_images": num_images}))
+        write_bytes_atomic(path, ("\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise DataError(f"{path} cannot be written, so the test split is not opened: {error.strerror}.") from None
+    return len(lines)

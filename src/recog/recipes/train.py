@@ -1,0 +1,221 @@
+"""`recog train`: labelled images in, a sealed bundle out. The whole way in one place, top to bottom."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from recog.bundle.locate import BUNDLE, RUNS
+from recog.bundle.manifest import TrainingData
+from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
+from recog.core.errors import ConfigError
+from recog.core.files import staged_folder, write_bytes_atomic
+from recog.data.dataset import class_counts
+from recog.data.sources import NAMED_SOURCES
+from recog.evaluation.report import DataFacts, Report
+from recog.export.onnx import export_onnx
+from recog.recipes.journal import Journal
+from recog.recipes.learn import EpochResult, HeadLog, LearnEvent, learn_head, learn_network
+from recog.recipes.package import Packed, pack
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import Prepared, prepare
+from recog.recipes.splits import log_test_opening, read_seen, write_splits
+from recog.runtime.engine import OnnxEngine
+from recog.training.fit import StepLog
+
+RUN_CONFIG = "run.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run: its folder, the bundle in it, and the bundle's evaluation."""
+
+    folder: Path
+    bundle: Path
+    report: Report
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A sentence for the person who waits."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Everything is decided; learning begins. `num_steps` is 0 where nothing is learnt by steps."""
+
+    folder: Path
+    config: TrainConfig
+    num_steps: int
+
+
+TrainEvent = Note | Planned | LearnEvent | Run
+
+
+def train(source: str | Path | None = None, config: TrainConfig | None = None, *, name: str | None = None) -> Run:
+    """Train on `source`, a folder or a name, and return the finished Run; `config` holds what shall not be planned."""
+    config = config or TrainConfig()
+    if source is not None:
+        config = replace(config, data=replace(config.data, source=str(source)))
+    for event in train_events(config, name=name):
+        if isinstance(event, Run):
+            return event
+    raise ConfigError("training ended without a run.")  # train_events ends with a Run or raises
+
+
+def train_events(config: TrainConfig, *, name: str | None = None, runs: Path = RUNS) -> Iterator[TrainEvent]:
+    """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle."""
+    started = time.perf_counter()
+    if not config.data.source:
+        raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
+    prepared = prepare(config)
+    for text in prepared.notes:
+        yield Note(text=text)
+    folder = _make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
+    write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
+    _write_run_config(folder, prepared.config)
+    with Journal(folder) as journal:
+        yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
+        for event in _learn(prepared):
+            _record(journal, event)
+            yield event
+    yield Note(text="exporting, checking the export on real files, evaluating")
+    packed = _pack(folder, prepared)
+    parity = packed.parity
+    yield Note(
+        text=f"the ONNX file answers {parity.num_images} image files as the torch network does: "
+        f"probabilities differ by {parity.max_prob_difference:.1g} at most"
+    )
+    yield Run(
+        folder=folder,
+        bundle=folder / BUNDLE,
+        report=packed.report,
+        duration_s=time.perf_counter() - started,
+    )
+
+
+def load_run_config(path: Path) -> TrainConfig:
+    """A TrainConfig from TOML; a relative data.source or model.weights is taken from the file's folder."""
+    config = build_config(TrainConfig, load_toml(path))
+    source = path.parent / config.data.source
+    if config.data.source and source.exists():
+        config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
+    weights = path.parent / config.model.weights
+    if config.model.weights not in ("auto", "none") and weights.exists():
+        config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
+    return config
+
+
+def _make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
+    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free."""
+    runs.mkdir(parents=True, exist_ok=True)
+    if fixed:
+        try:
+            (runs / name).mkdir()
+        except FileExistsError:
+            raise ConfigError(f"{runs / name} exists already; choose another --name or remove it.") from None
+        return runs / name
+    number = 1
+    while True:
+        try:
+            (runs / f"{name}-{number}").mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return runs / f"{name}-{number}"
+
+
+def _write_run_config(folder: Path, config: TrainConfig) -> None:
+    """run.toml with paths relative to itself, so that a run folder moved together with its data still trains."""
+    source, weights = config.data.source, config.model.weights
+    if source not in NAMED_SOURCES or Path(source).exists():
+        source = os.path.relpath(source, folder)
+    if weights not in ("auto", "none"):
+        weights = os.path.relpath(weights, folder)
+    config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
+    write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+
+
+def _num_steps(prepared: Prepared) -> int:
+    config = prepared.config
+    if prepared.larger is None:
+        return 0
+    steps_per_epoch = max(1, len(prepared.larger.labels) // (config.loader.batch_size or 1))
+    return steps_per_epoch * (config.optim.epochs or 1)
+
+
+def _learn(prepared: Prepared) -> Iterator[LearnEvent]:
+    config, model = prepared.config, prepared.model
+    if prepared.exact is not None:
+        with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+            # features by the engine that will serve them: the same numbers, several times faster than torch on a CPU
+            path = Path(folder) / "features.onnx"
+            export_onnx(
+                model.classifier,
+                path,
+                image_size=model.preprocess.image_size,
+                channels=model.preprocess.channels,
+                class_names=prepared.dataset.class_names,
+            )
+            engine = OnnxEngine(path, num_threads=config.compute.num_threads)
+            yield from learn_head(model.classifier, engine, prepared.exact, prepared.val, config)
+    if prepared.larger is not None:
+        yield from learn_network(
+            model.classifier, prepared.larger, prepared.val, config, image_size=model.preprocess.image_size
+        )
+
+
+def _record(journal: Journal, event: LearnEvent) -> None:
+    if isinstance(event, StepLog):
+        journal.record("step", event.step, {"epoch": event.epoch, "loss": event.loss, "lr": event.lr})
+    elif isinstance(event, EpochResult):
+        log = event.log
+        values = {
+            "train_loss": log.train_loss,
+            "val_accuracy": event.val_accuracy,
+            "val_nll": event.val_nll,
+            "images_per_s": log.num_images / log.train_s,
+        }
+        journal.record("epoch", log.epoch, values)
+    elif isinstance(event, HeadLog):
+        values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+        journal.record("head", event.trial, values)
+
+
+def _pack(folder: Path, prepared: Prepared) -> Packed:
+    dataset, config = prepared.dataset, prepared.config
+    num_classes = len(dataset.class_names)
+    num_images = {split: sum(class_counts(dataset.subset(split), num_classes)) for split in dataset.given_splits}
+    split = "test" if "test" in num_images else "val"
+    hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
+    openings = None
+    if split == "test":
+        openings = log_test_opening(folder, command="train", num_images=len(hashes))
+    facts = DataFacts(
+        name=dataset.name,
+        split=split,
+        num_seen_in_training=read_seen(folder).count("train", hashes),
+        test_openings=openings,
+    )
+    training_data = TrainingData(name=dataset.name, fingerprint=prepared.fingerprint, num_images=num_images)
+    shipped = replace(
+        config,
+        data=replace(config.data, source=dataset.name),
+        model=replace(config.model, weights=Path(config.model.weights).name),
+    )
+    with staged_folder(folder / BUNDLE) as staging:
+        return pack(
+            staging,
+            model=prepared.model,
+            dataset=dataset,
+            config=shipped,
+            training_data=training_data,
+            facts=facts,
+        )

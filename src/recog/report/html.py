@@ -1,0 +1,122 @@
+"""`report.html`: the evaluation on one page that needs nothing else, no script, no font, no network.
+
+Class and file names come from strangers. Jinja2 escapes them, `visible` writes out what would hide or
+reverse text, and the page's own Content-Security-Policy allows one style sheet, by hash, and embedded images.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from math import log
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from recog.core.errors import DataError, ShapeError
+from recog.evaluation.measures import most_confused
+from recog.evaluation.report import ClassRow, Report
+from recog.report.matrix import (
+    MAX_TABLE_CLASSES,
+    matrix_cells,
+    matrix_shadings,
+    tick_positions,
+)
+from recog.report.notes import notes
+from recog.report.text import percent, percent_range, plural, visible
+
+MAX_THUMBNAILS = 50
+MAX_PAIRS = 10
+NUM_WEAKEST = 10
+THUMBNAIL_PX = 240  # longer side; the page draws it at 170 px or so, and most screens are dense
+_SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
+_DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
+    """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; some may lack."""
+    for name, uri in thumbnails.items():
+        if not _DATA_URI.fullmatch(uri):
+            raise DataError(f"the thumbnail of {name!r} is no PNG or JPEG data URI; make it with thumbnail(image).")
+    shown = report.errors[:MAX_THUMBNAILS]
+    is_small = report.num_classes <= MAX_TABLE_CLASSES
+    return _render(
+        report=report,
+        notes=notes(report),
+        even_guess_nll=log(report.num_classes),
+        indexed_classes=list(enumerate(report.classes)),
+        weakest=None if is_small else _weakest(report),
+        longest_name=max(map(len, report.class_names)),
+        cells=matrix_cells(report) if is_small else None,
+        shadings=None if is_small else matrix_shadings(report),
+        ticks=tick_positions(report.num_classes),
+        pairs=_confused_pairs(report),
+        errors=[(error, thumbnails.get(error.name)) for error in shown],
+    )
+
+
+def render_html_without_evidence(reason: str) -> str:
+    """The page of a model that nobody has evaluated: it says so, and why."""
+    return _render(report=None, reason=reason)
+
+
+def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
+    """Data URI of `image` uint8 [H, W, C], C 1 or 3, shrunk to `max_side` px, encoded anew: no metadata."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+        raise ShapeError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, C) with C 1 or 3.")
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    kind = "png" if max(picture.size) <= _SMALL_PX else "jpeg"
+    picture.save(buffer, format=kind, optimize=True, **({} if kind == "png" else {"quality": 75}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _weakest(report: Report) -> list[tuple[int, ClassRow]]:
+    """The classes with the lowest F1, then the lowest recall, that have images."""
+    present = [(i, row) for i, row in enumerate(report.classes) if row.support]
+    return sorted(present, key=lambda item: (item[1].f1, item[1].recall))[:NUM_WEAKEST]
+
+
+def _confused_pairs(report: Report) -> list[tuple[ClassRow, ClassRow, int]]:
+    """(true class, predicted class, count), most frequent first."""
+    limit = MAX_PAIRS if report.num_classes > 8 else MAX_PAIRS // 2  # few classes: the matrix says it all
+    pairs = most_confused(np.array(report.confusion), limit)
+    return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
+
+
+def _render(**view: Any) -> str:
+    css = _read("report.css")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
+    template = _environment().from_string(_read("report.html.j2"))
+    return template.render(css=css, css_sha256=digest, **view)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters.update(
+        percent=percent,
+        percent_range=lambda interval: percent_range(interval, dash="\N{EN DASH}"),
+        plural=plural,
+    )
+    return environment
+
+
+@cache
+def _read(name: str) -> str:
+    return files("recog.report").joinpath("templates", name).read_text(encoding="utf-8")

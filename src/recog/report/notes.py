@@ -1,0 +1,138 @@
+"""What a reader must know before the numbers: left-out images, leaks, absent classes, small n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recog.evaluation.report import Report
+from recog.report.text import listing, percent, plural
+
+WIDE_INTERVAL = 0.1  # high - low of the accuracy's interval: ten points of doubt
+SMALL_SUPPORT = 20  # a class with fewer images has a recall interval about 40 points wide, at 50 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    title: str
+    text: str
+    is_warning: bool = True  # False: good to know, nothing is wrong
+    items: tuple[tuple[str, str], ...] = ()  # (name, reason)
+
+
+def notes(report: Report) -> list[Note]:
+    """The notes that apply, in the order of how much they change what the numbers mean."""
+    found = (note(report) for note in _NOTES)
+    return [note for note in found if note is not None]
+
+
+def _split(report: Report) -> Note | None:
+    if report.data.split == "train":
+        return Note(
+            title="Measured on training images",
+            text="The model learnt from these images. The numbers say how well it remembers them, "
+            "not how well it does on new ones.",
+        )
+    if report.data.split == "val":
+        return Note(
+            title="Measured on the validation split",
+            text="These images also chose the model: when to stop, which settings. The numbers lean to the "
+            "good side; a test split that chose nothing is the fair measure.",
+        )
+    return None
+
+
+def _seen_in_training(report: Report) -> Note | None:
+    seen = report.data.num_seen_in_training
+    if report.data.split == "train" or seen == 0:
+        return None
+    if seen is None:
+        return Note(
+            title="Overlap with the training data was not checked",
+            text="If some of these images were trained on, the numbers are too good.",
+            is_warning=False,
+        )
+    were = "was" if seen == 1 else "were"
+    return Note(
+        title=f"{seen:,} of {plural(report.num_images, 'image')} {were} also trained on",
+        text="They are in the training data byte for byte, so the numbers are too good. "
+        "Take them out of one of the two and evaluate again.",
+    )
+
+
+def _test_openings(report: Report) -> Note | None:
+    openings = report.data.test_openings
+    if openings is None or openings <= 1:
+        return None
+    return Note(
+        title=f"The test split has been opened {openings:,} times",
+        text="Each choice that was made after a look at it turns these numbers to the good side.",
+    )
+
+
+def _excluded(report: Report) -> Note | None:
+    excluded = report.data.excluded
+    if not excluded:
+        return None
+    return Note(
+        title=f"{len(excluded):,} of {plural(report.num_found, 'file')} left out",
+        text=f"n is {report.num_images:,}, not {report.num_found:,}: the rest could not be used.",
+        items=excluded,
+    )
+
+
+def _absent_classes(report: Report) -> Note | None:
+    absent = report.absent_classes
+    if not absent:
+        return None
+    return Note(
+        title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
+        text=f"{listing(absent)}: precision, recall and F1 are undefined, and the means are taken over the "
+        f"other {report.num_classes - len(absent):,}.",
+    )
+
+
+def _never_predicted(report: Report) -> Note | None:
+    never = report.never_predicted_classes
+    if not never:
+        return None
+    return Note(
+        title=f"{plural(len(never), 'class', 'classes')} never predicted",
+        text=f"{listing(never)}: recall and F1 are 0. Precision is undefined, and counts as 0 in the means.",
+    )
+
+
+def _few_images(report: Report) -> Note | None:
+    low, high = report.accuracy_ci95
+    if high - low <= WIDE_INTERVAL:
+        return None
+    return Note(
+        title=f"{plural(report.num_images, 'image')} leave much open",
+        text=f"The accuracy's 95% interval reaches from {percent(low)} to {percent(high)}. "
+        "A smaller difference than that between two models says little.",
+    )
+
+
+def _small_classes(report: Report) -> Note | None:
+    small = [row.name for row in report.classes if 0 < row.support < SMALL_SUPPORT]
+    if not small:
+        return None
+    present = report.num_classes - report.num_absent_classes
+    which = f"All {present:,}" if len(small) == present else f"{len(small):,} of {present:,}"
+    return Note(
+        title=f"{which} classes have fewer than {SMALL_SUPPORT} images",
+        text=f"{listing(small)}: read their rows with their intervals.",
+        is_warning=False,
+    )
+
+
+_NOTES: tuple[Callable[[Report], Note | None], ...] = (
+    _split,
+    _seen_in_training,
+    _test_openings,
+    _excluded,
+    _absent_classes,
+    _never_predicted,
+    _few_images,
+    _small_classes,
+)

@@ -1,0 +1,62 @@
+"""How the report writes numbers and strangers' names, on the page and in the terminal alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+# Characters that reverse or hide what stands around them: Unicode's bidirectional controls (UAX 9), the
+# zero-width space and the byte-order mark. The joiners U+200C, U+200D stay: Persian and emoji need them.
+_INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_UNDEFINED = "n/a"
+
+
+def visible(name: str) -> str:
+    r"""`name` on one line with nothing hidden: control characters and their like as '\n', '\u202e'."""
+    return "".join(_written_out(c) if _is_hidden(c) else c for c in name)
+
+
+def percent(rate: float | None, decimals: int = 1) -> str:
+    """'87.5%' for 0.875. Only 0 and 1 are written 0% and 100%: 0.9999 is '99.99%'."""
+    return _UNDEFINED if rate is None else f"{_percent_number(rate, decimals)}%"
+
+
+def percent_range(interval: tuple[float, float] | None, *, dash: str = "-", decimals: int = 1) -> str:
+    """'82.2-91.4%' for (0.822, 0.914)."""
+    if interval is None:
+        return _UNDEFINED
+    low, high = (_percent_number(bound, decimals) for bound in interval)
+    return f"{low}{dash}{high}%"
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """'1 class', '2,000 classes'."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def listing(names: Sequence[str], limit: int = 8) -> str:
+    """'daisy, roses and 3 more'."""
+    shown = [visible(name) for name in names[:limit]]
+    if len(names) > limit:
+        return f"{', '.join(shown)} and {len(names) - limit:,} more"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def _percent_number(rate: float, decimals: int) -> str:
+    if rate in (0.0, 1.0):
+        return f"{rate * 100:.0f}"
+    for digits in range(decimals, decimals + 3):
+        text = f"{rate * 100:.{digits}f}"
+        if 0.0 < float(text) < 100.0:
+            return text
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}" if rate < 0.5 else f">{100 - least:.{digits}f}"
+
+
+def _is_hidden(character: str) -> bool:
+    # Cc control, Cs lone surrogate (a file name that is not UTF-8), Zl and Zp line and paragraph separator
+    return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

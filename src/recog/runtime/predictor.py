@@ -1,0 +1,146 @@
+"""Image files in, labels and probabilities out: the one way of answering that every command and service shares. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from recog.bundle.locate import find_bundle
+from recog.bundle.manifest import Manifest, read_json, read_manifest
+from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files
+from recog.core.errors import BadImage, BundleError, DataError
+from recog.core.files import IMAGE_SUFFIXES, walk_folder
+from recog.core.hardware import num_cores
+from recog.evaluation.calibration import Calibration
+from recog.runtime.engine import Engine, OnnxEngine
+
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer for one image: calibrated probs float64 [K] over `class_names`, and the logits they come from."""
+
+    name: str
+    class_names: tuple[str, ...]
+    probs: NDArray[np.float64]
+    logits: NDArray[np.float32]
+
+    @property
+    def label(self) -> str:
+        return self.class_names[int(self.probs.argmax())]
+
+    @property
+    def confidence(self) -> float:
+        """The label's probability, in [0, 1]."""
+        return float(self.probs.max())
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The `k` most probable classes with their probabilities, the best first; ties in class order."""
+        order = np.argsort(-self.probs, kind="stable")[:k]
+        return [(self.class_names[i], float(self.probs[i])) for i in order]
+
+
+class Predictor:
+    """A bundle that is ready to answer. `engine` may be any Engine of the same network."""
+
+    def __init__(self, *, manifest: Manifest, calibration: Calibration, engine: Engine) -> None:
+        self.manifest = manifest
+        self.class_names = manifest.class_names
+        self.preprocess = manifest.preprocess
+        self.calibration = calibration
+        self.engine = engine
+
+    @overload
+    def predict(self, source: list[ImageSource]) -> list[Prediction]: ...
+    @overload
+    def predict(self, source: ImageSource) -> Prediction: ...
+
+    def predict(self, source: ImageSource | list[ImageSource]) -> Prediction | list[Prediction]:
+        """Answer for a path, bytes, PIL image or array uint8 [H, W, C]; a list gives a list, and so does a folder's path.
+
+        Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
+        """
+        if isinstance(source, (str, Path)) and Path(source).is_dir():
+            return self.predict(list[ImageSource](list_images(Path(source))))
+        answers = [_or_raise(a) for a in self.predict_each(source if isinstance(source, list) else [source])]
+        return answers if isinstance(source, list) else answers[0]
+
+    def predict_each(
+        self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Prediction | BadImage]:
+        """Per source, in order: its Prediction, or the BadImage that says why there is none."""
+        pending = iter(sources)
+        with ThreadPoolExecutor(num_cores()) as pool:
+            while chunk := list(islice(pending, batch_size)):
+                yield from self._answer(list(pool.map(self._read, chunk)), chunk)
+
+    def _read(self, source: ImageSource) -> NDArray[np.uint8] | BadImage:
+        try:
+            return self.preprocess.read(source, name=_name_of(source))
+        except BadImage as error:
+            return error
+
+    def _answer(
+        self, images: list[NDArray[np.uint8] | BadImage], sources: list[ImageSource]
+    ) -> Iterator[Prediction | BadImage]:
+        good = [image for image in images if not isinstance(image, BadImage)]
+        logits, probs = self.predict_batch(np.stack(good)) if good else (np.empty(0), np.empty(0))
+        row = 0
+        for image, source in zip(images, sources, strict=True):
+            if isinstance(image, BadImage):
+                yield image
+                continue
+            yield Prediction(name=_name_of(source), class_names=self.class_names, probs=probs[row], logits=logits[row])
+            row += 1
+
+    def predict_batch(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Images uint8 [B, H, W, C], as Preprocess gives them -> logits float32 [B, K], calibrated probs float64 [B, K]."""
+        logits = self.engine(images).logits
+        return logits, self.calibration.apply(logits)
+
+
+def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
+    """The Predictor of a bundle folder, a run folder or a run's name.
+
+    The files that are read are checked against the manifest's hashes, and what stands twice against itself.
+    """
+    folder = find_bundle(bundle)
+    manifest = read_manifest(folder)
+    check_files(folder, manifest, (CONFIG, CALIBRATION, ONNX))
+    check_facts(manifest, read_json(folder / CONFIG))
+    engine = OnnxEngine(folder / ONNX, num_threads=num_threads)
+    if engine.class_names != manifest.class_names:
+        raise BundleError(f"{folder}: model.onnx and recog.json disagree on the class names; the bundle is not used.")
+    calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
+    return Predictor(manifest=manifest, calibration=calibration, engine=engine)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every file below `folder` whose name says image, in natural order; DataError where there is none."""
+    files = [path for path in walk_folder(folder).files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise DataError(f"{folder} holds no image file.")
+    return files
+
+
+def _name_of(source: ImageSource) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return {bytes: "<bytes>", np.ndarray: "<array>"}.get(type(source), "<image>")
+
+
+def _or_raise(answer: Prediction | BadImage) -> Prediction:
+    if isinstance(answer, BadImage):
+        raise answer
+    return answer

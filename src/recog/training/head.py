@@ -1,0 +1,76 @@
+"""A linear head on frozen features: logistic regression, its L2 strength chosen on validation data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.core.errors import ConfigError, TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    l2: tuple[float, ...] = (
+        1e-4,
+        1e-3,
+        1e-2,
+        1e-1,
+        1.0,
+    )  # strengths to try, per image, on standardised features
+    max_iterations: int = 300
+
+    def __post_init__(self) -> None:
+        if not self.l2 or min(self.l2) <= 0:
+            raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """logits = features @ weight.T + bias, on features as the network gives them."""
+
+    l2: float
+    weight: NDArray[np.float32]  # [K, D]
+    bias: NDArray[np.float32]  # [K]
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features float32 [N, D] -> logits float32 [N, K]."""
+        return features @ self.weight.T + self.bias
+
+
+def fit_heads(
+    features: NDArray[np.float32], labels: NDArray[np.int64], config: HeadConfig, *, num_classes: int
+) -> Iterator[LinearHead]:
+    """A head per L2 strength of `config`, from the strongest to the weakest, each starting from the one before.
+
+    `features` float32 [N, D] are standardised for the fit, and the standardisation is folded into the head. `l2` weighs
+    half the squared weights against the mean loss per image, so that it means the same for any N.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second to import; only this recipe needs it
+
+    if not np.isfinite(features).all():
+        raise TrainingError("the features are not finite; the pretrained weights do not suit this network.")
+    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
+    standard = ((features - mean) / std).astype(np.float64)
+    model = LogisticRegression(max_iter=config.max_iterations, tol=1e-4, warm_start=True)
+    for l2 in sorted(config.l2, reverse=True):
+        model.C = 1 / (l2 * len(labels))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # stopping at max_iterations is early stopping, which is all right here
+            model.fit(standard, labels)
+        coefficients, intercepts = _two_rows(model.coef_, model.intercept_, num_classes)
+        weight = coefficients / std
+        bias = intercepts - weight @ mean
+        yield LinearHead(l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+
+
+def _two_rows(
+    coefficients: NDArray[np.float64], intercepts: NDArray[np.float64], num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """scikit-learn gives two classes one row z of log-odds; as two logits with the same softmax: -z/2 and z/2."""
+    if num_classes > 2:
+        return coefficients, intercepts
+    return np.concatenate([-coefficients, coefficients]) / 2, np.concatenate([-intercepts, intercepts]) / 2

@@ -1,0 +1,217 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recog.core.errors import BundleError, DataError, ShapeError
+from recog.core.files import pretty_json
+from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.report import DataFacts, Report, evaluate, no_evidence
+
+CLASSES = ("cat", "dog", "emu", "fox")
+FACTS = DataFacts(
+    name="pets",
+    split="test",
+    excluded=(("cat/broken.jpg", "truncated"),),
+    num_seen_in_training=1,
+    test_openings=2,
+)
+# Probabilities as odds, so that they can be read: row 0 says cat 7/10, dog 1/10, ...
+ODDS = np.array([[7, 1, 1, 1], [2, 6, 1, 1], [1, 8, 1, 0.01], [1, 1, 1, 1], [1, 97, 1, 1], [1, 6, 1, 2]])
+LABELS = np.array([0, 0, 1, 3, 3, 0])  # predicted: 0, 1, 1, 0 (a tie), 1, 1; no emu in truth
+NAMES = tuple(f"{i}.jpg" for i in range(6))
+
+
+def pets_report(**options):
+    options = {"class_names": CLASSES, "names": NAMES, "data": FACTS} | options
+    return evaluate(np.log(ODDS), LABELS, **options)
+
+
+def test_by_hand():
+    report = pets_report()
+    assert (report.num_images, report.num_classes, report.num_correct, report.num_errors) == (6, 4, 2, 4)
+    assert report.num_found == 7  # one was excluded
+    assert report.accuracy == pytest.approx(2 / 6)
+    assert report.accuracy_ci95 == wilson_interval(2, 6)
+    assert report.confusion == ((1, 2, 0, 0), (0, 1, 0, 0), (0, 0, 0, 0), (1, 1, 0, 0))
+    assert report.balanced_accuracy == pytest.approx((1 / 3 + 1 + 0) / 3)
+    assert report.largest_class_share == 0.5  # 3 cats of 6
+    # -ln of 7/10, 2/10, 8/10.01, 1/4, 1/100, 1/10
+    product = 0.7 * 0.2 * (8 / 10.01) * 0.25 * 0.01 * 0.1
+    assert report.nll == pytest.approx(-math.log(product) / 6)
+    assert report.absent_classes == ("emu",)
+    assert report.num_absent_classes == 1
+    assert report.never_predicted_classes == ("fox",)
+
+
+def test_rows_by_hand():
+    cat, dog, emu, fox = pets_report().classes
+    assert (cat.name, cat.support, cat.num_predicted, cat.num_correct) == ("cat", 3, 2, 1)
+    assert (cat.precision, cat.precision_ci95) == (0.5, wilson_interval(1, 2))
+    assert (cat.recall, cat.recall_ci95) == (pytest.approx(1 / 3), wilson_interval(1, 3))
+    assert cat.f1 == pytest.approx(2 / 5)  # 2 * 1 / (3 + 2)
+    assert (dog.precision, dog.recall, dog.f1) == (0.25, 1.0, pytest.approx(2 / 5))
+    assert (emu.support, emu.precision, emu.precision_ci95, emu.recall, emu.recall_ci95, emu.f1) == (
+        0,
+        *[None] * 5,
+    )
+    assert (fox.precision, fox.precision_ci95, fox.recall, fox.f1) == (None, None, 0.0, 0.0)
+
+
+def test_errors_are_sorted_by_confidence():
+    errors = pets_report().errors
+    assert [error.name for error in errors] == ["4.jpg", "1.jpg", "5.jpg", "3.jpg"]  # 97 %, 60 %, 60 %, 25 %
+    first = errors[0]
+    assert (first.true_class, first.predicted_class) == ("fox", "dog")
+    assert (first.confidence, first.true_class_prob) == (pytest.approx(0.97), pytest.approx(0.01))
+
+
+def test_errors_are_bounded_and_still_counted():
+    report = pets_report(max_errors=1)
+    assert [error.name for error in report.errors] == ["4.jpg"]
+    assert report.num_errors == 4
+
+
+def test_json_is_plain_with_null_where_undefined():
+    table = json.loads(pretty_json(pets_report().to_dict()))
+    assert table["evidence"] == "evaluation"
+    assert table["data"]["excluded"] == [{"name": "cat/broken.jpg", "reason": "truncated"}]
+    assert (table["data"]["num_found"], table["num_images"]) == (7, 6)
+    assert table["classes"][2] == {
+        "name": "emu",
+        "support": 0,
+        "num_predicted": 0,
+        "num_correct": 0,
+        "precision": None,
+        "precision_ci95": None,
+        "recall": None,
+        "recall_ci95": None,
+        "f1": None,
+    }
+    assert table["num_absent_classes"] == 1
+    assert table["absent_classes"] == ["emu"]
+    assert table["num_errors"] == 4
+    assert 0 <= table["accuracy"] <= 1
+
+
+def test_the_keys_of_report_json():
+    assert list(pets_report().to_dict()) == [
+        "format_version", "evidence", "task", "data", "calibration_method", "num_images", "num_classes",
+        "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "nll", "macro", "weighted",
+        "num_absent_classes", "absent_classes", "never_predicted_classes", "classes", "confusion",
+        "num_errors", "errors",
+    ]  # fmt: skip
+
+
+def test_round_trip():
+    for report in (pets_report(), pets_report(max_errors=0), pets_report(data=DataFacts(name="x"))):
+        assert Report.from_dict(json.loads(pretty_json(report.to_dict()))) == report
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 30), st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_round_trip_of_anything(num_images, num_classes, seed):
+    rng = np.random.default_rng(seed)
+    report = evaluate(
+        rng.normal(0, 3, (num_images, num_classes)).astype(np.float32),
+        rng.integers(0, num_classes, num_images),
+        class_names=[f"class {i}" for i in range(num_classes)],
+        names=[f"image {i}" for i in range(num_images)],
+        data=DataFacts(name="random"),
+    )
+    assert Report.from_dict(json.loads(pretty_json(report.to_dict()))) == report
+    assert sum(map(sum, report.confusion)) == num_images
+    assert report.weighted.recall == pytest.approx(report.accuracy)
+    assert len(report.errors) == report.num_errors
+
+
+def test_a_perfect_answer():
+    report = evaluate(
+        np.eye(2, dtype=np.float32) * 50,
+        np.array([0, 1]),
+        class_names=("a", "b"),
+        names=("1", "2"),
+        data=FACTS,
+    )
+    assert (report.accuracy, report.macro.f1, report.num_errors, report.errors) == (1.0, 1.0, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"names": NAMES[:5]}, "names has 5 entries for 6 images"),
+        ({"names": ("0.jpg",) * 6}, "names holds '0.jpg' more than once"),
+        ({"class_names": CLASSES[:3]}, "class_names has 3 entries for 4 classes"),
+        ({"class_names": ("cat", "dog", "cat", "fox")}, "class_names holds 'cat' more than once"),
+    ],
+)
+def test_names_that_do_not_fit(change, words):
+    with pytest.raises(DataError, match=words):
+        pets_report(**change)
+
+
+def test_bad_logits_and_labels_are_refused():
+    with pytest.raises(DataError, match="first in row 1"):
+        evaluate(np.array([[0, 1], [np.nan, 0]]), LABELS, class_names=CLASSES, names=NAMES, data=FACTS)
+    with pytest.raises(ShapeError, match="labels have shape"):
+        evaluate(np.log(ODDS), LABELS[:3], class_names=CLASSES, names=NAMES, data=FACTS)
+
+
+def test_no_evidence_says_so():
+    table = no_evidence("the data has no test split")
+    assert table["evidence"] == "none"
+    with pytest.raises(BundleError, match="holds no evaluation: the data has no test split"):
+        Report.from_dict(json.loads(pretty_json(table)))
+
+
+def test_a_newer_report_is_refused():
+    table = pets_report().to_dict() | {"format_version": 2}
+    with pytest.raises(BundleError, match="format_version 2; this release reads up to 1"):
+        Report.from_dict(table)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("accuracy", 0.99),
+        ("accuracy_ci95", [0.9, 1.0]),
+        ("num_images", 7),
+        ("balanced_accuracy", None),
+        ("absent_classes", []),
+        ("task", "multilabel"),
+    ],
+)
+def test_a_report_that_contradicts_its_counts_is_refused(key, value):
+    with pytest.raises(BundleError, match=f"disagrees with itself: its '{key}'"):
+        Report.from_dict(pets_report().to_dict() | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("format_version", None, "no format_version"),
+        ("confusion", [[1, 2], [3]], "damaged"),
+        ("confusion", [[0.5] * 4] * 4, "expected .4, 4. counts"),
+        ("confusion", [[-1, 0, 0, 0], [0] * 4, [0] * 4, [2, 0, 0, 0]], "negative count"),
+        ("confusion", [[0] * 4] * 4, "no image at all"),
+        ("nll", math.inf, "infinite NLL"),
+        ("nll", "low", "damaged"),
+        ("errors", [{"name": "x"}], "damaged"),
+        ("errors", None, "damaged"),
+        ("data", {"name": "pets"}, "'split' is missing"),
+        ("data", None, "damaged"),
+    ],
+)
+def test_a_damaged_report_is_refused(key, value, words):
+    with pytest.raises(BundleError, match=words):
+        Report.from_dict(pets_report().to_dict() | {key: value})
+
+
+def test_a_missing_key_is_named():
+    table = pets_report().to_dict()
+    del table["nll"]
+    with pytest.raises(BundleError, match="'nll' is missing"):
+        Report.from_dict(table)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from recog.evaluation.report import DataFacts, evaluate
+from recog.report.notes import notes
+
+CLEAN = DataFacts(name="d", split="test", num_seen_in_training=0, test_openings=1)
+
+
+def report_of(labels, preds, num_classes, data=CLEAN):
+    return evaluate(
+        np.eye(num_classes)[preds] * 5,
+        np.array(labels),
+        class_names=[f"class {i}" for i in range(num_classes)],
+        names=[f"{i}.jpg" for i in range(len(labels))],
+        data=data,
+    )
+
+
+def good_report(data=CLEAN):
+    labels = [0, 1] * 100
+    return report_of(labels, labels, 2, data)  # 200 of 200: Wilson's interval is 98.1 to 100 %
+
+
+def titles(report):
+    return [note.title for note in notes(report)]
+
+
+def test_nothing_to_say_of_a_good_evaluation():
+    assert notes(good_report()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "title"),
+    [
+        ({"split": "val"}, "Measured on the validation split"),
+        ({"split": "train"}, "Measured on training images"),
+        ({"num_seen_in_training": 2}, "2 of 200 images were also trained on"),
+        ({"num_seen_in_training": 1}, "1 of 200 images was also trained on"),
+        ({"num_seen_in_training": None}, "Overlap with the training data was not checked"),
+        ({"test_openings": 3}, "The test split has been opened 3 times"),
+        ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 files left out"),
+    ],
+)
+def test_each_fact_has_its_note(facts, title):
+    data = DataFacts(**({"name": "d", "split": "test", "num_seen_in_training": 0, "test_openings": 1} | facts))
+    assert titles(good_report(data)) == [title]
+
+
+def test_training_images_are_not_blamed_for_being_training_images():
+    assert titles(good_report(DataFacts(name="d", split="train", num_seen_in_training=200))) == [
+        "Measured on training images"
+    ]
+
+
+def test_an_unknown_number_of_openings_is_not_a_warning():
+    assert notes(good_report(DataFacts(name="d", num_seen_in_training=0, test_openings=None))) == []
+
+
+def test_exclusions_are_listed_with_n_before_and_after():
+    excluded = (("a.jpg", "truncated"), ("b.txt", "not an image"))
+    (note,) = notes(good_report(DataFacts(name="d", num_seen_in_training=0, excluded=excluded)))
+    assert note.items == excluded
+    assert note.is_warning
+    assert "n is 200, not 202" in note.text
+
+
+def test_absent_and_never_predicted_classes_are_named():
+    labels = [0] * 100 + [1] * 100
+    report = report_of(labels, [0] * 200, 3)
+    assert titles(report)[:2] == ["1 of 3 classes without an image here", "1 class never predicted"]
+    assert notes(report)[0].text.startswith("class 2: precision, recall and F1 are undefined")
+    assert notes(report)[1].text.startswith("class 1: recall and F1 are 0")
+
+
+def test_few_images():
+    # 15 of 20: Wilson's interval is 53.1 to 88.8 %, far wider than ten points.
+    report = report_of([0, 1] * 10, [0, 1] * 5 + [0] * 10, 2)
+    assert titles(report) == ["20 images leave much open", "All 2 classes have fewer than 20 images"]
+    assert "from 53.1% to 88.8%" in notes(report)[0].text

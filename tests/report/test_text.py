@@ -1,0 +1,58 @@
+import pytest
+
+from recog.report.text import listing, percent, percent_range, plural, visible
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (0.875, "87.5%"),
+        (0.0, "0%"),
+        (1.0, "100%"),
+        (None, "n/a"),
+        # What is not all must not read as all, nor what is not none as none.
+        (0.9999, "99.99%"),
+        (0.0004, "0.04%"),
+        (1 - 1e-9, ">99.999%"),
+        (1e-30, "<0.001%"),
+    ],
+)
+def test_percent(rate, text):
+    assert percent(rate) == text
+
+
+def test_percent_range():
+    assert percent_range((0.8221, 0.9138)) == "82.2-91.4%"
+    assert percent_range((0.0, 1.0), dash="\u2013") == "0\u2013100%"
+    assert percent_range((0.874, 0.996), decimals=0) == "87-99.6%"
+    assert percent_range(None) == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("daisy", "daisy"),
+        ("a\nb\tc\x1b[31m", r"a\nb\tc\x1b[31m"),
+        ("invoice\u202egnp.exe", r"invoice\u202egnp.exe"),  # would read invoiceexe.png
+        ("a\u2028b\u200bc\ufeff", r"a\u2028b\u200bc\ufeff"),
+        ("\udcff.jpg", r"\udcff.jpg"),  # how Python reads a file name that is not UTF-8
+        ("שלום 日本語 é", "שלום 日本語 é"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
+    ],
+)
+def test_visible(name, shown):
+    assert visible(name) == shown
+    visible(name).encode("utf-8")  # can be written to any file
+
+
+def test_plural():
+    assert plural(1, "image") == "1 image"
+    assert plural(2000, "class", "classes") == "2,000 classes"
+
+
+def test_listing():
+    assert listing([]) == ""
+    assert listing(["a"]) == "a"
+    assert listing(["a", "b"]) == "a and b"
+    assert listing(["a", "b", "c"]) == "a, b and c"
+    assert listing(["a", "b\n", "c", "d"], limit=2) == r"a, b\n and 2 more"
