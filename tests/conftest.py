@@ -1,8 +1,10 @@
-"""What all tests share: one thread for torch, and one small run on `digits` that is trained once and copied before it is harmed."""
+"""What all tests share: one torch thread, one small run on `digits`, and the real data where they are at hand."""
 
 from __future__ import annotations
 
 import os
+import hashlib
+import json
 import shutil
 import sys
 import zipfile
@@ -57,3 +59,22 @@ def flowers(shared_data, tmp_path_factory):
     with zipfile.ZipFile(shared_data / "flowers.zip") as archive:
         archive.extractall(folder)
     return folder / "flowers"
+
+
+@pytest.fixture
+def reseal():
+    """Write recog.json anew over what now stands in a bundle, with fields changed: what a careful forger would do."""
+
+    def write(folder, **changes):
+        path = folder / "recog.json"
+        table = json.loads(path.read_bytes())
+        names = {entry.name for entry in folder.iterdir() if entry.is_file()} - {"recog.json"}
+        table["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
+        table |= changes
+        del table["digest"]
+        # canonical JSON as RFC 8785 has it for such values: sorted keys, no spaces, UTF-8
+        canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        table["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+        path.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+
+    return write
