@@ -63,7 +63,9 @@ def test_a_path_is_no_name(here):
 
 def test_a_folder_that_is_neither_says_what_it_lacks(here):
     (here / "photos").mkdir()
-    with pytest.raises(BundleError, match=r"neither a bundle nor a finished run: it holds no recog\.json and no bundle/"):
+    with pytest.raises(
+        BundleError, match=r"neither a bundle nor a finished run: it holds no recog\.json and no bundle/"
+    ):
         find_bundle("photos")
     (here / "file.txt").write_text("")
     with pytest.raises(BundleError, match="neither a bundle nor"):

@@ -1,7 +1,10 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
+import recog
 from recog.bundle.manifest import read_manifest
 from recog.bundle.seal import REQUIRED_FILES, check_all_files, check_facts, check_files, seal
 from recog.core.errors import BundleError
@@ -31,6 +34,13 @@ def test_a_bundle_has_the_files_of_the_contract(bundle):
         "report.html", "run.toml", "README.md", "recog.json",
     }  # fmt: skip
     assert set(read_manifest(bundle).files) == REQUIRED_FILES
+
+
+@pytest.mark.parametrize("name", [*ALL_FILES, "recog.json"])
+def test_no_file_names_a_folder_of_this_machine(digits_run, name):
+    data = (digits_run.bundle / name).read_bytes()
+    for folder in (digits_run.folder, Path.cwd(), Path(recog.__file__).parent, Path.home(), Path(sys.prefix)):
+        assert f"{folder}/".encode() not in data
 
 
 def test_a_fresh_bundle_passes(bundle):

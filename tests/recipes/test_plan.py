@@ -21,9 +21,7 @@ COLOUR_32 = ImageFacts(sizes=((32, 32),), all_grey=False)
 
 
 def dataset(num_samples=100, **changes):
-    samples = tuple(
-        Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), label=i % 2) for i in range(num_samples)
-    )
+    samples = tuple(Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), label=i % 2) for i in range(num_samples))
     return Dataset(name="d", layout="test", class_names=("a", "b"), samples=samples, **changes)
 
 
@@ -47,7 +45,9 @@ def test_small_grey_images_are_learnt_from_scratch_at_their_own_size():
 
 def test_what_the_user_sets_is_not_planned():
     asked = TrainConfig(recipe="finetune", model=ModelConfig(name="resnet18"))
-    config, reasons = planned(dataclasses.replace(asked, optim=dataclasses.replace(asked.optim, epochs=3, lr=0.5)), TINY)
+    config, reasons = planned(
+        dataclasses.replace(asked, optim=dataclasses.replace(asked.optim, epochs=3, lr=0.5)), TINY
+    )
     assert (config.recipe, config.model.name, config.optim.epochs, config.optim.lr) == ("finetune", "resnet18", 3, 0.5)
     assert not any(reason.startswith("recipe") for reason in reasons)
 

@@ -50,7 +50,9 @@ def test_the_fingerprint_is_of_content_class_and_split_not_of_names_or_order(dat
     other = dataclasses.replace(dataset, samples=renamed)
     same = fingerprint(dataset, hashes_of(dataset))
     assert fingerprint(other, hashes_of(other)) == same
-    relabelled = dataclasses.replace(dataset, samples=(dataclasses.replace(dataset.samples[0], label=1), *dataset.samples[1:]))
+    relabelled = dataclasses.replace(
+        dataset, samples=(dataclasses.replace(dataset.samples[0], label=1), *dataset.samples[1:])
+    )
     assert fingerprint(relabelled, hashes_of(relabelled)) != same
     moved = dataset.with_splits(["train", "train", "test", "val"])
     assert fingerprint(moved, hashes_of(moved)) != same

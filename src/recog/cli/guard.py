@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from recog.core.errors import RecogError
+from recog.core.errors import RecogError, missing_extra
 
 P = ParamSpec("P")
 
@@ -38,6 +38,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except RecogError as error:
             _fail(str(error), error.exit_code)
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            _fail(str(missing), missing.exit_code)
         except KeyboardInterrupt:
             _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
         except BrokenPipeError:

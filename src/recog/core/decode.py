@@ -173,8 +173,6 @@ def _explain(error: Exception) -> str:
     message = " ".join(str(error).split())[:200].rstrip(".")
     if "truncated" in message.lower() or isinstance(error, EOFError):
         return "the file is truncated: it ends before the image does"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"it has more pixels than Pillow's own limit allows ({message})"
     return f"the file is damaged and cannot be decoded ({message or type(error).__name__})"
 
 
@@ -247,6 +245,10 @@ def _open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
             f"it begins as {kind}, but its header is damaged or of a variety that cannot be read{rare.get(kind, '')}"
         )
         raise BadImage(name, reason, "Replace it with an intact copy, or convert it to JPEG or PNG.") from None
+    except Image.DecompressionBombError as error:
+        num_pixels = re.findall(r"\d+", str(error))[0]
+        reason = f"it has {int(num_pixels):,} pixels, more than Pillow opens at all (PIL.Image.MAX_IMAGE_PIXELS)"
+        raise BadImage(name, reason, "Reduce or crop it.") from None
     metered.max_bytes = None
     return image
 

@@ -22,7 +22,7 @@ CONVERT = "Convert it to JPEG or PNG, or remove it."
 _RESAVE = "Save it again with an image editor, or remove it."
 
 PREFIX_BYTES = 1024  # enough to tell every kind below, and an SVG behind an XML preamble and a comment
-_MAX_READS = 400_000  # a 50-megapixel PNG in 4 KiB chunks needs 75,000
+_MAX_READS = 200_000  # some 0.5 s of parsing; a 50-megapixel PNG in 4 KiB chunks needs 75,000
 _MAX_JPEG_HEADER_BYTES = 8 << 20  # a CMYK profile and a depth map in XMP need some 4 MB
 _MAX_JPEG_SEGMENTS = 10_000
 _MAX_JPEG_SCANS = 100  # encoders write 10 to 20
@@ -240,7 +240,9 @@ def _check_jpeg(data: bytes, num_pixels: int, name: str) -> None:
     num_scans, position = 0, 2
     for _ in range(_MAX_JPEG_SEGMENTS):
         marker = _JPEG_MARKER.search(data, position)
-        if marker is None or marker[0] == b"\xff\xd9":
+        if marker is None:  # zeros, as downloads that reserved their space leave, would decode as flat colour
+            raise BadImage(name, "the file is truncated: it lacks the marker that ends a JPEG", REPLACE)
+        if marker[0] == b"\xff\xd9":
             return
         num_scans += marker[0] == b"\xff\xda"
         if num_scans > max_scans:

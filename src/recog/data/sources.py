@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from recog.core.decode import probe
-from recog.core.errors import BadImage, DataError, MissingExtraError
+from recog.core.errors import BadImage, DataError, missing_extra
 from recog.core.files import IMAGE_SUFFIXES, list_folder, natural_key, printable_name, walk_folder
 from recog.data.dataset import Dataset, Exclusion, Sample
 
@@ -58,9 +58,7 @@ def read_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        if error.name != "sklearn":
-            raise
-        raise MissingExtraError("'digits' needs scikit-learn; run: pip install 'recog[train]'") from None
+        raise missing_extra(error) or error from None
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     samples = tuple(
