@@ -1,4 +1,5 @@
 import io
+import json
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_more_than_ten_images_keep_their_order(tmp_path):
     files = tuple(b"%d" % i for i in range(16))
     write_reference(tmp_path, Reference(kind="images", images=files, probs=np.ones((16, 2), dtype=np.float32)))
     assert read_reference(tmp_path).images == files
+
+
+def test_images_go_by_their_names_whatever_their_places_in_the_file(tmp_path):
+    """A file by hand: 8 bytes of length, a JSON header, then image_01, image_00 and probs."""
+    header = json.dumps(
+        {
+            "__metadata__": {"kind": "images"},
+            "image_01": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+            "image_00": {"dtype": "U8", "shape": [2], "data_offsets": [2, 4]},
+            "probs": {"dtype": "F32", "shape": [2, 2], "data_offsets": [4, 20]},
+        }
+    ).encode()
+    probs = np.float32([[0, 1], [1, 0]])
+    data = len(header).to_bytes(8, "little") + header + b"1100" + probs.tobytes()
+    (tmp_path / "reference.safetensors").write_bytes(data)
+    assert read_reference(tmp_path).images == (b"00", b"11")
 
 
 def test_no_reference_is_said_so(tmp_path):

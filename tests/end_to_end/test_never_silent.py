@@ -135,7 +135,13 @@ def test_a_signal_leaves_no_half_written_bundle(tmp_path, number, code, moment):
     if moment == "exporting":
         command[5:7] = ["--epochs", "3"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # whoever runs the tests in the background has SIGINT ignored, which processes inherit
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stderr:
         if line.startswith(moment):

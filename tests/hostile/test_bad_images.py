@@ -22,7 +22,9 @@ from recog.core.decode import decode, probe
 from recog.core.errors import BadImage
 from recog.core.preprocess import Preprocess
 
-MAX_SECONDS = 2.0
+MAX_SECONDS = (
+    2.0  # of this process's own time, so that a busy machine fails nothing; pipes are tested beside image_file
+)
 MAX_GROWTH_MIB = 32
 NUM_REPEATS = 100
 T = TypeVar("T")
@@ -35,12 +37,12 @@ def cases() -> tuple[Case, ...]:
 
 def outcome(work: Callable[[], T], what: str = "") -> tuple[T | None, BadImage | None]:
     """What `work` returns, or the BadImage it raises; any other exception, and taking too long, fails the test."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         result, error = work(), None
     except BadImage as raised:
         result, error = None, raised
-    assert time.perf_counter() - start < MAX_SECONDS, what
+    assert time.process_time() - start < MAX_SECONDS, what
     return result, error
 
 

@@ -97,6 +97,13 @@ def test_ties_go_by_class_order():
     assert [name for name, _ in prediction.top(3)] == ["middle", "bright", "dark"]
 
 
+def test_many_ties_keep_class_order_too():
+    """An unstable sort shows only above some 16 entries."""
+    names = tuple(f"class {i}" for i in range(100))
+    prediction = Prediction(name="x", class_names=names, probs=np.full(100, 0.01), logits=np.zeros(100, np.float32))
+    assert tuple(name for name, _ in prediction.top(100)) == names
+
+
 def test_every_kind_of_source_gives_the_same_answer(trained, tmp_path):
     image = digit_images(1)[0]
     path = tmp_path / "ä 1.png"
@@ -292,6 +299,14 @@ def test_a_graph_with_another_number_of_classes_is_refused_although_all_hashes_f
     (bundle / "config.json").write_text(json.dumps({**config, "label_names": names, "num_classes": 9}))
     reseal(bundle, class_names=names)
     with pytest.raises(BundleError, match="disagree on the number of classes: 10 and 9"):
+        load(bundle)
+
+
+def test_a_config_that_disagrees_is_refused_although_all_hashes_fit(bundle, reseal):
+    config = json.loads((bundle / "config.json").read_bytes())
+    (bundle / "config.json").write_text(json.dumps({**config, "label_names": config["label_names"][::-1]}))
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"config\.json and recog\.json disagree on class names"):
         load(bundle)
 
 

@@ -29,6 +29,7 @@ from recog.core.image_file import (
     MeteredFile,
     check_body,
     check_header,
+    has_absurd_exif,
     has_late_png_metadata,
     open_encoded,
     recognise,
@@ -64,7 +65,8 @@ _TRANSPOSE: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-_ORIENTATION = 274  # the EXIF and TIFF tag
+_ORIENTATION = 274  # this and the next: EXIF and TIFF tags
+_PLANAR_CONFIGURATION = 284
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,7 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
         image = _open_with_pillow(kind, file, name)
         _check_size(image.size, name, limits)
         _check_speed(image, name)
+        _check_cover(image, name)
         if whole:
             _check_strict(kind, name)
             check_body(kind, data, image.width * image.height, name)
@@ -297,6 +300,17 @@ def _check_speed(image: Image.Image, name: str) -> None:
         raise BadImage(name, reason, "Save it as PNG.")
 
 
+def _check_cover(image: Image.Image, name: str) -> None:
+    """Whether the parts that are stored add up to the whole; Pillow leaves the rest black."""
+    tiles = getattr(image, "tile", None)
+    if image.format not in ("TIFF", "PNG") or not tiles or tiles[0][0] == "libtiff":
+        return
+    num_planes = len(image.getbands()) if getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2 else 1
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in tiles)
+    if covered < num_planes * image.width * image.height:
+        raise BadImage(name, "the file is damaged: it holds a part of the image only", REPLACE)
+
+
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:
     shape = array.shape
     if array.dtype != np.uint8:
@@ -319,6 +333,8 @@ def _reduce_jpeg(image: Image.Image, min_side: int) -> None:
 def _orientation(image: Image.Image) -> int:
     """1 to 8 by EXIF, else XMP; 1 where there is neither, or where it is broken, as every viewer takes it."""
     try:
+        if has_absurd_exif(image.info.get("exif", b"")):
+            return 1
         # PngImageFile.getexif decodes the pixels to look behind them
         exif = Image.Image.getexif(image) if _ends_metadata_in_header(image) else image.getexif()
         value = exif.get(_ORIENTATION, 1)
@@ -340,7 +356,12 @@ def _ends_metadata_in_header(image: Image.Image) -> bool:
 
 def _read_info(image: Image.Image) -> ImageInfo:
     mode, bits, width, height = image.mode, bits_per_channel(image), image.width, image.height
-    turned_by_pillow = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1) >= 5  # it opens TIFFs with the final size
+    turned_by_pillow = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1) in (
+        5,
+        6,
+        7,
+        8,
+    )  # TIFFs open with the final size
     if _orientation(image) >= 5 and not turned_by_pillow:
         width, height = height, width
     is_animated, num_frames = _count_frames(image)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from recog.core.errors import BadImage, ConfigError
 
@@ -24,11 +24,16 @@ _RESAVE = "Save it again with an image editor, or remove it."
 PREFIX_BYTES = 1024  # enough to tell every kind below, and an SVG behind an XML preamble and a comment
 _MAX_READS = 200_000  # some 0.5 s of parsing; a 50-megapixel PNG in 4 KiB chunks needs 75,000
 _MAX_JPEG_HEADER_BYTES = 8 << 20  # a CMYK profile and a depth map in XMP need some 4 MB
+_MAX_JPEG_EXIF_BYTES = 1 << 20  # the standard allows 64 KiB; Pillow joins what is spread over several segments
 _MAX_JPEG_SEGMENTS = 10_000
 _MAX_JPEG_SCANS = 100  # encoders write 10 to 20
 _MAX_JPEG_SCAN_PIXELS = 2_000_000_000  # some 0.7 s of coefficient passes
 _MAX_PNG_CHUNKS = 100_000
 _MAX_TIFF_VALUES = 200_000  # a 16-bit palette has 196,608; strips are at most 16,384 in 4 planes
+_MAX_FRACTIONS = 10_000  # Pillow makes an object of each, at some 2 us; cameras write some 20
+_MAX_DIRECTORIES = 8
+_SUB_DIRECTORIES = frozenset({34_665, 34_853, 40_965})  # EXIF, GPS, interoperability: Pillow reads them with the pixels
+_ORIENTATION = 274  # the EXIF and TIFF tag
 _MAX_TIFF_CHANNELS = 6  # Pillow's own limit; above it, it logs an error to stderr
 
 
@@ -57,13 +62,17 @@ class MeteredFile(io.BufferedIOBase):
         self._name = name
         self._num_reads = 0
         self._num_bytes = 0
+        self._num_exif_bytes = 0
         self.max_bytes: int | None = None  # in all reads together, while set
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = self._file.read(-1 if size is None else size)
         self._num_reads += 1
         self._num_bytes += len(data)
-        too_long = self.max_bytes is not None and self._num_bytes > self.max_bytes
+        self._num_exif_bytes += len(data) if data.startswith(b"Exif\0\0") else 0  # Pillow reads segment by segment
+        too_long = self.max_bytes is not None and (
+            self._num_bytes > self.max_bytes or self._num_exif_bytes > _MAX_JPEG_EXIF_BYTES
+        )
         if too_long or self._num_reads > _MAX_READS:
             raise BadImage(self._name, "its header is longer than that of any real image", REPLACE)
         return data
@@ -286,27 +295,74 @@ def has_late_png_metadata(file: MeteredFile) -> bool:
     return False
 
 
-def _check_tiff(file: MeteredFile, name: str) -> None:
+class _Entry(NamedTuple):
+    """One line of a TIFF or EXIF directory."""
+
+    tag: int
+    kind: int  # 3 and 4: whole numbers of 16 and 32 bits; 5 and 10: fractions
+    num_values: int
+    value: int  # the number itself where it is one of 16 or 32 bits, else where the values are
+
+
+def _read_directories(file: BinaryIO | MeteredFile, follow: frozenset[int]) -> list[list[_Entry]]:
+    """The entries of a TIFF's first directory, and of the readable ones that its entries of the tags `follow` point to."""
     file.seek(0)
     head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    is_big = b"+" in head[2:4]
-    offset_format, count_format, entry_format = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
-    entry_bytes = 20 if is_big else 12
+    order, is_big = "<" if head[:2] == b"II" else ">", b"+" in head[2:4]
+    waiting = [struct.unpack_from(order + ("Q" if is_big else "I"), head, 8 if is_big else 4)[0]]
+    directories: list[list[_Entry]] = []
+    while waiting and len(directories) < _MAX_DIRECTORIES:
+        try:
+            entries = _read_directory(file, waiting.pop(0), order, is_big)
+        except (struct.error, OverflowError, ValueError, OSError):
+            if not directories:
+                raise
+            continue
+        directories.append(entries)
+        waiting += [entry.value for entry in entries if entry.tag in follow][:_MAX_DIRECTORIES]
+    return directories
+
+
+def _read_directory(file: BinaryIO | MeteredFile, position: int, order: str, is_big: bool) -> list[_Entry]:
+    file.seek(position)
+    count = struct.Struct(order + ("Q" if is_big else "H"))
+    line = struct.Struct(order + ("HHQQ" if is_big else "HHII"))
+    (num_entries,) = count.unpack(file.read(count.size))
+    table = file.read(min(num_entries, 65_535) * line.size)
+    entries = []
+    for tag, kind, num_values, value in line.iter_unpack(table[: len(table) // line.size * line.size]):
+        num_bits, field_bits = {3: 16, 4: 32}.get(kind, 64), 64 if is_big else 32
+        if num_bits < field_bits:  # the number stands at the beginning of its field
+            value = value >> (field_bits - num_bits) if order == ">" else value & ((1 << num_bits) - 1)
+        entries.append(_Entry(tag, kind, num_values, value))
+    return entries
+
+
+def has_absurd_exif(block: bytes) -> bool:
+    """Whether an EXIF block claims so many values for the orientation that Pillow would take seconds to look it up."""
+    tiff = io.BytesIO(re.sub(rb"^(Exif\0\0){1,2}", b"", block))
     try:
-        file.seek(struct.unpack_from(order + offset_format, head, 8 if is_big else 4)[0])
-        (num_entries,) = struct.unpack(order + count_format, file.read(8 if is_big else 2))
-        table = file.read(min(num_entries, 65_535) * entry_bytes)
+        entries = _read_directories(tiff, frozenset())[0]
+    except (struct.error, OverflowError, ValueError):
+        return False
+    return any(entry.tag == _ORIENTATION and entry.num_values > _MAX_FRACTIONS for entry in entries)
+
+
+def _check_tiff(file: MeteredFile, name: str) -> None:
+    num_bytes = file.seek(0, os.SEEK_END)
+    try:
+        directories = _read_directories(file, _SUB_DIRECTORIES)
     except (struct.error, OverflowError, ValueError, OSError):
         raise BadImage(name, "the file is truncated: its directory lies behind its end", REPLACE) from None
-    for start in range(0, len(table) - entry_bytes + 1, entry_bytes):
-        tag, kind, num_values = struct.unpack_from(order + entry_format, table, start)
-        if num_values > _MAX_TIFF_VALUES and kind not in (1, 2, 6, 7):  # those are bytes and text
-            raise BadImage(name, f"entry {tag} of this TIFF claims {num_values:,} values", REPLACE)
-        if kind in (3, 4):  # one 16-bit or 32-bit number
-            value_start = start + entry_bytes - (8 if is_big else 4)
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), table, value_start)
-            _check_tiff_number(tag, value, name)
+    for entry in directories[0]:
+        if entry.num_values > _MAX_TIFF_VALUES and entry.kind not in (1, 2, 6, 7):  # those are bytes and text
+            raise BadImage(name, f"entry {entry.tag} of this TIFF claims {entry.num_values:,} values", REPLACE)
+        if entry.kind in (3, 4):
+            _check_tiff_number(entry.tag, entry.value, name)
+    fractions = [entry.num_values for entries in directories for entry in entries if entry.kind in (5, 10)]
+    num_fractions = sum(n for n in fractions if 8 * n <= num_bytes)  # Pillow leaves out what cannot be there
+    if num_fractions > _MAX_FRACTIONS:
+        raise BadImage(name, f"the directories of this TIFF claim {num_fractions:,} fractions", REPLACE)
 
 
 def _check_tiff_number(tag: int, value: int, name: str) -> None:

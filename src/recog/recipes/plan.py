@@ -92,7 +92,7 @@ def read_image_facts(dataset: Dataset) -> ImageFacts:
             first_error = first_error or error
             continue
         sizes.append((info.height, info.width))
-        grey.append(info.mode in ("1", "L", "I", "I;16"))
+        grey.append(info.mode in ("1", "L", "LA", "I") or info.mode.startswith("I;16"))
     if not sizes:
         raise DataError(f"no file of {dataset.name} is a usable image; the first: {first_error}")
     return ImageFacts(sizes=tuple(sizes), all_grey=all(grey))
