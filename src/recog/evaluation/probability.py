@@ -63,8 +63,13 @@ def ece_equal_width(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BIN
     with its upper edge and without its lower. 0 is best, 1 is worst; it is too high by chance where bins hold few images.
     Naeini et al. (2015), AAAI; Guo et al. (2017), ICML.
     """
+    return float(np.abs(reliability_gaps(probs, labels, num_bins)).sum())
+
+
+def reliability_gaps(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
+    """Per equal-width bin, float64 [num_bins]: the sum of confidence less right answers, over all N images."""
     confidence, is_correct = confidence_of(probs, labels)
-    return _gap(confidence, is_correct, equal_width_bins(confidence, num_bins), num_bins)
+    return _gaps(confidence, is_correct, equal_width_bins(confidence, num_bins), num_bins)
 
 
 def ece_equal_mass(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
@@ -75,7 +80,8 @@ def ece_equal_mass(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS
     """
     confidence, is_correct = confidence_of(probs, labels)
     num_below = np.searchsorted(np.sort(confidence), confidence, side="left")
-    return _gap(confidence, is_correct, num_below * num_bins // len(confidence), num_bins)
+    bins = num_below * num_bins // len(confidence)
+    return float(np.abs(_gaps(confidence, is_correct, bins, num_bins)).sum())
 
 
 def classwise_ece(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
@@ -108,11 +114,10 @@ def equal_width_bins(values: NDArray[np.float64], num_bins: int = NUM_BINS) -> N
     return np.searchsorted(np.arange(1, num_bins) / num_bins, values, side="left")
 
 
-def _gap(
+def _gaps(
     confidence: NDArray[np.float64], is_correct: NDArray[np.bool_], bins: NDArray[np.int64], num_bins: int
-) -> float:
-    excess = np.bincount(bins, weights=confidence - is_correct, minlength=num_bins)
-    return float(np.abs(excess).sum()) / len(confidence)
+) -> NDArray[np.float64]:
+    return np.bincount(bins, weights=confidence - is_correct, minlength=num_bins) / len(confidence)
 
 
 def _shifted(logits: FloatArray) -> NDArray[np.float64]:
