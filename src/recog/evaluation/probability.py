@@ -31,11 +31,16 @@ def nll(logits: FloatArray, labels: IntArray) -> float:
 
     0 is best; guessing all classes evenly gives ln K. Good (1952), J. R. Stat. Soc. B 14(1).
     """
+    return float(nll_terms(logits, labels).mean())
+
+
+def nll_terms(logits: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+    """Per image, float64 [N] >= 0: the negative log-likelihood that `nll` is the mean of."""
     check_logits(logits)
     check_labels(labels, *logits.shape)
-    log_probs = log_softmax(logits)
     # `0.0 -` rather than a minus sign: a perfect score is 0.0, not -0.0.
-    return 0.0 - float(log_probs[np.arange(len(labels)), labels].mean())
+    terms: NDArray[np.float64] = 0.0 - log_softmax(logits)[np.arange(len(labels)), labels]
+    return terms
 
 
 def brier_score(probs: FloatArray, labels: IntArray) -> float:
