@@ -15,6 +15,7 @@ from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.measure import measure
+from recog.recipes.slices import add_slices, check_slice_by
 from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
 from recog.runtime.predictor import load
 
@@ -48,12 +49,14 @@ def evaluate(
     split: str | None = None,
     out: Path | None = None,
     bad_images: BadImagePolicy = "skip",
+    slice_by: Sequence[str] = (),
 ) -> EvaluationRun:
-    """Evaluate a bundle, run folder or run's name on `source`, a folder or a name.
+    """Evaluate a bundle, run folder or run's name on `source`, a folder or a name; `slice_by` adds accuracies of parts.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
     have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
     """
+    check_slice_by(slice_by)
     folder = find_bundle(bundle)
     predictor = load(folder)
     dataset = with_classes_of(open_source(source), predictor.class_names)
@@ -70,6 +73,7 @@ def evaluate(
         test_openings=openings,
     )
     measured = measure(predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
+    measured = add_slices(measured, slice_by, grey16_max=predictor.preprocess.grey16_max)
     target = out or (_free_folder(run / EVALUATIONS, dataset.name) if run is not None else None)
     if target is not None:
         with staged_folder(target) as staging:
