@@ -1,10 +1,11 @@
 # make demo: from nothing to a trained, evaluated, predicting classifier.  make test: all tests.  Both make .venv if it is absent.
+# make bare: the base install, without extras, answers.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test bare check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,6 +19,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest
+
+bare:
+	rm -rf .venv-bare
+	$(PYTHON) -m venv .venv-bare
+	.venv-bare/bin/pip install --quiet --constraint constraints.txt .
+	.venv-bare/bin/recog verify tests/golden/digits-format-1
+	rm -rf .venv-bare
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

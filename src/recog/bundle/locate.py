@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from recog.bundle.manifest import MANIFEST
@@ -19,10 +20,10 @@ def find_bundle(name: str | Path) -> Path:
         tried.append(RUNS / name)
     for path in tried:
         for folder in (path, path / BUNDLE):
-            if (folder / MANIFEST).is_file():
+            if os.path.isfile(folder / MANIFEST):  # never raises, whatever the name
                 return folder
     for path in tried:
-        if path.exists():
+        if os.path.exists(path):
             raise BundleError(
                 f"{path} is neither a bundle nor a finished run: it holds no {MANIFEST} and no {BUNDLE}/{MANIFEST}."
             )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from recog.core.chance import uniforms
 from recog.core.errors import BundleError
@@ -19,6 +19,8 @@ from recog.core.preprocess import Preprocess
 
 REFERENCE = "reference.safetensors"
 MAX_REFERENCE_IMAGES = 16
+MAX_REFERENCE_BYTES = 256 << 20  # 16 of the largest images that are decoded, as JPEG
+KINDS = ("images", "synthetic", "none")
 _SMALL_PX = 64  # up to here PNG is smaller than JPEG and keeps every pixel
 
 
@@ -77,15 +79,23 @@ def write_reference(folder: Path, reference: Reference) -> None:
 
 
 def read_reference(folder: Path) -> Reference:
+    """What `write_reference` wrote. BundleError where the file is anything else."""
+    path = folder / REFERENCE
     try:
-        tensors = load_file(folder / REFERENCE)
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"{folder / REFERENCE} cannot be read: {error}.") from None
-    names = sorted(name for name in tensors if name.startswith("image_"))
-    if not names:
-        return Reference(kind="none", images=(), probs=np.zeros((0, 0), dtype=np.float32))
-    probs = tensors.get("probs")
-    if probs is None or probs.ndim != 2 or len(probs) != len(names):
-        raise BundleError(f"{folder / REFERENCE} holds {len(names)} images but not as many rows of probs.")
-    images = tuple(tensors[name].astype(np.uint8).tobytes() for name in names)
-    return Reference(kind="images", images=images, probs=probs)
+        num_bytes = path.stat().st_size
+        if num_bytes > MAX_REFERENCE_BYTES:
+            raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_REFERENCE_BYTES} are read.")
+        with safe_open(path, framework="numpy") as file:
+            kind = (file.metadata() or {}).get("kind")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except (OSError, TypeError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.") from None
+    probs = tensors.pop("probs", np.zeros((0, 0), dtype=np.float32))
+    names = sorted(tensors)
+    if kind not in KINDS or (kind == "none") != (not names) or len(names) > MAX_REFERENCE_IMAGES:
+        raise BundleError(f"{path} is of the kind {kind!r} and holds {len(names)} images, which does not fit together.")
+    if any(tensor.dtype != np.uint8 or tensor.ndim != 1 for tensor in tensors.values()):
+        raise BundleError(f"{path} holds tensors that are not image files.")
+    if probs.ndim != 2 or len(probs) != len(names) or probs.dtype != np.float32:
+        raise BundleError(f"{path} holds {len(names)} images but not as many rows of probs.")
+    return Reference(kind=kind, images=tuple(tensors[name].tobytes() for name in names), probs=probs)

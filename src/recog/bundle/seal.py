@@ -70,7 +70,10 @@ def check_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
 
 
 def check_all_files(folder: Path, manifest: Manifest) -> None:
-    """As check_files for every file of the manifest; also BundleError where the folder holds a file that it does not list."""
+    """As check_files for every file of the manifest; also BundleError where a part is not listed or the folder holds more."""
+    missing = REQUIRED_FILES - set(manifest.files)
+    if missing:
+        raise BundleError(f"{folder / MANIFEST} does not list {', '.join(sorted(missing))}.")
     check_files(folder, manifest, manifest.files)
     strangers = {path.name for path in folder.iterdir()} - set(manifest.files) - {MANIFEST}
     if strangers:

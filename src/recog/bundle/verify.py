@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recog.bundle.manifest import read_json, read_manifest
 from recog.bundle.reference import read_reference
 from recog.bundle.seal import CONFIG, check_all_files, check_facts
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, DataError
 
 MAX_PROB_DIFFERENCE = 1e-4  # fp32 on another machine, thread count or engine
 
@@ -37,9 +37,13 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
     if reference.images:
         if reference.probs.shape[1] != len(manifest.class_names):
             raise BundleError(
-                f"{folder}: the reference has {reference.probs.shape[1]} classes, the manifest more or less."
+                f"{folder}: the reference has {reference.probs.shape[1]} classes, the manifest {len(manifest.class_names)}."
             )
-        difference = compare_probs(reference.probs, predict_probs(reference.images))
+        try:
+            found = predict_probs(reference.images)
+        except DataError as error:  # an image that cannot be read, or logits that are not finite
+            raise BundleError(f"{folder} does not answer its reference images: {error}") from None
+        difference = compare_probs(reference.probs, found)
         if difference > MAX_PROB_DIFFERENCE:
             raise BundleError(
                 f"{folder} answers its reference images differently from when it was sealed: probabilities differ by up to "

@@ -13,13 +13,15 @@ from typing import ParamSpec
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from recog.core.errors import RecogError
+from recog.core.errors import RecogError, missing_extra
 
 P = ParamSpec("P")
 
 EXIT_DISK = 74
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 EXIT_TERMINATED = 143
 
 notes = Console(stderr=True, highlight=False)
@@ -36,11 +38,16 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except RecogError as error:
             _fail(str(error), error.exit_code)
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            _fail(str(missing), missing.exit_code)
         except KeyboardInterrupt:
             _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left, as `head` does
-            raise typer.Exit(0) from None
+            raise typer.Exit(EXIT_PIPE) from None
         except OSError as error:
             if error.errno not in (
                 errno.ENOSPC,
@@ -60,12 +67,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _fail(message: str, code: int) -> None:
-    notes.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    notes.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
     raise typer.Exit(code) from None
-
-
-def _escape(message: str) -> str:
-    return message.replace("[", "\\[")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

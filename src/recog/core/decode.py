@@ -1,303 +1,357 @@
-"""The one decoder: an image from anywhere as uint8 [H, W, C], or a BadImage that says why not. Pillow, with an allow-list.
-
-What it settles, once for training, evaluation and serving: EXIF orientation is applied; transparency is laid on white; 16-bit
-grey is scaled by one number for the whole dataset; wide-gamut RGB and CMYK with a profile become sRGB; of an animation the
-first frame is taken; sizes are limited before a pixel is decoded; a file that ends early is refused, not filled up.
-"""
+"""The one decoder: path, bytes, Pillow image or array -> uint8 [H0, W0, C]. Whatever cannot be shown truly is a BadImage."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import os
-import stat
+import re
+import threading
 import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
+from recog.core.colour import FULL_SCALE_16, bits_per_channel, full_scale, mend_header, to_channels
 from recog.core.errors import BadImage, ConfigError
+from recog.core.image_file import (
+    CONVERT,
+    DEFAULT_LIMITS,
+    PREFIX_BYTES,
+    REPLACE,
+    Limits,
+    MeteredFile,
+    check_body,
+    check_header,
+    has_late_png_metadata,
+    open_encoded,
+    recognise,
+)
 
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any]
+__all__ = ["DEFAULT_LIMITS", "ImageInfo", "ImageSource", "Limits", "decode", "decode_image", "probe", "source_name"]
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+T = TypeVar("T")
 
-# Pillow warns of what is refused or mended here (sizes, broken EXIF); a filter once, as changing filters per call is not
-# safe with threads
-warnings.filterwarnings("ignore", module=r"PIL\b")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Sizes above which an image is refused before its pixels are decoded."""
-
-    max_pixels: int = 50_000_000
-    max_side: int = 16_384
-    max_bytes: int = 200 << 20  # of the file: 50 megapixels of 32 bits, uncompressed
-    max_scans: int = 200  # of a progressive JPEG; encoders write about 10, each costs a pass over all pixels
-
-
-DEFAULT_LIMITS = Limits()
+# Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
+_PLUGINS: Mapping[str, str] = MappingProxyType(
+    {
+        "JPEG": "PIL.JpegImagePlugin",  # and MPO
+        "PNG": "PIL.PngImagePlugin",
+        "GIF": "PIL.GifImagePlugin",
+        "BMP": "PIL.BmpImagePlugin",
+        "TIFF": "PIL.TiffImagePlugin",
+        "WEBP": "PIL.WebPImagePlugin",
+        "PPM": "PIL.PpmImagePlugin",
+        "AVIF": "PIL.AvifImagePlugin",
+    }
+)
+_MAX_SLOW_SAMPLES = 1 << 21  # of codecs that Pillow runs in Python, at some 0.5 us a sample
+_TRANSPOSE: Mapping[int, Image.Transpose] = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+_ORIENTATION = 274  # the EXIF and TIFF tag
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What the header says; width and height as seen after EXIF orientation."""
+    """What a header says. Width and height are those of the decoded image, EXIF orientation applied."""
 
     width: int
     height: int
-    mode: str  # Pillow's
-    format: str
-    is_animated: bool
-
-
-def probe(source: Source, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
-    """Read the header only. Raises BadImage as `decode` does, but for what only decoding finds."""
-    name = name or _name_of(source)
-    image = _open(source, name, limits)
-    width, height = image.size if _orientation(image) < 5 else image.size[::-1]
-    return ImageInfo(
-        width=width,
-        height=height,
-        mode=image.mode,
-        format=image.format or "array",
-        is_animated=bool(getattr(image, "is_animated", False)),
-    )
+    mode: str  # Pillow's, as stored: 'L', 'RGB', 'P', 'CMYK', 'I;16', ...
+    format: str  # 'JPEG', 'MPO', 'PNG', ..., 'HEIF'; 'memory' for a Pillow image or array without a file
+    bits: int  # per channel
+    is_animated: bool  # more than one frame or page, of which the first is decoded; MPO and HEIF never count
+    num_frames: int | None  # None where it is above 1 and the header does not tell
 
 
 def decode(
-    source: Source,
+    source: ImageSource,
     *,
     name: str | None = None,
     channels: int = 3,
     min_side: int | None = None,
-    grey16_max: int = 65535,
+    grey16_max: int = FULL_SCALE_16,
     limits: Limits = DEFAULT_LIMITS,
 ) -> NDArray[np.uint8]:
-    """The pixels of `source` as uint8 [H, W, C], sRGB (C = 3) or grey (C = 1).
+    """The image as people see it, uint8 [H0, W0, `channels`], sRGB or grey (ITU-R 601), in memory of its own.
 
-    `source` is a path, an encoded file as bytes, a Pillow image, or an array uint8 [H, W] or [H, W, 1, 3 or 4].
-    `min_side`: a JPEG may be reduced while decoding, never below twice this on its shorter side; None never reduces.
-    `grey16_max`: the 16-bit grey level that becomes 255. Raises BadImage with `name` in it.
+    `source` is a path, an encoded file's bytes, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+    Orientation is applied, transparency is laid on white, the first frame of several is taken. Of 16-bit grey,
+    `grey16_max` becomes white. With `min_side`, a JPEG file may be reduced by 2, 4 or 8 while it is decoded, its
+    short side never below 2 * `min_side`; without, nothing is scaled. Raises BadImage under `name`.
     """
+    image = decode_image(source, name=name, channels=channels, min_side=min_side, grey16_max=grey16_max, limits=limits)
+    return np.array(image).reshape(image.height, image.width, channels)
+
+
+def decode_image(
+    source: ImageSource,
+    *,
+    name: str | None = None,
+    channels: int = 3,
+    min_side: int | None = None,
+    grey16_max: int = FULL_SCALE_16,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Image.Image:
+    """As `decode`, but a loaded Pillow image of mode 'L' or 'RGB', which spares Preprocess two copies."""
+    _check_settings(channels, min_side, grey16_max)
+    name = name or source_name(source)
+
+    def work() -> Image.Image:
+        with _opened(source, name, limits, whole=True) as image:
+            mend_header(image, grey16_max, name)
+            white = full_scale(image, grey16_max)
+            if min_side is not None and isinstance(source, str | os.PathLike | bytes):
+                _reduce_jpeg(image, min_side)
+            image.load()
+            pixels = to_channels(image, channels=channels, white=white, name=name)
+            method = _TRANSPOSE.get(_orientation(image))
+            return pixels if method is None else pixels.transpose(method)
+
+    return _as_bad_image(work, name)
+
+
+def probe(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
+    """What the header says, without decoding pixels. Raises BadImage as `decode` does, but for damage behind the header."""
+    name = name or source_name(source)
+
+    def work() -> ImageInfo:
+        with _opened(source, name, limits, whole=False) as image:
+            return _read_info(image)
+
+    return _as_bad_image(work, name)
+
+
+def source_name(source: ImageSource) -> str:
+    """What errors call a source that was given no name."""
+    if isinstance(source, str | os.PathLike):
+        return str(os.fspath(source))
+    kinds: tuple[tuple[type, str], ...] = ((bytes, "<bytes>"), (Image.Image, "<image>"), (np.ndarray, "<array>"))
+    return next((name for kind, name in kinds if isinstance(source, kind)), "<source>")
+
+
+def _check_settings(channels: int, min_side: int | None, grey16_max: int) -> None:
     if channels not in (1, 3):
         raise ConfigError(f"channels is {channels}; it must be 1 (grey) or 3 (colour).")
-    name = name or _name_of(source)
-    image = _open(source, name, limits)
-    if min_side is not None and image.format == "JPEG" and hasattr(image, "draft"):
-        image.draft(None, (2 * min_side, 2 * min_side))
+    if min_side is not None and min_side < 1:
+        raise ConfigError(f"min_side is {min_side}; it must be at least 1, or None to scale nothing.")
+    if not 1 <= grey16_max <= FULL_SCALE_16:
+        raise ConfigError(f"grey16_max is {grey16_max}; it must lie in 1 to {FULL_SCALE_16}.")
+
+
+def _as_bad_image(work: Callable[[], T], name: str) -> T:
     try:
-        image.load()
-        upright = _turn(image, _orientation(image))
-        plain = _to_grey_or_rgb(upright, name, grey16_max)
-    except BadImage:
-        raise
-    except Exception as error:  # noqa: BLE001  Pillow's decoders raise any kind on a damaged file
-        raise BadImage(name, f"the file is damaged ({_sentence(error)})", "Replace it or remove it.") from None
-    mode = "L" if channels == 1 else "RGB"
-    pixels = np.asarray(plain if plain.mode == mode else plain.convert(mode))
-    return pixels.reshape(plain.height, plain.width, channels)
+        with _quiet_pillow():
+            return work()
+    except BadImage as error:
+        reason, remedy = error.reason, error.remedy
+    except MemoryError:
+        reason, remedy = "there is not enough memory to decode it", "Reduce the image or free memory."
+    except Exception as error:  # noqa: BLE001  on hostile bytes, Pillow's plugins raise exceptions of any type
+        reason, remedy = _explain(error), REPLACE
+    # Outside of the except blocks: a kept error must not keep the file's bytes alive through its traceback.
+    raise BadImage(name, reason, remedy)
 
 
-def _name_of(source: Source) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    if isinstance(source, bytes):
-        return "<bytes>"
-    return "<array>" if isinstance(source, np.ndarray) else "<image>"
+def _explain(error: Exception) -> str:
+    message = " ".join(str(error).split())[:200].rstrip(".")
+    if "truncated" in message.lower() or isinstance(error, EOFError):
+        return "the file is truncated: it ends before the image does"
+    return f"the file is damaged and cannot be decoded ({message or type(error).__name__})"
 
 
-def _open(source: Source, name: str, limits: Limits) -> Image.Image:
-    """The image with its header read and its size within limits, pixels not yet decoded."""
+_QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
+_quiet_lock = threading.Lock()
+_num_quiet = 0
+
+
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Warnings of Pillow's own modules are ignored while any thread is inside.
+
+    warnings.catch_warnings would restore another thread's filters; a counted entry of our own cannot.
+    """
+    global _num_quiet
+    filters = cast(list[Any], warnings.filters)
+    with _quiet_lock:
+        _num_quiet += 1
+        if _QUIET_FILTER not in filters:
+            filters.insert(0, _QUIET_FILTER)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _num_quiet -= 1
+            filters = cast(list[Any], warnings.filters)
+            if _num_quiet == 0 and _QUIET_FILTER in filters:
+                filters.remove(_QUIET_FILTER)
+
+
+@contextlib.contextmanager
+def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterator[Image.Image]:
+    """The image with its header read and its limits checked. With `whole`, the file is in memory and its body checked too."""
     if isinstance(source, np.ndarray):
-        image = _from_array(source, name)
-    elif isinstance(source, Image.Image):
-        image = source.copy() if source.readonly else source
-    else:
-        image = _open_bytes(
-            source if isinstance(source, bytes) else _read_file(Path(source), name, limits), name, limits
+        source = _from_array(source, name)
+    if isinstance(source, Image.Image):
+        _check_size(source.size, name, limits)
+        yield source
+        return
+    if not isinstance(source, str | os.PathLike | bytes):
+        reason = f"a {type(source).__name__} is not an image source"
+        raise BadImage(name, reason, "Give a path, an encoded file's bytes, a Pillow image or a NumPy array.")
+    with open_encoded(source, name, limits) as file:
+        data = file.read(limits.max_bytes) if whole else b""
+        if whole:
+            file = io.BytesIO(data)
+        prefix = file.read(PREFIX_BYTES)
+        kind = recognise(prefix, name)
+        image = _open_with_pillow(kind, file, name)
+        _check_size(image.size, name, limits)
+        _check_speed(image, name)
+        if whole:
+            check_body(kind, data, image.width * image.height, name)
+        yield image
+
+
+def _open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
+    if kind == "HEIF":
+        return _open_heif(file, name)
+    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
+        raise BadImage(name, f"it is {kind}, and this Pillow was built without it", CONVERT)
+    importlib.import_module(_PLUGINS[kind])
+    metered = MeteredFile(file, name)
+    check_header(kind, metered, name)
+    try:
+        image = Image.open(cast(BinaryIO, metered), formats=(kind,))
+    except UnidentifiedImageError:
+        rare = {"JPEG": ", such as 12-bit or lossless", "TIFF": ", such as unusual channels or sample sizes"}
+        reason = (
+            f"it begins as {kind}, but its header is damaged or of a variety that cannot be read{rare.get(kind, '')}"
         )
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise BadImage(name, f"the image is {width} x {height} px, so it has no pixel", "Remove it.")
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        raise BadImage(
-            name,
-            f"the image is {width} x {height} px; at most {limits.max_pixels / 1e6:g} megapixels and "
-            f"{limits.max_side} px a side are decoded",
-            "Make it smaller.",
-        )
+        raise BadImage(name, reason, "Replace it with an intact copy, or convert it to JPEG or PNG.") from None
+    except Image.DecompressionBombError as error:
+        num_pixels = re.findall(r"\d+", str(error))[0]
+        reason = f"it has {int(num_pixels):,} pixels, more than Pillow opens at all (PIL.Image.MAX_IMAGE_PIXELS)"
+        raise BadImage(name, reason, "Reduce or crop it.") from None
+    metered.max_bytes = None
     return image
 
 
-def _from_array(array: NDArray[Any], name: str) -> Image.Image:
-    if array.dtype != np.uint8:
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        plugin = importlib.import_module("pillow_heif")
+    except ImportError:
         raise BadImage(
             name,
-            f"the array has dtype {array.dtype}; expected uint8",
-            "Scale it to 0..255 and use array.astype(np.uint8).",
-        )
-    shape = array.shape
-    if array.ndim == 3 and shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and (array.ndim != 3 or shape[2] not in (3, 4)):
-        raise BadImage(
-            name, f"the array has shape {shape}; expected (H, W) or (H, W, 1, 3 or 4)", "Move the channels to the end."
-        )
-    if 0 in shape:
-        raise BadImage(name, f"the array has shape {shape}, so it has no pixel", "Remove it.")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _read_file(path: Path, name: str, limits: Limits) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-            raise BadImage(name, f"this is {kind}, not a file", "Name an image file.")
-        if status.st_size > limits.max_bytes:
-            raise BadImage(
-                name,
-                f"the file has {status.st_size:,} bytes; at most {limits.max_bytes:,} are read",
-                "Make it smaller.",
-            )
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BadImage(name, "there is no such file", "Check the path.") from None
-    except ValueError:
-        raise BadImage(name, "the name cannot be a file's name", "Check the path.") from None
-    except OSError as error:
-        raise BadImage(name, f"the file cannot be read ({error.strerror})", "Check its permissions.") from None
-
-
-def _open_bytes(data: bytes, name: str, limits: Limits) -> Image.Image:
-    if not data:
-        raise BadImage(name, "the file is empty", "Replace it or remove it.")
-    if len(data) > limits.max_bytes:
-        raise BadImage(
-            name, f"the file has {len(data):,} bytes; at most {limits.max_bytes:,} are read", "Make it smaller."
-        )
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > limits.max_scans:
-        raise BadImage(name, f"the JPEG has more than {limits.max_scans} scans", "Save it again as a usual JPEG.")
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise BadImage(
-            name, f"the image has more than {limits.max_pixels / 1e6:g} megapixels", "Make it smaller."
+            "it is a HEIC picture, for which an optional package is needed",
+            "Run: pip install 'recog[heic]', or convert it to JPEG.",
         ) from None
-    except UnidentifiedImageError:
-        raise BadImage(name, *_what_it_is(data)) from None
-    except Exception as error:  # noqa: BLE001  Pillow's readers raise any kind on a damaged header
-        raise BadImage(name, f"the file is damaged ({_sentence(error)})", "Replace it or remove it.") from None
+    file.seek(0)
+    return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
 
 
-_SIGNATURES = (
-    (b"%PDF", "a PDF"),
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"8BPS", "a Photoshop file"),
-    (b"SIMPLE  =", "a FITS file"),
-    (b"PK\x03\x04", "a ZIP archive or an office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x00\x00\x01\x00", "an icon"),
-)
-_STARTS = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"}
-_SUPPORTED = "Save it as JPEG or PNG, or remove it."
+def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
+    width, height = size
+    if max(size) > limits.max_side:
+        reason = f"it is {width} x {height} pixels; no side may be above {limits.max_side}"
+        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_side.")
+    if width * height > limits.max_pixels:
+        reason = f"it is {width} x {height} pixels, {width * height:,} in all; the limit is {limits.max_pixels:,}"
+        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_pixels.")
 
 
-def _what_it_is(data: bytes) -> tuple[str, str]:
-    """(reason, remedy) for bytes that no allowed format claims."""
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "this is HEIC, which is not read", _SUPPORTED
-    for signature, kind in _SIGNATURES:
-        if data.startswith(signature):
-            return f"this is {kind}, not an image that is read", _SUPPORTED
-    text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<svg" in text:
-        return "this is an SVG drawing, which is not read", _SUPPORTED
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "this is a web page, perhaps saved in place of an image", "Download the image again."
-    for signature, kind in _STARTS.items():
-        if data.startswith(signature):
-            return f"the file begins as {kind} but is damaged", "Replace it or remove it."
-    return "this is not an image", "Replace it or remove it."
+def _check_speed(image: Image.Image, name: str) -> None:
+    tiles = getattr(image, "tile", None)
+    if not tiles or tiles[0][0] not in Image.DECODERS:  # the table of codecs that are written in Python
+        return
+    if image.width * image.height * len(image.getbands()) > _MAX_SLOW_SAMPLES:
+        reason = (
+            f"it is {image.format} in a variety that takes many seconds to decode at {image.width} x {image.height}"
+        )
+        raise BadImage(name, reason, "Save it as PNG.")
+
+
+def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    shape = array.shape
+    if array.dtype != np.uint8:
+        finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        reason = f"it is an array of {array.dtype}{'' if finite else ' with NaN or infinite values'}, not uint8"
+        raise BadImage(name, reason, "Scale it to 0..255 with one scale for all images, then .astype(np.uint8).")
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        channels_first = len(shape) == 3 and shape[0] in (1, 3, 4)
+        cure = " Channels-first needs .transpose(1, 2, 0)." if channels_first else ""
+        reason = f"it is an array of shape {shape}"
+        raise BadImage(name, reason, f"Expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].{cure}")
+    return Image.fromarray(array[:, :, 0] if shape[2:] == (1,) else array)
+
+
+def _reduce_jpeg(image: Image.Image, min_side: int) -> None:
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, (2 * min_side, 2 * min_side))
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; a broken or absent one is 1."""
+    """1 to 8 by EXIF, else XMP; 1 where there is neither, or where it is broken, as every viewer takes it."""
     try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # noqa: BLE001  a broken EXIF block says nothing about the pixels
+        # PngImageFile.getexif decodes the pixels to look behind them
+        exif = Image.Image.getexif(image) if _ends_metadata_in_header(image) else image.getexif()
+        value = exif.get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  Pillow parses hostile EXIF with the same plugins
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return int(value) if value in _TRANSPOSE else 1
 
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+def _ends_metadata_in_header(image: Image.Image) -> bool:
+    """Whether this is a PNG, not loaded yet, whose pixels are followed by nothing that could say how they lie."""
+    file = getattr(image, "fp", None)
+    if image.format != "PNG" or not isinstance(file, MeteredFile) or not getattr(image, "tile", None):
+        return False
+    position = file.tell()
+    has_late = has_late_png_metadata(file)
+    file.seek(position)
+    return not has_late
 
 
-def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    return image if orientation == 1 else image.transpose(_TURNS[orientation])
+def _read_info(image: Image.Image) -> ImageInfo:
+    mode, bits, width, height = image.mode, bits_per_channel(image), image.width, image.height
+    turned_by_pillow = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1) >= 5  # it opens TIFFs with the final size
+    if _orientation(image) >= 5 and not turned_by_pillow:
+        width, height = height, width
+    is_animated, num_frames = _count_frames(image)
+    return ImageInfo(
+        width=width,
+        height=height,
+        mode=mode,
+        format=image.format or "memory",
+        bits=bits,
+        is_animated=is_animated,
+        num_frames=num_frames,
+    )
 
 
-def _to_grey_or_rgb(image: Image.Image, name: str, grey16_max: int) -> Image.Image:
-    """Any mode as 'L' or 'RGB' in sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode == "F":
-        raise BadImage(
-            name, "the image has floating-point pixels, whose range is not known", "Save it with 8 or 16 bits."
-        )
-    if image.mode.startswith("I"):
-        return Image.fromarray(_scale_grey16(np.asarray(image), name, grey16_max))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        is_grey = image.mode in ("LA", "La", "L", "1")
-        image = _on_white(image)
-        return image.convert("L") if is_grey else _to_srgb(image, profile)
-    if image.mode in ("1", "L"):
-        return image.convert("L")  # a grey profile bends the tone curve only; values stay as stored, as elsewhere
-    if image.mode == "P":
-        image = image.convert("RGB")
-    return _to_srgb(image, profile)
-
-
-def _scale_grey16(levels: NDArray[Any], name: str, grey16_max: int) -> NDArray[np.uint8]:
-    if levels.min() < 0 or levels.max() > 65535:
-        raise BadImage(name, "the image has grey levels beyond 16 bits", "Save it with 8 or 16 bits.")
-    scaled = np.round(levels.astype(np.float64) * (255 / grey16_max))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-_SRGB = ImageCms.createProfile("sRGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB or CMYK with a profile other than sRGB through that profile; a broken or unfit one is ignored."""
-    if profile and image.mode in ("RGB", "CMYK"):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "srgb" not in ImageCms.getProfileDescription(source).lower():
-                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-                return converted if converted is not None else image.convert("RGB")
-        except Exception:  # noqa: BLE001  littlecms and Pillow raise several kinds on a broken profile; the pixels are fine
-            pass
-    return image.convert("RGB")
-
-
-def _sentence(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _count_frames(image: Image.Image) -> tuple[bool, int | None]:
+    if image.format in ("MPO", "HEIF"):
+        return False, 1
+    try:
+        is_animated = bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001  GIF looks behind the first frame, which is all that decode needs
+        return False, 1
+    if not is_animated:
+        return False, 1
+    return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF") else None

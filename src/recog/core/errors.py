@@ -51,3 +51,23 @@ class MissingExtraError(RecogError):
     """An optional part of recog is not installed."""
 
     exit_code = 6
+
+
+_EXTRA_OF = {
+    "torch": "train",
+    "torchvision": "train",
+    "timm": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "sklearn": "train",
+    "tensorboard": "train",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """What to install for a module that is not there; None where it is of no extra, so that the error is a real one."""
+    module = (error.name or "").partition(".")[0]
+    extra = _EXTRA_OF.get(module)
+    if extra is None:
+        return None
+    return MissingExtraError(f"this needs {module}, which is not installed; run: pip install 'recog[{extra}]'")

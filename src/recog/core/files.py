@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import unicodedata
@@ -36,15 +37,20 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__"}
 
 
+def printable_name(name: str) -> str:
+    """`name` as text that any file or terminal takes: bytes that are not UTF-8, as old archives leave them, become \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """(sub-folders, other entries, hidden entries) of `folder`, each in natural order whatever the file system's order is."""
     try:
         entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+        hidden = [path for path in entries if is_hidden(path.name)]
+        shown = [path for path in entries if not is_hidden(path.name)]
+        return [p for p in shown if p.is_dir()], [p for p in shown if not p.is_dir()], hidden
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror}.") from None
-    hidden = [path for path in entries if is_hidden(path.name)]
-    shown = [path for path in entries if not is_hidden(path.name)]
-    return [p for p in shown if p.is_dir()], [p for p in shown if not p.is_dir()], hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,9 @@ class FolderWalk:
 
 def walk_folder(root: Path) -> FolderWalk:
     walk = FolderWalk(files=[], hidden=[], loops=[])
-    pending, seen = [root], set()
+    # a link to a folder above `root` would list what stands beside it, such as another class, as if it were within
+    seen = {above.resolve() for above in root.absolute().parents} | set(root.resolve().parents)
+    pending = [root]
     while pending:
         folder = pending.pop()
         identity = folder.resolve()
@@ -124,7 +132,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
     if target.exists():
         raise DataError(f"{target} exists already; nothing was written. Choose another name or move it away.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    # not the process number alone: in a container it is the same each time, and a killed process leaves its folder
+    staging = target.with_name(f"{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     staging.mkdir()
     try:
         yield staging

@@ -1,144 +1,177 @@
-"""The one Preprocess: from a decoded image to the pixels that the network takes. Equal to timm's evaluation transform."""
+"""The one Preprocess: a decoded image of any size -> the network's input size, bit for bit as timm's evaluation transform."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.decode import Source, decode
-from recog.core.errors import BundleError, ConfigError, ShapeError
+from recog.core.config import build_config, config_to_dict, did_you_mean
+from recog.core.decode import ImageSource, decode_image, source_name
+from recog.core.errors import BadImage, BundleError, ConfigError, ShapeError
 
+CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
-    {
+    {  # timm's names
         "nearest": Image.Resampling.NEAREST,
         "bilinear": Image.Resampling.BILINEAR,
         "bicubic": Image.Resampling.BICUBIC,
+        "lanczos": Image.Resampling.LANCZOS,
         "box": Image.Resampling.BOX,
         "hamming": Image.Resampling.HAMMING,
-        "lanczos": Image.Resampling.LANCZOS,
     }
 )
-CROP_MODES = ("center", "squash", "border")
+_MAX_SIDE = 16_384
+_MAX_CROP_PCT = 2.0
+_MAX_SCALED_PIXELS = 100_000_000  # reached by images that are hundreds of times as long as wide
+
+
+class _Window(NamedTuple):
+    """Which part of a scaled axis is kept, and where it begins in the result; outside of it the result is fill."""
+
+    start: int
+    stop: int
+    offset: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """Resize and centre crop, as timm's evaluation transform does for the same pretrained_cfg, bit for bit.
+    """Scale and crop to `image_size` = (height, width), as timm does for the same pretrained_cfg.
 
-    `crop_mode` center: the shorter side to image_size / crop_pct, then the middle; squash: both sides, aspect lost; border:
-    the longer side, then `fill` around it.
+    `crop_mode`: 'center' scales until the shorter side fits and crops the middle; 'squash' scales each side by itself
+    and crops the middle; 'border' scales until the longer side fits and surrounds it with `fill`. The scaled image is
+    1 / `crop_pct` times the crop.
     """
 
-    image_size: tuple[int, int]  # (height, width) in px
-    channels: int = 3  # 3 colour, 1 grey
+    image_size: tuple[int, int]
+    channels: int = 3
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     crop_mode: str = "center"
-    fill: tuple[int, ...] = (128, 128, 128)  # border only: one grey level per channel
-    grey16_max: int = 65535  # the 16-bit grey level that becomes 255
+    fill: tuple[int, ...] = ()  # of the border, one value 0..255 per channel; timm: round(255 * mean). () is black
+    grey16_max: int = 65_535  # what becomes white in 16-bit grey files
 
     def __post_init__(self) -> None:
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
-            raise ConfigError(f"image_size is {self.image_size}; it must be (height, width), both 1 px or more.")
+        _check_ints("image_size", self.image_size, low=1, high=_MAX_SIDE)
+        if len(self.image_size) != 2:
+            raise ConfigError(f"preprocess.image_size is {self.image_size}; it must be (height, width).")
         if self.channels not in (1, 3):
-            raise ConfigError(f"channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
-        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(f"preprocess.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
+        _check_choice("interpolation", self.interpolation, tuple(INTERPOLATIONS))
+        _check_choice("crop_mode", self.crop_mode, CROP_MODES)
+        if not 0 < self.crop_pct <= _MAX_CROP_PCT or min(self._scale_size) < 1:
             raise ConfigError(
-                f"interpolation is '{self.interpolation}'; it must be one of {', '.join(INTERPOLATIONS)}."
+                f"preprocess.crop_pct is {self.crop_pct}; it must be above 0 and at most {_MAX_CROP_PCT:g}, "
+                "the part of the scaled image that the crop keeps (0.875 to 1.0 is usual)."
             )
-        if not 0 < self.crop_pct <= 1:
-            raise ConfigError(f"crop_pct is {self.crop_pct}; it must be above 0 and at most 1.")
-        if self.crop_mode not in CROP_MODES:
-            raise ConfigError(f"crop_mode is '{self.crop_mode}'; it must be one of {', '.join(CROP_MODES)}.")
-        if self.crop_mode == "border" and (
-            len(self.fill) != self.channels or not all(0 <= f <= 255 for f in self.fill)
-        ):
-            raise ConfigError(f"fill is {self.fill}; it must be {self.channels} grey levels from 0 to 255.")
-        if not 1 <= self.grey16_max <= 65535:
-            raise ConfigError(f"grey16_max is {self.grey16_max}; it must be from 1 to 65535.")
+        _check_ints("fill", self.fill, low=0, high=255)
+        if len(self.fill) not in (0, self.channels):
+            raise ConfigError(f"preprocess.fill is {self.fill}; it must hold one value per channel ({self.channels}).")
+        _check_ints("grey16_max", (self.grey16_max,), low=1, high=65_535)
 
     @property
-    def resize_size(self) -> tuple[int, int]:
-        """(height, width) that the image is scaled towards before the crop."""
+    def _scale_size(self) -> tuple[int, int]:
         height, width = self.image_size
         return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
 
-    def read(self, source: Source, *, name: str | None = None) -> NDArray[np.uint8]:
-        """Decode and apply: uint8 [H, W, C]. Raises BadImage."""
-        image = decode(
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 [H0, W0, C] -> uint8 [H, W, C]. ShapeError for another dtype or shape; BadImage as `read`."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.channels or 0 in image.shape:
+            raise ShapeError(
+                f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, {self.channels}). "
+                "recog.core.decode.decode gives that from any image."
+            )
+        return self._fit(Image.fromarray(image[:, :, 0] if self.channels == 1 else image), "<array>")
+
+    def read(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.uint8]:
+        """Decode and fit: uint8 [H, W, C]. JPEG files above four times the scaled size are reduced while decoding.
+
+        BadImage where `source` cannot be decoded, or is so long and thin that its scaled form would fill the memory.
+        """
+        name = name or source_name(source)
+        image = decode_image(
             source,
             name=name,
             channels=self.channels,
-            min_side=max(self.resize_size),
+            min_side=max(self._scale_size),
             grey16_max=self.grey16_max,
         )
-        return self(image)
-
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An image uint8 [H0, W0, C] as uint8 [H, W, C]."""
-        if image.ndim != 3 or image.shape[2] != self.channels or image.dtype != np.uint8:
-            raise ShapeError(
-                f"the image has shape {image.shape} and dtype {image.dtype}; expected uint8 (H, W, {self.channels})."
-            )
-        pixels = Image.fromarray(image[:, :, 0] if self.channels == 1 else image)
-        height, width = self._scaled_size(pixels.height, pixels.width)
-        if (width, height) != pixels.size:
-            pixels = pixels.resize((width, height), INTERPOLATIONS[self.interpolation])
-        cropped = np.asarray(self._crop(pixels))
-        return cropped.reshape(*self.image_size, self.channels)
-
-    def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        target_height, target_width = self.resize_size
-        if self.crop_mode == "squash":
-            return target_height, target_width
-        ratios = (height / target_height, width / target_width)
-        if self.crop_mode == "border":
-            return _round_all(height, width, max(ratios))
-        if target_height != target_width:
-            return _round_all(height, width, min(ratios))
-        # torchvision's rule for one target side: the longer side is cut to a whole number, not rounded
-        if width <= height:
-            return int(target_height * height / width), target_height
-        return target_height, int(target_height * width / height)
-
-    def _crop(self, pixels: Image.Image) -> Image.Image:
-        """torchvision's centre crop: where the image is smaller, it is padded first, the odd pixel right and below."""
-        height, width = self.image_size
-        if pixels.width < width or pixels.height < height:
-            left, top = max(0, width - pixels.width) // 2, max(0, height - pixels.height) // 2
-            padded_size = (max(width, pixels.width), max(height, pixels.height))
-            fill = self.fill if self.crop_mode == "border" else (0,) * self.channels
-            padded = Image.new(pixels.mode, padded_size, fill[0] if self.channels == 1 else fill)
-            padded.paste(pixels, (left, top))
-            pixels = padded
-        left, top = round((pixels.width - width) / 2.0), round((pixels.height - height) / 2.0)
-        return pixels.crop((left, top, left + width, top + height))
+        return self._fit(image, name)
 
     def to_dict(self) -> dict[str, Any]:
-        table = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+        """Plain JSON types, as `from_dict` takes them."""
+        return config_to_dict(self)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Preprocess:
-        """What `to_dict` gave. BundleError where a field is unknown or impossible."""
-        unknown = set(table) - {field.name for field in fields(cls)}
-        if unknown:
-            raise BundleError(
-                f"Preprocess has the unknown field '{min(unknown)}'; a newer release may have written it."
-            )
+        """BundleError for unknown keys, missing ones without a default, and values that cannot be."""
+        if not isinstance(table, Mapping) or "image_size" not in table:
+            raise BundleError(f"preprocess is {table!r}; it must be a table with at least image_size.")
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-            return cls(**values)
-        except (TypeError, ValueError, ConfigError) as error:
-            raise BundleError(f"Preprocess cannot be read: {error}") from None
+            return build_config(cls, table, "preprocess.")
+        except ConfigError as error:
+            raise BundleError(f"the bundle's preprocessing cannot be used: {error}") from None
+
+    def _fit(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        height, width = self.image_size
+        new_height, new_width = self._resized(image.height, image.width)
+        if new_height * new_width > _MAX_SCALED_PIXELS:
+            raise BadImage(
+                name,
+                f"it is {image.width} x {image.height} pixels and would be {new_width} x {new_height} when scaled",
+                "Crop it, or use crop_mode 'squash' or 'border', or a smaller image_size.",
+            )
+        # Scaling only what the crop keeps would be faster, but not the same bits: the filters of `box` shift by its
+        # rounding, and in which order Pillow runs its two passes depends on its version and on both sizes.
+        picture = image.resize((new_width, new_height), INTERPOLATIONS[self.interpolation])
+        rows, columns = _window(new_height, height), _window(new_width, width)
+        if picture.size != (width, height):
+            picture = picture.crop((columns.start, rows.start, columns.stop, rows.stop))
+        if picture.size != (width, height):
+            fill = self.fill if self.fill and self.crop_mode == "border" else (0,) * self.channels
+            canvas = Image.new(picture.mode, (width, height), fill)
+            canvas.paste(picture, (columns.offset, rows.offset))
+            picture = canvas
+        return np.array(picture).reshape(height, width, self.channels)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """The size to scale to. The arithmetic, down to its roundings, is timm's and torchvision's."""
+        target_height, target_width = self._scale_size
+        if self.crop_mode == "squash":
+            return target_height, target_width
+        if self.crop_mode == "center" and target_height == target_width:
+            short, long = min(height, width), max(height, width)
+            new_long = int(target_height * long / short)
+            return (new_long, target_height) if width <= height else (target_height, new_long)
+        ratios = height / target_height, width / target_width
+        ratio = max(ratios) if self.crop_mode == "border" else min(ratios)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))  # timm fails at 0
 
 
-def _round_all(height: int, width: int, ratio: float) -> tuple[int, int]:
-    return round(height / ratio), round(width / ratio)
+def _window(size: int, crop: int) -> _Window:
+    """As torchvision's center_crop: the middle `crop` of `size`, halves to even; a smaller axis is kept whole and centred."""
+    if crop > size:
+        return _Window(start=0, stop=size, offset=(crop - size) // 2)
+    start = round((size - crop) / 2.0)
+    return _Window(start=start, stop=start + crop, offset=0)
+
+
+def _check_choice(key: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"preprocess.{key} is {value!r}; it must be one of {', '.join(known)}.{did_you_mean(str(value), known)}"
+        )
+
+
+def _check_ints(key: str, values: object, *, low: int, high: int) -> None:
+    numbers = values if isinstance(values, tuple) else (None,)
+    if not all(type(number) is int and low <= number <= high for number in numbers):
+        raise ConfigError(
+            f"preprocess.{key} is {values!r}; it must hold whole numbers from {low} to {high}, as a tuple."
+        )

@@ -31,10 +31,14 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
             raise ConfigError(f"augment.min_area is {self.min_area}; it must be above 0 and at most 1.")
-        if self.max_aspect < 1:
-            raise ConfigError(f"augment.max_aspect is {self.max_aspect}; it must be 1 or more.")
+        if not 1 <= self.max_aspect <= 100:
+            raise ConfigError(f"augment.max_aspect is {self.max_aspect}; it must be 1 or more, and at most 100.")
         if not 0 <= self.max_zoom < 1:
             raise ConfigError(f"augment.max_zoom is {self.max_zoom}; it must be at least 0 and below 1.")
+        if not 0 <= self.max_rotation_degrees <= 180:
+            raise ConfigError(f"augment.max_rotation_degrees is {self.max_rotation_degrees}; it must be from 0 to 180.")
+        if not 0 <= self.max_shift <= 1:
+            raise ConfigError(f"augment.max_shift is {self.max_shift}; it must be from 0 to 1, the image's side.")
 
 
 def augment_batch(
@@ -99,10 +103,12 @@ def random_affine(images: torch.Tensor, coins: NDArray[np.float64], config: Augm
     zoom = 1 + signed[:, 1] * config.max_zoom
     shift = signed[:, 2:] * 2 * config.max_shift  # the grid's unit is half the side
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    matrices = torch.stack(
-        [torch.stack([cos, -sin, shift[:, 0]], dim=1), torch.stack([sin, cos, shift[:, 1]], dim=1)], dim=1
-    )
     planes = images.permute(0, 3, 1, 2).float()
+    aspect = planes.shape[3] / planes.shape[2]  # the grid is square whatever the image is; a turn must not stretch
+    matrices = torch.stack(
+        [torch.stack([cos, -sin / aspect, shift[:, 0]], dim=1), torch.stack([sin * aspect, cos, shift[:, 1]], dim=1)],
+        dim=1,
+    )
     grid = F.affine_grid(matrices, list(planes.shape), align_corners=False)
     sampled = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

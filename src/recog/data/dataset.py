@@ -77,6 +77,16 @@ def class_counts(samples: Iterable[Sample], num_classes: int) -> list[int]:
     return [counts[label] for label in range(num_classes)]
 
 
+def describe_exclusions(dataset: Dataset, limit: int = 5) -> list[str]:
+    """One line on what was left out, the first `limit` by name; no line where nothing was."""
+    exclusions = dataset.exclusions
+    if not exclusions:
+        return []
+    shown = "; ".join(f"{e.name} ({e.reason})" for e in exclusions[:limit])
+    more = f"; and {len(exclusions) - limit} more" if len(exclusions) > limit else ""
+    return [f"left out {len(exclusions)}: {shown}{more}"]
+
+
 def check_trainable(dataset: Dataset) -> None:
     """Raise DataError unless there are two classes or more and each has an image in every split."""
     if len(dataset.class_names) < 2:

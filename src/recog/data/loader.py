@@ -60,7 +60,13 @@ class TrainLoader:
         """(images uint8 [B, H, W, C], labels int64 [B]) for the steps `first_step`... of `epoch`."""
         steps = _EpochSteps(self, epoch, first_step)
         # batch_size=None: an element of `steps` is a whole batch, so that a worker augments it in one go
-        batches = DataLoader(steps, batch_size=None, sampler=SequentialSampler(steps), num_workers=self.num_workers)
+        batches = DataLoader(
+            steps,
+            batch_size=None,
+            sampler=SequentialSampler(steps),
+            num_workers=self.num_workers,
+            generator=torch.Generator(),  # else the workers' seeds, which nothing uses, are drawn from dropout's generator
+        )
         for step, (images, labels, pid) in enumerate(batches, start=first_step):
             logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
             yield images, labels

@@ -10,8 +10,8 @@ from types import MappingProxyType
 import numpy as np
 
 from recog.core.decode import probe
-from recog.core.errors import BadImage, DataError, MissingExtraError
-from recog.core.files import IMAGE_SUFFIXES, list_folder, natural_key, walk_folder
+from recog.core.errors import BadImage, DataError, missing_extra
+from recog.core.files import IMAGE_SUFFIXES, list_folder, natural_key, printable_name, walk_folder
 from recog.data.dataset import Dataset, Exclusion, Sample
 
 SPLIT_FOLDERS = MappingProxyType(
@@ -33,9 +33,13 @@ def open_source(source: str | Path) -> Dataset:
     Raises DataError where neither exists, the folder is empty, or its layout cannot be understood.
     """
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise DataError(f"{source} cannot be opened: {error.strerror}.") from None
+    if is_folder:
         return read_folder(path)
-    if path.exists():
+    if exists:
         raise DataError(f"{source} is a file; expected a folder that holds one folder of images per class.")
     named = NAMED_SOURCES.get(str(source))
     if named is not None:
@@ -54,9 +58,7 @@ def read_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        if error.name != "sklearn":
-            raise
-        raise MissingExtraError("'digits' needs scikit-learn; run: pip install 'recog[train]'") from None
+        raise missing_extra(error) or error from None
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     samples = tuple(
@@ -79,22 +81,22 @@ NAMED_SOURCES: Mapping[str, Callable[[], Dataset]] = MappingProxyType({"digits":
 def read_folder(root: Path) -> Dataset:
     """Class folders, directly in `root` or below split folders (train, val, test). Hidden entries are left out and named."""
     folders, files, hidden = list_folder(root)
-    name = root.resolve().name
-    exclusions = [Exclusion(name=p.name, reason="hidden or left behind by a tool") for p in hidden]
-    exclusions += [Exclusion(name=p.name, reason="not in a class folder") for p in files]
+    name = printable_name(root.resolve().name)
+    exclusions = [Exclusion(name=_relative(p, root), reason="hidden or left behind by a tool") for p in hidden]
+    exclusions += [Exclusion(name=_relative(p, root), reason="not in a class folder") for p in files]
     if not folders:
         found = f"{len(files)} files but no class folders" if files else "nothing"
         raise DataError(
             f"{root} holds {found}; expected one folder of images per class, such as {root}/cat and {root}/dog."
         )
-    splits = _split_folders(folders)
+    splits = _split_folders(root, folders)
     groups: dict[str | None, dict[str, Path]] = {}
     if splits:
         for split, folder in splits.items():
             groups[split] = _class_folders(folder, exclusions, root)
         layout = f"class folders below {', '.join(splits)}"
     else:
-        groups[None] = {folder.name: folder for folder in folders}
+        groups[None] = {printable_name(folder.name): folder for folder in folders}
         layout = "class folders"
     class_names = _one_class_map(groups, name)
     samples: list[Sample] = []
@@ -113,16 +115,30 @@ def read_folder(root: Path) -> Dataset:
     )
 
 
-def _split_folders(folders: list[Path]) -> dict[str, Path] | None:
-    """{split: folder} where every folder has a split's name and holds folders itself; else these are classes."""
+def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path] | None:
+    """{split: folder} where the folders are named as splits; None where one at most is, beside others: a class called 'train'.
+
+    Raises DataError where they are neither: read as classes, 'train' and 'test' would be what the network tells apart.
+    """
+    named = {f: SPLIT_FOLDERS[f.name.lower()] for f in folders if f.name.lower() in SPLIT_FOLDERS}
+    others = [f.name for f in folders if f not in named]
+    if others and len(set(named.values())) < 2:
+        return None
     splits: dict[str, Path] = {}
-    for folder in folders:
-        split = SPLIT_FOLDERS.get(folder.name.lower())
-        if split is None or not list_folder(folder)[0]:
-            return None
+    for folder, split in named.items():
         if split in splits:
             raise DataError(f"{splits[split]} and {folder} both mean the split '{split}'; keep one of them.")
+        if not list_folder(folder)[0]:
+            raise DataError(
+                f"{folder} is a split by its name but holds no class folders, such as {folder}/cat. Sort its images into "
+                "class folders, or move it elsewhere."
+            )
         splits[split] = folder
+    if others:
+        raise DataError(
+            f"{root} has the split folders {', '.join(f.name for f in named)} and beside them "
+            f"{', '.join(others[:10])}, which is no split. Move it elsewhere or name it train, val or test."
+        )
     return splits
 
 
@@ -130,7 +146,7 @@ def _class_folders(folder: Path, exclusions: list[Exclusion], root: Path) -> dic
     folders, files, hidden = list_folder(folder)
     exclusions += [Exclusion(name=_relative(p, root), reason="hidden or left behind by a tool") for p in hidden]
     exclusions += [Exclusion(name=_relative(p, root), reason="not in a class folder") for p in files]
-    return {p.name: p for p in folders}
+    return {printable_name(p.name): p for p in folders}
 
 
 def _one_class_map(groups: Mapping[str | None, Mapping[str, Path]], name: str) -> tuple[str, ...]:
@@ -151,7 +167,9 @@ def _read_class(root: Path, folder: Path, label: int, split: str | None, exclusi
     """Every image below a class folder, at any depth, in natural order; what is no image is excluded by name."""
     walk = walk_folder(folder)
     exclusions += [Exclusion(name=_relative(p, root), reason="hidden or left behind by a tool") for p in walk.hidden]
-    exclusions += [Exclusion(name=_relative(p, root), reason="a link that leads back") for p in walk.loops]
+    exclusions += [
+        Exclusion(name=_relative(p, root), reason="the same folder again, through a link") for p in walk.loops
+    ]
     samples: list[Sample] = []
     for path in walk.files:
         name = _relative(path, root)
@@ -171,4 +189,4 @@ def _opens_as_image(path: Path) -> bool:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return printable_name(path.relative_to(root).as_posix())

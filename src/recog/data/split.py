@@ -45,7 +45,7 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
         test, val = config.test_fraction, config.val_fraction
         fractions = {"train": 1 - val - test, "val": val, "test": test}
     labels = [dataset.samples[i].label for i in pool]
-    _check_class_sizes(dataset, pool, list(fractions))
+    _check_class_sizes(dataset, pool, groups, list(fractions))
     chosen = _assign(labels, [groups[i] for i in pool], fractions, seed=seed)
     splits = [sample.split or "" for sample in dataset.samples]
     for i, split in zip(pool, chosen, strict=True):
@@ -53,14 +53,18 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
     return dataset.with_splits(splits)
 
 
-def _check_class_sizes(dataset: Dataset, pool: list[int], splits: list[str]) -> None:
+def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str], splits: list[str]) -> None:
     counts = class_counts((dataset.samples[i] for i in pool), len(dataset.class_names))
-    for name, count in zip(dataset.class_names, counts, strict=True):
+    distinct = Counter(label for label, _ in {(dataset.samples[i].label, groups[i]) for i in pool})
+    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
         if count == 0:
             raise DataError(f"class '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
-        if count < len(splits):
+        if distinct[label] < len(splits):
+            images = f"{count} image{'s' * (count > 1)}"
+            if distinct[label] < count:
+                images += f", of which {distinct[label]} differ{'s' * (distinct[label] == 1)}"
             raise DataError(
-                f"class '{name}' of {dataset.name} has {count} image{'s' * (count > 1)}; at least {len(splits)} are needed "
+                f"class '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "
                 f"to put one into each of {', '.join(splits)}. Add images or remove the class."
             )
 

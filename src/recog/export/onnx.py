@@ -52,6 +52,8 @@ def export_onnx(
         )
     if program is None:
         raise TrainingError("torch.onnx.export gave no program.")
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter writes down source lines, and with them this machine's paths
     program.model.metadata_props[CLASS_NAMES_KEY] = json.dumps(list(class_names), ensure_ascii=False)
     program.save(path, external_data=False)
 

@@ -27,11 +27,10 @@ def compare_engines(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> P
     best_two = np.sort(ours, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > 2 * MAX_PROB_DIFFERENCE
     differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
-    difference = np.abs(ours - theirs).max(initial=0.0)
     finite = np.isfinite(ours).all() and np.isfinite(theirs).all()
     return Parity(
         num_images=len(ours),
-        max_prob_difference=float(difference) if finite else float("inf"),
+        max_prob_difference=float(np.abs(ours - theirs).max(initial=0.0)) if finite else float("inf"),
         num_ties=int((~clear).sum()),
         num_label_differences=int((differs & clear).sum()),
     )

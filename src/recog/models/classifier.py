@@ -25,10 +25,13 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 [B, H, W, C] -> logits float32 [B, K], features float32 [B, D]."""
-        pixels = (images.to(self.mean.dtype) - self.mean) * self.scale
-        maps = self.network.forward_features(pixels.permute(0, 3, 1, 2))  # type: ignore[operator]
+        maps = self.network.forward_features(self.normalise(images))  # type: ignore[operator]
         features = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
         return self.classifier(features), features
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, H, W, C] -> float32 [B, C, H, W], as the plain network takes them."""
+        return ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
 
     @property
     def classifier(self) -> nn.Linear:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,12 +11,14 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
+from recog.bundle.manifest import MANIFEST, read_json, read_manifest
+from recog.bundle.seal import CONFIG, WEIGHTS, check_files
 from recog.core.config import did_you_mean
 from recog.core.errors import BundleError, ConfigError
 from recog.core.files import pretty_json
@@ -50,6 +52,11 @@ class ModelConfig:
             raise ConfigError(f"model.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
         if self.image_size is not None and min(self.image_size) < 1:
             raise ConfigError(f"model.image_size is {self.image_size}; both sides must be 1 px or more.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != self.channels or not all(map(math.isfinite, values))):
+                raise ConfigError(f"model.{name} is {values}; it must be one number per channel, {self.channels} here.")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,47 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
         fill=tuple(round(255 * m) for m in mean),
     )
     classifier = Classifier(network.eval(), mean=mean, std=std)
-    return BuiltModel(name=name, classifier=classifier, preprocess=preprocess, origin=origin)
+    _check_contract(name, classifier, preprocess)
+    # the architecture is the name without the tag of its weights, as timm writes it into config.json
+    return BuiltModel(name=cfg["architecture"], classifier=classifier, preprocess=preprocess, origin=origin)
+
+
+def _check_contract(name: str, classifier: Classifier, preprocess: Preprocess) -> None:
+    """ConfigError unless the network's own answer is one linear layer on the features that Classifier takes.
+
+    Some of timm's networks end otherwise: two heads that are averaged, a norm after the features, a convolution. Their logits
+    would be other ones here than in timm.
+    """
+    network = classifier.network
+    ask = getattr(network, "get_classifier", None)  # encoders have none
+    layer = ask() if callable(ask) else None
+    if isinstance(layer, nn.Linear):
+        height, width = preprocess.image_size
+        shape = (1, height, width, preprocess.channels)
+        images = (torch.arange(math.prod(shape)) * 37 % 251).to(torch.uint8).reshape(shape)
+        seen: list[torch.Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            with torch.no_grad():
+                logits, _ = classifier(images)
+                answer = network(classifier.normalise(images))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ConfigError(f"{name} cannot take images of {width} x {height} px: {_first_reason(error)}") from None
+        finally:
+            hook.remove()
+        if len(seen) == 2 and _nearly_equal(*seen) and _nearly_equal(logits, answer):
+            return
+    raise ConfigError(
+        f"{name} does not end in one linear layer on its features, which recog needs; take another network, such as "
+        "tf_efficientnet_lite0."
+    )
+
+
+def _nearly_equal(ours: torch.Tensor, theirs: object) -> bool:
+    """Equal but for rounding; a norm that was not trained yet differs by 5e-6 of the value, for its epsilon."""
+    if not isinstance(theirs, torch.Tensor) or ours.shape != theirs.shape:
+        return False
+    return bool((ours - theirs).abs().max() <= 1e-6 * ours.abs().max())
 
 
 def _cfg_of(network: nn.Module) -> dict[str, Any]:
@@ -144,19 +191,34 @@ def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> nn.Mo
     overlay = {"file": str(path), "custom_load": False}
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
-    except (RuntimeError, SafetensorError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ConfigError(f"the weights in {path.name} do not fit {name}: {first_line}") from None
+        if not _is_whole(path, network):
+            # timm leaves out what does not fit once the last layer is new, and the network would stay random there. It may
+            # also have translated another layout: then the file fits as a whole, with the last layer that it has.
+            others = {key: value for key, value in arguments.items() if key != "num_classes"}
+            timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
+    except Exception as error:  # noqa: BLE001  timm's translators raise any kind on a file that is not theirs
+        raise ConfigError(f"the weights in {path.name} do not fit {name}: {_first_reason(error)}") from None
     return network
+
+
+def _is_whole(path: Path, network: nn.Module) -> bool:
+    """Whether the file has a tensor for each of the network's and none to spare, but for those of the last layer."""
+    heads = _cfg_of(network).get("classifier") or ()
+    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+
+    def body(names: Iterable[str]) -> set[str]:
+        return {name for name in names if not name.startswith(prefixes) and not name.endswith("num_batches_tracked")}
+
+    with safe_open(path, framework="pt") as file:
+        return body(file.keys()) == body(network.state_dict())
 
 
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     try:
         network = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # noqa: BLE001  whatever the hub's client raises means the same here: no weights
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"pretrained weights of {name} could not be had from the hub ({first_line}). With no network, give a file: "
+            f"pretrained weights of {name} could not be had from the hub ({_first_reason(error)}). With no network, give a file: "
             f"--weights FILE.safetensors, or use tf_efficientnet_lite0, whose weights are installed. "
             "For random weights say so: --recipe scratch."
         ) from None
@@ -173,9 +235,14 @@ def _load_strict(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise ConfigError(
-            f"the weights in {path.name} do not fit: {str(error).strip().splitlines()[-1].strip()}"
-        ) from None
+        raise ConfigError(f"the weights in {path.name} do not fit: {_first_reason(error)}") from None
+
+
+def _first_reason(error: Exception) -> str:
+    """The first line that says something, and not all of it: torch lists every tensor's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else lines[0]
+    return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[str]) -> None:
@@ -209,16 +276,34 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """The classifier of a bundle, rebuilt from its config.json and model.safetensors alone, in evaluation mode."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """The classifier of a bundle, rebuilt from its config.json and model.safetensors alone, in evaluation mode.
+
+    Raises BundleError where the two are not those that were sealed, or do not make a network.
+    """
+    if (folder / MANIFEST).exists():
+        check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
+    config = read_json(folder / CONFIG)
+    if not (folder / WEIGHTS).is_file():
+        raise BundleError(f"{folder} holds no {WEIGHTS}.")
+    try:
+        cfg = config["pretrained_cfg"]
+        classifier = Classifier(_rebuild(config, folder).eval(), mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+        if classifier.classifier.out_features != config["num_classes"]:
+            raise ValueError(
+                f"num_classes is {config['num_classes']}, the last layer's {classifier.classifier.out_features}"
+            )
+        return classifier
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: {_first_reason(error)}") from None
+
+
+def _rebuild(config: Mapping[str, Any], folder: Path) -> nn.Module:
     name = config["architecture"]
     if name in MODELS:
-        arguments = config["model_args"]
-        network = MODELS[name](num_classes=config["num_classes"], in_chans=arguments["in_chans"])
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    elif timm.is_model(name):
-        network = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    else:
+        network = MODELS[name](num_classes=config["num_classes"], in_chans=config["model_args"]["in_chans"])
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return network
+    if not timm.is_model(name):
         raise BundleError(f"{folder} holds the network '{name}', which neither this release nor timm knows.")
-    cfg = config["pretrained_cfg"]
-    return Classifier(network.eval(), mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+    rebuilt: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return rebuilt

@@ -10,7 +10,7 @@ from recog.bundle.locate import find_bundle, run_of
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import pretty_json, staged_folder
-from recog.data.dataset import Dataset, Sample
+from recog.data.dataset import Dataset, Sample, describe_exclusions
 from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
@@ -79,7 +79,7 @@ def evaluate(
         with staged_folder(target) as staging:
             (staging / "report.json").write_bytes(pretty_json(measured.report.to_dict()))
             (staging / "report.html").write_text(measured.html(), encoding="utf-8")
-    notes = tuple(note for note in (chosen.note, *_left_out(dataset)) if note)
+    notes = tuple(note for note in (chosen.note, *describe_exclusions(dataset)) if note)
     return EvaluationRun(report=measured.report, folder=target, notes=notes)
 
 
@@ -140,14 +140,6 @@ def _choose_by_run(
         f"the run was trained on part of {dataset.name}; measured on the {len(samples)} images of its own {split} split"
     )
     return samples, split, note
-
-
-def _left_out(dataset: Dataset) -> list[str]:
-    if not dataset.exclusions:
-        return []
-    shown = "; ".join(f"{e.name} ({e.reason})" for e in dataset.exclusions[:5])
-    more = f"; and {len(dataset.exclusions) - 5} more" if len(dataset.exclusions) > 5 else ""
-    return [f"left out {len(dataset.exclusions)}: {shown}{more}"]
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -93,7 +93,8 @@ def pack(
         predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts
     )
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
-    (folder / REPORT_HTML).write_text(measured.html(), encoding="utf-8")
+    page = measured.html(with_pictures=config.reference == "images")
+    (folder / REPORT_HTML).write_text(page, encoding="utf-8")
     write_reference(folder, _reference(predictor, dataset.subset("val"), config))
     (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(config)), encoding="utf-8")
     card = render_card(

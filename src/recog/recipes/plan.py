@@ -184,15 +184,10 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
-    lines = [
+    return [
         f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
         f"{len(dataset.class_names)} classes: {names}",
     ]
-    if dataset.exclusions:
-        shown = "; ".join(f"{e.name} ({e.reason})" for e in dataset.exclusions[:5])
-        more = f"; and {len(dataset.exclusions) - 5} more" if len(dataset.exclusions) > 5 else ""
-        lines.append(f"left out {len(dataset.exclusions)}: {shown}{more}")
-    return lines
 
 
 def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
 from recog.core.hardware import read_hardware
-from recog.data.dataset import Dataset, Sample, check_trainable, class_counts
+from recog.data.dataset import Dataset, Sample, check_trainable, class_counts, describe_exclusions
 from recog.data.sources import open_source
 from recog.data.split import split_dataset
 from recog.data.store import ImageStore, ReadImage, exclude_bad, read_exact, read_images, read_larger
@@ -66,7 +66,12 @@ def prepare(config: TrainConfig) -> Prepared:
         data=replace(config.data, fingerprint=digest),
         model=replace(config.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
-    notes += [*_describe_splits(dataset), f"network {model.name}; weights: {model.origin.source}", *reasons]
+    notes += [
+        *describe_exclusions(dataset),
+        *_describe_splits(dataset),
+        f"network {model.name}; weights: {model.origin.source}",
+        *reasons,
+    ]
     return Prepared(
         config=config,
         dataset=dataset,

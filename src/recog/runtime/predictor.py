@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import Manifest, read_json, read_manifest
+from recog.bundle.manifest import MANIFEST, Manifest, read_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files
-from recog.core.errors import BadImage, BundleError, DataError
+from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
 from recog.evaluation.calibration import Calibration
@@ -47,6 +48,8 @@ class Prediction:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The `k` most probable classes with their probabilities, the best first; ties in class order."""
+        if k < 1:
+            raise ConfigError(f"top takes 1 class or more; it got {k}.")
         order = np.argsort(-self.probs, kind="stable")[:k]
         return [(self.class_names[i], float(self.probs[i])) for i in order]
 
@@ -71,7 +74,7 @@ class Predictor:
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """
-        if isinstance(source, (str, Path)) and Path(source).is_dir():
+        if isinstance(source, (str, Path)) and os.path.isdir(source):
             return self.predict(list[ImageSource](list_images(Path(source))))
         answers = [_or_raise(a) for a in self.predict_each(source if isinstance(source, list) else [source])]
         return answers if isinstance(source, list) else answers[0]
@@ -80,6 +83,8 @@ class Predictor:
         self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[Prediction | BadImage]:
         """Per source, in order: its Prediction, or the BadImage that says why there is none."""
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
         pending = iter(sources)
         with ThreadPoolExecutor(num_cores()) as pool:
             while chunk := list(islice(pending, batch_size)):
@@ -120,10 +125,24 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     check_files(folder, manifest, (CONFIG, CALIBRATION, ONNX))
     check_facts(manifest, read_json(folder / CONFIG))
     engine = OnnxEngine(folder / ONNX, num_threads=num_threads)
-    if engine.class_names != manifest.class_names:
-        raise BundleError(f"{folder}: model.onnx and recog.json disagree on the class names; the bundle is not used.")
+    _check_engine(engine, manifest, folder)
     calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
     return Predictor(manifest=manifest, calibration=calibration, engine=engine)
+
+
+def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:
+    preprocess, names = manifest.preprocess, manifest.class_names
+    pairs = {
+        "class names": (engine.class_names, names),
+        "number of classes": (engine.num_classes, len(names)),
+        "image shape": (engine.image_shape, (*preprocess.image_size, preprocess.channels)),
+    }
+    for fact, (in_onnx, in_manifest) in pairs.items():
+        if in_onnx != in_manifest:
+            raise BundleError(
+                f"{folder}: {ONNX} and {MANIFEST} disagree on the {fact}: {in_onnx!r} and {in_manifest!r}; the bundle is "
+                "not used."
+            )
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -34,6 +34,7 @@ class TrainState:
     epoch: int = 0
     step: int = 0  # within the epoch
     num_steps_done: int = 0
+    epoch_loss: float = 0.0  # summed over the steps of this epoch so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class StepLog:
 class EpochLog:
     epoch: int  # from 1
     train_loss: float  # mean over the epoch's steps, on augmented images
-    num_images: int
+    num_images: int  # and the time they took: since the epoch began or was resumed
     train_s: float
 
 
@@ -69,20 +70,19 @@ def fit(
     Raises TrainingError on a loss that is not finite, before the optimiser's step.
     """
     for epoch in range(state.epoch, epochs):
-        losses: list[float] = []
         num_images = 0
         started = time.perf_counter()
         for images, labels in loader.batches(epoch, first_step=state.step):
             log = train_step(state, images, labels, lr=lr_at(state.num_steps_done))
-            losses.append(log.loss)
             num_images += log.num_images
             yield log
-        state.epoch, state.step = epoch + 1, 0
-        if not losses:
+        if not state.step:
             raise TrainingError(f"epoch {epoch + 1} had no step; the training split or the batch is empty.")
+        train_loss = state.epoch_loss / state.step
+        state.epoch, state.step, state.epoch_loss = epoch + 1, 0, 0.0
         yield EpochLog(
             epoch=epoch + 1,
-            train_loss=sum(losses) / len(losses),
+            train_loss=train_loss,
             num_images=num_images,
             train_s=time.perf_counter() - started,
         )
@@ -112,7 +112,7 @@ def train_step(state: TrainState, images: torch.Tensor, labels: torch.Tensor, *,
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
-    state.num_steps_done, state.step = step, state.step + 1
+    state.num_steps_done, state.step, state.epoch_loss = step, state.step + 1, state.epoch_loss + value
     return StepLog(epoch=state.epoch + 1, step=step, loss=value, lr=lr, num_images=len(labels))
 
 

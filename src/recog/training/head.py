@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ class HeadConfig:
     max_iterations: int = 300
 
     def __post_init__(self) -> None:
-        if not self.l2 or min(self.l2) <= 0:
+        if not self.l2 or not all(0 < strength < math.inf for strength in self.l2):
             raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
+        if self.max_iterations < 1:
+            raise ConfigError(f"head.max_iterations is {self.max_iterations}; it must be 1 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,9 @@ def fit_heads(
 
     if not np.isfinite(features).all():
         raise TrainingError("the features are not finite; the pretrained weights do not suit this network.")
-    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
-    standard = ((features - mean) / std).astype(np.float64)
+    # in float64: the mean of a constant feature must be the constant, or rounding over 1e-6 looks like a feature that counts
+    mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
+    standard = (features - mean) / std
     model = LogisticRegression(max_iter=config.max_iterations, tol=1e-4, warm_start=True)
     for l2 in sorted(config.l2, reverse=True):
         model.C = 1 / (l2 * len(labels))

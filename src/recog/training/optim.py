@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise ConfigError(f"optim.epochs is {self.epochs}; it must be 1 or more.")
-        if self.lr is not None and self.lr <= 0:
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise ConfigError(
                 f"optim.lr is {self.lr}; it must be above 0 (0.1 suits small networks, 0.01 fine-tuning)."
             )
@@ -34,8 +35,10 @@ class OptimConfig:
             value = getattr(self, name)
             if not 0 <= value < top:
                 raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below {top:g}.")
-        if self.weight_decay < 0:
-            raise ConfigError(f"optim.weight_decay is {self.weight_decay}; it must be 0 or more.")
+        for name in ("weight_decay", "head_lr_factor"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"optim.{name} is {value}; it must be 0 or more.")
 
 
 def build_optimizer(network: nn.Module, head: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

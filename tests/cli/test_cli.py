@@ -1,0 +1,164 @@
+"""The command line as a person meets it: fresh processes, exit codes, messages, and what must not be imported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "pandas", "matplotlib"}
+
+
+def run(*arguments, cwd=None, expect=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "recog", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+    assert done.returncode == expect, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def modules_after(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+@pytest.fixture
+def digit_files(tmp_path):
+    """Three digits as PNG files, in two folders, and one file that is no image."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for i in range(3):
+        file = tmp_path / "photos" / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.round(digits.images[i] * (255 / 16)).astype(np.uint8)).save(file)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def test_importing_recog_loads_nothing_heavy():
+    assert not HEAVY & modules_after("import recog")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"import sys; sys.argv = ['recog', *{arguments!r}]\nfrom recog.cli import main\ntry: main()\nexcept SystemExit: pass"
+    assert not HEAVY & modules_after(code)
+
+
+def test_predict_loads_nothing_heavy(digits_run, digit_files):
+    code = (
+        f"import sys; sys.argv = ['recog', 'predict', {str(digits_run.bundle)!r}, {str(digit_files / 'photos')!r}]\n"
+        "from recog.cli import main\ntry: main()\nexcept SystemExit: pass"
+    )
+    assert not HEAVY & modules_after(code)
+
+
+def test_help_lists_every_command_and_exit_code():
+    from recog.cli import COMMANDS
+    from recog.core import errors
+
+    text = run("--help").stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", text, flags=re.MULTILINE)
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)} - {1}
+    assert codes == {2, 3, 4, 5, 6}
+    listed = " ".join(text[text.index("Exit codes") :].split())
+    for code in codes:
+        assert f" {code} " in listed
+
+
+def test_version():
+    import recog
+
+    assert run("--version").stdout.strip() == recog.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["trian"], 2, "Did you mean 'train'"),
+        (["predict", "--tpo", "3", "x", "y"], 2, "--top"),
+        (["predict", "absent-run", "x.png"], 4, "there is no bundle or run 'absent-run'"),
+        (["verify", "."], 4, "neither a bundle nor a finished run"),
+        (["train", "absent-folder"], 3, "there is no folder absent-folder"),
+        (["train", "digits", "--recipe", "hed"], 2, "Did you mean 'head'"),
+        (["train", "digits", "--set", "optim.lrr=1"], 2, "unknown setting 'optim.lrr'. Did you mean 'lr'"),
+        (["train", "digits", "--set", "optim.lr"], 2, "NAME=VALUE"),
+        (["train", "digits", "--config", "absent.toml"], 2, "there is no config file absent.toml"),
+        (["train", "digits", "--model", "resnet9"], 2, "there is no network 'resnet9'"),
+        (["train", "--seed", "1"], 2, "there is no data to train on"),
+    ],
+)
+def test_a_mistake_is_one_message_with_its_exit_code(arguments, code, message, tmp_path):
+    done = run(*arguments, cwd=tmp_path, expect=code)
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_predict_table(digits_run, digit_files):
+    done = run("predict", digits_run.bundle, "photos", "--top", 2, cwd=digit_files)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["image", "label", "confidence"]
+    assert len(lines) == 1 + 3 * 2
+    assert lines[1].split()[0] == "photos/0.png"
+
+
+def test_predict_json_and_csv_say_the_same_as_python(digits_run, digit_files):
+    import recog
+
+    expected = recog.load(digits_run.bundle).predict(str(digit_files / "photos"))
+    rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json", "--top", 3).stdout)
+    table = list(csv.DictReader(io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv").stdout)))
+    assert len(rows) == len(table) == len(expected) == 3
+    for row, cells, prediction in zip(rows, table, expected, strict=True):
+        assert row["label"] == cells["label_1"] == prediction.label
+        assert row["confidence"] == pytest.approx(prediction.confidence, abs=1e-9)
+        assert float(cells["prob_1"]) == pytest.approx(prediction.confidence, abs=1e-6)
+        assert [(item["label"], item["prob"]) for item in row["top"]] == prediction.top(3)
+
+
+def test_a_bad_image_is_named_the_others_answered_and_the_exit_code_is_3(digits_run, digit_files):
+    done = run(
+        "predict", digits_run.bundle, "photos/0.png", "broken.png", "absent.png", "--json", cwd=digit_files, expect=3
+    )
+    good, broken, absent = json.loads(done.stdout)
+    assert good["label"]
+    assert broken["file"] == "broken.png"
+    assert "not an image" in broken["error"]
+    assert "no such file" in absent["error"]
+    assert "2 of 3 images could not be used" in done.stderr
+
+
+def test_csv_cells_are_no_formulas(digits_run, digit_files):
+    (digit_files / "photos" / "0.png").rename(digit_files / "=1+1.png")
+    done = run("predict", digits_run.bundle, "=1+1.png", "--csv", cwd=digit_files)
+    assert done.stdout.splitlines()[1].startswith("'=1+1.png,")
+
+
+def test_verify_says_what_it_checked(digits_run):
+    done = json.loads(run("verify", digits_run.folder, "--json").stdout)
+    assert done["num_files"] == len(list(digits_run.bundle.iterdir()))
+    assert done["num_reference_images"] == 16
+    assert done["max_prob_difference"] <= 1e-4
+
+
+def test_verify_refuses_a_changed_bundle(bundle):
+    weights = bundle / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    done = run("verify", bundle, expect=4)
+    assert "model.safetensors is not the file that was sealed" in done.stderr

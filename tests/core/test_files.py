@@ -1,0 +1,398 @@
+import errno
+import hashlib
+import json
+import os
+import pwd
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recog.core import files
+from recog.core.errors import DataError
+from recog.core.files import (
+    cache_folder,
+    canonical_json,
+    is_hidden,
+    list_folder,
+    natural_key,
+    pretty_json,
+    printable_name,
+    sha256_bytes,
+    sha256_file,
+    staged_folder,
+    walk_folder,
+    write_bytes_atomic,
+)
+
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def touch(path, content=b""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def names_below(root):
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
+class TestNaturalOrder:
+    @pytest.mark.parametrize(
+        "ordered",
+        [
+            ["class1", "class2", "class10"],
+            ["2", "10", "cat"],  # numbers before words
+            ["a", "a1", "a1b", "a2", "b"],
+            ["img1_2", "img1_10", "img2_1"],
+            ["Ant", "bee", "Cat"],  # whatever the case
+            ["7", "007x", "07y"],  # 7 < 7x < 7y: leading zeros do not count
+            ["v1.9", "v1.10"],
+            ["٣", "5", "１０"],  # Arabic 3 and full-width 10 are numbers too
+        ],
+    )
+    def test_by_hand(self, ordered):
+        backwards = ordered[::-1]
+        assert sorted(backwards, key=natural_key) == ordered
+
+    def test_names_that_look_alike_still_have_one_order(self):
+        twins = ["cafe\u0301", "caf\u00e9", "CAFÉ", "img01", "img1", "img001"]
+        once = sorted(twins, key=natural_key)
+        assert all(sorted(random.Random(i).sample(twins, 6), key=natural_key) == once for i in range(20))
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.lists(st.text(max_size=8), max_size=12), st.randoms())
+    def test_any_names_sort_the_same_from_any_order(self, names, rng):
+        shuffled = rng.sample(names, len(names))
+        assert sorted(shuffled, key=natural_key) == sorted(names, key=natural_key)
+
+
+@pytest.fixture(params=range(3))
+def shuffled_file_system(request, monkeypatch):
+    """Every way of listing a folder gives another order, as file systems do."""
+    rng = random.Random(request.param)
+    listdir, scandir, iterdir = os.listdir, os.scandir, Path.iterdir
+
+    class Shuffled:
+        def __init__(self, *arguments):
+            with scandir(*arguments) as entries:
+                self.entries = list(entries)
+            rng.shuffle(self.entries)
+
+        def __enter__(self):
+            return iter(self.entries)
+
+        def __exit__(self, *_):
+            return None
+
+        def __iter__(self):
+            return iter(self.entries)
+
+    def shuffle(entries):
+        entries = list(entries)
+        rng.shuffle(entries)
+        return entries
+
+    monkeypatch.setattr(os, "listdir", lambda *arguments: shuffle(listdir(*arguments)))
+    monkeypatch.setattr(os, "scandir", Shuffled)
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(shuffle(iterdir(self))))
+
+
+class TestListing:
+    def test_folders_files_and_hidden_entries_apart(self, tmp_path):
+        for name in ("class10", "class2", ".ipynb_checkpoints", "__MACOSX"):
+            (tmp_path / name).mkdir()
+        for name in ("b.png", "a.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+            touch(tmp_path / name)
+        folders, others, hidden = list_folder(tmp_path)
+        assert [p.name for p in folders] == ["class2", "class10"]
+        assert [p.name for p in others] == ["a.png", "b.png"]
+        expected = [".DS_Store", ".ipynb_checkpoints", "__MACOSX", "desktop.ini", "Thumbs.db"]
+        assert [p.name for p in hidden] == expected
+
+    @pytest.mark.parametrize("name", [".git", "._cat.jpg", "__MACOSX", "Thumbs.db", "__pycache__", "desktop.ini"])
+    def test_litter_is_hidden(self, name):
+        assert is_hidden(name)
+
+    @pytest.mark.parametrize("name", ["cat", "_cat", "__init__", "Thumbs", "cat.", "macosx"])
+    def test_data_is_not_hidden(self, name):
+        assert not is_hidden(name)
+
+    @pytest.mark.parametrize("make", [lambda path: None, touch], ids=["absent", "a file"])
+    def test_what_cannot_be_listed_is_an_error_with_its_name(self, tmp_path, make):
+        make(tmp_path / "photos")
+        with pytest.raises(DataError, match=r"photos cannot be listed: "):
+            list_folder(tmp_path / "photos")
+
+    def test_a_folder_whose_entries_cannot_be_looked_at_is_an_error(self, tmp_path, monkeypatch):
+        touch(tmp_path / "a.png")
+        refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        monkeypatch.setattr(Path, "is_dir", lambda self: (_ for _ in ()).throw(refused))  # readable, not searchable
+        with pytest.raises(DataError, match="cannot be listed: Permission denied"):
+            list_folder(tmp_path)
+
+
+class TestWalk:
+    def test_every_depth_in_natural_order(self, tmp_path):
+        for name in ("x/10/a.png", "x/2/b.png", "x/2/.hid/c.png", "x/img10.png", "x/img9.png", "x/2/.DS_Store"):
+            touch(tmp_path / name)
+        walk = walk_folder(tmp_path / "x")
+        assert [p.relative_to(tmp_path).as_posix() for p in walk.files] == [
+            "x/img9.png",
+            "x/img10.png",
+            "x/2/b.png",
+            "x/10/a.png",
+        ]
+        assert [p.relative_to(tmp_path).as_posix() for p in walk.hidden] == ["x/2/.DS_Store", "x/2/.hid"]
+        assert walk.loops == []
+
+    @pytest.mark.usefixtures("shuffled_file_system")
+    def test_the_order_is_not_the_file_systems(self, tmp_path):
+        folders = [f"{kind}{number}" for kind in ("a", "b", "C") for number in (1, 2, 10)]
+        expected = [f"{folder}/img{i}.png" for folder in folders for i in range(12)]
+        for name in expected:
+            touch(tmp_path / name)
+        orders = {tuple(path.name for path in tmp_path.iterdir()) for _ in range(5)}
+        assert len(orders) > 1, "the fixture shuffles nothing, so this test would prove nothing"
+        assert [p.relative_to(tmp_path).as_posix() for p in walk_folder(tmp_path).files] == expected
+
+    @pytest.mark.parametrize("target", [".", "..", "../..", "deep", "deep/er"])
+    def test_a_link_that_leads_back_is_named_and_not_followed(self, tmp_path, target):
+        """Into itself, its class, the data's root or a folder that is listed anyway: never the same file twice."""
+        touch(tmp_path / "data/cat/deep/er/1.png")
+        touch(tmp_path / "data/dog/2.png")
+        link = tmp_path / "data/cat/zz_link"
+        link.symlink_to(target)
+        walk = walk_folder(tmp_path / "data/cat")
+        assert [p.name for p in walk.files] == ["1.png"]
+        assert walk.loops == [link]
+
+    def test_a_root_that_is_a_link_up_the_tree_is_a_loop(self, tmp_path):
+        """`data/cat -> .` would make every other class's images cats."""
+        touch(tmp_path / "data/dog/2.png")
+        (tmp_path / "data/cat").symlink_to(".")
+        walk = walk_folder(tmp_path / "data/cat")
+        assert (walk.files, walk.loops) == ([], [tmp_path / "data/cat"])
+
+    def test_two_links_that_lead_to_each_other_are_entries_not_a_hang(self, tmp_path):
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        assert [p.name for p in walk_folder(tmp_path).files] == ["a", "b"]
+
+    def test_a_link_to_a_folder_elsewhere_is_followed(self, tmp_path):
+        touch(tmp_path / "disk/1.png")
+        (tmp_path / "cat").mkdir()
+        (tmp_path / "cat/more").symlink_to(tmp_path / "disk")
+        assert walk_folder(tmp_path / "cat").files == [tmp_path / "cat/more/1.png"]
+
+    def test_a_root_that_is_a_link_elsewhere_is_followed(self, tmp_path):
+        touch(tmp_path / "disk/cats/1.png")
+        (tmp_path / "cat").symlink_to(tmp_path / "disk/cats")
+        assert walk_folder(tmp_path / "cat").files == [tmp_path / "cat/1.png"]
+
+
+class TestHashesAndJson:
+    def test_known_digest(self, tmp_path):
+        """FIPS 180-2, appendix B.1: 'abc'."""
+        known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        assert sha256_bytes(b"abc") == known
+        assert sha256_file(touch(tmp_path / "abc", b"abc")) == known
+
+    def test_files_larger_than_a_chunk(self, tmp_path):
+        data = bytes(range(256)) * 5000  # 1.28 MB, over the chunk of 1 MiB
+        assert sha256_file(touch(tmp_path / "large", data)) == hashlib.sha256(data).hexdigest()
+
+    def test_canonical_json_has_one_form(self):
+        assert canonical_json({"b": [1, 2.5], "a": "é"}) == canonical_json({"a": "é", "b": [1, 2.5]})
+        assert canonical_json({"b": [1, 2.5], "a": "é"}) == '{"a":"é","b":[1,2.5]}'.encode()
+
+    def test_pretty_json_reads_back_and_ends_its_line(self):
+        value = {"names": ["猫", "dog"], "n": 1}
+        assert json.loads(pretty_json(value)) == value
+        assert pretty_json(value).endswith(b"}\n")
+        assert "猫".encode() in pretty_json(value)
+
+    @pytest.mark.parametrize("write", [canonical_json, pretty_json])
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_numbers_that_json_lacks_are_refused(self, write, number):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write({"loss": number})
+
+    def test_printable_names_can_be_written_and_stay_apart(self):
+        latin1 = os.fsdecode(b"caf\xe9.jpg")  # a name that is not UTF-8, as old archives leave them
+        assert printable_name(latin1) == r"caf\xe9.jpg"
+        assert printable_name("猫 2.jpg") == "猫 2.jpg"
+        assert json.loads(pretty_json(printable_name(latin1))) == r"caf\xe9.jpg"
+
+
+class TestWriteBytesAtomic:
+    def test_writes_and_replaces(self, tmp_path):
+        path = tmp_path / "run.toml"
+        write_bytes_atomic(path, b"old")
+        write_bytes_atomic(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert names_below(tmp_path) == ["run.toml"]
+
+    @pytest.mark.parametrize("old", [b"old", None], ids=["a file before", "none before"])
+    @pytest.mark.parametrize("failure", [NO_SPACE, KeyboardInterrupt(), SystemExit(143)], ids=repr)
+    @pytest.mark.parametrize("step", ["fsync", "rename"])
+    def test_a_failing_write_leaves_what_was_there(self, tmp_path, monkeypatch, old, failure, step):
+        path = tmp_path / "run.toml"
+        if old is not None:
+            path.write_bytes(old)
+
+        def fail(*_):
+            raise failure
+
+        monkeypatch.setattr(*{"fsync": (os, "fsync", fail), "rename": (Path, "replace", fail)}[step])
+        with pytest.raises(type(failure)):
+            write_bytes_atomic(path, b"new")
+        assert names_below(tmp_path) == ([] if old is None else ["run.toml"])
+        assert old is None or path.read_bytes() == old
+
+    def test_data_that_cannot_be_written_leaves_what_was_there(self, tmp_path):
+        path = touch(tmp_path / "run.toml", b"old")
+        with pytest.raises(TypeError):
+            write_bytes_atomic(path, "text")
+        assert (path.read_bytes(), names_below(tmp_path)) == (b"old", ["run.toml"])
+
+    def test_death_before_the_rename_leaves_the_old_file(self, tmp_path):
+        path = touch(tmp_path / "run.toml", b"old")
+        code = (
+            "import os, pathlib, sys; from recog.core.files import write_bytes_atomic\n"
+            "pathlib.Path.replace = lambda *_: os._exit(137)\n"
+            "write_bytes_atomic(pathlib.Path(sys.argv[1]), b'new')"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 137
+        assert path.read_bytes() == b"old"
+        write_bytes_atomic(path, b"new")  # what the dead process left is not in the way
+        assert path.read_bytes() == b"new"
+
+    def test_the_file_is_on_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        """The order that survives a power cut: data flushed, renamed, folder flushed."""
+        events, fsync, replace = [], os.fsync, Path.replace
+        monkeypatch.setattr(os, "fsync", lambda fd: events.append("fsync") or fsync(fd))
+        monkeypatch.setattr(Path, "replace", lambda a, b: events.append("rename") or replace(a, b))
+        write_bytes_atomic(tmp_path / "run.toml", b"new")
+        assert events == ["fsync", "rename", "fsync"]
+
+
+def fail_inside(target, failure):
+    with staged_folder(target) as staging:
+        touch(staging / "sub" / "model.onnx", b"half")
+        raise failure
+
+
+class TestStagedFolder:
+    def test_success_is_whole(self, tmp_path):
+        target = tmp_path / "runs" / "a" / "bundle"  # parents are made
+        with staged_folder(target) as staging:
+            assert staging.parent == target.parent  # one file system, so the rename is one act
+            touch(staging / "model.onnx", b"weights")
+            touch(staging / "sub" / "x.json", b"{}")
+            assert not target.exists()
+        assert names_below(target) == ["model.onnx", "sub", "sub/x.json"]
+        assert (target / "model.onnx").read_bytes() == b"weights"
+        assert names_below(target.parent) == ["bundle", "bundle/model.onnx", "bundle/sub", "bundle/sub/x.json"]
+
+    @pytest.mark.parametrize("failure", [RuntimeError("x"), KeyboardInterrupt(), SystemExit(143), NO_SPACE], ids=repr)
+    def test_a_failing_block_leaves_nothing(self, tmp_path, failure):
+        with pytest.raises(type(failure)):
+            fail_inside(tmp_path / "bundle", failure)
+        assert names_below(tmp_path) == []
+
+    @pytest.mark.parametrize("step", ["fsync", "rename"])
+    def test_a_failing_end_leaves_nothing(self, tmp_path, monkeypatch, step):
+        def fail(*_):
+            raise NO_SPACE
+
+        monkeypatch.setattr(*{"fsync": (os, "fsync", fail), "rename": (Path, "rename", fail)}[step])
+        with pytest.raises(OSError, match="No space left"), staged_folder(tmp_path / "bundle") as staging:
+            touch(staging / "model.onnx", b"weights")
+        assert names_below(tmp_path) == []
+
+    def test_death_inside_the_block_leaves_no_target(self, tmp_path):
+        code = (
+            "import os, pathlib, sys; from recog.core.files import staged_folder\n"
+            "with staged_folder(pathlib.Path(sys.argv[1])) as staging:\n"
+            "    (staging / 'model.onnx').write_bytes(b'half'); os._exit(137)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "bundle")]).returncode == 137
+        assert not (tmp_path / "bundle").exists()
+
+    @pytest.mark.parametrize("make", [touch, Path.mkdir], ids=["file", "folder"])
+    def test_what_exists_is_refused_and_left_alone(self, tmp_path, make):
+        make(tmp_path / "bundle")
+        with pytest.raises(DataError, match="exists already; nothing was written"), staged_folder(tmp_path / "bundle"):
+            pytest.fail("the block must not run")
+        assert names_below(tmp_path) == ["bundle"]
+
+    def test_a_dead_process_of_the_same_number_is_not_in_the_way(self, tmp_path, monkeypatch):
+        """In a container the process is number 1 each time; what a killed one left behind must not stop the next."""
+        monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(RuntimeError):
+            fail_inside(tmp_path / "bundle", RuntimeError())
+        assert len(names_below(tmp_path)) == 3  # the left-over folder, its sub-folder and its file
+        with staged_folder(tmp_path / "bundle") as staging:
+            touch(staging / "model.onnx")
+        assert names_below(tmp_path / "bundle") == ["model.onnx"]
+
+    def test_others_may_read_the_result_as_the_umask_says(self, tmp_path):
+        before = os.umask(0o022)
+        try:
+            with staged_folder(tmp_path / "bundle"):
+                pass
+        finally:
+            os.umask(before)
+        assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
+
+
+class TestCacheFolder:
+    def test_xdg_cache_home_wins(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        folder = cache_folder("weights")
+        assert folder == tmp_path / "xdg" / "recog" / "weights"
+        assert folder.is_dir()
+        assert cache_folder("weights") == folder  # a second time too
+
+    @pytest.mark.parametrize("xdg", [None, "", "relative/cache"])  # the XDG specification: a relative one is ignored
+    def test_else_the_home_folder(self, tmp_path, monkeypatch, xdg):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        if xdg is not None:
+            monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        assert cache_folder("weights") == tmp_path / "home" / ".cache" / "recog" / "weights"
+
+    def test_without_a_home_the_temporary_folder(self, tmp_path, monkeypatch):
+        """No HOME and a user whom the system does not know, as in many containers."""
+
+        def unknown(_):
+            raise KeyError
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        assert cache_folder("weights") == tmp_path / "tmp" / "recog" / "weights"
+        assert names_below(tmp_path) == ["tmp", "tmp/recog", "tmp/recog/weights"]  # and no folder named '~'
+
+    def test_a_place_that_cannot_be_written_is_passed_over(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(touch(tmp_path / "file") / "below"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        assert cache_folder("weights") == tmp_path / "home" / ".cache" / "recog" / "weights"
+
+    def test_nowhere_is_an_error_with_its_remedy(self, tmp_path, monkeypatch):
+        blocked = str(touch(tmp_path / "file") / "below")
+        monkeypatch.setenv("XDG_CACHE_HOME", blocked)
+        monkeypatch.setenv("HOME", blocked)
+        monkeypatch.setattr(tempfile, "tempdir", blocked)
+        with pytest.raises(DataError, match="set XDG_CACHE_HOME"):
+            cache_folder("weights")

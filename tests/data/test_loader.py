@@ -1,0 +1,163 @@
+import logging
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from recog.core.errors import ConfigError, DataError
+from recog.data.augment import AugmentConfig
+from recog.data.loader import LoaderConfig, TrainLoader
+from recog.data.store import ImageStore
+
+NUM_IMAGES = 26
+AUGMENT = AugmentConfig(policy="affine", mirror=True)
+UNTOUCHED = AugmentConfig(policy="none", mirror=False)
+
+
+@pytest.fixture(scope="module")
+def store():
+    """Image i is noise, but for its first pixel, which is i: who it was can be told after shuffling."""
+    images = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 12, 12, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(NUM_IMAGES)
+    return ImageStore(list(images))
+
+
+def loader_of(store, *, augment=AUGMENT, batch_size=4, seed=5, num_workers=0):
+    labels = np.arange(len(store), dtype=np.int64) * 10
+    return TrainLoader(
+        store=store,
+        labels=labels,
+        augment=augment,
+        image_size=(12, 12),
+        batch_size=batch_size,
+        seed=seed,
+        num_workers=num_workers,
+    )
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True)
+    )
+
+
+def who(batch):
+    return batch[0][:, 0, 0, 0].tolist()
+
+
+def test_a_batch_is_uint8_images_with_their_labels(store):
+    batches = list(loader_of(store, augment=UNTOUCHED).batches(0))
+    assert len(batches) == 26 // 4
+    for images, labels in batches:
+        assert (images.dtype, images.shape) == (torch.uint8, (4, 12, 12, 3))
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [10 * i for i in who((images, labels))]
+        assert all((images[b].numpy() == store[i]).all() for b, i in enumerate(who((images, labels))))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 13, 25])
+def test_each_image_at_most_once_per_epoch_and_the_rest_is_less_than_a_batch(store, batch_size):
+    loader = loader_of(store, augment=UNTOUCHED, batch_size=batch_size)
+    seen = [i for batch in loader.batches(3) for i in who(batch)]
+    assert len(seen) == len(set(seen)) == loader.steps_per_epoch * batch_size
+    assert 0 <= NUM_IMAGES - len(seen) < batch_size
+
+
+@pytest.mark.parametrize("batch_size", [26, 27, 1000])
+def test_with_fewer_images_than_a_batch_all_are_the_batch(store, batch_size):
+    loader = loader_of(store, augment=UNTOUCHED, batch_size=batch_size)
+    (batch,) = loader.batches(0)
+    assert loader.steps_per_epoch == 1
+    assert sorted(who(batch)) == list(range(NUM_IMAGES))
+
+
+def test_every_image_has_its_turn_over_the_epochs(store):
+    """2 of 26 are left out of an epoch by chance; that one image is left out of 12 epochs has probability (1/13)^12."""
+    loader = loader_of(store, augment=UNTOUCHED)
+    orders = [[i for batch in loader.batches(epoch) for i in who(batch)] for epoch in range(12)]
+    assert set().union(*orders) == set(range(NUM_IMAGES))
+    assert len({tuple(order) for order in orders}) == 12
+
+
+def test_seed_and_epoch_decide_everything(store):
+    first = list(loader_of(store).batches(1))
+    assert equal(first, list(loader_of(store).batches(1)))
+    assert not equal(first, list(loader_of(store).batches(2)))
+    assert not equal(first, list(loader_of(store, seed=6).batches(1)))
+
+
+def test_the_batch_size_changes_who_meets_but_not_how_anyone_looks(store):
+    looks = {}
+    for batch_size in (2, 13):
+        for images, labels in loader_of(store, batch_size=batch_size).batches(1):
+            for image, label in zip(images, labels.tolist(), strict=True):
+                assert torch.equal(looks.setdefault(label, image), image)
+    assert len(looks) == NUM_IMAGES
+
+
+@pytest.mark.parametrize("policy", ["affine", "crop"])
+def test_workers_do_the_work_and_change_nothing(store, caplog, policy):
+    """0, 1 and 2 worker processes: the same bytes, made by other processes, as the debug log shows."""
+    caplog.set_level(logging.DEBUG, logger="recog.data.loader")
+    augment = AugmentConfig(policy=policy, mirror=True)
+    batches, pids = {}, {}
+    for num_workers in (0, 1, 2):
+        caplog.clear()
+        batches[num_workers] = list(loader_of(store, augment=augment, num_workers=num_workers).batches(1))
+        found = [re.fullmatch(r"epoch 1 step (\d+): batch made by process (\d+)", line) for line in caplog.messages]
+        assert [int(match[1]) for match in found] == list(range(6))
+        pids[num_workers] = {int(match[2]) for match in found}
+    assert equal(batches[0], batches[1])
+    assert equal(batches[0], batches[2])
+    assert pids[0] == {os.getpid()}
+    assert [len(pids[n]) for n in (1, 2)] == [1, 2]
+    assert os.getpid() not in pids[1] | pids[2]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("first_step", [0, 1, 5, 6])
+def test_resuming_at_a_step_gives_the_tail(store, caplog, num_workers, first_step):
+    caplog.set_level(logging.DEBUG, logger="recog.data.loader")
+    whole = list(loader_of(store).batches(2))
+    caplog.clear()
+    tail = list(loader_of(store, num_workers=num_workers).batches(2, first_step=first_step))
+    assert equal(tail, whole[first_step:])
+    assert [int(line.split()[3].rstrip(":")) for line in caplog.messages] == list(range(first_step, 6))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_torchs_own_generator_is_left_alone(store, num_workers):
+    """Dropout draws from it: if every epoch or resume advanced it, a resumed run would train another network."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(loader_of(store, num_workers=num_workers).batches(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_store_is_not_changed_by_what_is_done_to_a_batch(store):
+    before = store.stack().copy()
+    for images, labels in loader_of(store, augment=UNTOUCHED).batches(0):
+        images.zero_()
+        labels.zero_()
+    assert (store.stack() == before).all()
+    assert list(loader_of(store).batches(0))[0][1].any()
+
+
+def test_nothing_to_learn_from_is_an_error():
+    with pytest.raises(DataError, match="training split is empty"):
+        loader_of(ImageStore([]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, r"loader\.batch_size is 0; it must be 1 or more"),
+        ({"batch_size": -4}, r"loader\.batch_size is -4"),
+        ({"num_workers": -1}, r"loader\.num_workers is -1; it must be 0 or more"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        LoaderConfig(**settings)

@@ -1,0 +1,206 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recog.core.errors import ConfigError, DataError
+from recog.data.dataset import Dataset, Sample
+from recog.data.split import SplitConfig, split_dataset
+
+PIXELS = np.zeros((1, 1), np.uint8)
+USUAL = SplitConfig()
+
+
+def dataset_of(labels, splits=None, num_classes=None):
+    splits = splits or [None] * len(labels)
+    samples = tuple(
+        Sample(name=f"{i}", source=PIXELS, label=label, split=split)
+        for i, (label, split) in enumerate(zip(labels, splits, strict=True))
+    )
+    names = tuple(f"class{k}" for k in range(num_classes or max(labels) + 1))
+    return Dataset(name="data", layout="test", class_names=names, samples=samples)
+
+
+def all_different(dataset):
+    return [sample.name for sample in dataset.samples]
+
+
+def split_of(dataset, config=USUAL, *, seed=0, groups=None):
+    return split_dataset(dataset, config, seed=seed, groups=all_different(dataset) if groups is None else groups)
+
+
+def counts_of(dataset, label):
+    counts = Counter(sample.split for sample in dataset.samples if sample.label == label)
+    return tuple(counts[split] for split in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "counts"),
+    [
+        (100, (70, 15, 15)),
+        (20, (14, 3, 3)),
+        (10, (7, 2, 1)),  # 7, 1.5, 1.5: one image is left over, the first of the equal remainders gets it
+        (7, (5, 1, 1)),  # 4.9, 1.05, 1.05
+        (5, (3, 1, 1)),  # 3.5, 0.75, 0.75
+        (4, (2, 1, 1)),  # 2.8, 0.6, 0.6 would be 3, 1, 0: the largest part gives one
+        (3, (1, 1, 1)),
+    ],
+)
+def test_70_15_15_of_each_class_by_hand(num_images, counts):
+    data = split_of(dataset_of([0] * num_images + [1] * 40))
+    assert counts_of(data, 0) == counts
+    assert counts_of(data, 1) == (28, 6, 6)
+
+
+def test_the_digits_fractions_by_hand():
+    """0.65, 0.15, 0.2 of 178: 115.7, 26.7, 35.6; two images are left over for the remainders 0.7 and 0.7."""
+    data = split_of(dataset_of([0] * 178 + [1] * 180), SplitConfig(test_fraction=0.2))
+    assert counts_of(data, 0) == (116, 27, 35)
+    assert counts_of(data, 1) == (117, 27, 36)
+
+
+def test_val_is_carved_from_train_and_test_stands():
+    given = ["train"] * 20 + ["test"] * 7 + ["train"] * 40 + ["test"] * 9
+    data = split_of(dataset_of([0] * 27 + [1] * 49, given))
+    assert counts_of(data, 0) == (17, 3, 7)
+    assert counts_of(data, 1) == (34, 6, 9)
+    assert [s.split == "test" for s in data.samples] == [split == "test" for split in given]
+
+
+def test_train_alone_gives_val_and_no_test():
+    data = split_of(dataset_of([0] * 20 + [1] * 20, ["train"] * 40))
+    assert counts_of(data, 0) == (17, 3, 0)
+    assert data.given_splits == ("train", "val")
+
+
+@pytest.mark.parametrize("given", [("train", "val"), ("train", "val", "test")])
+def test_what_is_given_whole_stands(given):
+    data = dataset_of([0, 1] * len(given), [split for split in given for _ in range(2)])
+    assert split_of(data) == data
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [(("test",), "test"), (("val",), "val"), (("val", "test"), "val and test")]
+)
+def test_without_train_there_is_no_training(given, words):
+    data = dataset_of([0, 1] * len(given), [split for split in given for _ in range(2)])
+    with pytest.raises(DataError, match=f"data has {words} but no train folder; training needs one"):
+        split_of(data)
+
+
+def test_the_seed_decides_and_nothing_else():
+    data = dataset_of([0, 1, 2] * 30)
+    first = split_of(data, seed=1)
+    assert split_of(data, seed=1) == first
+    others = [split_of(data, seed=seed) for seed in (2, 3, 1 + 2**32)]
+    assert all(other != first for other in others)
+    assert all(counts_of(other, label) == counts_of(first, label) for other in others for label in range(3))
+
+
+def test_every_image_is_as_likely_to_be_in_test():
+    """400 seeds, 3 of 20 images in test each: an image is expected 60 times, standard deviation sqrt(400 x .15 x .85) = 7.1.
+
+    All 20 stay within 5 deviations, which chance breaks once in some 90,000 times.
+    """
+    data = dataset_of([0] * 20)
+    times = Counter(s.name for seed in range(400) for s in split_of(data, seed=seed).subset("test"))
+    assert len(times) == 20
+    assert all(abs(n - 60) < 5 * 7.1 for n in times.values())
+
+
+class TestIdenticalFiles:
+    def test_are_never_torn_apart_even_under_two_labels(self):
+        labels = [0] * 30 + [1] * 30
+        groups = [f"{i}" for i in range(60)]
+        for first, second in ((0, 1), (2, 3), (4, 5), (6, 7), (8, 40), (9, 41)):
+            groups[second] = groups[first]
+        for seed in range(20):
+            data = split_of(dataset_of(labels), seed=seed, groups=groups)
+            homes = {}
+            for group, sample in zip(groups, data.samples, strict=True):
+                homes.setdefault(group, set()).add(sample.split)
+            assert all(len(home) == 1 for home in homes.values())
+            assert min(counts_of(data, 0)) > 0
+
+    def test_large_groups_leave_the_shares_as_they_are_where_they_fit(self):
+        """Ten groups of 2, 70/15/15 of 20 images is 14, 3, 3: pairs give 14, 4, 2 or 14, 2, 4."""
+        groups = [f"{i // 2}" for i in range(20)]
+        for seed in range(10):
+            data = split_of(dataset_of([0] * 20), seed=seed, groups=groups)
+            assert counts_of(data, 0) in ((14, 4, 2), (14, 2, 4))
+
+    def test_copies_do_not_count_as_images_that_can_be_parted(self):
+        data = dataset_of([0] * 9 + [1] * 9)
+        groups = ["same"] * 9 + [f"{i}" for i in range(9)]
+        with pytest.raises(DataError, match="class 'class0' of data has 9 images, of which 1 differs; at least 3"):
+            split_of(data, groups=groups)
+        groups[:9] = ["a"] * 5 + ["b"] * 4
+        with pytest.raises(DataError, match="class 'class0' of data has 9 images, of which 2 differ; at least 3"):
+            split_of(data, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "given", "message"),
+    [
+        (1, None, "class 'class0' of data has 1 image; at least 3 are needed to put one into each of train, val, test"),
+        (2, None, "class 'class0' of data has 2 images; at least 3 are needed"),
+        (1, "train", "class 'class0' of data has 1 image; at least 2 are needed to put one into each of train, val"),
+    ],
+)
+def test_a_class_too_small_to_be_parted_is_named(num_images, given, message):
+    labels = [0] * num_images + [1] * 30
+    with pytest.raises(DataError, match=message):
+        split_of(dataset_of(labels, [given] * len(labels)))
+
+
+def test_an_empty_class_is_named():
+    with pytest.raises(DataError, match="class 'class2' of data has no usable image"):
+        split_of(dataset_of([0, 1] * 10, num_classes=3))
+
+
+@pytest.mark.parametrize("field", ["val_fraction", "test_fraction"])
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0, -0.1, float("nan")])
+def test_impossible_fractions_are_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=rf"split\.{field} is {value}; it must be above 0 and below 0\.5"):
+        SplitConfig(**{field: value})
+
+
+fractions = st.floats(0.01, 0.49)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.integers(3, 60), min_size=1, max_size=5),
+    st.builds(SplitConfig, val_fraction=fractions, test_fraction=fractions),
+    st.integers(0, 2**63 - 1),
+    st.randoms(),
+)
+def test_every_class_is_in_every_split_in_its_share(sizes, config, seed, rng):
+    """Whole parts within one image of the exact share, wherever no share is below one image; nothing lost or doubled."""
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    rng.shuffle(labels)
+    data = split_of(dataset_of(labels), config, seed=seed)
+    assert [s.name for s in data.samples] == [f"{i}" for i in range(len(labels))]
+    shares = (1 - config.val_fraction - config.test_fraction, config.val_fraction, config.test_fraction)
+    for label, size in enumerate(sizes):
+        counts = counts_of(data, label)
+        assert sum(counts) == size
+        assert min(counts) >= 1
+        if size * min(shares) >= 1:
+            assert all(abs(n - size * share) < 1 for n, share in zip(counts, shares, strict=True))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 25)), min_size=1, max_size=60), st.integers(0, 1000))
+def test_any_groups_stay_whole_or_the_class_is_refused(items, seed):
+    labels, groups = [label for label, _ in items], [f"{group}" for _, group in items]
+    try:
+        data = split_of(dataset_of(labels, num_classes=3), seed=seed, groups=groups)
+    except DataError:
+        assert any(len({g for k, g in items if k == label}) < 3 for label in range(3))
+        return
+    homes = {}
+    for group, sample in zip(groups, data.samples, strict=True):
+        assert homes.setdefault(group, sample.split) == sample.split

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from recog.core.errors import ConfigError, DataError
+from recog.data.dataset import Dataset, Sample
+from recog.evaluation.report import Report
+from recog.recipes.evaluate import evaluate, with_classes_of
+
+
+def dataset(class_names):
+    samples = tuple(Sample(name=f"{i}", source=np.zeros((2, 2), np.uint8), label=i) for i in range(len(class_names)))
+    return Dataset(name="d", layout="test", class_names=class_names, samples=samples)
+
+
+def test_labels_follow_the_bundles_class_order_not_the_folders():
+    mapped = with_classes_of(dataset(("cat", "dog")), ("dog", "bird", "cat"))
+    assert [sample.label for sample in mapped.samples] == [2, 0]
+    assert mapped.class_names == ("dog", "bird", "cat")
+
+
+def test_an_unknown_class_is_named_with_the_nearest_known_one():
+    with pytest.raises(DataError, match=r"1 of 2 classes that the bundle does not know: dgo\. Did you mean 'dog'\?"):
+        with_classes_of(dataset(("cat", "dgo")), ("cat", "dog"))
+
+
+def test_a_run_keeps_its_evaluations_beside_the_bundle(digits_run, tmp_path):
+    run = shutil.copytree(digits_run.folder, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (run / "bundle").iterdir()}
+    first, second = (evaluate(run, "digits").folder for _ in range(2))
+    assert (first.name, second.name) == ("digits-1", "digits-2")
+    report = Report.from_dict(json.loads((first / "report.json").read_text()))
+    assert report.num_images == 360
+    assert "<html" in (first / "report.html").read_text()
+    assert {path.name: path.read_bytes() for path in (run / "bundle").iterdir()} == before  # immutable once sealed
+
+
+def test_a_bundle_without_its_run_writes_nothing_unless_told(bundle, tmp_path):
+    entries = set(bundle.parent.iterdir())
+    result = evaluate(bundle, "digits")
+    assert result.folder is None
+    assert result.report.data.num_seen_in_training is None  # nothing says what it was trained on
+    assert result.report.num_images == 1797
+    assert set(bundle.parent.iterdir()) == entries
+    assert evaluate(bundle, "digits", out=tmp_path / "out").folder == tmp_path / "out"
+    with pytest.raises(DataError, match="exists already"):
+        evaluate(bundle, "digits", out=tmp_path / "out")
+
+
+def test_a_split_that_nobody_knows(bundle, digits_run):
+    with pytest.raises(ConfigError, match="has no splits, and the bundle's run does not know it"):
+        evaluate(bundle, "digits", split="test")
+    with pytest.raises(ConfigError, match="none of the images of digits is in the run's split 'holdout'"):
+        evaluate(digits_run.folder, "digits", split="holdout")

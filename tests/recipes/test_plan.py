@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recog.core.config import build_config, config_to_dict
+from recog.core.errors import ConfigError, DataError
+from recog.core.hardware import Hardware
+from recog.data.dataset import Dataset, Sample
+from recog.data.split import SplitConfig
+from recog.models.table import ModelConfig
+from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
+
+HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
+PHOTOS = ImageFacts(sizes=((333, 500), (500, 375)), all_grey=False)
+TINY = ImageFacts(sizes=((8, 8),), all_grey=True)
+COLOUR_32 = ImageFacts(sizes=((32, 32),), all_grey=False)
+
+
+def dataset(num_samples=100, **changes):
+    samples = tuple(Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), label=i % 2) for i in range(num_samples))
+    return Dataset(name="d", layout="test", class_names=("a", "b"), samples=samples, **changes)
+
+
+def planned(config, facts, data=None, **changes):
+    return plan(config, data or dataset(**changes), facts, HARDWARE, has_bfloat16=True)
+
+
+def test_photos_get_a_head_on_pretrained_features_with_the_reason():
+    config, reasons = planned(TrainConfig(), PHOTOS)
+    assert (config.recipe, config.model.name, config.model.weights) == ("head", "tf_efficientnet_lite0", "auto")
+    assert any(reason.startswith("recipe head:") for reason in reasons)
+
+
+def test_small_grey_images_are_learnt_from_scratch_at_their_own_size():
+    config, reasons = planned(TrainConfig(), TINY)
+    assert (config.recipe, config.model.name, config.model.channels) == ("scratch", "resnet8", 1)
+    assert config.model.image_size == (8, 8)
+    assert (config.augment.policy, config.loader.batch_size) == ("affine", 64)
+    assert any("up to 8 px" in reason for reason in reasons)
+
+
+def test_what_the_user_sets_is_not_planned():
+    asked = TrainConfig(recipe="finetune", model=ModelConfig(name="resnet18"))
+    config, reasons = planned(
+        dataclasses.replace(asked, optim=dataclasses.replace(asked.optim, epochs=3, lr=0.5)), TINY
+    )
+    assert (config.recipe, config.model.name, config.optim.epochs, config.optim.lr) == ("finetune", "resnet18", 3, 0.5)
+    assert not any(reason.startswith("recipe") for reason in reasons)
+
+
+def test_random_weights_that_were_asked_for_are_no_head():
+    config, _ = planned(TrainConfig(model=ModelConfig(name="resnet18", weights="none")), PHOTOS)
+    assert config.recipe == "scratch"
+
+
+@pytest.mark.parametrize("facts", [PHOTOS, TINY, COLOUR_32])
+@pytest.mark.parametrize("recipe", [None, "head", "finetune", "scratch"])
+def test_a_planned_config_is_planned_to_itself(recipe, facts):
+    """So that run.toml gives the same run: planning twice is planning once, also through TOML's types."""
+    once, _ = planned(TrainConfig(recipe=recipe), facts)
+    from_toml = build_config(TrainConfig, config_to_dict(once))
+    assert from_toml == once
+    assert planned(from_toml, facts)[0] == once
+
+
+def test_the_sources_customary_test_fraction_holds_unless_the_user_splits():
+    data = dataset(test_fraction=0.2)
+    assert planned(TrainConfig(), TINY, data)[0].split.test_fraction == 0.2
+    asked = TrainConfig(split=SplitConfig(test_fraction=0.3))
+    assert planned(asked, TINY, data)[0].split.test_fraction == 0.3
+
+
+def test_data_that_must_not_be_mirrored_are_not():
+    assert planned(TrainConfig(), TINY, dataset(mirror=False))[0].augment.mirror is False
+    assert planned(TrainConfig(), TINY, dataset())[0].augment.mirror is True
+
+
+def test_bfloat16_only_where_the_cpu_has_it():
+    config = TrainConfig(recipe="finetune")
+    assert plan(config, dataset(), PHOTOS, HARDWARE, has_bfloat16=True)[0].compute.precision == "bfloat16"
+    assert plan(config, dataset(), PHOTOS, HARDWARE, has_bfloat16=False)[0].compute.precision == "float32"
+
+
+def test_image_facts_from_headers(tmp_path):
+    sources = []
+    for i, size in enumerate([(30, 20), (40, 10)]):
+        path = tmp_path / f"{i}.png"
+        Image.new("L", size).save(path)
+        sources.append(Sample(name=path.name, source=path, label=0))
+    (tmp_path / "bad.png").write_bytes(b"x")
+    sources.append(Sample(name="bad.png", source=tmp_path / "bad.png", label=0))
+    data = dataclasses.replace(dataset(), samples=tuple(sources))
+    facts = read_image_facts(data)
+    assert facts == ImageFacts(sizes=((20, 30), (10, 40)), all_grey=True)
+    assert facts.one_size is None
+    assert facts.largest_side == 40
+    assert "30-40 x 10-20 px, grey" in describe_data(data, facts)[0]
+    with pytest.raises(DataError, match="no file of d is a usable image; the first: bad.png"):
+        read_image_facts(dataclasses.replace(data, samples=tuple(sources[2:])))
+
+
+def test_a_seed_that_cannot_be():
+    with pytest.raises(ConfigError, match="seed is -1"):
+        TrainConfig(seed=-1)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from recog.core.errors import BundleError, DataError
+from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.recipes.splits import fingerprint, hash_samples, log_test_opening, read_seen, write_splits
+
+
+@pytest.fixture
+def dataset():
+    splits = ["train", "train", "val", "test"]
+    samples = tuple(
+        Sample(name=f"{i}.png", source=np.full((2, 2), i, np.uint8), label=i % 2, split=split)
+        for i, split in enumerate(splits)
+    )
+    return Dataset(
+        name="d",
+        layout="test",
+        class_names=("a", "b"),
+        samples=samples,
+        exclusions=(Exclusion(name="x.txt", reason="not an image file"),),
+    )
+
+
+def hashes_of(dataset):
+    return dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
+
+
+def test_splits_are_written_and_read(dataset, tmp_path):
+    hashes = hashes_of(dataset)
+    write_splits(tmp_path, dataset, hashes, seed=3)
+    table = json.loads((tmp_path / "splits.json").read_text())
+    assert table["seed"] == 3
+    assert [row["name"] for row in table["splits"]["train"]] == ["0.png", "1.png"]
+    assert table["excluded"] == [{"name": "x.txt", "reason": "not an image file"}]
+    seen = read_seen(tmp_path)
+    assert seen.count("train", hashes.values()) == 2
+    assert seen.count("test", [hashes["3.png"], "another"]) == 1
+    assert seen.count("unknown split", hashes.values()) == 0
+
+
+def test_the_fingerprint_is_of_content_class_and_split_not_of_names_or_order(dataset):
+    import dataclasses
+
+    renamed = tuple(dataclasses.replace(s, name=f"other/{s.name}") for s in reversed(dataset.samples))
+    other = dataclasses.replace(dataset, samples=renamed)
+    same = fingerprint(dataset, hashes_of(dataset))
+    assert fingerprint(other, hashes_of(other)) == same
+    relabelled = dataclasses.replace(
+        dataset, samples=(dataclasses.replace(dataset.samples[0], label=1), *dataset.samples[1:])
+    )
+    assert fingerprint(relabelled, hashes_of(relabelled)) != same
+    moved = dataset.with_splits(["train", "train", "test", "val"])
+    assert fingerprint(moved, hashes_of(moved)) != same
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (hashed,) = hash_samples([Sample(name="pipe.jpg", source=tmp_path / "pipe.jpg", label=0)])
+    assert hashed == "unreadable pipe.jpg"
+
+
+def test_openings_of_the_test_split_are_counted(tmp_path):
+    assert [log_test_opening(tmp_path, command="evaluate", num_images=n) for n in (5, 5, 7)] == [1, 2, 3]
+    rows = [json.loads(line) for line in (tmp_path / "test_openings.jsonl").read_text().splitlines()]
+    assert [row["num_images"] for row in rows] == [5, 5, 7]
+
+
+def test_a_test_split_whose_opening_cannot_be_noted_is_not_opened(tmp_path):
+    with pytest.raises(DataError, match="so the test split is not opened"):
+        log_test_opening(tmp_path / "absent", command="evaluate", num_images=1)
+
+
+def test_a_damaged_splits_file(tmp_path):
+    (tmp_path / "splits.json").write_text("{")
+    with pytest.raises(BundleError, match=r"splits\.json cannot be read"):
+        read_seen(tmp_path)

@@ -1,0 +1,324 @@
+import io
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recog.bundle.manifest import Manifest, TrainingData
+from recog.bundle.reference import read_reference
+from recog.core.errors import BadImage, BundleError, ConfigError, DataError
+from recog.core.preprocess import Preprocess
+from recog.evaluation.calibration import Calibration
+from recog.runtime.engine import Outputs
+from recog.runtime.predictor import Prediction, Predictor, list_images, load
+
+CLASSES = ("dark", "middle", "bright")
+
+
+class BrightnessEngine:
+    """Three logits by hand from an image's mean level m in [0, 255]: (255 - m) / 50, 2, m / 50. Keeps the batch sizes."""
+
+    def __init__(self):
+        self.batch_sizes = []
+
+    def __call__(self, images):
+        self.batch_sizes.append(len(images))
+        level = images.reshape(len(images), -1).mean(axis=1)
+        logits = np.stack([(255 - level) / 50, np.full_like(level, 2), level / 50], axis=1).astype(np.float32)
+        return Outputs(logits=logits, features=level[:, None].astype(np.float32))
+
+
+@pytest.fixture
+def predictor():
+    manifest = Manifest(
+        task="multiclass",
+        architecture="by hand",
+        class_names=CLASSES,
+        preprocess=Preprocess(image_size=(4, 4), channels=1),
+        data=TrainingData(name="none", fingerprint="", num_images={}),
+        seed=0,
+        files={},
+    )
+    return Predictor(manifest=manifest, calibration=Calibration(), engine=BrightnessEngine())
+
+
+@pytest.fixture(scope="module")
+def trained(digits_run):
+    return load(digits_run.bundle, num_threads=1)
+
+
+def grey(level, size=(4, 4)):
+    return np.full((*size, 1), level, dtype=np.uint8)
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0]).save(file, "PNG")
+    return file.getvalue()
+
+
+def digit_images(num_images):
+    digits = pytest.importorskip("sklearn.datasets").load_digits().images[:num_images]
+    return [np.round(image * 255 / 16).astype(np.uint8)[:, :, None] for image in digits]
+
+
+# one image
+
+
+def test_probabilities_by_hand(predictor):
+    prediction = predictor.predict(grey(255))
+    exps = np.exp([0, 2, 5.1])
+    np.testing.assert_allclose(prediction.probs, exps / exps.sum(), rtol=1e-6)
+    np.testing.assert_allclose(prediction.logits, [0, 2, 5.1], rtol=1e-6)
+    assert prediction.label == "bright"
+    assert prediction.confidence == pytest.approx(exps[2] / exps.sum())
+    assert prediction.probs.dtype == np.float64
+
+
+def test_top_k_is_sorted_and_bounded(predictor):
+    prediction = predictor.predict(grey(255))
+    assert [name for name, _ in prediction.top(2)] == ["bright", "middle"]
+    assert [name for name, _ in prediction.top(99)] == ["bright", "middle", "dark"]
+    assert sum(prob for _, prob in prediction.top(3)) == pytest.approx(1)
+    assert all(type(prob) is float for _, prob in prediction.top(3))  # goes into JSON
+    for k in (0, -1):
+        with pytest.raises(ConfigError, match=f"top takes 1 class or more; it got {k}"):
+            prediction.top(k)
+
+
+def test_ties_go_by_class_order():
+    probs = np.array([0.25, 0.375, 0.375])
+    prediction = Prediction(name="x", class_names=CLASSES, probs=probs, logits=np.zeros(3, dtype=np.float32))
+    assert prediction.label == "middle"
+    assert [name for name, _ in prediction.top(3)] == ["middle", "bright", "dark"]
+
+
+def test_every_kind_of_source_gives_the_same_answer(trained, tmp_path):
+    image = digit_images(1)[0]
+    path = tmp_path / "ä 1.png"
+    path.write_bytes(png(image))
+    with Image.open(path) as opened:
+        sources = [path, str(path), path.read_bytes(), opened, image, image[:, :, 0]]
+        answers = [trained.predict(source) for source in sources]
+    answers += trained.predict([path, path.read_bytes()])
+    answers += trained.predict(tmp_path)
+    answers += trained.predict(str(tmp_path))
+    assert len(answers) == 10
+    for answer in answers:
+        np.testing.assert_allclose(answer.probs, answers[0].probs, atol=1e-6)
+        assert answer.label == "0"  # scikit-learn's first digit
+    assert [answer.name for answer in answers] == [
+        str(path), str(path), "<bytes>", "<image>", "<array>", "<array>", str(path), "<bytes>", str(path), str(path),
+    ]  # fmt: skip
+
+
+def test_a_list_gives_a_list_in_order(predictor):
+    answers = predictor.predict([grey(0), grey(255), grey(0)])
+    assert [answer.label for answer in answers] == ["dark", "bright", "dark"]
+    assert predictor.predict([]) == []
+
+
+def test_colour_for_a_grey_network_and_other_sizes(predictor):
+    colour = np.full((9, 17, 3), 250, dtype=np.uint8)
+    assert predictor.predict(colour).label == "bright"
+    assert predictor.predict(grey(5, size=(1, 300))).label == "dark"
+
+
+# many images
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_batch_size_does_not_matter(trained, batch_size):
+    """reliability.md, D4: the same labels, |dp| <= 1e-5."""
+    images = digit_images(70)
+    expected = [trained.predict(image) for image in images]
+    answers = list(trained.predict_each(images, batch_size=batch_size))
+    assert [answer.label for answer in answers] == [answer.label for answer in expected]
+    for ours, theirs in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(ours.probs, theirs.probs, atol=1e-5)
+
+
+def test_batches_are_as_large_as_asked_for(predictor):
+    assert len(list(predictor.predict_each([grey(i) for i in range(10)], batch_size=4))) == 10
+    assert predictor.engine.batch_sizes == [4, 4, 2]
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused_rather_than_answering_nothing(predictor, batch_size):
+    with pytest.raises(ConfigError, match=f"batch_size is {batch_size}; it must be 1 or more"):
+        list(predictor.predict_each([grey(0)], batch_size=batch_size))
+
+
+@pytest.mark.parametrize("place", [0, 7, 15])
+@pytest.mark.parametrize("bad", [b"", b"\xff\xd8\xff", b"<html></html>", np.zeros((0, 4), dtype=np.uint8)])
+def test_one_bad_image_among_15_good_ones(predictor, place, bad):
+    """reliability.md, 58: 15 answers and one error, each in its place."""
+    sources = [grey(0) if i % 2 else grey(255) for i in range(15)]
+    expected = ["dark" if i % 2 else "bright" for i in range(15)]
+    sources.insert(place, bad)
+    answers = list(predictor.predict_each(sources))
+    assert isinstance(answers.pop(place), BadImage)
+    assert [answer.label for answer in answers] == expected
+
+
+def test_only_bad_images(predictor):
+    answers = list(predictor.predict_each([b"", b"x", "missing.jpg"], batch_size=2))
+    assert [type(answer) for answer in answers] == [BadImage] * 3
+    assert answers[2].name == "missing.jpg"
+    assert predictor.engine.batch_sizes == []
+
+
+def test_predict_raises_what_predict_each_reports(predictor, tmp_path):
+    with pytest.raises(BadImage, match=r"missing\.jpg: there is no such file"):
+        predictor.predict("missing.jpg")
+    with pytest.raises(BadImage, match="<bytes>"):
+        predictor.predict([grey(0), b"x"])
+    with pytest.raises(BadImage):
+        predictor.predict("x" * 5000)
+    (tmp_path / "bad.png").write_bytes(b"x")
+    with pytest.raises(BadImage, match=r"bad\.png"):
+        predictor.predict(tmp_path)
+
+
+def test_sources_are_read_as_they_are_needed(predictor):
+    """A folder of a million files must not be held in memory."""
+    taken = []
+
+    def sources():
+        for i in range(100):
+            taken.append(i)
+            yield grey(0)
+
+    answers = predictor.predict_each(sources(), batch_size=5)
+    next(answers)
+    assert len(taken) == 5
+    answers.close()
+
+
+def test_a_network_that_answers_nan_is_an_error_not_a_label(predictor):
+    def broken(images):
+        logits = np.full((len(images), 3), np.nan, dtype=np.float32)
+        return Outputs(logits=logits, features=logits)
+
+    predictor.engine = broken
+    with pytest.raises(DataError, match="NaN"):
+        predictor.predict(grey(0))
+
+
+# folders
+
+
+def test_a_folder_is_listed_in_natural_order_and_depth(tmp_path):
+    for name in ("b10.png", "b2.PNG", "a/x.jpg", ".hidden.png", "notes.txt", "a/.ipynb_checkpoints/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert sorted(found) == sorted(["b2.PNG", "b10.png", "a/x.jpg"])
+    assert found.index("b2.PNG") < found.index("b10.png")
+
+
+def test_a_folder_without_images_is_an_error(tmp_path, predictor):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="holds no image file"):
+        predictor.predict(tmp_path)
+
+
+# bundles
+
+
+def test_a_bundle_answers_as_when_it_was_sealed(trained, digits_run):
+    reference = read_reference(digits_run.bundle)
+    probs = np.stack([prediction.probs for prediction in trained.predict(list(reference.images))])
+    np.testing.assert_allclose(probs, reference.probs, atol=1e-6)
+
+
+def test_a_run_folder_is_as_good_as_its_bundle(digits_run):
+    assert load(digits_run.folder).class_names == load(str(digits_run.bundle)).class_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json", "model.onnx"])
+def test_what_is_read_is_checked(bundle, name):
+    data = bytearray((bundle / name).read_bytes())
+    data[-2] ^= 1
+    (bundle / name).write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{name} is not the file that was sealed"):
+        load(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"lacks {name}"):
+        load(bundle)
+
+
+def test_what_is_not_read_is_not_hashed(bundle):
+    """design.md, section 4: on load only the files that are read are hashed."""
+    for name in ("model.safetensors", "report.html", "README.md", "reference.safetensors"):
+        (bundle / name).unlink()
+    assert load(bundle).predict(grey(0, size=(8, 8))).label in "0123456789"
+
+
+def change_metadata(bundle, value):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bundle / "model.onnx")
+    (entry,) = [entry for entry in model.metadata_props if entry.key == "class_names"]
+    entry.value = value
+    onnx.save(model, bundle / "model.onnx")
+
+
+@pytest.mark.parametrize("value", [json.dumps([*"1023456789"]), json.dumps([*"012345678"]), '"0123456789"', "garbage"])
+def test_other_class_names_in_the_graph_are_refused_although_all_hashes_fit(bundle, reseal, value):
+    change_metadata(bundle, value)
+    reseal(bundle)
+    with pytest.raises(BundleError, match="class names"):
+        load(bundle)
+
+
+def test_a_graph_for_images_of_another_shape_is_refused_although_all_hashes_fit(bundle, reseal):
+    manifest = json.loads((bundle / "recog.json").read_bytes())
+    config = json.loads((bundle / "config.json").read_bytes())
+    config["pretrained_cfg"]["input_size"] = [1, 16, 16]
+    (bundle / "config.json").write_text(json.dumps(config))
+    reseal(bundle, preprocess={**manifest["preprocess"], "image_size": [16, 16]})
+    with pytest.raises(BundleError, match=r"disagree on the image shape: \(8, 8, 1\) and \(16, 16, 1\)"):
+        load(bundle)
+
+
+def test_a_graph_with_another_number_of_classes_is_refused_although_all_hashes_fit(bundle, reseal):
+    names = [*"012345678"]
+    change_metadata(bundle, json.dumps(names))
+    config = json.loads((bundle / "config.json").read_bytes())
+    (bundle / "config.json").write_text(json.dumps({**config, "label_names": names, "num_classes": 9}))
+    reseal(bundle, class_names=names)
+    with pytest.raises(BundleError, match="disagree on the number of classes: 10 and 9"):
+        load(bundle)
+
+
+@pytest.mark.parametrize("calibration", ["{}", "[]", '{"method": "vector"}', '{"method": "none", "t": 2}', "x"])
+def test_a_calibration_that_is_not_known_is_refused_although_all_hashes_fit(bundle, reseal, calibration):
+    (bundle / "calibration.json").write_text(calibration)
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"calibration\.json"):
+        load(bundle)
+
+
+def test_another_tasks_bundle_is_refused(bundle, reseal):
+    reseal(bundle, task="multilabel")
+    with pytest.raises(BundleError, match="the task is 'multilabel'; this release knows multiclass"):
+        load(bundle)
+
+
+def test_it_loads_and_answers_without_torch(digits_run, tmp_path):
+    path = tmp_path / "digit.png"
+    path.write_bytes(png(digit_images(1)[0]))
+    script = """
+        import sys
+        import recog
+        prediction = recog.load(sys.argv[1]).predict(sys.argv[2])
+        heavy = {"torch", "torchvision", "timm", "sklearn", "pandas", "matplotlib", "onnx"}
+        print(prediction.label, sorted(heavy & {name.split(".")[0] for name in sys.modules}))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(digits_run.bundle), str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 []\n"
