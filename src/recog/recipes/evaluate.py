@@ -15,7 +15,7 @@ from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.measure import measure
-from recog.recipes.slices import add_slices, check_slice_by
+from recog.recipes.slicing import add_slices, check_slice_by
 from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
 from recog.runtime.predictor import load
 
@@ -96,14 +96,20 @@ def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     return replace(dataset, class_names=tuple(class_names), samples=samples)
 
 
+def given_split(dataset: Dataset, split: str | None) -> str:
+    """Of the splits that the data themselves have: `split`, or where it is None the test split, else the last."""
+    given = dataset.given_splits
+    chosen = split or ("test" if "test" in given else given[-1])
+    if chosen not in given:
+        raise ConfigError(f"{dataset.name} has no split '{chosen}'; it has {', '.join(given)}.")
+    return chosen
+
+
 def _choose(dataset: Dataset, split: str | None, seen: SeenImages | None) -> _Chosen:
     hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
-    given = dataset.given_splits
     note = ""
-    if given:
-        split = split or ("test" if "test" in given else given[-1])
-        if split not in given:
-            raise ConfigError(f"{dataset.name} has no split '{split}'; it has {', '.join(given)}.")
+    if dataset.given_splits:
+        split = given_split(dataset, split)
         samples = dataset.subset(split)
     else:
         samples, split, note = _choose_by_run(dataset, split, seen, hashes)
