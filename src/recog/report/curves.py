@@ -86,7 +86,7 @@ def risk_curve(report: Report) -> RiskCurve | None:
     lower = [_point(share, low, top) for share, (low, _) in reversed(bands)]
     return RiskCurve(
         top=top,
-        ticks=tuple((HEIGHT * (1 - i / 4), percent(top * i / 4)) for i in range(5)),
+        ticks=tuple((HEIGHT * (1 - i / 4), f"{100 * top * i / 4:g}%") for i in range(5)),
         line="M" + "L".join(_point(cut.share, cut.error_rate or 0.0, top) for cut in points),
         band="M" + "L".join(upper + lower) + "Z",
         y_all=HEIGHT * (1 - rate_all / top),
@@ -101,9 +101,9 @@ def _marks(cuts: Sequence[Cut], top: float) -> list[tuple[float, float, str, str
         if cut.confidence == 0 or cut.error_rate is None or cut.num_automated < FIRST_AUTOMATED:
             continue
         x, y = WIDTH * cut.share, HEIGHT * (1 - min(cut.error_rate, top) / top)
-        if marks and abs(marks[-1][0] - x) < 30:
+        if marks and abs(marks[-1][0] - x) < 40:
             continue
-        label = f"{cut.confidence:.2f}".rstrip("0")
+        label = f"{100 * cut.confidence:g}%"
         title = (
             f"confidence at least {label}: {percent(cut.share)} automated, {cut.num_errors:,} of "
             f"{cut.num_automated:,} wrong ({percent(cut.error_rate)})"

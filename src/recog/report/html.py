@@ -31,8 +31,8 @@ from recog.report.matrix import (
     matrix_shadings,
     tick_positions,
 )
-from recog.report.measures import measure_rows
 from recog.report.notes import notes
+from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_THUMBNAILS = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recog.evaluation.report import Report
-from recog.report.text import number_range, percent, percent_range
+from recog.report.text import number_range, percent, percent_range, plural
 
 _Interval = tuple[float, float] | None
 
@@ -21,17 +21,15 @@ class MeasureRow:
 def measure_rows(report: Report) -> list[MeasureRow]:
     """Those that the report has: a file of format 1 has Matthews only."""
     scores = report.scores
-    ranked = f"{scores.num_ranked_classes:,} classes, each against the rest"
+    ranked = f"over {plural(scores.num_ranked_classes, 'class', 'classes')}"
     rows = [
-        _number(
-            "Matthews", report.matthews, scores.interval("matthews"), "correlation of answer and truth: 0 is chance"
-        ),
-        _number("Macro AUROC", scores.auroc, scores.interval("auroc"), ranked),
-        _number("Macro average precision", scores.average_precision, None, ranked),
+        _number("Matthews", report.matthews, scores.interval("matthews"), "1 is best, 0 is chance"),
+        _number("Macro AUROC", scores.auroc, scores.interval("auroc"), f"{ranked}; 0.5 is chance"),
+        _number("Macro average precision", scores.average_precision, None, f"{ranked}; 1 is best"),
         _number("Brier score", scores.brier, scores.interval("brier"), "0 is best, 2 is worst"),
-        _rate("ECE", scores.ece, scores.interval("ece"), "gap of confidence and accuracy, 15 equal-width bins"),
-        _rate("ECE, equal mass", scores.ece_equal_mass, None, "the same, 15 bins of equally many images"),
-        _rate("Classwise ECE", scores.classwise_ece, None, "the same for every class's probability"),
+        _rate("ECE", scores.ece, scores.interval("ece"), "gap of confidence and accuracy"),
+        _rate("ECE, equal mass", scores.ece_equal_mass, None, "the same, bins of equally many images"),
+        _rate("Classwise ECE", scores.classwise_ece, None, "the same, every class's probability"),
     ]
     if scores.top_k is not None:
         means = f"the true class is among the {scores.top_k.k} most probable"
