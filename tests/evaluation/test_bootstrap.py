@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.batches import quiet
+from batches import quiet
 from sklearn import metrics as oracle
 
 from recog.evaluation import bootstrap

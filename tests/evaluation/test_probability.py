@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers.batches import EXACT, prob_batches
+from batches import EXACT, prob_batches
 from hypothesis import given, settings
 from sklearn import metrics as oracle
 

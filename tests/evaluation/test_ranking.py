@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.batches import EXACT, prob_batches, quiet
+from batches import EXACT, prob_batches, quiet
 from hypothesis import given, settings
 from sklearn import metrics as oracle
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.batches import prob_batches
+from batches import prob_batches
 from hypothesis import given, settings
 
 from recog.evaluation.intervals import wilson_interval
