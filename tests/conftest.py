@@ -38,6 +38,12 @@ def digits_run(tmp_path_factory):
 
 
 @pytest.fixture
+def run_folder(digits_run, tmp_path):
+    """A copy of the folder of `digits_run`, free to write into."""
+    return shutil.copytree(digits_run.folder, tmp_path / "digits-run")
+
+
+@pytest.fixture
 def bundle(digits_run, tmp_path):
     """A copy of the bundle of `digits_run`, free to tamper with."""
     return shutil.copytree(digits_run.bundle, tmp_path / "bundle")

@@ -79,11 +79,12 @@ def test_no_flipped_byte_changes_what_is_read(bundle, flip):
         harmed[position] ^= flip
         (bundle / "recog.json").write_bytes(harmed)
         try:
-            assert read_manifest(bundle) == manifest
-            assert chr(sealed[position]).isspace()
-        except BundleError as error:
-            assert "recog.json" in str(error) or "format_version" in str(error)
+            found = read_manifest(bundle)
+        except BundleError:
             num_refused += 1
+            continue
+        assert found == manifest
+        assert chr(sealed[position]).isspace()
     assert num_refused > 0.8 * len(sealed)
 
 

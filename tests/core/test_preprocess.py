@@ -63,6 +63,33 @@ def test_every_interpolation_equals_timms(interpolation):
     assert np.array_equal(ours(image), by_timm(image, (32, 32), crop_pct=0.9, interpolation=interpolation))
 
 
+def test_random_settings_equal_timms():
+    """400 draws over modes, filters, odd and tiny sizes, one and three channels, and scaled images smaller than the crop."""
+    rng = np.random.default_rng(2024)
+    for _ in range(400):
+        size = tuple(int(side) for side in rng.integers(2, 70, 2))
+        channels, crop_pct = int(rng.choice([1, 3])), float(rng.uniform(0.3, 1.6))
+        image_size = (size[0], size[0]) if rng.random() < 0.5 else size
+        settings = {"crop_mode": str(rng.choice(CROP_MODES)), "interpolation": str(rng.choice(list(INTERPOLATIONS)))}
+        image = random_image(*(int(side) for side in rng.integers(1, 150, 2)), channels)
+        if settings["crop_mode"] == "border" and rounds_to_nothing(image.shape[:2], image_size, crop_pct):
+            continue
+        fill = tuple(int(value) for value in rng.integers(0, 256, channels))
+        mean = tuple(value / 255 for value in fill)
+        theirs = pytest.importorskip("timm.data").create_transform(
+            (channels, *image_size),
+            is_training=False,
+            mean=mean,
+            std=mean,
+            normalize=False,
+            crop_pct=crop_pct,
+            **settings,
+        )
+        expected = theirs(Image.fromarray(image[..., 0] if channels == 1 else image)).permute(1, 2, 0).numpy()
+        ours = Preprocess(image_size=image_size, channels=channels, crop_pct=crop_pct, fill=fill, **settings)
+        assert np.array_equal(ours(image), expected), (ours, image.shape)
+
+
 def test_equals_timms_at_a_networks_true_size():
     image = random_image(375, 500)
     ours = Preprocess(image_size=(224, 224), crop_pct=0.875)

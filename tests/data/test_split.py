@@ -131,6 +131,12 @@ class TestIdenticalFiles:
             data = split_of(dataset_of([0] * 20), seed=seed, groups=groups)
             assert counts_of(data, 0) in ((14, 4, 2), (14, 2, 4))
 
+    def test_the_largest_group_is_placed_first_so_that_the_others_can_make_up_for_it(self):
+        """14 copies and 6 others of 20: only with the copies in train are 14, 3, 3 still to be had."""
+        groups = ["same"] * 14 + [f"{i}" for i in range(6)]
+        for seed in range(10):
+            assert counts_of(split_of(dataset_of([0] * 20), seed=seed, groups=groups), 0) == (14, 3, 3)
+
     def test_copies_do_not_count_as_images_that_can_be_parted(self):
         data = dataset_of([0] * 9 + [1] * 9)
         groups = ["same"] * 9 + [f"{i}" for i in range(9)]

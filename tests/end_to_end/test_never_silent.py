@@ -111,18 +111,19 @@ def test_evaluate_leaves_absent_classes_undefined_and_counts_them(digits_run, tm
     assert report.macro.recall == pytest.approx(sum(present) / 2)
 
 
-def test_evaluate_takes_the_runs_own_test_split_and_counts_its_openings(digits_run):
-    first = evaluate(digits_run.folder, "digits")
+def test_evaluate_takes_the_runs_own_test_split_and_counts_its_openings(digits_run, run_folder):
+    first = evaluate(run_folder, "digits")
     assert first.report.num_images == digits_run.report.num_images == 360
     assert first.report.accuracy == digits_run.report.accuracy
     assert first.report.data.num_seen_in_training == 0
-    second = evaluate(digits_run.folder, "digits")
-    assert second.report.data.test_openings == first.report.data.test_openings + 1
+    second = evaluate(run_folder, "digits")
     assert digits_run.report.data.test_openings == 1
+    assert first.report.data.test_openings == 2
+    assert second.report.data.test_openings == 3
 
 
-def test_evaluate_on_training_images_says_so(digits_run):
-    result = evaluate(digits_run.folder, "digits", split="train")
+def test_evaluate_on_training_images_says_so(run_folder):
+    result = evaluate(run_folder, "digits", split="train")
     assert result.report.data.num_seen_in_training == result.report.num_images == 1168
 
 

@@ -96,6 +96,6 @@ def test_a_block_that_keeps_its_shape_adds_its_input():
 def test_first_convolutions_have_the_spread_of_he_initialisation():
     torch.manual_seed(0)
     network = resnet20(num_classes=10, in_chans=3)
-    weight = network.blocks[-1].conv2.weight  # 64 -> 64: std = sqrt(2 / (9 x 64)), 36,864 draws
+    weight = network.blocks[6].conv1.weight  # 32 -> 64, "fan out": std = sqrt(2 / (9 x 64)), 18,432 draws
     assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert weight.mean().item() == pytest.approx(0, abs=0.002)

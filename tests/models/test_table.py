@@ -97,11 +97,13 @@ def test_a_network_that_ends_otherwise_is_refused_before_training(name):
         build(name, weights="none")
 
 
-def test_a_size_that_the_network_cannot_take_is_refused():
-    with pytest.raises(ConfigError, match="test_efficientnet_ln cannot take images of 0 x 4 px|1 px or more"):
-        build("test_efficientnet_ln", weights="none", image_size=(4, 0))
-    with pytest.raises(ConfigError, match="vgg11 cannot take images of 8 x 8 px"):
-        build("vgg11", weights="none", image_size=(8, 8))
+@pytest.mark.parametrize(
+    ("name", "image_size"), [("test_convnext", (3, 5)), ("test_vit", (50, 64)), ("test_vit", (8, 8))]
+)
+def test_a_size_that_the_network_cannot_take_is_refused_before_training(name, image_size):
+    message = f"{name} cannot take images of {image_size[1]} x {image_size[0]} px"
+    with pytest.raises(ConfigError, match=message):
+        build(name, weights="none", image_size=image_size)
 
 
 def test_networks_are_built_from_torchs_generator():
@@ -142,6 +144,23 @@ def test_grey_images_take_the_mean_of_the_colour_statistics():
     mean = model.classifier.network.pretrained_cfg["mean"]
     assert model.classifier.channel_mean == (pytest.approx(sum(mean) / 3),)
     assert logits_of(model.classifier, images_for(model)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
+def test_statistics_that_are_set_win(name):
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    model = build(name, weights="none", mean=mean, std=std)
+    assert (model.classifier.channel_mean, model.classifier.channel_std) == (mean, std)
+
+
+def test_a_network_that_was_trained_on_squashed_images_gets_them():
+    model = build("tf_efficientnetv2_b3", weights="none", image_size=(64, 64))
+    assert model.classifier.network.pretrained_cfg["crop_mode"] == model.preprocess.crop_mode == "squash"
+
+
+def test_the_border_is_filled_with_the_mean_colour():
+    model = build("test_resnet", weights="none", mean=(0.0, 0.5, 1.0))
+    assert model.preprocess.fill == (0, 128, 255)
 
 
 # weights

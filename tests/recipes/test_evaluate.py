@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -28,8 +27,8 @@ def test_an_unknown_class_is_named_with_the_nearest_known_one():
         with_classes_of(dataset(("cat", "dgo")), ("cat", "dog"))
 
 
-def test_a_run_keeps_its_evaluations_beside_the_bundle(digits_run, tmp_path):
-    run = shutil.copytree(digits_run.folder, tmp_path / "run")
+def test_a_run_keeps_its_evaluations_beside_the_bundle(run_folder):
+    run = run_folder
     before = {path.name: path.read_bytes() for path in (run / "bundle").iterdir()}
     first, second = (evaluate(run, "digits").folder for _ in range(2))
     assert (first.name, second.name) == ("digits-1", "digits-2")
@@ -51,8 +50,8 @@ def test_a_bundle_without_its_run_writes_nothing_unless_told(bundle, tmp_path):
         evaluate(bundle, "digits", out=tmp_path / "out")
 
 
-def test_a_split_that_nobody_knows(bundle, digits_run):
+def test_a_split_that_nobody_knows(bundle, run_folder):
     with pytest.raises(ConfigError, match="has no splits, and the bundle's run does not know it"):
         evaluate(bundle, "digits", split="test")
     with pytest.raises(ConfigError, match="none of the images of digits is in the run's split 'holdout'"):
-        evaluate(digits_run.folder, "digits", split="holdout")
+        evaluate(run_folder, "digits", split="holdout")

@@ -77,25 +77,28 @@ def assert_equal_weights(first, second):
 # one step
 
 
-def step_by_hand(weight, bias, buffers, pixels, labels, *, lr, smoothing, decay, momentum):
+SMOOTHING, DECAY, MOMENTUM = 0.1, 0.05, 0.8
+
+
+def step_by_hand(weight, bias, buffers, pixels, labels, *, lr):
     """Softmax regression and SGD with Nesterov momentum in NumPy: -> loss, weight, bias (Sutskever et al., 2013, as in torch)."""
     logits = pixels @ weight.T + bias
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    targets = (1 - smoothing) * np.eye(NUM_CLASSES)[labels] + smoothing / NUM_CLASSES
+    targets = (1 - SMOOTHING) * np.eye(NUM_CLASSES)[labels] + SMOOTHING / NUM_CLASSES
     loss = -(targets * np.log(probs)).sum(axis=1).mean()
     d_logits = (probs - targets) / len(labels)
-    gradients = {"weight": d_logits.T @ pixels + decay * weight, "bias": d_logits.sum(axis=0)}
+    gradients = {"weight": d_logits.T @ pixels + DECAY * weight, "bias": d_logits.sum(axis=0)}
     steps = {}
     for name, gradient in gradients.items():
-        buffers[name] = gradient if name not in buffers else momentum * buffers[name] + gradient
-        steps[name] = gradient + momentum * buffers[name]
+        buffers[name] = gradient if name not in buffers else MOMENTUM * buffers[name] + gradient
+        steps[name] = gradient + MOMENTUM * buffers[name]
     return loss, weight - lr * steps["weight"], bias - lr * steps["bias"]
 
 
 def test_two_steps_equal_those_worked_out_by_hand():
     torch.manual_seed(0)
-    settings = {"momentum": 0.8, "weight_decay": 0.05, "head_lr_factor": 2.0}
-    state = state_of(Flat(64), label_smoothing=0.1, **settings)
+    settings = {"momentum": MOMENTUM, "weight_decay": DECAY, "head_lr_factor": 2.0}
+    state = state_of(Flat(64), label_smoothing=SMOOTHING, **settings)
     layer = state.classifier.classifier
     weight, bias = (parameter.detach().numpy().astype(np.float64) for parameter in (layer.weight, layer.bias))
     images, labels = random_images(6), np.array([0, 1, 2, 2, 1, 0])
@@ -103,9 +106,7 @@ def test_two_steps_equal_those_worked_out_by_hand():
     buffers = {}
     for number, lr in enumerate((0.02, 0.01), start=1):
         log = train_step(state, torch.from_numpy(images), torch.from_numpy(labels), lr=lr)
-        loss, weight, bias = step_by_hand(
-            weight, bias, buffers, pixels, labels, lr=2 * lr, smoothing=0.1, decay=0.05, momentum=0.8
-        )
+        loss, weight, bias = step_by_hand(weight, bias, buffers, pixels, labels, lr=2 * lr)  # the head's factor
         assert log.loss == pytest.approx(loss, rel=1e-5)
         assert (log.step, log.lr, log.num_images, log.epoch) == (number, lr, 6, 1)
         np.testing.assert_allclose(layer.weight.detach().numpy(), weight, rtol=1e-4, atol=1e-6)
@@ -200,7 +201,7 @@ def test_it_learns():
 def test_training_resumes_from_every_step(stop_after):
     """2 epochs of 4 steps: stopped after any of them, a fresh generator ends with the same weights and the same mean loss."""
     straight = resnet_state()
-    expected = [log for log in fit(straight, loader_of(), lambda step: 0.01 * (step + 1), epochs=2)]
+    expected = list(fit(straight, loader_of(), lambda step: 0.01 * (step + 1), epochs=2))
     state = resnet_state()
     logs = []
     for log in fit(state, loader_of(), lambda step: 0.01 * (step + 1), epochs=2):

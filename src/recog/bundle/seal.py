@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recog.bundle.manifest import MANIFEST, Manifest, TrainingData, read_json, write_manifest
+from recog.bundle.manifest import MANIFEST, Manifest, read_json, write_manifest
 from recog.core.errors import BundleError
 from recog.core.files import sha256_file
-from recog.core.preprocess import Preprocess
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,32 +25,18 @@ REQUIRED_FILES = frozenset(
 )
 
 
-def seal(
-    folder: Path,
-    *,
-    task: str,
-    architecture: str,
-    class_names: tuple[str, ...],
-    preprocess: Preprocess,
-    data: TrainingData,
-    seed: int,
-) -> Manifest:
-    """Hash every file of `folder` and write recog.json over them. BundleError where a file is missing or one too many."""
+def seal(folder: Path, draft: Manifest) -> Manifest:
+    """Hash every file of `folder` and write recog.json: `draft`, whose own `files` do not count, with those hashes.
+
+    BundleError where a file is missing or one too many, or where config.json says something else.
+    """
     present = {path.name for path in folder.iterdir()}
     missing, unknown = REQUIRED_FILES - present, present - REQUIRED_FILES - OPTIONAL_FILES
     if missing or unknown:
         raise BundleError(
             f"the bundle cannot be sealed: missing {sorted(missing) or 'nothing'}, not part of it {sorted(unknown) or 'nothing'}."
         )
-    manifest = Manifest(
-        task=task,
-        architecture=architecture,
-        class_names=class_names,
-        preprocess=preprocess,
-        data=data,
-        seed=seed,
-        files={name: sha256_file(folder / name) for name in sorted(present)},
-    )
+    manifest = replace(draft, files={name: sha256_file(folder / name) for name in sorted(present)})
     check_facts(manifest, read_json(folder / CONFIG))
     write_manifest(folder, manifest)
     return manifest

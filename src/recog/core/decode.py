@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from recog.core.colour import FULL_SCALE_16, bits_per_channel, full_scale, mend_header, to_channels
 from recog.core.errors import BadImage, ConfigError
@@ -171,7 +171,7 @@ def _as_bad_image(work: Callable[[], T], name: str) -> T:
 
 def _explain(error: Exception) -> str:
     message = " ".join(str(error).split())[:200].rstrip(".")
-    if "truncated" in message.lower() or isinstance(error, EOFError):
+    if re.search("truncated|end of file", message, re.IGNORECASE) or isinstance(error, EOFError):
         return "the file is truncated: it ends before the image does"
     return f"the file is damaged and cannot be decoded ({message or type(error).__name__})"
 
@@ -225,6 +225,7 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
         _check_size(image.size, name, limits)
         _check_speed(image, name)
         if whole:
+            _check_strict(kind, name)
             check_body(kind, data, image.width * image.height, name)
         yield image
 
@@ -264,6 +265,15 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
         ) from None
     file.seek(0)
     return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
+
+
+def _check_strict(kind: str, name: str) -> None:
+    """With Pillow's global switch on, these codecs fill up what is missing; those of the other formats are checked or refuse."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES and kind in ("GIF", "BMP", "TIFF", "PPM"):
+        reason = (
+            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on in this process, so whether this {kind} is whole cannot be told"
+        )
+        raise BadImage(name, reason, "Leave it off.")
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:

@@ -16,7 +16,7 @@ class Hardware:
 
 
 def num_cores() -> int:
-    """Cores that this process may use, which a container or taskset may have made fewer than the machine's."""
+    """Cores that this process may use: fewer than the machine has under taskset or a cpuset; a quota in time is not seen."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

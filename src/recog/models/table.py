@@ -110,7 +110,10 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
     data = resolve_data_config(pretrained_cfg=cfg)  # type: ignore[no-untyped-call]
     image_size = config.image_size or data["input_size"][1:]
     if tuple(image_size) != tuple(data["input_size"][1:]) and cfg.get("fixed_input_size"):
-        network.set_input_size(img_size=tuple(image_size))  # type: ignore[operator]
+        try:
+            network.set_input_size(img_size=tuple(image_size))  # type: ignore[operator]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise _wrong_size(name, image_size, error) from None
     mean = config.mean or _per_channel(data["mean"], config.channels)
     std = config.std or _per_channel(data["std"], config.channels)
     preprocess = Preprocess(
@@ -147,7 +150,7 @@ def _check_contract(name: str, classifier: Classifier, preprocess: Preprocess) -
                 logits, _ = classifier(images)
                 answer = network(classifier.normalise(images))
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise ConfigError(f"{name} cannot take images of {width} x {height} px: {_first_reason(error)}") from None
+            raise _wrong_size(name, preprocess.image_size, error) from None
         finally:
             hook.remove()
         if len(seen) == 2 and _nearly_equal(*seen) and _nearly_equal(logits, answer):
@@ -156,6 +159,11 @@ def _check_contract(name: str, classifier: Classifier, preprocess: Preprocess) -
         f"{name} does not end in one linear layer on its features, which recog needs; take another network, such as "
         "tf_efficientnet_lite0."
     )
+
+
+def _wrong_size(name: str, image_size: Sequence[int], error: Exception) -> ConfigError:
+    height, width = image_size
+    return ConfigError(f"{name} cannot take images of {width} x {height} px: {_first_reason(error)}")
 
 
 def _nearly_equal(ours: torch.Tensor, theirs: object) -> bool:

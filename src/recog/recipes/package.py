@@ -105,15 +105,7 @@ def pack(
         is_timm=model.name not in MODELS,
     )
     (folder / CARD).write_text(card, encoding="utf-8")
-    manifest = seal(
-        folder,
-        task=draft.task,
-        architecture=draft.architecture,
-        class_names=draft.class_names,
-        preprocess=draft.preprocess,
-        data=draft.data,
-        seed=draft.seed,
-    )
+    manifest = seal(folder, draft)
     return Packed(manifest=manifest, report=measured.report, parity=parity)
 
 

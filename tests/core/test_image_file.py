@@ -1,0 +1,202 @@
+"""Files before they are decoded: what is not a regular file, what the first bytes tell, and the limits."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+
+import pytest
+
+from recog.core.errors import BadImage, ConfigError
+from recog.core.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded, recognise
+
+
+def refusal(source, limits=DEFAULT_LIMITS):
+    """The BadImage of opening `source`, which must come at once: a pipe without a writer would wait for ever."""
+    start = time.perf_counter()
+    with pytest.raises(BadImage) as caught, open_encoded(source, "it", limits):
+        pass
+    assert time.perf_counter() - start < 1
+    assert caught.value.name == "it"
+    return caught.value
+
+
+def test_a_file_and_bytes_give_the_same_bytes(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    for source in (path, str(path), b"abc"):
+        with open_encoded(source, "it", DEFAULT_LIMITS) as file:
+            assert file.read() == b"abc"
+
+
+def test_missing_file_and_dangling_link(tmp_path):
+    assert "no such file" in refusal(tmp_path / "none.jpg").reason
+    link = tmp_path / "link.jpg"
+    link.symlink_to(tmp_path / "none.jpg")
+    assert "a link to a file that is not there" in refusal(link).reason
+
+
+def test_link_to_itself(tmp_path):
+    link = tmp_path / "loop.jpg"
+    link.symlink_to(link)
+    assert "leads back to itself" in refusal(link).reason
+
+
+def test_link_to_a_file_is_followed(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with open_encoded(tmp_path / "link", "it", DEFAULT_LIMITS) as file:
+        assert file.read() == b"abc"
+
+
+def test_folder(tmp_path):
+    assert "a folder" in refusal(tmp_path).reason
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_named_pipe_does_not_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "a named pipe" in refusal(tmp_path / "pipe.jpg").reason
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no sockets in the file system")
+def test_socket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket has at most some 100 bytes
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.jpg")
+        assert "a socket" in refusal("s.jpg").reason
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="this system has no /dev/zero")
+def test_device_is_never_opened(monkeypatch):
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("a device was opened"))
+    assert "a device" in refusal("/dev/zero").reason
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_file_that_becomes_a_pipe_before_it_is_opened(tmp_path, monkeypatch):
+    pipe, plain = tmp_path / "pipe", tmp_path / "plain"
+    os.mkfifo(pipe)
+    plain.write_bytes(b"abc")
+    before = os.stat(plain)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: before)
+    assert "a named pipe" in refusal(pipe).reason
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    """Raised by hand, as the tests may run as root, who may read everything."""
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", deny)
+    assert "permission denied" in refusal(tmp_path / "a.jpg").reason
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a" * 5000, "\udce4\ud800", ""])
+def test_impossible_paths(path):
+    assert refusal(path).remedy.startswith("Check the path")
+
+
+def test_num_bytes_at_the_limit_above_it_and_far_above_it(tmp_path):
+    limits = Limits(max_bytes=1000)
+    check_num_bytes(1000, "it", limits)
+    for num_bytes in (1001, 100_000):
+        path = tmp_path / str(num_bytes)
+        path.write_bytes(bytes(num_bytes))
+        for source in (path, bytes(num_bytes)):
+            assert f"{num_bytes:,} bytes, above the limit of 1,000" in refusal(source, limits).reason
+
+
+def test_empty():
+    assert "empty" in refusal(b"").reason
+
+
+@pytest.mark.parametrize("field", ["max_pixels", "max_side", "max_bytes"])
+def test_limits_must_be_above_0(field):
+    with pytest.raises(ConfigError, match=field):
+        Limits(**{field: 0})
+
+
+def iso(major, *brands):
+    body = b"ftyp" + major + bytes(4) + b"".join(brands)
+    return struct.pack(">I", len(body) + 4) + body + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"GIF87a", "GIF"),
+        (b"GIF89a", "GIF"),
+        (b"RIFF\1\2\3\4WEBPVP8 ", "WEBP"),
+        (b"II*\0\x08\0\0\0", "TIFF"),
+        (b"MM\0*\0\0\0\x08", "TIFF"),
+        (b"II+\0\x08\0\0\0", "TIFF"),
+        (b"BM\1\2\3\4", "BMP"),
+        (b"P6\n1 1\n255\n", "PPM"),
+        (iso(b"avif", b"mif1"), "AVIF"),
+        (iso(b"mif1", b"miaf", b"avif"), "AVIF"),
+        (iso(b"heic", b"mif1"), "HEIF"),
+        (iso(b"mif1", b"heic"), "HEIF"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_recognised_by_the_first_bytes(prefix, kind):
+    assert recognise(prefix, "it") == kind
+
+
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        (b"%PDF-1.4", "PDF"),
+        (b"%!PS-Adobe", "PostScript"),
+        (b"\xc5\xd0\xd3\xc6", "PostScript"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"SIMPLE  = ", "FITS"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "raw"),
+        (b"\xff\x0a\1\2", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\0\0\1\0\1\0", "icon"),
+        (b"Pf\n1 1\n-1\n", "float"),
+        (iso(b"isom", b"mp42"), "video"),
+        (b"\x1aE\xdf\xa3", "video"),
+        (b"RIFF\1\2\3\4AVI LIST", "video"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"\x1f\x8b\x08", "archive"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x93NUMPY\x01\x00", "NumPy"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+        (b"<svg xmlns=", "SVG"),
+        (b"\n <HTML><body>", "HTML"),
+        (b"<?xml version='1.0'?><Error/>", "XML"),
+        (b'{"error": "no"}', "JSON"),
+        (b"path,label\na.jpg,cat\n", "text"),
+        (b"\x01\x02\x03\x04", "no known format"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refused_by_the_first_bytes_with_a_name_for_them(prefix, words):
+    with pytest.raises(BadImage, match=words):
+        recognise(prefix, "it")
+
+
+def test_a_metered_file_reads_as_its_file_until_the_header_is_too_long(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(100)))
+    with path.open("rb") as plain:
+        file = MeteredFile(plain, "it")
+        assert file.read(3) == b"\0\1\2"
+        assert file.tell() == 3
+        assert file.seek(-1, os.SEEK_END) == 99
+        assert file.read() == b"\x63"
+        file.max_bytes = 10
+        file.seek(0)
+        assert len(file.read(6)) == 6  # 3 + 1 + 6 are 10
+        with pytest.raises(BadImage, match=r"^it: its header is longer"):
+            file.read(1)

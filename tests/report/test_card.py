@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from recog.bundle.manifest import Manifest, TrainingData
+from recog.core.preprocess import Preprocess
+from recog.evaluation.report import DataFacts, evaluate
+from recog.report.card import render_card
+
+HOSTILE = '<img src=x onerror=alert(1)> |`*_\n---\n"x": y'
+
+
+def card(name="flowers", class_names=("rose", "tulip"), *, is_timm=True):
+    report = evaluate(
+        np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        np.array([0, 1, 1]),
+        class_names=class_names,
+        names=["a", "b", "c"],
+        data=DataFacts(name=name, split="test"),
+    )
+    manifest = Manifest(
+        task="multiclass",
+        architecture="tf_efficientnet_lite0",
+        class_names=class_names,
+        preprocess=Preprocess(image_size=(224, 192)),
+        data=TrainingData(name=name, fingerprint="sha256:0", num_images={"train": 5, "test": 3}),
+        seed=7,
+        files={},
+    )
+    return render_card(report, manifest, origin=("PyPI package", "Apache-2.0"), recipe="head", is_timm=is_timm)
+
+
+def test_the_metadata_are_what_hugging_face_reads():
+    data = ModelCard(card()).data
+    assert data.pipeline_tag == "image-classification"
+    assert data.library_name == "timm"
+    results = {result.metric_type: result for result in data.eval_results}
+    assert results["accuracy"].metric_value == pytest.approx(2 / 3, abs=1e-6)  # two of the three images are right
+    assert results["accuracy"].dataset_split == "test"
+    # F1 of rose: 1 right, 1 false alarm, none missed: 2/3; of tulip: 1 right, 1 missed: 2/3
+    assert results["f1"].metric_value == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_the_text_says_numbers_with_their_n_and_origins():
+    text = card()
+    assert "Measured on test (n = 3)" in text
+    assert "train 5, test 3 images" in text
+    assert "PyPI package; Apache-2.0" in text
+    assert "uint8 images [B, 224, 192, 3]" in text
+    assert 'timm.create_model("local-dir:' in text
+    assert "local-dir:" not in card(is_timm=False)
+
+
+def test_names_from_outside_stay_text():
+    text = card(name=HOSTILE, class_names=(HOSTILE, "plain"))
+    parsed = ModelCard(text)
+    assert parsed.data.eval_results[0].dataset_name == HOSTILE
+    body = text.split("\n---\n", 1)[1]
+    assert "\n---\n" not in body  # no second block of metadata
+    assert not re.search(r"(?<!\\)<img", body)
