@@ -17,8 +17,8 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 
 def test_verbs():
-    assert recog.__all__ == ["evaluate", "load", "train", "verify"]
-    assert COMMANDS == ("train", "evaluate", "predict", "verify")
+    assert recog.__all__ == ["compare", "evaluate", "load", "train", "verify"]
+    assert COMMANDS == ("train", "evaluate", "compare", "predict", "verify")
 
 
 def test_config_fields():

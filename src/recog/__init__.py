@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from recog.core.errors import missing_extra
 
 if TYPE_CHECKING:
+    from recog.recipes.compare import compare
     from recog.recipes.evaluate import evaluate
     from recog.recipes.train import train
     from recog.recipes.verify import verify
     from recog.runtime.predictor import load
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "train", "verify"]
+__all__ = ["compare", "evaluate", "load", "train", "verify"]
 
 _HOMES = {
+    "compare": "recog.recipes.compare",
     "evaluate": "recog.recipes.evaluate",
     "load": "recog.runtime.predictor",
     "train": "recog.recipes.train",

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from recog.core.errors import BundleError, DataError, ShapeError
 from recog.core.files import pretty_json
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.report import DataFacts, Report, evaluate, no_evidence
+from recog.evaluation.slices import slice_by_name
 
 CLASSES = ("cat", "dog", "emu", "fox")
 FACTS = DataFacts(
@@ -90,6 +92,10 @@ def test_json_is_plain_with_null_where_undefined():
         "recall": None,
         "recall_ci95": None,
         "f1": None,
+        "specificity": 1.0,  # none of the 6 images of others is called emu
+        "specificity_ci95": list(wilson_interval(6, 6)),
+        "auroc": None,
+        "average_precision": None,
     }
     assert table["num_absent_classes"] == 1
     assert table["absent_classes"] == ["emu"]
@@ -100,9 +106,10 @@ def test_json_is_plain_with_null_where_undefined():
 def test_the_keys_of_report_json():
     assert list(pets_report().to_dict()) == [
         "format_version", "evidence", "task", "data", "calibration_method", "num_images", "num_classes",
-        "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "nll", "macro", "weighted",
-        "num_absent_classes", "absent_classes", "never_predicted_classes", "classes", "confusion",
-        "num_errors", "errors",
+        "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "matthews", "top_k", "nll", "brier",
+        "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision", "num_ranked_classes", "bootstrap",
+        "macro", "weighted", "num_absent_classes", "absent_classes", "never_predicted_classes", "classes",
+        "confusion", "reliability", "risk_coverage", "thresholds", "slices", "num_errors", "errors",
     ]  # fmt: skip
 
 
@@ -168,8 +175,8 @@ def test_no_evidence_says_so():
 
 
 def test_a_newer_report_is_refused():
-    table = pets_report().to_dict() | {"format_version": 2}
-    with pytest.raises(BundleError, match="format_version 2; this release reads up to 1"):
+    table = pets_report().to_dict() | {"format_version": 3}
+    with pytest.raises(BundleError, match="format_version 3; this release reads up to 2"):
         Report.from_dict(table)
 
 
@@ -182,6 +189,10 @@ def test_a_newer_report_is_refused():
         ("balanced_accuracy", None),
         ("absent_classes", []),
         ("task", "multilabel"),
+        ("matthews", 0.9),
+        ("ece", 0.01),
+        ("auroc", 0.99),
+        ("num_ranked_classes", 4),
     ],
 )
 def test_a_report_that_contradicts_its_counts_is_refused(key, value):
@@ -199,6 +210,17 @@ def test_a_report_that_contradicts_its_counts_is_refused(key, value):
         ("confusion", [[0] * 4] * 4, "no image at all"),
         ("nll", math.inf, "infinite NLL"),
         ("nll", "low", "damaged"),
+        ("nll", -0.5, "'nll' is -0.5; it must lie between 0 and inf"),
+        ("brier", 2.5, "'brier' is 2.5; it must lie between 0 and 2"),
+        ("brier", None, "'brier' is None; expected a number"),
+        ("classwise_ece", True, "'classwise_ece' is True; expected a number"),
+        ("top_k", {"k": 5, "num_correct": 1}, "1 of 6 right, of which 2 come first"),
+        ("top_k", {"k": 5}, "'num_correct' is missing"),
+        ("bootstrap", {}, "'balanced_accuracy_ci95' is missing"),
+        ("bootstrap", 7, "damaged"),
+        ("reliability", [{"low": 0.0}], "'high' is missing"),
+        ("thresholds", [{"confidence": 0.5, "num_automated": 9, "num_errors": 0}], "impossible counts"),
+        ("slices", [{"by": "size", "slices": [{"name": "x", "num_images": 5, "num_correct": 2}]}], "every image once"),
         ("errors", [{"name": "x"}], "damaged"),
         ("errors", None, "damaged"),
         ("data", {"name": "pets"}, "'split' is missing"),
@@ -215,3 +237,96 @@ def test_a_missing_key_is_named():
     del table["nll"]
     with pytest.raises(BundleError, match="'nll' is missing"):
         Report.from_dict(table)
+
+
+def test_scores_by_hand():
+    report = pets_report()
+    probs = ODDS / ODDS.sum(axis=1, keepdims=True)
+    truth = np.eye(4)[LABELS]
+    assert report.brier == pytest.approx(((probs - truth) ** 2).sum() / 6)
+    # Two pairs share a bin: 0.6 (wrong) and 0.6 (wrong) of 9/15; all others lie alone. Their gaps add up.
+    alone = abs(0.7 - 1) + abs(8 / 10.01 * 1 + 0 - 1) + 0.25 + 0.97
+    assert report.ece == pytest.approx((alone + 1.2) / 6)
+    assert report.scores.top_k is None  # four classes
+    # Cats against the rest: 0.7, 0.2, 0.1 against 1/10.01, 0.25, 0.01: 3 + 2 + 2 of 9 pairs.
+    assert report.classes[0].auroc == pytest.approx(7 / 9)
+    assert report.classes[2].auroc is None
+    assert report.scores.num_ranked_classes == 3
+    assert report.matthews == pytest.approx((2 * 6 - (3 * 2 + 1 * 4)) / math.sqrt((36 - 14) * (36 - 20)))
+    assert [b.num_images for b in report.scores.reliability if b.num_images] == [1, 2, 1, 1, 1]
+    assert report.scores.thresholds[0].num_errors == report.num_errors == 4
+
+
+def test_top_five_of_six_classes():
+    logits = np.log(np.tile(np.arange(6, 0, -1.0), (2, 1)))
+    names = [str(i) for i in range(6)]
+    report = evaluate(logits, np.array([4, 5]), class_names=names, names=("a", "b"), data=DataFacts(name="d"))
+    assert report.scores.top_k is not None
+    assert (report.scores.top_k.k, report.scores.top_k.accuracy) == (5, 0.5)
+    assert report.to_dict()["top_k"]["accuracy_ci95"] == list(wilson_interval(1, 2))
+
+
+def test_one_class_only():
+    report = evaluate(
+        np.log([[3.0, 1.0], [1.0, 3.0]]), np.array([1, 1]), class_names=("a", "b"), names=("1", "2"), data=FACTS
+    )
+    assert (report.matthews, report.scores.auroc, report.scores.num_ranked_classes) == (None, None, 0)
+    assert report.classes[1].specificity is None
+    assert report.classes[0].specificity == 0.5
+    assert Report.from_dict(json.loads(pretty_json(report.to_dict()))) == report
+
+
+def version_1(table):
+    """What release 1 wrote of the same evaluation: its keys, word for word as this test held them then."""
+    top = (
+        "evidence", "task", "data", "calibration_method", "num_images", "num_classes", "class_names", "accuracy",
+        "accuracy_ci95", "balanced_accuracy", "nll", "macro", "weighted", "num_absent_classes", "absent_classes",
+        "never_predicted_classes", "classes", "confusion", "num_errors", "errors",
+    )  # fmt: skip
+    row = (
+        "name",
+        "support",
+        "num_predicted",
+        "num_correct",
+        "precision",
+        "precision_ci95",
+        "recall",
+        "recall_ci95",
+        "f1",
+    )
+    old = {"format_version": 1} | {key: table[key] for key in top}
+    return old | {"classes": [{key: one[key] for key in row} for one in table["classes"]]}
+
+
+def test_a_report_of_format_1_stays_readable():
+    new = pets_report()
+    old = Report.from_dict(json.loads(pretty_json(version_1(new.to_dict()))))
+    assert (old.accuracy, old.nll, old.macro, old.errors) == (new.accuracy, new.nll, new.macro, new.errors)
+    # What the counts give is there; what needs the probabilities is not made up.
+    assert old.matthews == new.matthews
+    assert [row.specificity for row in old.classes] == [row.specificity for row in new.classes]
+    assert (old.brier, old.ece, old.scores.auroc, old.scores.bootstrap) == (None,) * 4
+    assert (old.scores.reliability, old.scores.thresholds, old.slices) == ((), (), ())
+    assert old.classes[0].auroc is None
+    # Written again it is of format 2, and still readable.
+    assert Report.from_dict(json.loads(pretty_json(old.to_dict()))) == old
+
+
+def test_a_report_of_format_1_that_contradicts_itself_is_refused_too():
+    table = version_1(pets_report().to_dict())
+    with pytest.raises(BundleError, match="disagrees with itself: its 'accuracy'"):
+        Report.from_dict(table | {"accuracy": 0.9})
+    del table["accuracy"]
+    with pytest.raises(BundleError, match="disagrees with itself: its 'accuracy'"):
+        Report.from_dict(table)
+
+
+def test_slices_go_with_the_report():
+    slicing = slice_by_name("source-folder", ["x", "x", "x", "y", "y", "y"], np.array([1, 0, 1, 0, 0, 0], dtype=bool))
+    report = replace(pets_report(), slices=(slicing,))
+    table = json.loads(pretty_json(report.to_dict()))
+    assert table["slices"][0]["slices"][0] == {
+        "name": "y", "num_images": 3, "num_correct": 0, "accuracy": 0.0,
+        "accuracy_ci95": list(wilson_interval(0, 3)), "is_small": True,
+    }  # fmt: skip
+    assert Report.from_dict(table) == report

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.report import DataFacts, evaluate
+from recog.evaluation.scores import Scores
+from recog.evaluation.slices import slice_by_name
 from recog.report.html import (
     MAX_THUMBNAILS,
     THUMBNAIL_PX,
@@ -199,7 +202,7 @@ def test_few_classes_have_a_matrix_of_numbers():
 def test_many_classes_have_a_picture_and_the_weakest_first():
     report = report_of(MANY, 500)
     page = Page(render_html(report, {}))
-    drawn = "".join(path["d"] for path in page.all("path") if path["class"] != "grid")
+    drawn = "".join(path["d"] for path in page.all("path") if path["class"].startswith(("hit", "miss")))
     assert drawn.count("M") == sum(count > 0 for row in report.confusion for count in row)
     assert "The 10 classes with the lowest F1" in page.text
     weakest = min(report.classes, key=lambda row: (row.f1, row.recall))
@@ -216,7 +219,8 @@ def test_undefined_is_written_as_such():
         data=DataFacts(name="flowers"),
     )  # fmt: skip
     page = Page(render_html(report, {}))
-    assert page.source.count("n/a</span>") == 3  # precision, recall, F1 of the absent class
+    # of the absent class: precision, recall, F1, AUROC, average precision; and the error rate of no answer above 99 %
+    assert page.source.count("n/a</span>") == 6
     assert "No errors" in page.text
 
 
@@ -285,3 +289,38 @@ def test_thumbnail_of_a_very_long_image():
 def test_thumbnail_refuses_what_is_no_image(image):
     with pytest.raises(ShapeError, match="expected uint8"):
         thumbnail(image)
+
+
+def test_confidence_is_drawn_and_tabled():
+    report = report_of(num_images=300)
+    page = Page(render_html(report, {}))
+    filled = [b for b in report.scores.reliability if b.num_images]
+    drawn = [circle for circle in page.all("circle") if "cx" in circle and not circle["cx"].endswith("%")]
+    assert len(drawn) >= len(filled)
+    assert "Is it right as often as it is sure?" in page.text
+    for cut in report.scores.thresholds:
+        assert f"{cut.num_automated:,} of 300" in page.text
+    assert f"Matthews{report.matthews:.3f}" in page.text.replace(" ", "")
+
+
+def test_slices_stand_on_the_page_with_hostile_names_as_text():
+    report = report_of(num_images=60)
+    names = ["<script>x</script>"] * 20 + [f"f{i % 12}" for i in range(40)]
+    is_correct = np.array([False] * 20 + [True] * 40)
+    page = Page(render_html(replace(report, slices=(slice_by_name("source-folder", names, is_correct),)), {}))
+    assert "By source folder" in page.text
+    assert "<script>x</script>" in page.text
+    assert "below the whole" in page.text
+    assert "The other 3" in page.text
+    assert "few images" in page.text
+    assert not page.all("script")
+
+
+def test_a_report_of_format_1_has_a_page_without_what_it_lacks():
+    report = report_of()
+    old = replace(report, scores=Scores(nll=report.nll))
+    old = replace(old, classes=tuple(replace(row, auroc=None, average_precision=None) for row in report.classes))
+    page = Page(render_html(old, {}))
+    assert "Specificity" in page.text
+    assert "AUROC" not in page.text
+    assert "Confidence" not in page.text

@@ -1,11 +1,14 @@
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from recog.evaluation.report import DataFacts, evaluate
+from recog.evaluation.scores import Scores
+from recog.evaluation.slices import slice_by_name
 from recog.report.table import print_report
 
 
@@ -104,3 +107,54 @@ def test_a_long_list_of_exclusions_is_cut():
     text = printed(report)
     assert text.count("truncated") == 10
     assert "and 190 more, listed in report.json" in text
+
+
+def graded(num_images=200, num_classes=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % num_classes
+    return evaluate(
+        rng.normal(0, 1, (num_images, num_classes)) + 2 * np.eye(num_classes)[labels],
+        labels,
+        class_names=[f"class {c}" for c in range(num_classes)],
+        names=[f"{i}.jpg" for i in range(num_images)],
+        data=DataFacts(name="d", num_seen_in_training=0),
+    )
+
+
+def test_measures_come_with_their_intervals():
+    report = graded()
+    text = " ".join(printed(report, width=120).split())
+    low, high = report.scores.interval("matthews")
+    assert f"Matthews {report.matthews:.3f} 1 is best, 0 is chance; 95% {low:.3f}-{high:.3f}" in text
+    assert "Top-5 accuracy" in text
+    assert f"Brier score {report.brier:.3f} 0 is best, 2 is worst; 95%" in text
+    assert f"ECE {100 * report.ece:.1f}% gap of confidence and accuracy; 95%" in text
+    assert f"NLL {report.nll:.3f} an even guess has 1.792; 95%" in text  # ln 6
+
+
+def test_thresholds_say_what_is_automated_at_what_error():
+    report = graded()
+    text = printed(report)
+    for cut in report.scores.thresholds:
+        assert f"{cut.num_automated} of 200" in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+def test_slices_are_cut_and_the_low_ones_named():
+    report = graded(600)
+    names = ["[b]bad"] * 20 + [f"place {i % 14}" for i in range(580)]
+    is_correct = np.array([False] * 20 + [True] * 580)
+    text = printed(replace(report, slices=(slice_by_name("source-folder", names, is_correct),)))
+    assert "By source-folder, the worst first: 10 of 15" in text
+    line = next(line for line in text.splitlines() if "[b]bad" in line)
+    assert "0 of 20" in line
+    assert "below the whole" in line
+
+
+def test_a_report_of_format_1_prints_what_it_has():
+    table = FLOWERS.to_dict()
+    old = replace(FLOWERS, scores=Scores(nll=table["nll"]))
+    text = printed(old)
+    assert "Matthews" in text
+    assert "ECE" not in text
+    assert "If only answers" not in text

@@ -22,6 +22,12 @@ def evaluate(
     bad_images: Annotated[
         Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
     ] = "skip",
+    slice_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice", help="size, brightness or source-folder: accuracy on parts, worst first; may be repeated."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
 ) -> None:
     """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
@@ -30,7 +36,7 @@ def evaluate(
     from recog.recipes.evaluate import evaluate as run_evaluation
     from recog.report.table import print_report
 
-    result = run_evaluation(bundle, data, split=split, out=out, bad_images=bad_images)
+    result = run_evaluation(bundle, data, split=split, out=out, bad_images=bad_images, slice_by=slice_by or ())
     for note in result.notes:
         notes.print(note, soft_wrap=True, markup=False)
     if as_json:

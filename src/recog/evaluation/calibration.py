@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ConfigError
-from recog.evaluation.measures import FloatArray, softmax
+from recog.evaluation.arrays import FloatArray
+from recog.evaluation.probability import softmax
 
 METHODS = ("none",)
 _KEYS = ("method",)

@@ -1,15 +1,19 @@
 """The evaluation of one model on one set of images: `evaluate` -> `Report` -> `report.json`. Rates in [0, 1].
 
 Everything that is counted comes from the confusion matrix, when evaluating and when reading `report.json`, so
-a file whose numbers disagree with its own counts is refused.
+a file whose numbers disagree with its own counts is refused. What needs the probabilities is read and checked
+for its range.
+
+Format 2 added Matthews, specificity and all of `scores` but the NLL; a file of format 1 is read with what its
+counts give, the rest None.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from math import isclose, isfinite
+from dataclasses import asdict, dataclass, fields, replace
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from recog.core.errors import BundleError, ConfigError, DataError
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.measures import (
+    ClassMeasures,
     FloatArray,
     IntArray,
     MeanMeasures,
@@ -29,11 +34,13 @@ from recog.evaluation.measures import (
     class_measures,
     confusion_matrix,
     macro_mean,
-    nll,
+    matthews,
     weighted_mean,
 )
+from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
+from recog.evaluation.scores import Scores, measure_scores, parse_scores
+from recog.evaluation.slices import Slicing, parse_slicing
 
-FORMAT_VERSION = 1
 MAX_ERRORS = 100
 
 Interval = tuple[float, float]
@@ -63,6 +70,10 @@ class ClassRow:
     recall: float | None
     recall_ci95: Interval | None
     f1: float | None  # not a share of any n images, so no Wilson interval
+    specificity: float | None  # share of the images of other classes that are not called this class
+    specificity_ci95: Interval | None
+    auroc: float | None = None  # this class against the rest
+    average_precision: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +94,31 @@ class Report:
     accuracy: float
     accuracy_ci95: Interval  # Wilson
     balanced_accuracy: float  # mean recall of the classes present
-    nll: float  # nats
+    matthews: float | None
+    scores: Scores  # what needs the probabilities
     macro: MeanMeasures
     weighted: MeanMeasures
     classes: tuple[ClassRow, ...]
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
+    slices: tuple[Slicing, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood in nats."""
+        return self.scores.nll
+
+    @property
+    def brier(self) -> float | None:
+        return self.scores.brier
+
+    @property
+    def ece(self) -> float | None:
+        return self.scores.ece
 
     @property
     def num_found(self) -> int:
@@ -149,7 +175,8 @@ class Report:
             "accuracy": self.accuracy,
             "accuracy_ci95": list(self.accuracy_ci95),
             "balanced_accuracy": self.balanced_accuracy,
-            "nll": self.nll,
+            "matthews": self.matthews,
+            **self.scores.headline_dict(),
             "macro": asdict(self.macro),
             "weighted": asdict(self.weighted),
             "num_absent_classes": self.num_absent_classes,
@@ -157,6 +184,8 @@ class Report:
             "never_predicted_classes": list(self.never_predicted_classes),
             "classes": [_listed(asdict(row)) for row in self.classes],
             "confusion": [list(row) for row in self.confusion],
+            **self.scores.curves_dict(),
+            "slices": [slicing.to_dict() for slicing in self.slices],
             "num_errors": self.num_errors,
             "errors": [asdict(error) for error in self.errors],
         }
@@ -164,15 +193,15 @@ class Report:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Report:
         """From `report.json`; a BundleError where it is no evaluation, newer, damaged or inconsistent."""
-        _check_header(table)
+        check_header(table)
         try:
             report = _parse(table)
         except KeyError as error:
             raise BundleError(f"report.json is damaged: {error} is missing.") from None
         except (TypeError, ValueError, OverflowError, ConfigError) as error:
             raise BundleError(f"report.json is damaged: {error}") from None
-        for key, value in report.to_dict().items():
-            if not _agree(table.get(key), value):
+        for key, value in as_version(table["format_version"], report.to_dict()).items():
+            if not agree(table.get(key), value):
                 raise BundleError(
                     f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
                     "It was changed after it was written; evaluate again."
@@ -204,7 +233,7 @@ def evaluate(
     return _build(
         confusion_matrix(probs, labels),
         class_names=tuple(class_names),
-        nll_value=nll(calibration.calibrated_logits(logits), labels),
+        scores=measure_scores(calibration.calibrated_logits(logits), probs, labels),
         errors=_errors(probs, labels, class_names=class_names, names=names)[:max_errors],
         data=data,
         calibration_method=calibration.method,
@@ -239,7 +268,7 @@ def _build(
     confusion: NDArray[np.int64],
     *,
     class_names: tuple[str, ...],
-    nll_value: float,
+    scores: Scores,
     errors: tuple[Misclassified, ...],
     data: DataFacts,
     calibration_method: str,
@@ -247,6 +276,7 @@ def _build(
     measures = class_measures(confusion)
     num_images = int(confusion.sum())
     macro = macro_mean(measures)
+    correlation = matthews(confusion)
     return Report(
         data=data,
         calibration_method=calibration_method,
@@ -255,38 +285,65 @@ def _build(
         accuracy=accuracy_of(confusion),
         accuracy_ci95=wilson_interval(int(measures.num_correct.sum()), num_images),
         balanced_accuracy=macro.recall,
-        nll=nll_value,
+        matthews=None if isnan(correlation) else correlation,
+        scores=scores,
         macro=macro,
         weighted=weighted_mean(measures),
-        classes=tuple(
-            _class_row(name, *counts, f1=None if np.isnan(f1) else float(f1))
-            for name, *counts, f1 in zip(
-                class_names,
-                measures.support.tolist(),
-                measures.num_predicted.tolist(),
-                measures.num_correct.tolist(),
-                measures.f1,
-                strict=True,
-            )
-        ),
+        classes=_class_rows(class_names, measures, scores),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         errors=errors,
     )
 
 
-def _class_row(name: str, support: int, num_predicted: int, num_correct: int, *, f1: float | None) -> ClassRow:
-    recall_of, precision_of = support, num_predicted if support else 0
+def _class_rows(class_names: Sequence[str], measures: ClassMeasures, scores: Scores) -> tuple[ClassRow, ...]:
+    unknown = (None,) * len(class_names)
+    columns = zip(
+        class_names,
+        measures.support.tolist(),
+        measures.num_predicted.tolist(),
+        measures.num_correct.tolist(),
+        scores.class_auroc or unknown,
+        scores.class_average_precision or unknown,
+        strict=True,
+    )
+    num_images = int(measures.support.sum())
+    return tuple(_class_row(num_images, *column) for column in columns)
+
+
+def _class_row(
+    num_images: int,
+    name: str,
+    support: int,
+    num_predicted: int,
+    num_correct: int,
+    *ranking: float | None,
+) -> ClassRow:
+    num_others = num_images - support
+    precision, precision_ci95 = _rate(num_correct, num_predicted if support else 0)
+    recall, recall_ci95 = _rate(num_correct, support)
+    specificity, specificity_ci95 = _rate(num_others - (num_predicted - num_correct), num_others)
     return ClassRow(
         name=name,
         support=support,
         num_predicted=num_predicted,
         num_correct=num_correct,
-        precision=num_correct / precision_of if precision_of else None,
-        precision_ci95=wilson_interval(num_correct, precision_of) if precision_of else None,
-        recall=num_correct / recall_of if recall_of else None,
-        recall_ci95=wilson_interval(num_correct, recall_of) if recall_of else None,
-        f1=f1,
+        precision=precision,
+        precision_ci95=precision_ci95,
+        recall=recall,
+        recall_ci95=recall_ci95,
+        f1=2 * num_correct / (support + num_predicted) if support else None,
+        specificity=specificity,
+        specificity_ci95=specificity_ci95,
+        auroc=ranking[0],
+        average_precision=ranking[1],
     )
+
+
+def _rate(num_successes: int, num_trials: int) -> tuple[float | None, Interval | None]:
+    """The share with Wilson's interval; None where it is 0 of 0."""
+    if num_trials == 0:
+        return None, None
+    return num_successes / num_trials, wilson_interval(num_successes, num_trials)
 
 
 def _check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
@@ -297,50 +354,28 @@ def _check_names(names: Sequence[str], expected: int, what: str, of: str) -> Non
         raise DataError(f"{what} holds {twice!r} more than once; the {of} could not be told apart in the report.")
 
 
-def _check_header(table: Mapping[str, Any]) -> None:
-    version = table.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise BundleError("report.json has no format_version; it is damaged or was not written by recog.")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"report.json has format_version {version}; this release reads up to {FORMAT_VERSION}. "
-            "A newer release of recog wrote it: install that version or newer."
-        )
-    if table.get("evidence") != "evaluation":
-        raise BundleError(f"report.json holds no evaluation: {table.get('reason', 'no reason is given')}")
-
-
 def _parse(table: Mapping[str, Any]) -> Report:
     facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
     class_names = tuple(str(name) for name in table["class_names"])
     confusion = np.array(table["confusion"])
-    nll_value = float(table["nll"])
     shape = (len(class_names), len(class_names))
     if confusion.shape != shape or not np.issubdtype(confusion.dtype, np.integer):
         raise ValueError(f"'confusion' has shape {confusion.shape} of {confusion.dtype}; expected {shape} counts.")
-    if confusion.min() < 0 or confusion.sum() == 0 or not isfinite(nll_value):
-        raise ValueError("it has a negative count, no image at all, or an infinite NLL.")
-    return _build(
+    if confusion.min() < 0 or confusion.sum() == 0:
+        raise ValueError("it has a negative count, or no image at all.")
+    num_images, num_correct = int(confusion.sum()), int(np.trace(confusion))
+    report = _build(
         confusion.astype(np.int64),
         class_names=class_names,
-        nll_value=nll_value,
+        scores=parse_scores(table, support=confusion.sum(axis=1).tolist(), num_correct=num_correct),
         errors=tuple(build_config(Misclassified, error, "errors.") for error in table["errors"]),
         data=build_config(DataFacts, facts, "data."),
         calibration_method=str(table["calibration_method"]),
     )
+    slices = () if table["format_version"] == 1 else table["slices"]
+    return replace(report, slices=tuple(parse_slicing(row, num_images, num_correct) for row in slices))
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
-
-
-def _agree(read: Any, derived: Any) -> bool:
-    """Equal, floating numbers to 1e-9, since another machine's NumPy may add up in another order."""
-    if isinstance(derived, Mapping):
-        return isinstance(read, Mapping) and all(_agree(read.get(key), derived[key]) for key in derived)
-    if isinstance(derived, list):
-        return isinstance(read, list) and len(read) == len(derived) and all(map(_agree, read, derived))
-    if isinstance(derived, float) and isinstance(read, (int, float)):
-        return isclose(read, derived, rel_tol=1e-9, abs_tol=1e-9)
-    return bool(read == derived)

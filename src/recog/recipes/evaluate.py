@@ -15,6 +15,7 @@ from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.measure import measure
+from recog.recipes.slicing import add_slices, check_slice_by
 from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
 from recog.runtime.predictor import load
 
@@ -48,12 +49,14 @@ def evaluate(
     split: str | None = None,
     out: Path | None = None,
     bad_images: BadImagePolicy = "skip",
+    slice_by: Sequence[str] = (),
 ) -> EvaluationRun:
-    """Evaluate a bundle, run folder or run's name on `source`, a folder or a name.
+    """Evaluate a bundle, run folder or run's name on `source`, a folder or a name; `slice_by` adds accuracies of parts.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
     have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
     """
+    check_slice_by(slice_by)
     folder = find_bundle(bundle)
     predictor = load(folder)
     dataset = with_classes_of(open_source(source), predictor.class_names)
@@ -70,6 +73,7 @@ def evaluate(
         test_openings=openings,
     )
     measured = measure(predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
+    measured = add_slices(measured, slice_by, grey16_max=predictor.preprocess.grey16_max)
     target = out or (_free_folder(run / EVALUATIONS, dataset.name) if run is not None else None)
     if target is not None:
         with staged_folder(target) as staging:
@@ -92,14 +96,20 @@ def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     return replace(dataset, class_names=tuple(class_names), samples=samples)
 
 
+def given_split(dataset: Dataset, split: str | None) -> str:
+    """Of the splits that the data themselves have: `split`, or where it is None the test split, else the last."""
+    given = dataset.given_splits
+    chosen = split or ("test" if "test" in given else given[-1])
+    if chosen not in given:
+        raise ConfigError(f"{dataset.name} has no split '{chosen}'; it has {', '.join(given)}.")
+    return chosen
+
+
 def _choose(dataset: Dataset, split: str | None, seen: SeenImages | None) -> _Chosen:
     hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
-    given = dataset.given_splits
     note = ""
-    if given:
-        split = split or ("test" if "test" in given else given[-1])
-        if split not in given:
-            raise ConfigError(f"{dataset.name} has no split '{split}'; it has {', '.join(given)}.")
+    if dataset.given_splits:
+        split = given_split(dataset, split)
         samples = dataset.subset(split)
     else:
         samples, split, note = _choose_by_run(dataset, split, seen, hashes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
@@ -21,7 +22,8 @@ class Measured:
     """A report with the samples behind its rows, so that the page can show them."""
 
     report: Report
-    samples: Mapping[str, Sample]
+    samples: Mapping[str, Sample]  # by name, in the order they were measured in
+    is_correct: NDArray[np.bool_]  # [N], in that order
 
     def html(self, *, with_pictures: bool = True) -> str:
         """The one-file page, with a small picture of each error that it shows unless the data are private."""
@@ -54,9 +56,10 @@ def measure(
     exclude_bad(dataset, bad, policy=policy)
     if not good:
         raise DataError(f"{dataset.name} has no usable image to evaluate on.")
+    labels = np.array([sample.label for sample, _ in good], dtype=np.int64)
     report = evaluate(
         np.stack([answer.logits for _, answer in good]),
-        np.array([sample.label for sample, _ in good], dtype=np.int64),
+        labels,
         class_names=predictor.class_names,
         names=[sample.name for sample, _ in good],
         data=DataFacts(
@@ -68,4 +71,5 @@ def measure(
         ),
         calibration=predictor.calibration,
     )
-    return Measured(report=report, samples={sample.name: sample for sample, _ in good})
+    preds = np.array([answer.probs.argmax() for _, answer in good])
+    return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=preds == labels)

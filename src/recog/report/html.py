@@ -24,6 +24,7 @@ from PIL import Image
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures import most_confused
 from recog.evaluation.report import ClassRow, Report
+from recog.report.curves import mean_confidence, reliability_marks, risk_curve
 from recog.report.matrix import (
     MAX_TABLE_CLASSES,
     matrix_cells,
@@ -31,10 +32,12 @@ from recog.report.matrix import (
     tick_positions,
 )
 from recog.report.notes import notes
-from recog.report.text import percent, percent_range, plural, visible
+from recog.report.summary import measure_rows
+from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_THUMBNAILS = 50
 MAX_PAIRS = 10
+MAX_SLICES = 10  # of each kind in sight; the rest unfolds
 NUM_WEAKEST = 10
 THUMBNAIL_PX = 240  # longer side; the page draws it at 170 px or so, and most screens are dense
 _SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
@@ -60,6 +63,12 @@ def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
         ticks=tick_positions(report.num_classes),
         pairs=_confused_pairs(report),
         errors=[(error, thumbnails.get(error.name)) for error in shown],
+        ranked=bool(report.scores.class_auroc),
+        measures=measure_rows(report),
+        bins=reliability_marks(report.scores.reliability) if report.scores.reliability else None,
+        mean_confidence=mean_confidence(report.scores.reliability) if report.scores.reliability else None,
+        curve=risk_curve(report),
+        max_slices=MAX_SLICES,
     )
 
 
@@ -112,6 +121,8 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         percent=percent,
         percent_range=lambda interval: percent_range(interval, dash="\N{EN DASH}"),
+        px=lambda value: f"{value:.1f}",
+        number_range=lambda interval: number_range(interval, dash="\N{EN DASH}"),
         plural=plural,
     )
     return environment

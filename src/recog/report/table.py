@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import log
 
 import numpy as np
@@ -13,13 +14,16 @@ from rich.text import Text
 
 from recog.evaluation.measures import MeanMeasures, most_confused
 from recog.evaluation.report import ClassRow, Report
+from recog.evaluation.slices import Slicing
 from recog.report.notes import notes
-from recog.report.text import percent, percent_range, plural, visible
+from recog.report.summary import measure_rows
+from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_CLASSES = 25
 NUM_WEAKEST = 10
 MAX_PAIRS = 5
 MAX_EXCLUDED = 10
+MAX_SLICES = 10
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -28,6 +32,10 @@ def print_report(report: Report, console: Console) -> None:
     console.print(_class_table(report))
     if report.num_errors:
         console.print(_pair_table(report))
+    if report.scores.thresholds:
+        console.print(_threshold_table(report))
+    for slicing in report.slices:
+        console.print(_slice_table(slicing, report.accuracy))
     for note in notes(report):
         console.print(Text(f"{'Warning' if note.is_warning else 'Note'}: {note.title}.", style="bold"))
         console.print(Padding(Text(note.text), (0, 0, 0, 2)))
@@ -50,11 +58,26 @@ def _headline(report: Report) -> Table:
     low_high = percent_range(report.accuracy_ci95)
     of = f"{report.num_correct:,} of {report.num_images:,}; 95% interval {low_high}"
     table.add_row("Accuracy", Text(percent(report.accuracy), style="bold"), of)
-    table.add_row("Balanced accuracy", percent(report.balanced_accuracy), "mean recall of the classes")
-    table.add_row("Macro F1", percent(report.macro.f1), "mean F1 of the classes")
-    table.add_row("NLL", f"{report.nll:.3f}", f"an even guess has {log(report.num_classes):.3f}")
+    for name, value, means, interval in _means(report):
+        table.add_row(name, value, f"{means}; 95% {interval}" if interval else means)
     table.add_row("Baseline", percent(report.largest_class_share), "always naming the largest class")
+    for row in measure_rows(report):
+        table.add_row(row.name, row.value, f"{row.means}; 95% {row.interval}" if row.interval else row.means)
     return table
+
+
+def _means(report: Report) -> Iterator[tuple[str, str, str, str | None]]:
+    """(name, value, what it means, interval)."""
+    scores = report.scores
+    balanced, f1, nll = (scores.interval(name) for name in ("balanced_accuracy", "macro_f1", "nll"))
+    yield (
+        "Balanced accuracy",
+        percent(report.balanced_accuracy),
+        "mean recall of the classes",
+        balanced and percent_range(balanced),
+    )
+    yield "Macro F1", percent(report.macro.f1), "mean F1 of the classes", f1 and percent_range(f1)
+    yield "NLL", f"{report.nll:.3f}", f"an even guess has {log(report.num_classes):.3f}", nll and number_range(nll)
 
 
 def _class_table(report: Report) -> Table:
@@ -106,4 +129,45 @@ def _pair_table(report: Report) -> Table:
         truth, predicted = report.classes[i], report.classes[j]
         of = f"{count:,} of {truth.support:,}"
         table.add_row(Text(visible(truth.name)), Text(visible(predicted.name)), of, percent(count / truth.support))
+    return table
+
+
+def _threshold_table(report: Report) -> Table:
+    table = Table(
+        title="If only answers at least this sure are taken",
+        title_style="bold",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+    )
+    for name in ("Confidence", "Automated", "Share", "Wrong", "Error rate", "95%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cut in report.scores.thresholds:
+        table.add_row(
+            f"{100 * cut.confidence:g}%",
+            f"{cut.num_automated:,} of {cut.num_images:,}",
+            percent(cut.share),
+            f"{cut.num_errors:,}",
+            percent(cut.error_rate),
+            percent_range(cut.error_rate_ci95) if cut.error_rate_ci95 else "",
+        )
+    return table
+
+
+def _slice_table(slicing: Slicing, accuracy: float) -> Table:
+    total = len(slicing.slices)
+    title = f"By {slicing.by}, the worst first" + (f": {MAX_SLICES} of {total:,}" if total > MAX_SLICES else "")
+    table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("Slice", overflow="fold", min_width=8)
+    for name in ("Right", "Accuracy", "95%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for part in slicing.slices[:MAX_SLICES]:
+        below = "below the whole" if part.accuracy_ci95[1] < accuracy else ""
+        right = f"{part.num_correct:,} of {part.num_images:,}"
+        few = "few images" if part.is_small else ""
+        remark = ", ".join(filter(None, (few, below)))
+        table.add_row(
+            Text(visible(part.name)), right, percent(part.accuracy), percent_range(part.accuracy_ci95), remark
+        )
     return table

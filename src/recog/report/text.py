@@ -29,6 +29,13 @@ def percent_range(interval: tuple[float, float] | None, *, dash: str = "-", deci
     return f"{low}{dash}{high}%"
 
 
+def number_range(interval: tuple[float, float] | None, *, dash: str = "-", decimals: int = 3) -> str:
+    """'0.301-0.462' for (0.3012, 0.4618)."""
+    if interval is None:
+        return _UNDEFINED
+    return dash.join(f"{bound:.{decimals}f}" for bound in interval)
+
+
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
     """'1 class', '2,000 classes'."""
     return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"

@@ -1,0 +1,51 @@
+"""`recog compare`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from recog.cli.guard import guarded, notes
+
+
+@guarded
+def compare(
+    bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
+    bundle_b: Annotated[str, typer.Argument(metavar="B", help="The other one, with the same classes.")],
+    data: Annotated[str, typer.Option(help="Labelled images: a folder of class folders, or a name.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
+    bad_images: Annotated[
+        Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
+    ] = "skip",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
+) -> None:
+    """Compare two bundles on the same images: which is better, by how much, and on which images they differ."""
+    from rich.console import Console
+
+    from recog.recipes.compare import compare as run_comparison
+    from recog.report.comparison import print_comparison
+
+    result = run_comparison(bundle_a, bundle_b, data, split=split, bad_images=bad_images)
+    for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.comparison.num_images)):
+        notes.print(note, soft_wrap=True, markup=False)
+    for name, reason in result.excluded[:10]:
+        notes.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
+    if as_json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.comparison.num_images:,} images"
+    print_comparison(
+        result.comparison, Console(highlight=False), name_a=result.name_a, name_b=result.name_b, title=title
+    )
+
+
+def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:
+    words = []
+    for who, num_seen in (("A", num_seen_by_a), ("B", num_seen_by_b)):
+        if num_seen is None:
+            words.append(f"note: whether {who} was trained on some of the images is not known")
+        elif num_seen:
+            words.append(f"warning: {who} was trained on {num_seen:,} of the {num_images:,} images, which favours it")
+    return words

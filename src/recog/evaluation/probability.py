@@ -1,0 +1,132 @@
+"""Measures of the probabilities themselves: how much was staked on the truth, and whether confidence can be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+
+NUM_BINS = 15  # Guo et al. (2017)
+
+
+def log_softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Natural logarithms of `softmax(logits)`: float64 [N, K], <= 0; safe where `exp(logits)` overflows."""
+    check_logits(logits)
+    shifted = _shifted(logits)
+    log_probs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probs
+
+
+def softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Probabilities float64 [N, K] in [0, 1] from `logits` float [N, K]; each row sums to 1."""
+    check_logits(logits)
+    powers = np.exp(_shifted(logits))
+    probs: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probs
+
+
+def nll(logits: FloatArray, labels: IntArray) -> float:
+    """Mean negative log-likelihood, in nats, of `labels` int [N] under the softmax of `logits` float [N, K].
+
+    0 is best; guessing all classes evenly gives ln K. Good (1952), J. R. Stat. Soc. B 14(1).
+    """
+    return float(nll_terms(logits, labels).mean())
+
+
+def nll_terms(logits: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+    """Per image, float64 [N] >= 0: the negative log-likelihood that `nll` is the mean of."""
+    check_logits(logits)
+    check_labels(labels, *logits.shape)
+    # `0.0 -` rather than a minus sign: a perfect score is 0.0, not -0.0.
+    terms: NDArray[np.float64] = 0.0 - log_softmax(logits)[np.arange(len(labels)), labels]
+    return terms
+
+
+def brier_score(probs: FloatArray, labels: IntArray) -> float:
+    """Squared gap between `probs` float [N, K] and one-hot `labels` int [N], summed over K, mean over N.
+
+    0 is best, 2 is worst. Brier (1950), Monthly Weather Review 78(1).
+    """
+    return float(brier_terms(probs, labels).mean())
+
+
+def brier_terms(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+    """Per image, float64 [N]: the squared gap that `brier_score` is the mean of."""
+    check_logits(probs, "probs")
+    check_labels(labels, *probs.shape)
+    gap = probs.astype(np.float64)
+    gap[np.arange(len(labels)), labels] -= 1
+    terms: NDArray[np.float64] = np.einsum("nk,nk->n", gap, gap)
+    return terms
+
+
+def ece_equal_width(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error: the gap between confidence and accuracy in each bin, weighted by its images.
+
+    `probs` float [N, K], `labels` int [N]; the confidence is the largest of a row. `num_bins` bins of equal width, each
+    with its upper edge and without its lower. 0 is best, 1 is worst; it is too high by chance where bins hold few images.
+    Naeini et al. (2015), AAAI; Guo et al. (2017), ICML.
+    """
+    return float(np.abs(reliability_gaps(probs, labels, num_bins)).sum())
+
+
+def reliability_gaps(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
+    """Per equal-width bin, float64 [num_bins]: the sum of confidence less right answers, over all N images."""
+    confidence, is_correct = confidence_of(probs, labels)
+    return _gaps(confidence, is_correct, equal_width_bins(confidence, num_bins), num_bins)
+
+
+def ece_equal_mass(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
+    """As `ece_equal_width`, over bins that hold equally many images, as far as N and ties allow.
+
+    Nguyen and O'Connor (2015), EMNLP. An image's bin follows from how many images have less confidence, so equal
+    confidences share a bin and the order of the images does not matter.
+    """
+    confidence, is_correct = confidence_of(probs, labels)
+    num_below = np.searchsorted(np.sort(confidence), confidence, side="left")
+    bins = num_below * num_bins // len(confidence)
+    return float(np.abs(_gaps(confidence, is_correct, bins, num_bins)).sum())
+
+
+def classwise_ece(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
+    """Mean over the K classes of the gap between a class's probability and how often it is true, per equal-width bin.
+
+    `probs` float [N, K], `labels` int [N]; 0 is best. An absent class counts: whatever is given to it is too much.
+    Kull et al. (2019), NeurIPS.
+    """
+    check_logits(probs, "probs")
+    num_images, num_classes = probs.shape
+    check_labels(labels, num_images, num_classes)
+    excess = probs.astype(np.float64)
+    bins = equal_width_bins(excess, num_bins)
+    excess[np.arange(num_images), labels] -= 1
+    cells = bins + num_bins * np.arange(num_classes)
+    gaps = np.bincount(cells.ravel(), weights=excess.ravel(), minlength=num_bins * num_classes)
+    return float(np.abs(gaps).sum() / (num_images * num_classes))
+
+
+def confidence_of(probs: FloatArray, labels: IntArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The largest of each row of `probs` [N, K], float64 [N], and whether it is at `labels` int [N], bool [N]."""
+    check_logits(probs, "probs")
+    check_labels(labels, *probs.shape)
+    preds = probs.argmax(axis=1)
+    return probs[np.arange(len(labels)), preds].astype(np.float64), preds == labels
+
+
+def equal_width_bins(values: NDArray[np.float64], num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+    """The bin in 0..num_bins - 1 of each of `values` in [0, 1]: bin b holds b / num_bins < value <= (b + 1) / num_bins."""
+    return np.searchsorted(np.arange(1, num_bins) / num_bins, values, side="left")
+
+
+def _gaps(
+    confidence: NDArray[np.float64], is_correct: NDArray[np.bool_], bins: NDArray[np.int64], num_bins: int
+) -> NDArray[np.float64]:
+    return np.bincount(bins, weights=confidence - is_correct, minlength=num_bins) / len(confidence)
+
+
+def _shifted(logits: FloatArray) -> NDArray[np.float64]:
+    """Each row less its maximum, which softmax does not see and `exp` cannot overflow on."""
+    wide = logits.astype(np.float64)
+    shifted: NDArray[np.float64] = wide - wide.max(axis=1, keepdims=True)
+    return shifted

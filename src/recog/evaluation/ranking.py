@@ -1,0 +1,74 @@
+"""Measures of the order of the probs: is the truth among the first k, do the images of a class come before the others."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+
+
+def num_in_top(probs: FloatArray, labels: IntArray, k: int) -> int:
+    """How many of the N images have `labels` int [N] among the `k` largest of `probs` (or logits) [N, K].
+
+    Among equals the first class comes first, as in `Prediction.top`.
+    """
+    check_logits(probs, "probs")
+    check_labels(labels, *probs.shape)
+    truth = probs[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(probs.shape[1])[None, :] < labels[:, None]
+    place = (probs > truth).sum(axis=1) + ((probs == truth) & earlier).sum(axis=1)
+    return int((place < k).sum())
+
+
+def auroc(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+    """Per class, float64 [K]: the chance that an image of the class has more of its probability than an image of another.
+
+    One against the rest; a tie counts one half; 1 is best, 0.5 is chance. NaN where all images are of the class or none is.
+    The Mann-Whitney statistic from mid-ranks: Hanley and McNeil (1982), Radiology 143(1).
+    """
+    check_logits(probs, "probs")
+    check_labels(labels, *probs.shape)
+    return np.array([_auroc_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+
+
+def average_precision(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+    """Per class, float64 [K]: precision averaged over the steps of recall as its probability falls; no interpolation.
+
+    One against the rest; images with equal probability enter together; 1 is best, the class's share of the images is
+    chance. NaN where all images are of the class or none is. Manning et al. (2008), section 8.4, and scikit-learn.
+    """
+    check_logits(probs, "probs")
+    check_labels(labels, *probs.shape)
+    return np.array([_average_precision_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> float:
+    """Mean of what is not NaN; NaN where nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _auroc_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+    num_positive = int(is_positive.sum())
+    num_negative = len(scores) - num_positive
+    if num_positive == 0 or num_negative == 0:
+        return float("nan")
+    negatives = np.sort(scores[~is_positive])
+    positives = scores[is_positive]
+    below = np.searchsorted(negatives, positives, side="left")
+    not_above = np.searchsorted(negatives, positives, side="right")
+    wins = int(below.sum()) + int(not_above.sum())  # twice the wins, a tie being half of one
+    return wins / (2 * num_positive * num_negative)
+
+
+def _average_precision_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+    num_positive = int(is_positive.sum())
+    if num_positive in (0, len(scores)):
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    last_of_ties = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)
+    num_hits = np.cumsum(is_positive[order])[last_of_ties]
+    steps = np.diff(num_hits, prepend=0)
+    return float((steps * (num_hits / (last_of_ties + 1))).sum() / num_positive)

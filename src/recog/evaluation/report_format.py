@@ -1,0 +1,50 @@
+"""The format of `report.json`: its versions, and how what it says is held against what follows from its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isclose
+from typing import Any
+
+from recog.core.errors import BundleError
+
+FORMAT_VERSION = 2
+_CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
+_KEYS_OF_2 = frozenset(
+    {"matthews", "top_k", "brier", "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision"}
+    | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
+)
+
+
+def check_header(table: Mapping[str, Any]) -> None:
+    """BundleError unless `table` is an evaluation of a version known here."""
+    version = table.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise BundleError("report.json has no format_version; it is damaged or was not written by recog.")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"report.json has format_version {version}; this release reads up to {FORMAT_VERSION}. "
+            "A newer release of recog wrote it: install that version or newer."
+        )
+    if table.get("evidence") != "evaluation":
+        raise BundleError(f"report.json holds no evaluation: {table.get('reason', 'no reason is given')}")
+
+
+def as_version(version: int, derived: dict[str, Any]) -> dict[str, Any]:
+    """What a file of this format_version must hold of what was derived from it."""
+    if version == FORMAT_VERSION:
+        return derived
+    rows = [{key: row[key] for key in row if key not in _CLASS_KEYS_OF_2} for row in derived["classes"]]
+    kept = {key: value for key, value in derived.items() if key not in _KEYS_OF_2}
+    return kept | {"format_version": version, "classes": rows}
+
+
+def agree(read: Any, derived: Any) -> bool:
+    """Equal, floating numbers to 1e-9, since another machine's NumPy may add up in another order."""
+    if isinstance(derived, Mapping):
+        return isinstance(read, Mapping) and all(agree(read.get(key), derived[key]) for key in derived)
+    if isinstance(derived, list):
+        return isinstance(read, list) and len(read) == len(derived) and all(map(agree, read, derived))
+    if isinstance(derived, float) and isinstance(read, (int, float)):
+        return isclose(read, derived, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(read == derived)

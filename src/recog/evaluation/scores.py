@@ -1,0 +1,230 @@
+"""What a report says of the probabilities, beyond what its counts of right and wrong say; None where a file lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.evaluation.arrays import FloatArray, IntArray
+from recog.evaluation.bootstrap import MEASURES, Bootstrap, bootstrap_intervals
+from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.probability import (
+    brier_score,
+    classwise_ece,
+    confidence_of,
+    ece_equal_mass,
+    nll_terms,
+)
+from recog.evaluation.ranking import auroc, average_precision, num_in_top
+from recog.evaluation.reliability import (
+    Cut,
+    ReliabilityBin,
+    cuts_at,
+    ece_of,
+    parse_bins,
+    parse_cuts,
+    reliability_bins,
+    risk_coverage,
+)
+
+TOP_K = 5
+_RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # of every other measure: 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """How often the true class is among the k most probable."""
+
+    k: int
+    num_correct: int
+    num_images: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.num_correct / self.num_images
+
+    @property
+    def accuracy_ci95(self) -> tuple[float, float]:
+        """Wilson's."""
+        return wilson_interval(self.num_correct, self.num_images)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "k": self.k,
+            "num_correct": self.num_correct,
+            "accuracy": self.accuracy,
+            "accuracy_ci95": list(self.accuracy_ci95),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Measured on calibrated probabilities. Files of format 1 have the NLL only: the rest is None or empty."""
+
+    nll: float  # nats
+    brier: float | None = None  # summed over the classes: 0 to 2
+    ece_equal_mass: float | None = None
+    classwise_ece: float | None = None
+    top_k: TopK | None = None  # where there are more than five classes
+    class_auroc: tuple[float | None, ...] = ()  # one against the rest, in label order; None where undefined
+    class_average_precision: tuple[float | None, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    risk_coverage: tuple[Cut, ...] = ()
+    thresholds: tuple[Cut, ...] = ()
+    bootstrap: Bootstrap | None = None
+
+    @property
+    def ece(self) -> float | None:
+        """Over 15 bins of equal width; it follows from the reliability bins."""
+        return ece_of(self.reliability) if self.reliability else None
+
+    @property
+    def auroc(self) -> float | None:
+        """Macro mean over the classes where it is defined."""
+        return _mean(self.class_auroc)
+
+    @property
+    def average_precision(self) -> float | None:
+        """Macro mean over the classes where it is defined."""
+        return _mean(self.class_average_precision)
+
+    @property
+    def num_ranked_classes(self) -> int:
+        """Classes with an AUROC: neither absent nor the only one."""
+        return sum(value is not None for value in self.class_auroc)
+
+    def interval(self, measure: str) -> tuple[float, float] | None:
+        """The bootstrap interval of one of `bootstrap.MEASURES`."""
+        return None if self.bootstrap is None else getattr(self.bootstrap, f"{measure}_ci95")
+
+    def headline_dict(self) -> dict[str, Any]:
+        return {
+            "top_k": self.top_k.to_dict() if self.top_k else None,
+            "nll": self.nll,
+            "brier": self.brier,
+            "ece": self.ece,
+            "ece_equal_mass": self.ece_equal_mass,
+            "classwise_ece": self.classwise_ece,
+            "auroc": self.auroc,
+            "average_precision": self.average_precision,
+            "num_ranked_classes": self.num_ranked_classes,
+            "bootstrap": _bootstrap_dict(self.bootstrap),
+        }
+
+    def curves_dict(self) -> dict[str, Any]:
+        return {
+            "reliability": [b.to_dict() for b in self.reliability],
+            "risk_coverage": [cut.to_dict() for cut in self.risk_coverage],
+            "thresholds": [cut.to_dict() for cut in self.thresholds],
+        }
+
+
+def measure_scores(calibrated_logits: FloatArray, probs: NDArray[np.float64], labels: IntArray) -> Scores:
+    """From `calibrated_logits` float [N, K], their softmax `probs` [N, K] and `labels` int [N]."""
+    terms = nll_terms(calibrated_logits, labels)
+    confidence, is_correct = confidence_of(probs, labels)
+    num_images, num_classes = probs.shape
+    top = TopK(k=TOP_K, num_correct=num_in_top(probs, labels, TOP_K), num_images=num_images)
+    return Scores(
+        nll=float(terms.mean()),
+        brier=brier_score(probs, labels),
+        ece_equal_mass=ece_equal_mass(probs, labels),
+        classwise_ece=classwise_ece(probs, labels),
+        top_k=top if num_classes > TOP_K else None,
+        class_auroc=_or_none(auroc(probs, labels)),
+        class_average_precision=_or_none(average_precision(probs, labels)),
+        reliability=reliability_bins(confidence, is_correct),
+        risk_coverage=risk_coverage(confidence, is_correct),
+        thresholds=cuts_at(confidence, is_correct),
+        bootstrap=bootstrap_intervals(probs, labels, terms),
+    )
+
+
+def parse_scores(table: Mapping[str, Any], *, support: Sequence[int], num_correct: int) -> Scores:
+    """From `report.json`; KeyError, TypeError or ValueError where a number is missing, of another kind or out of range."""
+    nll_value = _number(table, "nll")
+    if table["format_version"] == 1 or not table["reliability"]:  # or made from a file of format 1
+        return Scores(nll=nll_value)
+    num_images = sum(support)
+    num_wrong = num_images - num_correct
+    top = table["top_k"]
+    return Scores(
+        nll=nll_value,
+        brier=_number(table, "brier"),
+        ece_equal_mass=_number(table, "ece_equal_mass"),
+        classwise_ece=_number(table, "classwise_ece"),
+        top_k=None if top is None else _parse_top(top, num_correct, num_images),
+        class_auroc=_parse_class_values(table["classes"], "auroc", support),
+        class_average_precision=_parse_class_values(table["classes"], "average_precision", support),
+        reliability=parse_bins(table["reliability"], num_images, num_correct),
+        risk_coverage=parse_cuts(table["risk_coverage"], num_images, num_wrong),
+        thresholds=parse_cuts(table["thresholds"], num_images, num_wrong),
+        bootstrap=_parse_bootstrap(table["bootstrap"]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in values)
+
+
+def _number(table: Mapping[str, Any], key: str, measure: str | None = None) -> float:
+    """A finite number within the range of `measure`, or of the measure `key`."""
+    value = table[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"'{key}' is {value!r}; expected a number.")
+    if not isfinite(value):
+        raise ValueError(f"it has an infinite {key.upper()}, or one that is no number.")
+    low, high = _RANGES.get(measure or key, (0.0, 1.0))
+    if not low - 1e-9 <= value <= high + 1e-9:
+        raise ValueError(f"'{key}' is {value}; it must lie between {low:g} and {high:g}.")
+    return float(value)
+
+
+def _parse_top(row: Mapping[str, Any], num_correct: int, num_images: int) -> TopK:
+    top = TopK(k=int(row["k"]), num_correct=int(row["num_correct"]), num_images=num_images)
+    if not num_correct <= top.num_correct <= num_images:
+        raise ValueError(f"'top_k' has {top.num_correct} of {num_images} right, of which {num_correct} come first.")
+    return top
+
+
+def _parse_class_values(
+    rows: Sequence[Mapping[str, Any]], key: str, support: Sequence[int]
+) -> tuple[float | None, ...]:
+    values = tuple(None if row[key] is None else _number(row, key) for row in rows)
+    for row, value, count in zip(rows, values, support, strict=True):
+        if (value is None) != (count in (0, sum(support))):
+            raise ValueError(f"'{key}' of {row['name']!r} does not fit its {count} images.")
+    return values
+
+
+def _bootstrap_dict(bootstrap: Bootstrap | None) -> dict[str, Any] | None:
+    if bootstrap is None:
+        return None
+    table = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(bootstrap).items()}
+    return {"method": "stratified by class; percentiles, for the ECE inverted test", **table}
+
+
+def _parse_bootstrap(table: Mapping[str, Any] | None) -> Bootstrap | None:
+    if table is None:
+        return None
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for name in MEASURES:
+        key = f"{name}_ci95"
+        bounds = table[key]
+        if bounds is not None:
+            low, high = (_number({key: bound}, key, name) for bound in bounds)
+            if low > high:
+                raise ValueError(f"'{key}' is {bounds}; expected its lower and its upper bound.")
+            bounds = (low, high)
+        intervals[key] = bounds
+    return Bootstrap(num_resamples=int(table["num_resamples"]), seed=int(table["seed"]), **intervals)

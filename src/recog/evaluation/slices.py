@@ -1,0 +1,120 @@
+"""Accuracy on parts of the images, the worst first: a good mean may hide small, dark or foreign images that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.core.config import build_config
+from recog.core.errors import DataError
+from recog.evaluation.intervals import wilson_interval
+
+SMALL_SLICE = 10  # images; below, slices by a number are merged, and slices by a name are marked
+_NUM_SLICES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    name: str
+    num_images: int
+    num_correct: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.num_correct / self.num_images
+
+    @property
+    def accuracy_ci95(self) -> tuple[float, float]:
+        """Wilson's."""
+        return wilson_interval(self.num_correct, self.num_images)
+
+    @property
+    def is_small(self) -> bool:
+        return self.num_images < SMALL_SLICE
+
+    def to_dict(self) -> dict[str, Any]:
+        derived = {"accuracy": self.accuracy, "accuracy_ci95": list(self.accuracy_ci95), "is_small": self.is_small}
+        return asdict(self) | derived
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slicing:
+    """All measured images, each in one slice; the slices from the worst on."""
+
+    by: str
+    slices: tuple[Slice, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"by": self.by, "slices": [part.to_dict() for part in self.slices]}
+
+
+def slice_by_value(by: str, values: NDArray[np.float64], is_correct: NDArray[np.bool_], *, unit: str) -> Slicing:
+    """Up to four slices of about equally many images by `values` float64 [N], from `is_correct` bool [N].
+
+    Equal values share a slice; slices under SMALL_SLICE images are merged with a neighbour while more than two are left.
+    DataError where all values are equal.
+    """
+    distinct = np.unique(values)
+    if len(distinct) < 2:
+        raise DataError(
+            f"all {len(values)} images have the same {by}, {distinct[0]:,.0f} {unit}; slicing needs images that differ. "
+            f"Leave --slice {by} out."
+        )
+    quantiles = np.quantile(values, np.arange(1, _NUM_SLICES) / _NUM_SLICES, method="inverted_cdf")
+    edges = [edge for edge in np.unique(quantiles) if edge < distinct[-1]] or [distinct[-2]]
+    places = np.searchsorted(edges, values, side="left")
+    heaps = [np.flatnonzero(places == place) for place in np.unique(places)]
+    while len(heaps) > 2 and min(map(len, heaps)) < SMALL_SLICE:
+        _merge_smallest(heaps)
+    parts = (_slice(_span(values[heap], unit), is_correct[heap]) for heap in heaps)
+    return Slicing(by=by, slices=_worst_first(parts))
+
+
+def slice_by_name(by: str, names: Sequence[str], is_correct: NDArray[np.bool_]) -> Slicing:
+    """One slice for each of the N `names`; DataError where there is only one."""
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    parts = [_slice(name, is_correct[list(rows)]) for name, rows in groupby(order, key=lambda i: names[i])]
+    if len(parts) < 2:
+        raise DataError(
+            f"all {len(names)} images have the same {by}, '{parts[0].name}'; slicing needs images that differ. "
+            f"Leave --slice {by} out."
+        )
+    return Slicing(by=by, slices=_worst_first(parts))
+
+
+def parse_slicing(table: Mapping[str, Any], num_images: int, num_correct: int) -> Slicing:
+    """From `report.json`; ValueError where the slices do not hold every image once."""
+    keys = ("name", "num_images", "num_correct")
+    parts = [build_config(Slice, {key: row[key] for key in keys}, "slices.") for row in table["slices"]]
+    if any(not 0 <= part.num_correct <= part.num_images or part.num_images == 0 for part in parts):
+        raise ValueError(f"a slice by {table['by']} has impossible counts.")
+    if sum(part.num_images for part in parts) != num_images or sum(part.num_correct for part in parts) != num_correct:
+        raise ValueError(f"the slices by {table['by']} do not hold every image once.")
+    return Slicing(by=str(table["by"]), slices=_worst_first(parts))
+
+
+def _slice(name: str, is_correct: NDArray[np.bool_]) -> Slice:
+    return Slice(name=name, num_images=len(is_correct), num_correct=int(is_correct.sum()))
+
+
+def _span(values: NDArray[np.float64], unit: str) -> str:
+    low, high = f"{values.min():,.0f}", f"{values.max():,.0f}"
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def _merge_smallest(heaps: list[NDArray[np.int64]]) -> None:
+    """Lay the smallest heap on its smaller neighbour, in place."""
+    i = min(range(len(heaps)), key=lambda i: len(heaps[i]))
+    neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(heaps)]
+    j = min(neighbours, key=lambda j: len(heaps[j]))
+    first, second = sorted((i, j))
+    heaps[first : second + 1] = [np.concatenate([heaps[first], heaps[second]])]
+
+
+def _worst_first(parts: Iterable[Slice]) -> tuple[Slice, ...]:
+    return tuple(sorted(parts, key=lambda part: (part.accuracy, -part.num_images, part.name)))

@@ -1,0 +1,167 @@
+"""`recog compare`: two bundles on the same images, and in words whether one is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.bundle.locate import find_bundle, run_of
+from recog.core.errors import BadImage, ConfigError, DataError
+from recog.data.dataset import Dataset, Sample, describe_exclusions
+from recog.data.sources import open_source
+from recog.data.store import BadImagePolicy, exclude_bad
+from recog.evaluation.comparison import Comparison
+from recog.evaluation.comparison import compare as compare_answers
+from recog.recipes.evaluate import given_split, with_classes_of
+from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
+from recog.runtime.predictor import Prediction, Predictor, load
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRun:
+    """A comparison, and what a reader must know of the images to trust it."""
+
+    comparison: Comparison
+    name_a: str
+    name_b: str
+    data: str
+    split: str | None
+    excluded: tuple[tuple[str, str], ...]  # (name, reason) of images that could not be used
+    num_seen_by_a: int | None  # images that A was trained on; None: not known
+    num_seen_by_b: int | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        table = self.comparison.to_dict()
+        table["a"] = {"name": self.name_a, "num_seen_in_training": self.num_seen_by_a, **table["a"]}
+        table["b"] = {"name": self.name_b, "num_seen_in_training": self.num_seen_by_b, **table["b"]}
+        data = {
+            "name": self.data,
+            "split": self.split,
+            "num_excluded": len(self.excluded),
+            "excluded": [{"name": name, "reason": reason} for name, reason in self.excluded],
+        }
+        return {"format_version": table.pop("format_version"), "data": data, **table}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One of the two, with its run where it stands in one and what the run has seen."""
+
+    predictor: Predictor
+    run: Path | None
+    seen: SeenImages | None
+
+    @classmethod
+    def load(cls, bundle: str | Path) -> _Side:
+        folder = find_bundle(bundle)
+        run = run_of(folder)
+        seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
+        return cls(predictor=load(folder), run=run, seen=seen)
+
+
+def compare(
+    bundle_a: str | Path,
+    bundle_b: str | Path,
+    source: str | Path,
+    *,
+    split: str | None = None,
+    bad_images: BadImagePolicy = "skip",
+) -> ComparisonRun:
+    """Compare two bundles, run folders or runs' names on `source`, a folder or a name. Classes must be equal up to order.
+
+    Of data with splits the test split is taken, unless `split` says otherwise. Of data without, the images that neither
+    run used to train or to choose with.
+    """
+    a, b = _Side.load(bundle_a), _Side.load(bundle_b)
+    order = _class_order(a.predictor.class_names, b.predictor.class_names)
+    dataset = with_classes_of(open_source(source), a.predictor.class_names)
+    hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
+    samples, split, note = _choose(dataset, split, (a, b), hashes)
+    chosen = [hashes[sample.name] for sample in samples]
+    for run in dict.fromkeys(side.run for side in (a, b)):
+        _log_opening(run, (a, b), chosen)
+    answers = [list(side.predictor.predict_each([s.source for s in samples])) for side in (a, b)]
+    bad = [
+        next(BadImage(sample.name, x.reason, x.remedy) for x in pair if isinstance(x, BadImage))
+        for sample, *pair in zip(samples, *answers, strict=True)
+        if any(isinstance(x, BadImage) for x in pair)
+    ]
+    exclude_bad(dataset, bad, policy=bad_images)
+    bad_names = {error.name for error in bad}
+    is_good = [sample.name not in bad_names for sample in samples]
+    good = [sample for sample, keep in zip(samples, is_good, strict=True) if keep]
+    if not good:
+        raise DataError(f"{dataset.name} has no usable image to compare on.")
+    comparison = compare_answers(
+        _probs(answers[0], is_good),
+        _probs(answers[1], is_good)[:, order],
+        np.array([sample.label for sample in good], dtype=np.int64),
+        class_names=dataset.class_names,
+        names=[sample.name for sample in good],
+    )
+    return ComparisonRun(
+        comparison=comparison,
+        name_a=str(bundle_a),
+        name_b=str(bundle_b),
+        data=dataset.name,
+        split=split,
+        excluded=tuple((error.name, error.reason) for error in bad),
+        num_seen_by_a=a.seen.count("train", chosen) if a.seen else None,
+        num_seen_by_b=b.seen.count("train", chosen) if b.seen else None,
+        notes=tuple(text for text in (note, *describe_exclusions(dataset)) if text),
+    )
+
+
+def _class_order(names_a: Sequence[str], names_b: Sequence[str]) -> list[int]:
+    """Where each class of A stands in B; DataError with the names where one has a class that the other lacks."""
+    only_a = [name for name in names_a if name not in names_b]
+    only_b = [name for name in names_b if name not in names_a]
+    if only_a or only_b:
+        has = [f"only {who} has {', '.join(names[:10])}" for who, names in (("A", only_a), ("B", only_b)) if names]
+        raise DataError(
+            f"A has {len(names_a)} classes and B {len(names_b)}, and they differ: {'; '.join(has)}. "
+            "Two bundles can be compared on the same classes only."
+        )
+    return [names_b.index(name) for name in names_a]
+
+
+def _choose(
+    dataset: Dataset, split: str | None, sides: Sequence[_Side], hashes: dict[str, str]
+) -> tuple[tuple[Sample, ...], str | None, str]:
+    """(samples, their split, a note): of data without splits, those that neither run has used."""
+    if dataset.given_splits:
+        split = given_split(dataset, split)
+        return dataset.subset(split), split, ""
+    if split is not None:
+        raise ConfigError(f"{dataset.name} has no splits; leave --split out: images that either run used are left out.")
+    used = frozenset[str]().union(
+        *(side.seen.hashes.get(name, frozenset()) for side in sides if side.seen for name in ("train", "val"))
+    )
+    samples = tuple(sample for sample in dataset.samples if hashes[sample.name] not in used)
+    num_used = len(dataset.samples) - len(samples)
+    if not samples:
+        raise DataError(
+            f"A or B was trained or chosen on each of the {num_used} images of {dataset.name}; compare on new ones."
+        )
+    note = f"left out {num_used} of {len(dataset.samples)} images that A or B was trained or chosen on"
+    return samples, None, note if num_used else ""
+
+
+def _log_opening(run: Path | None, sides: Sequence[_Side], hashes: Sequence[str]) -> None:
+    """Note it in `run` where its test split is looked at."""
+    seen = next(side.seen for side in sides if side.run == run)
+    if run is not None and seen is not None and (num_images := seen.count("test", hashes)):
+        log_test_opening(run, command="compare", num_images=num_images)
+
+
+def _probs(answers: Sequence[Prediction | BadImage], is_good: Sequence[bool]) -> NDArray[np.float64]:
+    """float64 [N, K] of the images that both could use."""
+    kept = (answer for answer, keep in zip(answers, is_good, strict=True) if keep)
+    return np.stack([answer.probs for answer in kept if isinstance(answer, Prediction)])

@@ -1,0 +1,120 @@
+"""The two drawings of confidence as the page shows them: the reliability diagram and the risk-coverage curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from recog.evaluation.reliability import Cut, ReliabilityBin
+from recog.evaluation.report import Report
+from recog.report.text import percent, percent_range, plural
+
+WIDTH, HEIGHT = 400.0, 300.0  # of a plot's inside, in SVG units
+HISTOGRAM_HEIGHT = 44.0
+FIRST_AUTOMATED = 10  # images from which on an error rate is drawn: before, one error swings it by 10 points and more
+_NICE_TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinMark:
+    """One reliability bin: a dot at (confidence, accuracy), its interval, its gap to the diagonal, its bar of images."""
+
+    x: float
+    y: float
+    y_low: float
+    y_high: float
+    y_diagonal: float
+    radius: float
+    bar_x: float
+    bar_width: float
+    bar_height: float
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskCurve:
+    top: float  # the error rate at the upper edge
+    ticks: tuple[tuple[float, str], ...]  # (y, label)
+    line: str  # SVG path
+    band: str  # SVG path of the 95 % intervals
+    y_all: float  # the error rate with every answer taken
+    marks: tuple[tuple[float, float, str, str], ...]  # (x, y, label, title) of thresholds
+
+
+def reliability_marks(bins: Sequence[ReliabilityBin]) -> list[BinMark]:
+    """The bins that hold images, in order of confidence."""
+    most = max(b.num_images for b in bins)
+    marks = []
+    for b in bins:
+        if b.mean_confidence is None or b.accuracy is None or b.accuracy_ci95 is None:
+            continue
+        low, high = b.accuracy_ci95
+        marks.append(
+            BinMark(
+                x=WIDTH * b.mean_confidence,
+                y=_y(b.accuracy),
+                y_low=_y(low),
+                y_high=_y(high),
+                y_diagonal=_y(b.mean_confidence),
+                radius=3 + 5 * sqrt(b.num_images / most),
+                bar_x=WIDTH * b.low + 1,
+                bar_width=WIDTH * (b.high - b.low) - 2,
+                bar_height=max(1.0, HISTOGRAM_HEIGHT * b.num_images / most),
+                title=f"{plural(b.num_images, 'image')}, {percent(b.mean_confidence)} sure on average: "
+                f"{percent(b.accuracy)} right (95% interval {percent_range(b.accuracy_ci95)})",
+            )
+        )
+    return marks
+
+
+def mean_confidence(bins: Sequence[ReliabilityBin]) -> float:
+    """Over all images."""
+    return sum(b.num_images * (b.mean_confidence or 0.0) for b in bins) / sum(b.num_images for b in bins)
+
+
+def risk_curve(report: Report) -> RiskCurve | None:
+    """None where fewer than two points hold enough images to draw."""
+    points = [cut for cut in report.scores.risk_coverage if cut.num_automated >= FIRST_AUTOMATED]
+    if len(points) < 2:
+        return None
+    rate_all = report.num_errors / report.num_images
+    highest = max(cut.error_rate or 0.0 for cut in points)
+    top = next(nice for nice in _NICE_TOPS if nice >= min(1.0, 1.25 * max(highest, rate_all)))
+    bands = [(cut.share, cut.error_rate_ci95 or (0.0, 1.0)) for cut in points]
+    upper = [_point(share, high, top) for share, (_, high) in bands]
+    lower = [_point(share, low, top) for share, (low, _) in reversed(bands)]
+    return RiskCurve(
+        top=top,
+        ticks=tuple((HEIGHT * (1 - i / 4), f"{100 * top * i / 4:g}%") for i in range(5)),
+        line="M" + "L".join(_point(cut.share, cut.error_rate or 0.0, top) for cut in points),
+        band="M" + "L".join(upper + lower) + "Z",
+        y_all=HEIGHT * (1 - rate_all / top),
+        marks=tuple(_marks(report.scores.thresholds, top)),
+    )
+
+
+def _marks(cuts: Sequence[Cut], top: float) -> list[tuple[float, float, str, str]]:
+    """The thresholds on the curve, those that would lie on top of one another left out."""
+    marks: list[tuple[float, float, str, str]] = []
+    for cut in cuts:
+        if cut.confidence == 0 or cut.error_rate is None or cut.num_automated < FIRST_AUTOMATED:
+            continue
+        x, y = WIDTH * cut.share, HEIGHT * (1 - min(cut.error_rate, top) / top)
+        if marks and abs(marks[-1][0] - x) < 40:
+            continue
+        label = f"{100 * cut.confidence:g}%"
+        title = (
+            f"confidence at least {label}: {percent(cut.share)} automated, {cut.num_errors:,} of "
+            f"{cut.num_automated:,} wrong ({percent(cut.error_rate)})"
+        )
+        marks.append((x, y, label, title))
+    return marks
+
+
+def _point(share: float, rate: float, top: float) -> str:
+    return f"{WIDTH * share:.1f} {HEIGHT * (1 - min(rate, top) / top):.1f}"
+
+
+def _y(rate: float) -> float:
+    return HEIGHT * (1 - rate)

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from batches import quiet
+from sklearn import metrics as oracle
+
+from recog.evaluation import bootstrap
+from recog.evaluation.bootstrap import (
+    MEASURES,
+    bootstrap_intervals,
+    ece_interval,
+    resample_measures,
+    resampled_counts,
+)
+from recog.evaluation.probability import ece_equal_width, reliability_gaps, softmax
+
+
+def sample(num_images, num_classes=4, *, sharpness=1.0, seed=0, ties=False):
+    """(probs, labels, nll_terms): logits are normal around 1.5 at the truth, so `sharpness` 1 is calibrated by Bayes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % num_classes
+    logits = 1.5 * (rng.normal(0, 1, (num_images, num_classes)) + 1.5 * np.eye(num_classes)[labels])
+    probs = softmax(sharpness * (logits.round() if ties else logits))
+    return probs, labels, -np.log(probs[np.arange(num_images), labels])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_each_resample_equals_scikit_learn_on_the_images_drawn(ties):
+    probs, labels, nll_terms = sample(60, ties=ties)
+    labels[:7] = 0  # uneven classes
+    nll_terms = -np.log(probs[np.arange(60), labels])
+    order = np.argsort(labels, kind="stable")
+    (counts,) = resampled_counts(labels[order], num_resamples=5, seed=3)
+    resampled = resample_measures(probs, labels, nll_terms, num_resamples=5, seed=3)
+    for r in range(5):
+        drawn = np.repeat(order, counts[:, r].astype(int))
+        p, y = probs[drawn], labels[drawn]
+        preds = p.argmax(axis=1)
+        with quiet():
+            expected = {
+                "balanced_accuracy": oracle.balanced_accuracy_score(y, preds),
+                "macro_f1": oracle.f1_score(y, preds, average="macro"),
+                "matthews": oracle.matthews_corrcoef(y, preds),
+                "nll": oracle.log_loss(y, p),
+                "brier": oracle.brier_score_loss(y, p, scale_by_half=False),
+                "ece": ece_equal_width(p, y),
+                "auroc": oracle.roc_auc_score(y, p, multi_class="ovr"),
+            }
+        for name in MEASURES:
+            assert resampled.values[name][r] == pytest.approx(expected[name], abs=1e-9), name
+        assert resampled.gaps[:, r] == pytest.approx(reliability_gaps(p, y), abs=1e-12)
+
+
+def test_a_resample_draws_each_class_as_often_as_it_is_there():
+    labels = np.repeat([0, 2, 5], [3, 40, 1])
+    counts = np.concatenate(list(resampled_counts(labels, num_resamples=200, seed=0)), axis=1)
+    for label, size in [(0, 3), (2, 40), (5, 1)]:
+        assert (counts[labels == label].sum(axis=0) == size).all()
+    # Each image is drawn once on average: 200 draws of Poisson-like counts have a mean within 0.35 of 1 (5 sigma).
+    assert counts.mean(axis=1) == pytest.approx(1, abs=0.36)
+
+
+def test_chance_is_counted(monkeypatch):
+    probs, labels, nll_terms = sample(50)
+    whole = bootstrap_intervals(probs, labels, nll_terms, num_resamples=40)
+    monkeypatch.setattr(bootstrap, "_CHUNK_COUNTS", 350)  # seven resamples at a time
+    assert bootstrap_intervals(probs, labels, nll_terms, num_resamples=40) == whole
+    assert bootstrap_intervals(probs, labels, nll_terms, num_resamples=40, seed=1) != whole
+
+
+def test_first_order_auroc_of_many_classes_is_close(monkeypatch):
+    probs, labels, nll_terms = sample(2000, 5)
+    exact = resample_measures(probs, labels, nll_terms, num_resamples=200, seed=0).values["auroc"]
+    monkeypatch.setattr(bootstrap, "_MAX_AUROC_WORK", 0)
+    nearly = resample_measures(probs, labels, nll_terms, num_resamples=200, seed=0).values["auroc"]
+    assert np.abs(nearly - exact).max() < 0.03 * (exact.max() - exact.min())
+
+
+def test_intervals_hold_the_values_and_narrow_with_n():
+    widths = []
+    for n in (200, 20_000):
+        intervals = bootstrap_intervals(*sample(n))
+        assert (intervals.num_resamples, intervals.seed) == (1000, 0)
+        widths.append([high - low for low, high in (getattr(intervals, f"{name}_ci95") for name in MEASURES[:5])])
+    assert np.array(widths[0]) / np.array(widths[1]) == pytest.approx(10, rel=0.25)  # the root of 100
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 1, 0, 1]), np.array([0, 0, 0, 0])])
+def test_what_does_not_vary_has_no_interval(labels):
+    probs = np.eye(2)[labels]
+    intervals = bootstrap_intervals(probs, labels, np.zeros(4), num_resamples=50)
+    assert all(getattr(intervals, f"{name}_ci95") is None for name in MEASURES)
+
+
+def test_ece_interval_by_hand():
+    # Without noise only the observed gaps themselves would give the observed ECE.
+    gaps = np.array([0.1, -0.2])
+    assert ece_interval(gaps, np.tile(gaps[:, None], 10)) == pytest.approx((0.3, 0.3))
+    # One bin, gap 0.1, noise -0.4..0.4 evenly: |0.1 s + noise| is below or at 0.1 often enough for every s in [0, 2].
+    noise = np.linspace(-0.4, 0.4, 801)
+    assert ece_interval(np.array([0.1]), 0.1 + noise[None]) == pytest.approx((0.0, 0.2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharpness", [1.0, 2.0])
+def test_coverage_by_simulation(sharpness):
+    """Of 300 samples of 500 images, how many intervals hold the value of 2,000,000 images. Bars: 95 % less 4.5 sigma.
+
+    Sharpness 1 is calibrated: its true ECE is 0, where percentiles of the ECE hold the truth in none of the samples.
+    """
+    names = ("nll", "brier", "balanced_accuracy", "macro_f1", "matthews", "ece", "auroc")
+    probs, labels, nll_terms = sample(2_000_000, sharpness=sharpness, seed=999)
+    preds = probs.argmax(axis=1)
+    truth = {
+        "nll": nll_terms.mean(),
+        "brier": oracle.brier_score_loss(labels, probs, scale_by_half=False),
+        "balanced_accuracy": (preds == labels).mean(),  # the classes are even
+        "macro_f1": oracle.f1_score(labels, preds, average="macro"),
+        "matthews": oracle.matthews_corrcoef(labels, preds),
+        "ece": 0.0 if sharpness == 1 else ece_equal_width(probs, labels),
+        "auroc": oracle.roc_auc_score(labels[:200_000], probs[:200_000], multi_class="ovr"),
+    }
+    covered = dict.fromkeys(names, 0)
+    for seed in range(300):
+        intervals = bootstrap_intervals(*sample(500, sharpness=sharpness, seed=seed), num_resamples=400, seed=seed)
+        for name in names:
+            low, high = getattr(intervals, f"{name}_ci95")
+            covered[name] += low <= truth[name] <= high
+    for name in names:
+        assert covered[name] / 300 > 0.95 - 4.5 * (0.95 * 0.05 / 300) ** 0.5, (name, covered)
+    print(sharpness, covered)

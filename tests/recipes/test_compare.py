@@ -1,0 +1,83 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import recog
+from recog.core.errors import ConfigError, DataError
+from recog.recipes import compare as module
+from recog.recipes.compare import compare
+
+
+def test_a_bundle_beside_itself(digits_run, tmp_path):
+    run_a = shutil.copytree(digits_run.folder, tmp_path / "a")
+    run_b = shutil.copytree(digits_run.folder, tmp_path / "b")
+    result = recog.compare(run_a, run_b, "digits")
+    # 1,797 images less those that trained or chose: the run's own test split
+    assert (result.comparison.num_images, result.num_seen_by_a, result.num_seen_by_b) == (360, 0, 0)
+    assert result.comparison.num_correct_a == digits_run.report.num_correct
+    assert (result.comparison.difference, result.comparison.p_value, result.comparison.better) == (0.0, 1.0, None)
+    assert "left out 1437 of 1797 images" in result.notes[0]
+    for run in (run_a, run_b):
+        last = json.loads((run / "test_openings.jsonl").read_text().splitlines()[-1])
+        assert (last["command"], last["num_images"]) == ("compare", 360)
+    table = json.loads(json.dumps(result.to_dict()))
+    assert (table["a"]["name"], table["data"]["name"]) == (str(run_a), "digits")
+    assert table["a"]["accuracy"] == table["b"]["accuracy"]
+
+
+class Permuted:
+    """A Predictor whose classes are named in the reverse order: the same answers, other columns."""
+
+    def __init__(self, predictor):
+        self.predictor, self.class_names = predictor, predictor.class_names[::-1]
+
+    def predict_each(self, sources):
+        for answer in self.predictor.predict_each(sources):
+            yield type(answer)(
+                name=answer.name, class_names=self.class_names, probs=answer.probs[::-1], logits=answer.logits[::-1]
+            )
+
+
+def test_classes_may_stand_in_another_order(digits_run, monkeypatch):
+    load, calls = module.load, []
+
+    def load_and_permute_the_second(folder):
+        calls.append(folder)
+        return load(folder) if len(calls) == 1 else Permuted(load(folder))
+
+    monkeypatch.setattr(module, "load", load_and_permute_the_second)
+    result = compare(digits_run.bundle, digits_run.bundle, "digits").comparison
+    assert result.num_only_a_right == result.num_only_b_right == 0
+
+
+def test_other_classes_are_named():
+    with pytest.raises(DataError, match="only A has dog; only B has emu, fox"):
+        module._class_order(("cat", "dog"), ("fox", "cat", "emu")[::-1])
+    assert module._class_order(("cat", "dog"), ("dog", "cat")) == [1, 0]
+
+
+def test_splits_of_the_data_are_taken_and_bad_images_named(bundle, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for digit in range(10):
+            folder = tmp_path / "data" / split / str(digit)
+            folder.mkdir(parents=True)
+            for i in range(11):
+                Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{i}.png")
+    (tmp_path / "data" / "test" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    result = compare(bundle, bundle, tmp_path / "data")
+    assert (result.split, result.comparison.num_images) == ("test", 110)
+    assert [name for name, _ in result.excluded] == ["test/0/broken.png"]
+    assert result.num_seen_by_a is None  # a bundle without its run
+    with pytest.raises(DataError, match="1 of 221 files"):
+        compare(bundle, bundle, tmp_path / "data", bad_images="error")
+    with pytest.raises(ConfigError, match="has no split 'val'"):
+        compare(bundle, bundle, tmp_path / "data", split="val")
+
+
+def test_a_split_of_data_without_splits(bundle):
+    with pytest.raises(ConfigError, match="leave --split out"):
+        compare(bundle, bundle, "digits", split="test")

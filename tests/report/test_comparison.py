@@ -1,0 +1,65 @@
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from recog.evaluation.comparison import compare
+from recog.report.comparison import p_text, points, print_comparison, verdict
+
+
+def comparison(num_both, lost, gained, names=None):
+    n = num_both + lost + gained
+    labels = np.ones(n, dtype=np.int64)
+    a, b = np.ones(n, dtype=int), np.ones(n, dtype=int)
+    b[:lost] = 0
+    a[lost : lost + gained] = 0
+    return compare(
+        np.eye(2)[a], np.eye(2)[b], labels, class_names=("c", "[red]d"), names=names or list(map(str, range(n)))
+    )
+
+
+def printed(result, **options):
+    buffer = io.StringIO()
+    names = {"name_a": "runs/old", "name_b": "runs/new", "title": "pets: images"} | options
+    print_comparison(result, Console(file=buffer, width=80, highlight=False), **names)
+    return buffer.getvalue()
+
+
+def test_the_verdict_in_words():
+    assert verdict(comparison(80, 3, 17)) == (
+        "B is better: of n = 100 images it is right on 17 that A gets wrong and wrong on 3 that A gets right; "
+        "p = 0.0026 (McNemar's exact test)."  # 2 (1 + 20 + 190 + 1140) / 2^20
+    )
+    assert verdict(comparison(80, 17, 3)).startswith(
+        "A is better: of n = 100 images it is right on 17 that B gets wrong"
+    )
+    assert verdict(comparison(5, 2, 3)).startswith("No difference can be told from n = 10 images: B is right on 3")
+    assert "on the same ones" in verdict(comparison(5, 0, 0))
+
+
+def test_small_numbers():
+    assert (p_text(0.01234), p_text(1.0), p_text(1e-9)) == ("p = 0.012", "p = 1", "p < 0.0001")
+    assert (points(0.0212), points(-0.004)) == ("+2.1", "-0.4")
+
+
+def test_says_what_matters():
+    text = printed(comparison(80, 3, 17))
+    assert "B is better" in text
+    assert "A   runs/old      83.0%" in text
+    assert "B   runs/new      97.0%" in text
+    assert "B less A: +14.0 points; 95% interval" in text
+    assert "too narrow" not in text
+    assert "Right by A, wrong by B: 3 images" in text
+    assert "Wrong by A, right by B: 17 images" in text
+    assert "and 7 more" in text
+    assert "too narrow, as only 4 changed" in " ".join(printed(comparison(80, 1, 3)).split())
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/bold]", "a\u202eb\x1b[31m"])
+def test_names_are_text(name):
+    text = printed(comparison(1, 1, 0, names=[name, "other"]), name_a=name, title=name)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert name in text or r"a\u202eb\x1b[31m" in text
+    assert "[red]d" in text

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from recog.evaluation.reliability import reliability_bins
+from recog.evaluation.report import DataFacts, evaluate
+from recog.report.curves import HEIGHT, WIDTH, mean_confidence, reliability_marks, risk_curve
+
+
+def report_of(num_images, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % 3
+    return evaluate(
+        rng.normal(0, 1, (num_images, 3)) + 2 * np.eye(3)[labels],
+        labels,
+        class_names=("a", "b", "c"),
+        names=[str(i) for i in range(num_images)],
+        data=DataFacts(name="d"),
+    )
+
+
+def test_marks_by_hand():
+    # Three of four right at 80 %, one wrong at 50 %.
+    confidence = np.array([0.8, 0.8, 0.8, 0.8, 0.5])
+    bins = reliability_bins(confidence, np.array([1, 1, 1, 0, 0], dtype=bool))
+    low, high = reliability_marks(bins)
+    assert (low.x, low.y, low.y_diagonal) == (WIDTH * 0.5, HEIGHT, HEIGHT / 2)
+    assert (high.x, high.y) == (pytest.approx(WIDTH * 0.8), HEIGHT / 4)
+    assert (high.radius, low.radius) == (8.0, 5.5)  # area by images: 3 + 5 sqrt(n / most)
+    assert high.y_high < high.y < high.y_low  # up is small
+    assert high.title.startswith("4 images, 80.0% sure on average: 75.0% right (95% interval")
+    assert mean_confidence(bins) == pytest.approx(3.7 / 5)
+
+
+def test_risk_curve_stays_inside_and_ends_at_the_error_rate():
+    report = report_of(500)
+    curve = risk_curve(report)
+    points = [tuple(map(float, point.split())) for point in curve.line[1:].split("L")]
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
+    assert points[0][0] >= WIDTH * 10 / 500 - 0.1
+    assert points[-1] == (WIDTH, pytest.approx(curve.y_all, abs=0.06))
+    assert curve.y_all == pytest.approx(HEIGHT * (1 - report.num_errors / 500 / curve.top))
+    assert [label for _, label in curve.ticks][0] == "0%"
+    xs = [x for x, *_ in curve.marks]
+    assert min(np.abs(np.diff(xs)), default=99) >= 40
+
+
+@pytest.mark.parametrize("num_images", [1, 9, 10])
+def test_too_few_images_to_draw(num_images):
+    assert risk_curve(report_of(num_images)) is None
+
+
+def test_no_errors_at_all():
+    report = evaluate(
+        np.eye(2)[np.arange(40) % 2] * np.linspace(3, 9, 40)[:, None], np.arange(40) % 2,
+        class_names=("a", "b"), names=[str(i) for i in range(40)], data=DataFacts(name="d"),
+    )  # fmt: skip
+    assert risk_curve(report).y_all == HEIGHT

@@ -1,0 +1,30 @@
+import numpy as np
+
+from recog.evaluation.report import DataFacts, evaluate
+from recog.report.summary import measure_rows
+
+
+def report_of(labels, logits):
+    return evaluate(
+        logits, labels, class_names=[str(c) for c in range(logits.shape[1])], names=[str(i) for i in range(len(labels))],
+        data=DataFacts(name="d"),
+    )  # fmt: skip
+
+
+def test_every_measure_has_a_row():
+    rng = np.random.default_rng(0)
+    rows = measure_rows(report_of(np.arange(60) % 6, rng.normal(0, 1, (60, 6))))
+    assert [row.name for row in rows] == [
+        "Top-5 accuracy", "Matthews", "Macro AUROC", "Macro average precision", "Brier score", "ECE",
+        "ECE, equal mass", "Classwise ECE",
+    ]  # fmt: skip
+    assert [row.name for row in rows if row.interval is None] == [
+        "Macro average precision",
+        "ECE, equal mass",
+        "Classwise ECE",
+    ]
+
+
+def test_what_is_undefined_has_no_row():
+    rows = measure_rows(report_of(np.array([1, 1]), np.array([[0.0, 1.0], [1.0, 0.0]])))
+    assert [row.name for row in rows] == ["Brier score", "ECE", "ECE, equal mass", "Classwise ECE"]
