@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key
-from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
+from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample, check_class_map
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, is_image_name, walk_tree
 
 SPLIT_FOLDERS = MappingProxyType(
@@ -28,8 +28,10 @@ SPLIT_FOLDERS = MappingProxyType(
 
 
 def read_folder(root: Path) -> Dataset:
-    """Class folders, directly in `root` or below split folders (train, val, test)."""
-    return read_class_folders(walk_tree(root))
+    """Class folders, directly in `root` or below split folders (train, val, test), with one class map for all splits."""
+    dataset = read_class_folders(walk_tree(root))
+    check_class_map(dataset)
+    return dataset
 
 
 @dataclass

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from recog.core.errors import DataError
-from recog.core.files import IMAGE_SUFFIXES
 from recog.data.archives import tar_tree, zip_tree
 from recog.data.dataset import Dataset, check_class_map
 from recog.data.folders import SPLIT_FOLDERS, read_class_folders, read_folder
@@ -55,7 +54,7 @@ def _read(source: str, path: Path) -> Dataset:
         raise DataError(f"{source} is a pipe, socket or device; expected {KINDS}.")
     named = NAMED_SOURCES.get(source)
     if named is None:
-        raise DataError(f"there is no folder or file {source}.{_hint(path)}")
+        raise DataError(f"there is no {'file' if path.suffix else 'folder'} {source}.{_hint(path)}")
     return named()
 
 
@@ -87,10 +86,7 @@ def _read_file(path: Path) -> Dataset:
         return _read_tree(tar_tree(path, content))
     if suffix in CSV_SUFFIXES:
         return read_csv(path)
-    what = (
-        "one image; expected images with labels:" if suffix in IMAGE_SUFFIXES else "a file of no known kind; expected"
-    )
-    raise DataError(f"{path} is {what} {KINDS}.")
+    raise DataError(f"{path} is a file; expected {KINDS}.")
 
 
 def _expand(pattern: str) -> list[Path]:
