@@ -51,7 +51,7 @@ def write_csv(images, folder):
 
 
 def write_zip(images, folder):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / "pets.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for (name, i), data in reversed(images.items()):
             archive.writestr(f"pets/{name}/{i}.png", data)
@@ -65,7 +65,7 @@ def add(archive, name, data):
 
 
 def write_tar(images, folder, mode="w"):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("pets.tar" if mode == "w" else "pets.tar.gz")
     with tarfile.open(path, mode) as archive:
         for (name, i), data in images.items():
@@ -79,7 +79,7 @@ def write_tar_gz(images, folder):
 
 def write_shards(images, folder):
     """Two shards, with numbers as labels and their names in classnames.txt."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = sorted({name for name, _ in images})
     (folder / "classnames.txt").write_text("\n".join(names) + "\n")
     rows = list(images.items())
@@ -92,7 +92,7 @@ def write_shards(images, folder):
 
 
 def write_metadata(images, folder):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, ((name, _), data) in enumerate(images.items()):
         (folder / f"{number:04d}.png").write_bytes(data)
@@ -105,7 +105,7 @@ def write_parquet(images, folder, declare=True):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = sorted({name for name, _ in images})
     table = pa.table(
         {
