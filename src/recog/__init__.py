@@ -13,17 +13,19 @@ from recog.core.errors import missing_extra
 if TYPE_CHECKING:
     from recog.recipes.compare import compare
     from recog.recipes.evaluate import evaluate
+    from recog.recipes.scan import scan
     from recog.recipes.train import train
     from recog.recipes.verify import verify
     from recog.runtime.predictor import load
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "load", "train", "verify"]
+__all__ = ["compare", "evaluate", "load", "scan", "train", "verify"]
 
 _HOMES = {
     "compare": "recog.recipes.compare",
     "evaluate": "recog.recipes.evaluate",
     "load": "recog.runtime.predictor",
+    "scan": "recog.recipes.scan",
     "train": "recog.recipes.train",
     "verify": "recog.recipes.verify",
 }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
-from recog.data.split import SplitConfig, split_dataset
+from recog.data.split import SplitConfig, join_groups, split_dataset
 
 PIXELS = np.zeros((1, 1), np.uint8)
 USUAL = SplitConfig()
@@ -210,3 +210,26 @@ def test_any_groups_stay_whole_or_the_class_is_refused(items, seed):
     homes = {}
     for group, sample in zip(groups, data.samples, strict=True):
         assert homes.setdefault(group, sample.split) == sample.split
+
+
+class TestJoinGroups:
+    def test_a_chain_of_shared_keys_is_one_group(self):
+        """0 and 1 share a hash, 1 and 2 a patient, 2 and 3 a hash: all four belong together; 4 shares nothing."""
+        groups = join_groups(["x", "x", "y", "y", "z"], [None, "p", "p", None, None])
+        assert len({*groups[:4]}) == 1
+        assert groups[4] not in groups[:4]
+
+    def test_none_shares_nothing(self):
+        assert len(set(join_groups([None, None, None]))) == 3
+
+    def test_equal_to_a_search_over_the_graph(self):
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            keys = [[str(k) if k < 12 else None for k in rng.integers(0, 16, 30)] for _ in range(2)]
+            groups = join_groups(*keys)
+            reached = np.eye(30, dtype=bool)
+            for column in keys:
+                reached |= np.array([[a is not None and a == b for b in column] for a in column])
+            for _ in range(5):
+                reached = (reached.astype(int) @ reached.astype(int)) > 0
+            assert np.array_equal(reached, np.array([[a == b for b in groups] for a in groups]))

@@ -27,6 +27,7 @@ from image_bytes import (
     truncations,
 )
 from PIL import Image, ImageCms, ImageOps, features
+from stalling_files import further_cases
 
 NUM_KINDS = 26  # numbered as in the list of bad inputs that the reliability plan gives
 
@@ -45,7 +46,7 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    return [case for build in _BUILDERS for case in build()]
+    return [case for build in _BUILDERS for case in build()] + [Case(**settings) for settings in further_cases()]
 
 
 def _nothing() -> Iterator[Case]:

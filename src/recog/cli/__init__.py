@@ -9,7 +9,7 @@ import typer
 
 import recog
 
-COMMANDS = ("train", "evaluate", "compare", "predict", "verify")
+COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify")
 
 _HELP = """Labelled images in, an image classifier that can be trusted and shipped out.
 

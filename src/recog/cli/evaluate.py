@@ -14,13 +14,14 @@ from recog.cli.guard import guarded, notes
 @guarded
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
-    data: Annotated[str, typer.Argument(help="Labelled images: a folder of class folders, or a name.")],
+    data: Annotated[str, typer.Argument(help="Labelled images: a folder, list or archive of images, or a name.")],
     split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="A new folder for report.json and report.html; else the run's folder.")
     ] = None,
     bad_images: Annotated[
-        Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
+        Literal["skip", "error", "quarantine"],
+        typer.Option(help="Leave bad images out, counted and named; stop; or leave out and list in quarantine.txt."),
     ] = "skip",
     slice_by: Annotated[
         list[str] | None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @guarded
 def train(
     data: Annotated[
-        str | None, typer.Argument(help="A folder that holds one folder of images per class, or 'digits'.")
+        str | None, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name such as digits.")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="head, finetune or scratch; chosen from the data if left out.")
@@ -29,6 +29,12 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that augment; they do not change the result.")] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option(
+            help="skip: leave bad images out, counted and named; error: stop; quarantine: skip and list them."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder below runs/.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
     settings: Annotated[
@@ -41,7 +47,7 @@ def train(
     flags = {
         "recipe": recipe,
         "seed": seed,
-        "data": {"source": data},
+        "data": {"source": data, "bad_images": bad_images},
         "model": {"name": model, "weights": weights},
         "optim": {"epochs": epochs},
         "loader": {"num_workers": workers},

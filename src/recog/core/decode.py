@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,28 @@ from recog.core.image_file import (
     recognise,
 )
 
-__all__ = ["DEFAULT_LIMITS", "ImageInfo", "ImageSource", "Limits", "decode", "decode_image", "probe", "source_name"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ImageInfo",
+    "ImageSource",
+    "Limits",
+    "Readable",
+    "decode",
+    "decode_image",
+    "grey16_level",
+    "probe",
+    "source_name",
+]
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+
+@runtime_checkable
+class Readable(Protocol):
+    """An encoded file that is no path: an open binary file, a member of an archive. `read` gives all of its bytes."""
+
+    def read(self) -> bytes: ...
+
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Readable
 T = TypeVar("T")
 
 # Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
@@ -93,7 +112,7 @@ def decode(
 ) -> NDArray[np.uint8]:
     """The image as people see it, uint8 [H0, W0, `channels`], sRGB or grey (ITU-R 601), in memory of its own.
 
-    `source` is a path, an encoded file's bytes, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+    `source` is a path, an encoded file's bytes, an open file, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
     Orientation is applied, transparency is laid on white, the first frame of several is taken. Of 16-bit grey,
     `grey16_max` becomes white. With `min_side`, a JPEG file may be reduced by 2, 4 or 8 while it is decoded, its
     short side never below 2 * `min_side`; without, nothing is scaled. Raises BadImage under `name`.
@@ -119,7 +138,7 @@ def decode_image(
         with _opened(source, name, limits, whole=True) as image:
             mend_header(image, grey16_max, name)
             white = full_scale(image, grey16_max)
-            if min_side is not None and isinstance(source, str | os.PathLike | bytes):
+            if min_side is not None and isinstance(source, str | os.PathLike | bytes | Readable):
                 _reduce_jpeg(image, min_side)
             image.load()
             pixels = to_channels(image, channels=channels, white=white, name=name)
@@ -140,12 +159,31 @@ def probe(source: ImageSource, *, name: str | None = None, limits: Limits = DEFA
     return _as_bad_image(work, name)
 
 
+def grey16_level(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> int | None:
+    """The highest level of a 16-bit grey image whose file does not say what is white; None for any other image.
+
+    Raises BadImage as `decode` does.
+    """
+    name = name or source_name(source)
+
+    def work() -> int | None:
+        with _opened(source, name, limits, whole=True) as image:
+            # a PGM states its maximum, and Pillow applies it: there the answer is full scale whatever is asked for
+            if not image.mode.startswith("I") or full_scale(image, 1) != 1:
+                return None
+            level = int(np.asarray(image).max())
+            return level if 0 <= level <= FULL_SCALE_16 else None
+
+    return _as_bad_image(work, name)
+
+
 def source_name(source: ImageSource) -> str:
     """What errors call a source that was given no name."""
     if isinstance(source, str | os.PathLike):
         return str(os.fspath(source))
     kinds: tuple[tuple[type, str], ...] = ((bytes, "<bytes>"), (Image.Image, "<image>"), (np.ndarray, "<array>"))
-    return next((name for kind, name in kinds if isinstance(source, kind)), "<source>")
+    known = next((name for kind, name in kinds if isinstance(source, kind)), None)
+    return known or (str(getattr(source, "name", "<file>")) if isinstance(source, Readable) else "<source>")
 
 
 def _check_settings(channels: int, min_side: int | None, grey16_max: int) -> None:
@@ -214,6 +252,8 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
         _check_size(source.size, name, limits)
         yield source
         return
+    if isinstance(source, Readable):
+        source = source.read()
     if not isinstance(source, str | os.PathLike | bytes):
         reason = f"a {type(source).__name__} is not an image source"
         raise BadImage(name, reason, "Give a path, an encoded file's bytes, a Pillow image or a NumPy array.")

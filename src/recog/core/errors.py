@@ -61,6 +61,7 @@ _EXTRA_OF = {
     "onnxscript": "train",
     "sklearn": "train",
     "tensorboard": "train",
+    "pyarrow": "data",
 }
 
 

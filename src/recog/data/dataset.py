@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.core.config import did_you_mean
+from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.files import sha256_bytes, sha256_file
 
@@ -18,18 +20,25 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One labelled image. `name` is its path within the data, with '/', the same on every machine."""
+    """One labelled image. `name` is its path within the data, with '/', the same on every machine.
+
+    `source` is a file, an array uint8 [H, W] or [H, W, C], or a member of an archive, which holds no open handle.
+    Samples that share a `group` (a patient, a video) are never torn apart between splits.
+    """
 
     name: str
-    source: Path | NDArray[np.uint8]
+    source: Path | NDArray[np.uint8] | Readable
     label: int
     split: str | None = None
+    group: str | None = None
 
     def sha256(self) -> str:
         """Of the file's bytes, or of the array's bytes and shape."""
         if isinstance(self.source, Path):
             return sha256_file(self.source)
-        return sha256_bytes(repr(self.source.shape).encode() + self.source.tobytes())
+        if isinstance(self.source, np.ndarray):
+            return sha256_bytes(repr(self.source.shape).encode() + self.source.tobytes())
+        return sha256_bytes(self.source.read())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +53,11 @@ class Exclusion:
 class Dataset:
     name: str
     layout: str  # what the source was recognised as, in words
+    why: str = ""  # what that was seen by
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     exclusions: tuple[Exclusion, ...] = ()
+    notes: tuple[str, ...] = ()  # what was understood or mended while reading, and a person should know
     test_fraction: float | None = None  # the source's customary one, where it has one
     mirror: bool = True  # whether a mirrored image keeps its label
 
@@ -72,6 +83,16 @@ class Dataset:
         return replace(self, samples=kept, exclusions=self.exclusions + added)
 
 
+def in_content_order(dataset: Dataset, hashes: Sequence[str]) -> Dataset:
+    """The same data ordered by class, then by `hashes[i]`, the content hash of sample i.
+
+    Chance is counted by a sample's place, so that the same images make the same splits and the same model, whatever
+    their names and whatever folder, list or archive holds them.
+    """
+    order = sorted(zip(dataset.samples, hashes, strict=True), key=lambda pair: (pair[0].label, pair[1], pair[0].name))
+    return replace(dataset, samples=tuple(sample for sample, _ in order))
+
+
 def class_counts(samples: Iterable[Sample], num_classes: int) -> list[int]:
     counts = Counter(sample.label for sample in samples)
     return [counts[label] for label in range(num_classes)]
@@ -85,6 +106,28 @@ def describe_exclusions(dataset: Dataset, limit: int = 5) -> list[str]:
     shown = "; ".join(f"{e.name} ({e.reason})" for e in exclusions[:limit])
     more = f"; and {len(exclusions) - limit} more" if len(exclusions) > limit else ""
     return [f"left out {len(exclusions)}: {shown}{more}"]
+
+
+def class_map_gaps(dataset: Dataset) -> dict[str, list[str]]:
+    """{split: the classes that other splits have and it lacks}, without the splits that lack none."""
+    present = {split: {sample.label for sample in dataset.subset(split)} for split in dataset.given_splits}
+    everywhere = set().union(*present.values()) if present else set()
+    gaps = {split: sorted(everywhere - labels) for split, labels in present.items()}
+    return {split: [dataset.class_names[label] for label in labels] for split, labels in gaps.items() if labels}
+
+
+def check_class_map(dataset: Dataset) -> None:
+    """Raise DataError with the names where one given split lacks a class that another has."""
+    for split, missing in class_map_gaps(dataset).items():
+        labels = {sample.label for sample in dataset.subset(split)}
+        own = [dataset.class_names[label] for label in sorted(labels)]
+        near = did_you_mean(missing[0], own) if len(missing) < len(dataset.class_names) else ""
+        spelt = f"{near} " if near.startswith(" Did") else " "
+        raise DataError(
+            f"split '{split}' of {dataset.name} lacks {len(missing)} of {len(dataset.class_names)} classes: "
+            f"{', '.join(missing[:10])}.{spelt}Every class must stand in every split, spelt alike: "
+            "add the images or remove those classes everywhere."
+        )
 
 
 def check_trainable(dataset: Dataset) -> None:

@@ -29,8 +29,9 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
     """Give every sample a split. What the source says stands; what it lacks is carved out by chance.
 
     train and test given: val is carved from train. train and val given: no test, and val's number is called val.
-    Nothing given: train, val and test are carved. `groups[i]` names the group of sample i; a group is never torn
-    apart (content hashes as groups keep identical files together). Raises DataError where a class is too small.
+    Nothing given: train, val and test are carved. `groups[i]` names the group of sample i; a group is never torn apart
+    (`join_groups` makes it of the content hashes, which keep identical files together, and the user's own groups).
+    Raises DataError where a class is too small.
     """
     given = dataset.given_splits
     if "train" in given and "val" in given:
@@ -51,6 +52,29 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
     for i, split in zip(pool, chosen, strict=True):
         splits[i] = split
     return dataset.with_splits(splits)
+
+
+def join_groups(*keys: Sequence[str | None]) -> list[str]:
+    """One group per sample such that samples that share a key in any of `keys` share their group; None shares nothing.
+
+    A group is named for the number of its first member, so equal data in equal order give equal groups.
+    """
+    num_samples = len(keys[0])
+    parents = list(range(num_samples))
+
+    def root_of(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    for column in keys:
+        first: dict[str, int] = {}
+        for i, key in enumerate(column):
+            if key is not None:
+                a, b = root_of(first.setdefault(key, i)), root_of(i)
+                parents[max(a, b)] = min(a, b)
+    return [str(root_of(i)) for i in range(num_samples)]
 
 
 def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str], splits: list[str]) -> None:

@@ -16,7 +16,7 @@ from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Exclusion, Sample
 
-BadImagePolicy = Literal["skip", "error"]
+BadImagePolicy = Literal["skip", "error", "quarantine"]
 MAX_BAD_FRACTION = 0.01  # above this share of the files, skipping would hide that something is wrong
 
 ReadImage = Callable[[Sample], NDArray[np.uint8]]

@@ -10,13 +10,13 @@ from recog.bundle.locate import find_bundle, run_of
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import pretty_json, staged_folder
-from recog.data.dataset import Dataset, Sample, describe_exclusions
+from recog.data.dataset import Dataset, Exclusion, Sample, describe_exclusions
 from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.measure import measure
 from recog.recipes.slicing import add_slices, check_slice_by
-from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
+from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen, write_quarantine
 from recog.runtime.predictor import load
 
 EVALUATIONS = "evaluations"
@@ -51,7 +51,7 @@ def evaluate(
     bad_images: BadImagePolicy = "skip",
     slice_by: Sequence[str] = (),
 ) -> EvaluationRun:
-    """Evaluate a bundle, run folder or run's name on `source`, a folder or a name; `slice_by` adds accuracies of parts.
+    """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
     have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
@@ -79,7 +79,10 @@ def evaluate(
         with staged_folder(target) as staging:
             (staging / "report.json").write_bytes(pretty_json(measured.report.to_dict()))
             (staging / "report.html").write_text(measured.html(), encoding="utf-8")
-    notes = tuple(note for note in (chosen.note, *describe_exclusions(dataset)) if note)
+            if bad_images == "quarantine":
+                excluded = measured.report.data.excluded
+                write_quarantine(staging, (Exclusion(name=name, reason=reason) for name, reason in excluded))
+    notes = tuple(note for note in (chosen.note, *dataset.notes, *describe_exclusions(dataset)) if note)
     return EvaluationRun(report=measured.report, folder=target, notes=notes)
 
 

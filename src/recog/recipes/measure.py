@@ -48,7 +48,7 @@ def measure(
 
     Bad images are counted and named in the report; DataError by the policy or where none is left.
     """
-    answers = list(predictor.predict_each([sample.source for sample in samples]))
+    answers = list(predictor.predict_each(sample.source for sample in samples))
     good = [(s, a) for s, a in zip(samples, answers, strict=True) if isinstance(a, Prediction)]
     bad = [
         BadImage(s.name, a.reason, a.remedy) for s, a in zip(samples, answers, strict=True) if isinstance(a, BadImage)

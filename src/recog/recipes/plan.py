@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from recog.core.decode import probe
 from recog.core.errors import BadImage, ConfigError, DataError
@@ -28,8 +29,9 @@ PRETRAINED = "tf_efficientnet_lite0"
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    source: str = ""  # a folder, relative to the config file that names it, or a name such as digits
+    source: str = ""  # a folder or file, relative to the config file that names it, or a name such as digits
     bad_images: BadImagePolicy = "skip"
+    grey16_max: int | None = None  # the 16-bit grey level that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
 
 
@@ -82,7 +84,7 @@ def read_image_facts(dataset: Dataset) -> ImageFacts:
     sizes, grey = [], []
     first_error: BadImage | None = None
     for sample in dataset.samples[::stride]:
-        if not isinstance(sample.source, Path):
+        if isinstance(sample.source, np.ndarray):
             sizes.append((int(sample.source.shape[0]), int(sample.source.shape[1])))
             grey.append(sample.source.ndim == 2)
             continue
@@ -92,7 +94,7 @@ def read_image_facts(dataset: Dataset) -> ImageFacts:
             first_error = first_error or error
             continue
         sizes.append((info.height, info.width))
-        grey.append(info.mode in ("1", "L", "LA", "I") or info.mode.startswith("I;16"))
+        grey.append(info.mode in ("1", "L", "LA") or info.mode.startswith("I"))
     if not sizes:
         raise DataError(f"no file of {dataset.name} is a usable image; the first: {first_error}")
     return ImageFacts(sizes=tuple(sizes), all_grey=all(grey))
@@ -187,6 +189,7 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     return [
         f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
         f"{len(dataset.class_names)} classes: {names}",
+        *dataset.notes,
     ]
 
 

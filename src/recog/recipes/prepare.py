@@ -11,9 +11,19 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
 from recog.core.hardware import read_hardware
-from recog.data.dataset import Dataset, Sample, check_trainable, class_counts, describe_exclusions
+from recog.data.dataset import (
+    Dataset,
+    Exclusion,
+    Sample,
+    check_trainable,
+    class_counts,
+    describe_exclusions,
+    in_content_order,
+)
+from recog.data.grey16 import full_scale, highest_grey16
+from recog.data.overlap import find_overlap
 from recog.data.sources import open_source
-from recog.data.split import split_dataset
+from recog.data.split import join_groups, split_dataset
 from recog.data.store import ImageStore, ReadImage, exclude_bad, read_exact, read_images, read_larger
 from recog.models.classifier import Classifier
 from recog.models.table import BuiltModel, build_model
@@ -41,22 +51,27 @@ class Prepared:
     exact: LabelledImages | None  # train as evaluation sees it, where features are computed
     larger: LabelledImages | None  # train to augment from, where steps are taken
     val: LabelledImages
+    bad: Mapping[str, tuple[Exclusion, ...]]  # by split, the images that were left out
     notes: tuple[str, ...]
 
 
-def prepare(config: TrainConfig) -> Prepared:
-    """Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training."""
-    dataset = open_source(config.data.source)
+def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
+    """`dataset` is what was given as an object; else config.data.source names it.
+
+    Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training.
+    """
+    dataset, hashes = _identify(dataset or open_source(config.data.source))
     facts = read_image_facts(dataset)
-    notes = describe_data(dataset, facts)
+    notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
     config, reasons = plan(config, dataset, facts, read_hardware(), has_bfloat16=has_bfloat16())
-    hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
-    check_trainable(dataset)
-    dataset = split_dataset(dataset, config.split, seed=config.seed, groups=list(hashes.values()))
+    groups = join_groups(list(hashes.values()), [sample.group for sample in dataset.samples])
+    dataset = split_dataset(dataset, config.split, seed=config.seed, groups=groups)
+    config = _with_grey16_max(config, dataset, reasons)
     torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
     torch.set_num_threads(config.compute.num_threads or 1)
     model = build_model(config.model, num_classes=len(dataset.class_names))
-    dataset, images = _decode(dataset, model, config)
+    model = replace(model, preprocess=replace(model.preprocess, grey16_max=config.data.grey16_max or 65535))
+    dataset, images, bad = _decode(dataset, model, config)
     digest = fingerprint(dataset, hashes)
     if config.data.fingerprint not in (None, digest):
         reasons.append("the data are not those that this config was written for; the result may differ")
@@ -81,8 +96,32 @@ def prepare(config: TrainConfig) -> Prepared:
         exact=images.get("exact"),
         larger=images.get("larger"),
         val=images["val"],
+        bad=bad,
         notes=tuple(notes),
     )
+
+
+def _identify(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
+    """The dataset in the order of its content, and each sample's content hash by its name, in that order."""
+    check_trainable(dataset)
+    hashes = hash_samples(dataset.samples)
+    hash_of = dict(zip((sample.name for sample in dataset.samples), hashes, strict=True))
+    dataset = in_content_order(dataset, hashes)
+    return dataset, {sample.name: hash_of[sample.name] for sample in dataset.samples}
+
+
+def _with_grey16_max(config: TrainConfig, dataset: Dataset, reasons: list[str]) -> TrainConfig:
+    """One scale for all 16-bit grey images, found in the training split alone."""
+    if config.data.grey16_max is not None:
+        return config
+    highest = highest_grey16(dataset.subset("train"))
+    if highest is None:
+        return config
+    scale = full_scale(highest)
+    reasons.append(
+        f"16-bit grey images: level {scale:,} becomes white, as the highest in the training split is {highest:,}"
+    )
+    return replace(config, data=replace(config.data, grey16_max=scale))
 
 
 def has_bfloat16() -> bool:
@@ -90,7 +129,9 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[Dataset, dict[str, LabelledImages]]:
+def _decode(
+    dataset: Dataset, model: BuiltModel, config: TrainConfig
+) -> tuple[Dataset, dict[str, LabelledImages], dict[str, tuple[Exclusion, ...]]]:
     """Read every split; bad files are excluded by one policy wherever they are, the test split's included.
 
     The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
@@ -107,9 +148,14 @@ def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[D
     for result in read_images(dataset.subset("test"), exact):
         if isinstance(result, BadImage):
             bad[result.name] = result
+    split_of = {sample.name: sample.split or "" for sample in dataset.samples}
+    left_out = {
+        split: tuple(Exclusion(name=e.name, reason=e.reason) for e in bad.values() if split_of[e.name] == split)
+        for split in dataset.given_splits
+    }
     dataset = exclude_bad(dataset, list(bad.values()), policy=config.data.bad_images)
     check_trainable(dataset)
-    return dataset, images
+    return dataset, images, left_out
 
 
 def _read_split(samples: tuple[Sample, ...], read: ReadImage, bad: dict[str, BadImage]) -> LabelledImages:

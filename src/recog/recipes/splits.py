@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recog.core.errors import BundleError, DataError
-from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
+from recog.core.errors import BadImage, BundleError, DataError
+from recog.core.files import canonical_json, natural_key, pretty_json, sha256_bytes, write_bytes_atomic
 from recog.core.hardware import num_cores
-from recog.data.dataset import SPLITS, Dataset, Sample
+from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 
 SPLITS_FILE = "splits.json"
+QUARANTINE = "quarantine.txt"
 TEST_OPENINGS = "test_openings.jsonl"
 
 
@@ -29,7 +30,7 @@ def _hash(sample: Sample) -> str:
         return unreadable  # a pipe or device would never end
     try:
         return sample.sha256()
-    except OSError:
+    except (OSError, BadImage):
         return unreadable
 
 
@@ -46,7 +47,7 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
         "splits": {
             split: [
                 {"name": s.name, "class": dataset.class_names[s.label], "sha256": hashes[s.name]}
-                for s in dataset.subset(split)
+                for s in sorted(dataset.subset(split), key=lambda s: natural_key(s.name))
             ]
             for split in SPLITS
             if dataset.subset(split)
@@ -54,6 +55,17 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
         "excluded": [{"name": e.name, "reason": e.reason} for e in dataset.exclusions],
     }
     write_bytes_atomic(run / SPLITS_FILE, pretty_json(table))
+
+
+def write_quarantine(folder: Path, bad: Iterable[Exclusion]) -> None:
+    """The bad images, one per line: name, tab, reason. The files themselves stay where they are."""
+    lines = [f"{_one_line(e.name)}\t{_one_line(e.reason)}\n" for e in bad]
+    text = "# images that were left out: name, tab, reason; the files were not touched\n" + "".join(lines)
+    write_bytes_atomic(folder / QUARANTINE, text.encode(errors="surrogateescape"))
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from recog.bundle.manifest import TrainingData
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import ConfigError
 from recog.core.files import staged_folder, write_bytes_atomic
-from recog.data.dataset import class_counts
+from recog.data.dataset import Dataset, class_counts
+from recog.data.own import Items, read_items
 from recog.data.sources import NAMED_SOURCES
 from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
@@ -23,7 +24,7 @@ from recog.recipes.learn import EpochResult, HeadLog, LearnEvent, learn_head, le
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
-from recog.recipes.splits import log_test_opening, read_seen, write_splits
+from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.runtime.engine import OnnxEngine
 from recog.training.fit import StepLog
 
@@ -59,28 +60,51 @@ class Planned:
 TrainEvent = Note | Planned | LearnEvent | Run
 
 
-def train(source: str | Path | None = None, config: TrainConfig | None = None, *, name: str | None = None) -> Run:
-    """Train on `source`, a folder or a name, and return the finished Run; `config` holds what shall not be planned."""
+def train(
+    source: str | Path | Items | Mapping[str, Items] | None = None,
+    config: TrainConfig | None = None,
+    *,
+    name: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Run:
+    """Train on `source` and return the finished Run; `config` holds what shall not be planned.
+
+    `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
+    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`.
+    """
     config = config or TrainConfig()
-    if source is not None:
+    dataset = None
+    if isinstance(source, (str, Path)):
         config = replace(config, data=replace(config.data, source=str(source)))
-    for event in train_events(config, name=name):
+    elif source is not None:
+        dataset = read_items(source, class_names=class_names)
+        config = replace(config, data=replace(config.data, source=""))
+    for event in train_events(config, name=name, dataset=dataset):
         if isinstance(event, Run):
             return event
     raise ConfigError("training ended without a run.")  # train_events ends with a Run or raises
 
 
-def train_events(config: TrainConfig, *, name: str | None = None, runs: Path = RUNS) -> Iterator[TrainEvent]:
-    """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle."""
+def train_events(
+    config: TrainConfig, *, name: str | None = None, runs: Path = RUNS, dataset: Dataset | None = None
+) -> Iterator[TrainEvent]:
+    """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle.
+
+    `dataset` is what is trained on where `config.data.source` names nothing.
+    """
     started = time.perf_counter()
-    if not config.data.source:
+    if not config.data.source and dataset is None:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
-    prepared = prepare(config)
+    prepared = prepare(config, dataset)
     for text in prepared.notes:
         yield Note(text=text)
     folder = _make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
     write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
     _write_run_config(folder, prepared.config)
+    if config.data.bad_images == "quarantine":
+        bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
+        write_quarantine(folder, bad)
+        yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
     with Journal(folder) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
         for event in _learn(prepared):
@@ -135,7 +159,7 @@ def _make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
 def _write_run_config(folder: Path, config: TrainConfig) -> None:
     """run.toml with paths relative to itself, so that a run folder moved together with its data still trains."""
     source, weights = config.data.source, config.model.weights
-    if source not in NAMED_SOURCES or Path(source).exists():
+    if source and (source not in NAMED_SOURCES or Path(source).exists()):
         source = os.path.relpath(source, folder)
     if weights not in ("auto", "none"):
         weights = os.path.relpath(weights, folder)
@@ -203,6 +227,7 @@ def _pack(folder: Path, prepared: Prepared) -> Packed:
         split=split,
         num_seen_in_training=read_seen(folder).count("train", hashes),
         test_openings=openings,
+        excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
     )
     training_data = TrainingData(name=dataset.name, fingerprint=prepared.fingerprint, num_images=num_images)
     shipped = replace(

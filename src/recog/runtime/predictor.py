@@ -17,13 +17,14 @@ from PIL import Image
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files
+from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
 from recog.evaluation.calibration import Calibration
 from recog.runtime.engine import Engine, OnnxEngine
 
-ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8]
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 
 BATCH_SIZE = 32
 
@@ -70,7 +71,9 @@ class Predictor:
     def predict(self, source: ImageSource) -> Prediction: ...
 
     def predict(self, source: ImageSource | list[ImageSource]) -> Prediction | list[Prediction]:
-        """Answer for a path, bytes, PIL image or array uint8 [H, W, C]; a list gives a list, and so does a folder's path.
+        """Answer for a path, bytes, open file, PIL image or array uint8 [H, W, C].
+
+        A list gives a list, and so does a folder's path.
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """

@@ -1,0 +1,142 @@
+"""`recog scan`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recog.cli.guard import guarded, notes
+from recog.core.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recog.data.dataset import Exclusion
+    from recog.recipes.scan import ScanReport
+
+_MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
+_MAX_LISTED = 5
+
+
+@guarded
+def scan(
+    data: Annotated[str, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
+) -> None:
+    """Say what the data are and what is wrong with them. Exit code 3 where they cannot be trained on as they are."""
+    from rich.console import Console
+
+    report = _scan_with_bar(data)
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=True))
+    else:
+        _print_report(report, Console(highlight=False, markup=False, soft_wrap=True))
+    if report.problems:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _scan_with_bar(data: str) -> ScanReport:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from recog.recipes.scan import ScanReport, scan_events
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        task = progress.add_task("looking at images", total=None)
+        for event in scan_events(data):
+            if isinstance(event, ScanReport):
+                return event
+            if event.num_done % 100 == 0 or event.num_done == event.num_images:
+                progress.update(task, completed=event.num_done, total=event.num_images)
+    raise DataError(f"{data} was not scanned.")
+
+
+def _print_report(report: ScanReport, console: Console) -> None:
+    images = report.images
+    console.print(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
+    console.print(f"{report.num_images:,} images, {len(report.class_names)} classes")
+    _print_classes(report, console)
+    if images.num_images:
+        console.print(f"sizes: {_sizes(images.widths_px, images.heights_px)}")
+        console.print(f"formats: {_tally(images.formats)}; modes: {_tally(images.modes)}")
+    if images.grey16_max is not None:
+        console.print(f"16-bit grey: the highest level is {images.grey16_max:,}")
+    for split, classes in report.class_map_gaps.items():
+        console.print(f"split {split} lacks {len(classes)} classes: {_listed(classes)}")
+    console.print(f"bad files: {len(report.bad)}")
+    _print_exclusions(report.bad, console)
+    if report.left_out:
+        console.print(f"left out: {len(report.left_out)}")
+        _print_exclusions(report.left_out, console)
+    num_copies = sum(len(same) - 1 for same in report.copies)
+    console.print(
+        f"identical files: {num_copies} copies of {len(report.copies)} images; {len(report.across_classes)} across classes, "
+        f"{len(report.across_splits)} across splits"
+    )
+    for text in report.notes:
+        console.print(f"note: {text}")
+    for text in report.warnings:
+        console.print(f"warning: {text}")
+    for text in report.problems:
+        console.print(f"cannot be trained on: {text}")
+    if not report.problems:
+        console.print("can be trained on")
+
+
+def _print_classes(report: ScanReport, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class", overflow="fold")
+    for split in report.counts:
+        table.add_column(split, justify="right")
+    totals = [sum(counts) for counts in zip(*report.counts.values(), strict=True)]
+    order = list(range(len(totals)))
+    num_hidden = len(order) - _MAX_CLASSES
+    if num_hidden > 0:
+        by_size = sorted(order, key=lambda label: (-totals[label], label))
+        order = [*by_size[: _MAX_CLASSES // 2], *by_size[-_MAX_CLASSES // 2 :]]
+    for row, label in enumerate(order):
+        if num_hidden > 0 and row == _MAX_CLASSES // 2:
+            table.add_row(Text(f"({num_hidden} classes between)"))
+        name = report.class_names[label]
+        table.add_row(Text(_plain(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
+    if len(report.class_names) > 1:
+        table.add_row(Text("all"), *(f"{sum(counts):,}" for counts in report.counts.values()), style="bold")
+    console.print(table)
+    if report.imbalance is not None:
+        console.print(f"largest to smallest class: {report.imbalance:.1f} to 1")
+
+
+def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:
+    if widths[0] == widths[-1] and heights[0] == heights[-1]:
+        return f"all {widths[0]} x {heights[0]} px"
+    return (
+        f"median {widths[2]} x {heights[2]} px; width {widths[0]} to {widths[-1]} (90 %: {widths[1]} to {widths[3]}), "
+        f"height {heights[0]} to {heights[-1]} (90 %: {heights[1]} to {heights[3]})"
+    )
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(_plain(name) for name in names[:_MAX_LISTED]) + more
+
+
+def _print_exclusions(exclusions: Sequence[Exclusion], console: Console) -> None:
+    for exclusion in exclusions[:_MAX_LISTED]:
+        console.print(f"  {_plain(exclusion.name)}: {exclusion.reason}")
+    if len(exclusions) > _MAX_LISTED:
+        console.print(f"  and {len(exclusions) - _MAX_LISTED} more; --json lists all")
+
+
+def _plain(name: str) -> str:
+    """A name that stays on its line: control characters, such as a newline, are written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

@@ -1,0 +1,96 @@
+"""A zip or tar of images as a Tree, read in place: nothing is unpacked by hand and nothing of it is written by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from recog.core.decode import Readable
+from recog.core.files import is_hidden
+from recog.data.dataset import Exclusion
+from recog.data.members import DEFAULT_LIMITS, ArchiveLimits
+from recog.data.tars import Kind, TarContent
+from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Tree, ancestors_of, base_of
+from recog.data.zips import read_zip
+
+_REFUSALS: dict[Kind, str] = {
+    "link": "a link in an archive, which is not followed",
+    "special": "a pipe, socket, device or sparse file in an archive",
+    "large": "too large for an image",
+}
+
+
+def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
+    entries = read_zip(path, limits)
+    folders = [entry.name for entry in entries if entry.is_folder]
+    rows: list[tuple[str, Readable | str]] = []
+    for entry in entries:
+        if not entry.is_folder:
+            too_large = entry.member is not None and entry.member.size > limits.max_member_bytes
+            refusal = _REFUSALS["large"] if too_large else entry.refusal
+            rows.append((entry.name, entry.member if entry.member is not None and not refusal else refusal))
+    return _tree(path, folders, rows, ())
+
+
+def tar_tree(path: Path, content: TarContent) -> Tree:
+    folders = [member.name for member in content.members if member.kind == "folder"]
+    rows: list[tuple[str, Readable | str]] = [
+        (member.name, member.stored if member.stored is not None else _REFUSALS[member.kind])
+        for member in content.members
+        if member.kind != "folder"
+    ]
+    return _tree(path, folders, rows, end_mark_notes(path, content))
+
+
+def end_mark_notes(path: Path, content: TarContent) -> tuple[str, ...]:
+    return (
+        () if content.has_end_mark else (f"{path.name} has no end mark; it may have been cut off between two members",)
+    )
+
+
+def _tree(
+    path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Readable | str]], notes: tuple[str, ...]
+) -> Tree:
+    """`rows` are (name, source), or (name, reason) where a member is not to be read."""
+    files: dict[str, Path | Readable] = {}
+    exclusions: list[Exclusion] = []
+    hidden: set[str] = set()
+    for name, source in rows:
+        litter = _hidden_part(name)
+        if litter is not None:
+            if litter not in hidden:
+                exclusions.append(Exclusion(name=litter, reason=HIDDEN))
+            hidden.add(litter)
+        elif isinstance(source, str):
+            exclusions.append(Exclusion(name=name, reason=source))
+        elif name.lower().endswith(ARCHIVE_SUFFIXES):
+            exclusions.append(Exclusion(name=name, reason="an archive within an archive, which is not opened"))
+        else:
+            files[name] = source
+    implied = {folder for name in files for folder in ancestors_of(name)}
+    stated = {name for name in folders if name and _hidden_part(name) is None}
+    return Tree(
+        name=_stem(path),
+        where=str(path),
+        files=files,
+        folders=frozenset(implied | stated | {folder for name in stated for folder in ancestors_of(name)}),
+        exclusions=tuple(exclusions),
+        notes=notes,
+    )
+
+
+def _hidden_part(name: str) -> str | None:
+    """The outermost hidden folder or file that `name` lies in."""
+    if not any(is_hidden(part) for part in name.split("/")):
+        return None
+    folders = [*reversed(list(ancestors_of(name))), name]
+    return next(folder for folder in folders if is_hidden(base_of(folder)))
+
+
+def _stem(path: Path) -> str:
+    """The archive's name without its suffixes."""
+    name = path.name
+    for suffix in sorted(ARCHIVE_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return path.stem

@@ -1,0 +1,179 @@
+"""Members of archives as sources of samples: where their bytes lie, never an open handle. And the limits of archives."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import unicodedata
+import weakref
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from recog.core.errors import BadImage, DataError
+from recog.core.files import printable_name
+
+_CHANGED = "Close what writes to it, or download it again."
+_DRIVE = re.compile(r"^[A-Za-z]:")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLimits:
+    """Above these an archive is refused before its members are unpacked."""
+
+    max_entries: int = 1_000_000
+    max_total_bytes: int = 1 << 40  # of all members, unpacked
+    max_member_bytes: int = 200 << 20  # as core.decode's limit for a file
+    max_ratio: float = 100.0  # unpacked : packed, of a member and of the whole, from `free_bytes` on
+    free_bytes: int = 4 << 20  # what is smaller than this unpacked harms nobody, whatever its ratio
+
+
+DEFAULT_LIMITS = ArchiveLimits()
+
+
+class Spool:
+    """A temporary file that members of a source without random access are copied to; gone with the last that holds it."""
+
+    def __init__(self, why: str, num_bytes: int = 0) -> None:
+        """Raises DataError where the temporary folder has not the room for `num_bytes`."""
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
+        if num_bytes > free:
+            raise DataError(
+                f"{why} needs {num_bytes / 1e9:.1f} GB in the temporary folder {folder}, which has {free / 1e9:.1f} GB. "
+                "Free some or set TMPDIR to a larger disk."
+            )
+        handle, name = tempfile.mkstemp(prefix="recog-spool-")
+        self.path = Path(name)
+        self._file = os.fdopen(handle, "wb")
+        self._size = 0
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def add(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
+        start = self._size
+        for chunk in chunks:
+            self._file.write(chunk)
+            self._size += len(chunk)
+        return StoredBytes(name=name, path=self.path, offset=start, size=self._size - start, owner=self)
+
+    def close(self) -> None:
+        """No more is added; members can be read from now on."""
+        self._file.close()
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked worker is not the owner
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBytes:
+    """`size` bytes at `offset` of a file: a member of an uncompressed tar, or of a Spool."""
+
+    name: str
+    path: Path
+    offset: int
+    size: int
+    owner: Spool | None = field(default=None, repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """Raises BadImage where the file is gone or shorter than it was."""
+        data = read_range(self.path, self.offset, self.size, name=self.name)
+        if len(data) != self.size:
+            raise BadImage(self.name, f"{self.path.name} is shorter than when it was opened", _CHANGED)
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipMember:
+    """A member of a zip, stored or deflated, as the central directory describes it."""
+
+    name: str
+    path: Path
+    header_offset: int
+    packed_size: int
+    size: int
+    crc: int
+    is_deflated: bool
+
+    def read(self) -> bytes:
+        """Raises BadImage where the bytes are not those that the central directory describes."""
+        header = read_range(self.path, self.header_offset, 30, name=self.name)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise self._damaged("its header is not where the archive says")
+        start = (
+            self.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        )
+        data = read_range(self.path, start, self.packed_size, name=self.name)
+        if self.is_deflated:
+            try:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.size + 1)
+            except zlib.error as error:
+                raise self._damaged(str(error)) from None
+        if len(data) != self.size or zlib.crc32(data) != self.crc:
+            raise self._damaged("its checksum or size is wrong")
+        return data
+
+    def _damaged(self, why: str) -> BadImage:
+        return BadImage(
+            self.name, f"the member of {self.path.name} is damaged ({why})", "Make or download the archive again."
+        )
+
+
+def read_range(path: Path, offset: int, size: int, *, name: str) -> bytes:
+    """Up to `size` bytes at `offset`. Raises BadImage where the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise BadImage(name, f"{path} cannot be read ({error.strerror})", _CHANGED) from None
+
+
+def copy_chunks(file: IO[bytes], size: int) -> Iterable[bytes]:
+    while size > 0:
+        chunk = file.read(min(size, _CHUNK_BYTES))
+        if not chunk:
+            return
+        size -= len(chunk)
+        yield chunk
+
+
+def clean_name(name: str, archive: Path) -> str:
+    """A member's name with '/', without './'. DataError where it points out of the archive: nothing of such a file is trusted."""
+    plain = name.replace("\\", "/") if "/" not in name else name
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    if plain.startswith("/") or _DRIVE.match(plain) or ".." in parts or "\0" in plain:
+        raise DataError(
+            f"{archive} has a member named {shown(name)}, which points out of the archive; it may be made to attack, so "
+            "nothing of it is used. Make the archive again with relative names."
+        )
+    return printable_name("/".join(parts))
+
+
+def shown(name: str) -> str:
+    """A name for a message: quoted, cut, control characters escaped."""
+    text = "".join(c if unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in name)
+    return f"'{text[:120]}{'...' if len(text) > 120 else ''}'"
+
+
+def check_totals(archive: Path, *, count: int, total: int, packed_bytes: int, limits: ArchiveLimits) -> None:
+    """Raise DataError where `count` members of `total` bytes are more, larger or more tightly packed than images are."""
+    if count > limits.max_entries:
+        raise DataError(_too_much(archive, f"{count:,} entries; at most {limits.max_entries:,} are read"))
+    if total > limits.max_total_bytes:
+        raise DataError(_too_much(archive, f"{total:,} bytes unpacked; at most {limits.max_total_bytes:,} are read"))
+    if total > limits.free_bytes and total > limits.max_ratio * packed_bytes:
+        raise DataError(
+            f"{archive} unpacks to {total / max(1, packed_bytes):,.0f} times its size; images do not shrink more than "
+            f"{limits.max_ratio:g} times, so it is taken for an archive bomb. If it is honest, unpack it and name the folder."
+        )
+
+
+def _too_much(archive: Path, what: str) -> str:
+    return f"{archive} has {what}. Unpack it and name the folder, or split it."

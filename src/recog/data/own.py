@@ -1,0 +1,157 @@
+"""A user's own torch.utils.data.Dataset, or one per split: read once, in order, into samples like those of any other source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from recog.core.decode import decode
+from recog.core.errors import BadImage, DataError
+from recog.core.hardware import available_memory_bytes
+from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
+from recog.data.folders import class_name_of
+
+_GREY = ("1", "L", "LA", "I", "I;16")
+
+
+@runtime_checkable
+class Items(Protocol):
+    """What torch.utils.data.Dataset with a length offers; items are (image, label)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def read_items(
+    items: Items | Mapping[str, Items], *, class_names: Sequence[str] | None = None, name: str | None = None
+) -> Dataset:
+    """The images of `items`, or of {'train': items, 'test': items}, held in memory as they are given.
+
+    An item is (image, label): a Pillow image, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; the label a
+    whole number, or one of the class names. Class names are `class_names`, else `items.classes`, else the numbers. Each item
+    is asked for once, so that chance in the user's transforms cannot make two images of one.
+    """
+    parts: Mapping[Any, Items] = items if isinstance(items, Mapping) else {None: items}
+    unknown = [split for split in parts if split is not None and split not in SPLITS]
+    if unknown or not parts:
+        raise DataError(
+            f"the splits are {', '.join(map(repr, parts)) or 'none'}; expected some of {', '.join(SPLITS)}."
+        )
+    first = next(iter(parts.values()))
+    names = class_names if class_names is not None else getattr(first, "classes", None)
+    known = None if names is None else [class_name_of(str(n)) for n in names]
+    if known is not None and len(set(known)) < len(known):
+        raise DataError(f"the class names have one name twice: {', '.join(known[:20])}.")
+    rows: list[tuple[str, NDArray[np.uint8], Any, str | None]] = []
+    bad: list[Exclusion] = []
+    budget = available_memory_bytes() // 2
+    for split, part in parts.items():
+        budget = _read_part(part, split, rows, bad, budget)
+    if not rows:
+        raise DataError(
+            "the dataset has no usable item." + (f" The first: {bad[0].name}: {bad[0].reason}." if bad else "")
+        )
+    if known is None:
+        numbers = {_whole_number(label, row_name) for row_name, _, label, _ in rows}
+        known = [str(number) for number in range(max(numbers) + 1)]
+    return Dataset(
+        name=name or type(first).__name__.lower(),
+        layout="a dataset of your own",
+        why="it was given as an object",
+        class_names=tuple(known),
+        samples=tuple(
+            Sample(name=row_name, source=image, label=_number_of(label, known, row_name), split=split)
+            for row_name, image, label, split in rows
+        ),
+        exclusions=tuple(bad),
+    )
+
+
+def _read_part(
+    part: Items,
+    split: str | None,
+    rows: list[tuple[str, NDArray[np.uint8], Any, str | None]],
+    bad: list[Exclusion],
+    budget: int,
+) -> int:
+    """Append the items of one split; returns what is left of the memory `budget`."""
+    try:
+        length = len(part)
+    except TypeError:
+        raise DataError(
+            f"{type(part).__name__} has no length; expected a Dataset with __len__ and __getitem__."
+        ) from None
+    width = len(str(max(0, length - 1)))
+    for i in range(length):
+        name = f"{split}/{i:0{width}d}" if split else f"{i:0{width}d}"
+        item = part[i]
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise DataError(
+                f"item {i} of {type(part).__name__} is of type {type(item).__name__}; expected (image, label)."
+            )
+        try:
+            image = _to_array(item[0], name)
+        except BadImage as error:
+            bad.append(Exclusion(name=name, reason=error.reason))
+            continue
+        budget -= image.nbytes
+        if budget < 0:
+            raise DataError(
+                f"the first {i} images of {type(part).__name__} fill half of the free memory; {length} are too many. "
+                "Let it give smaller images, or name the folder that they lie in."
+            )
+        rows.append((name, image, item[1], split))
+    return budget
+
+
+def _to_array(image: Any, name: str) -> NDArray[np.uint8]:
+    """uint8 [H, W] or [H, W, C]. DataError where no image of the dataset can be right, BadImage where this one is not."""
+    if isinstance(image, Image.Image):
+        channels = 1 if image.mode in _GREY or image.mode.startswith("I") else 3
+        pixels = decode(image, name=name, channels=channels)
+        return pixels[:, :, 0] if channels == 1 else pixels
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"item {name} has an image of dtype {array.dtype}; expected uint8 from 0 to 255, a Pillow image, array or tensor. "
+            "Leave out transforms such as ToTensor and Normalize: recog resizes and normalises by itself."
+        )
+    is_tensor = hasattr(image, "device") and not isinstance(image, np.ndarray)
+    if is_tensor and array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise DataError(
+            f"item {name} has an image of shape {array.shape}; expected an array (H, W) or (H, W, C), or a tensor (C, H, W)."
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return np.array(array)  # a copy: the user's buffer may be used again for the next item
+
+
+def _whole_number(label: Any, name: str) -> int:
+    try:
+        number = int(label)
+        if number == label and number >= 0 and not isinstance(label, (str, bool)):
+            return number
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise DataError(
+        f"item {name} has the label {str(label)[:60]!r}; expected a whole number from 0 on, or a class name."
+    )
+
+
+def _number_of(label: Any, class_names: Sequence[str], name: str) -> int:
+    if isinstance(label, str):
+        text = class_name_of(label)
+        if text not in class_names:
+            raise DataError(f"item {name} has the label '{label}', which is none of: {', '.join(class_names[:20])}.")
+        return class_names.index(text)
+    number = _whole_number(label, name)
+    if number >= len(class_names):
+        raise DataError(f"item {name} has the label {number}, but there are names for {len(class_names)} classes.")
+    return number

@@ -1,0 +1,204 @@
+"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recog.core.config import did_you_mean
+from recog.core.decode import Readable
+from recog.core.errors import DataError, missing_extra
+from recog.core.files import is_hidden, natural_key
+from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.folders import SPLIT_FOLDERS, class_name_of
+from recog.data.members import Spool
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_MAGIC = b"PAR1"
+_BATCH_ROWS = 256
+
+
+def is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == _MAGIC
+    except OSError:
+        return False
+
+
+def find_parquet(root: Path) -> list[Path]:
+    """Parquet files in `root`, in root/data as the hub has them, or in split folders."""
+    places = [
+        root,
+        *(p for p in root.iterdir() if p.is_dir() and (p.name == "data" or p.name.lower() in SPLIT_FOLDERS)),
+    ]
+    found = [
+        path
+        for place in places
+        for path in place.iterdir()
+        if path.suffix.lower() in PARQUET_SUFFIXES and path.is_file() and not is_hidden(path.name)
+    ]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    source: Readable
+    label: str
+    split: str | None
+    group: str | None
+
+
+def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
+    """Images are copied once into a temporary file, as Parquet has no random access to a row."""
+    exclusions: list[Exclusion] = []
+    rows: list[_Row] = []
+    declared: list[tuple[str, ...]] = []
+    spool = Spool("reading Parquet", sum(path.stat().st_size for path in files))
+    try:
+        for path in files:
+            table = _open(path)
+            declared.append(_declared_names(table, path))
+            rows += _rows(table, path, root, spool, exclusions)
+    finally:
+        spool.close()
+    if not rows:
+        raise DataError(f"{root if len(files) > 1 else files[0]} holds no image with a label.")
+    if len({row.split is None for row in rows}) > 1:
+        raise DataError(f"some Parquet files of {root} are named for a split and some are not; name all of them.")
+    if len(set(declared)) > 1:
+        raise DataError(f"the Parquet files of {root} declare different class names; they are not of one dataset.")
+    class_names = declared[0] or tuple(sorted({row.label for row in rows}, key=natural_key))
+    number_of = {name: number for number, name in enumerate(class_names)}
+    return Dataset(
+        name=files[0].stem if len(files) == 1 else root.resolve().name,
+        layout=f"{len(files)} Parquet file{'s' * (len(files) > 1)}",
+        why="the columns image and label; class names from its schema"
+        if declared[0]
+        else "the columns image and label",
+        class_names=class_names,
+        samples=tuple(
+            Sample(name=row.name, source=row.source, label=number_of[row.label], split=row.split, group=row.group)
+            for row in rows
+        ),
+        exclusions=tuple(exclusions),
+    )
+
+
+def _open(path: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) or error from None
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    sentence = str(error).strip().splitlines()[0].rstrip(".")
+    return DataError(f"{path} is damaged or cut off ({sentence}). Download it again.")
+
+
+def _declared_names(table: Any, path: Path) -> tuple[str, ...]:
+    """The names of the ClassLabel that the schema's 'huggingface' metadata declares; empty where there is none."""
+    _check_columns(table, path)
+    metadata = table.schema_arrow.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        names = tuple(class_name_of(str(name)) for name in features["label"]["names"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
+    if len(set(names)) < len(names):
+        raise DataError(f"{path} declares a class name twice: {', '.join(names[:10])}.")
+    return names
+
+
+def _check_columns(table: Any, path: Path) -> None:
+    import pyarrow
+
+    schema = table.schema_arrow
+    for wanted in ("image", "label"):
+        if wanted not in schema.names:
+            raise DataError(
+                f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
+                f"label.{did_you_mean(wanted, schema.names)}"
+            )
+    image, label = schema.field("image").type, schema.field("label").type
+    is_struct = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
+    if not (is_struct or pyarrow.types.is_binary(image) or pyarrow.types.is_large_binary(image)):
+        raise DataError(
+            f"{path} has the column image of type {image}; expected a struct with the encoded file in 'bytes'."
+        )
+    if not (pyarrow.types.is_integer(label) or pyarrow.types.is_string(label) or pyarrow.types.is_large_string(label)):
+        raise DataError(f"{path} has the column label of type {label}; expected whole numbers or names.")
+
+
+def _rows(table: Any, path: Path, root: Path, spool: Spool, exclusions: list[Exclusion]) -> Iterator[_Row]:
+    import pyarrow
+
+    names = _declared_names(table, path)
+    columns = [column for column in ("image", "label", "split", "group") if column in table.schema_arrow.names]
+    file = path.relative_to(root).as_posix()
+    split = _split_of(path, root)
+    number = 0
+    try:
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            for cells in batch.to_pylist():
+                row = _row(cells, f"{file}/{number:06d}", names, split, spool, exclusions)
+                if row is not None:
+                    yield row
+                number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _row(
+    cells: dict[str, Any],
+    name: str,
+    names: tuple[str, ...],
+    split: str | None,
+    spool: Spool,
+    exclusions: list[Exclusion],
+) -> _Row | None:
+    image, label = cells["image"], cells["label"]
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if isinstance(image, dict) and image.get("path"):
+        name = f"{name}/{image['path']}"
+    if data is None:
+        exclusions.append(Exclusion(name=name, reason="no bytes: the image is a path to another machine"))
+        return None
+    if label is None or label == "" or (names and label == -1):  # -1 is Hugging Face's word for no label
+        exclusions.append(Exclusion(name=name, reason="no label"))
+        return None
+    if names and not isinstance(label, str):
+        if not 0 <= label < len(names):
+            raise DataError(f"{name} has the label {label}, but the schema names {len(names)} classes.")
+        label = names[label]
+    text = class_name_of(str(label))
+    if names and text not in names:
+        raise DataError(f"{name} has the label '{text}', which the schema does not name.")
+    stated = cells.get("split")
+    if stated is not None and str(stated).lower() not in SPLIT_FOLDERS:
+        raise DataError(f"{name} has the split '{stated}'; it must be train, val or test.")
+    group = cells.get("group")
+    return _Row(
+        name=name,
+        source=spool.add(name, [data]),
+        label=text,
+        split=SPLIT_FOLDERS[str(stated).lower()] if stated is not None else split,
+        group=None if group is None else str(group),
+    )
+
+
+def _split_of(path: Path, root: Path) -> str | None:
+    """By the split folder, else by the file's name as the hub has it: train-00000-of-00003.parquet."""
+    folder = path.parent.name.lower() if path.parent != root else ""
+    word = path.name.lower().replace("_", "-").partition(".")[0].partition("-")[0]
+    return SPLIT_FOLDERS.get(folder) or SPLIT_FOLDERS.get(word)

@@ -1,0 +1,205 @@
+"""WebDataset shards: tar files in which key.jpg stands beside key.cls or key.json. Read in place; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recog.core.decode import Readable
+from recog.core.errors import DataError
+from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key
+from recog.data.archives import end_mark_notes
+from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.folders import SPLIT_FOLDERS, class_name_of
+from recog.data.members import StoredBytes, shown
+from recog.data.tars import TarContent, is_tar, read_tar
+from recog.data.tree import HIDDEN, base_of, parent_of
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "npy", "npz", "joblib"})
+_LABELS = ("cls", "json")
+_JSON_KEYS = ("label", "cls", "class", "class_name", "label_name")
+_CLASS_NAMES = "classnames.txt"
+_MAX_LABEL_BYTES = 1 << 20
+
+
+def find_shards(root: Path) -> list[Path]:
+    """Tar files directly in `root` or in split folders below it; none where there are other folders, which are classes then."""
+    entries = sorted(root.iterdir(), key=lambda path: natural_key(path.name))
+    shards = [path for path in entries if _is_shard_name(path)]
+    folders = [path for path in entries if path.is_dir() and not is_hidden(path.name)]
+    if folders and not all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
+        return []
+    for folder in folders:
+        shards += [path for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)) if _is_shard_name(path)]
+    return shards
+
+
+def _is_shard_name(path: Path) -> bool:
+    return path.name.lower().endswith(TAR_SUFFIXES) and not is_hidden(path.name) and path.is_file()
+
+
+def has_labels(content: TarContent) -> bool:
+    """Whether a tar is a shard and no archive of class folders: a .cls anywhere, or a .json beside images outside of folders."""
+    suffixes = {_split_key(m.name)[1] for m in content.members if m.kind == "file"}
+    if "cls" in suffixes:
+        return True
+    flat = {_split_key(m.name)[1] for m in content.members if m.kind == "file" and not parent_of(m.name)}
+    return "json" in flat and any(_is_image(suffix) for suffix in flat)
+
+
+@dataclass
+class _Record:
+    """What the members of one key say."""
+
+    images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
+    label: str | None = None
+
+
+def read_shards(shards: Sequence[Path], *, root: Path, name: str) -> Dataset:
+    """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split."""
+    exclusions: list[Exclusion] = []
+    notes: list[str] = []
+    rows: list[tuple[str, Readable, str, str | None]] = []  # name, source, label as written, split
+    for shard in shards:
+        if not shard.is_file() or not is_tar(shard):
+            what = "is not a tar archive" if shard.is_file() else "is not there"
+            raise DataError(f"the shard {shard} {what}. Download it again, or leave it out.")
+        content = read_tar(shard)
+        notes += end_mark_notes(shard, content)
+        split = _split_of(shard, root)
+        prefix = _relative(shard, root)
+        for key, record in _records(content, prefix, exclusions).items():
+            rows += _row(f"{prefix}/{key}", record, split, exclusions)
+    if not rows:
+        raise DataError(
+            f"{name}: none of {len(shards)} shards holds an image with a label (key.jpg beside key.cls or key.json)."
+        )
+    if len({split is None for *_, split in rows}) > 1:
+        raise DataError(
+            f"some shards of {name} are named for a split and some are not; name all of them train-, val- or test-."
+        )
+    class_names, label_of = _classes({label for _, _, label, _ in rows}, root)
+    return Dataset(
+        name=name,
+        layout=f"{len(shards)} WebDataset shard{'s' * (len(shards) > 1)}",
+        why="it holds tar files in which images stand beside .cls or .json",
+        class_names=class_names,
+        samples=tuple(Sample(name=n, source=s, label=label_of[label], split=split) for n, s, label, split in rows),
+        exclusions=tuple(exclusions),
+        notes=tuple(notes),
+    )
+
+
+def _records(content: TarContent, prefix: str, exclusions: list[Exclusion]) -> dict[str, _Record]:
+    records: dict[str, _Record] = {}
+    for member in content.members:
+        name = f"{prefix}/{member.name}"
+        key, suffix = _split_key(member.name)
+        if member.kind == "folder":
+            continue
+        if any(is_hidden(part) for part in member.name.split("/")):
+            exclusions.append(Exclusion(name=name, reason=HIDDEN))
+        elif suffix.rpartition(".")[2] in PICKLED:
+            exclusions.append(
+                Exclusion(name=name, reason=f"refused: to read .{suffix} may run code that is hidden in it")
+            )
+        elif member.stored is None:
+            exclusions.append(Exclusion(name=name, reason=f"a {member.kind} member, which is not read"))
+        elif _is_image(suffix):
+            records.setdefault(key, _Record()).images.append((name, _renamed(member.stored, name)))
+        elif suffix in _LABELS:
+            record = records.setdefault(key, _Record())
+            label = _read_label(member.stored, suffix, name)
+            if record.label is not None and label is not None and record.label != label:
+                raise DataError(
+                    f"{name} says the label is {shown(label)}, another member of its key says {shown(record.label)}."
+                )
+            record.label = label if label is not None else record.label
+    return records
+
+
+def _renamed(stored: StoredBytes, name: str) -> StoredBytes:
+    return StoredBytes(name=name, path=stored.path, offset=stored.offset, size=stored.size, owner=stored.owner)
+
+
+def _row(
+    where: str, record: _Record, split: str | None, exclusions: list[Exclusion]
+) -> Iterable[tuple[str, Readable, str, str | None]]:
+    if not record.images:
+        exclusions.append(Exclusion(name=where, reason="a label without an image of its key"))
+    elif record.label is None:
+        exclusions.append(
+            Exclusion(name=record.images[0][0], reason="no label (no .cls or .json of its key that tells it)")
+        )
+    elif len(record.images) > 1:
+        raise DataError(f"{where} has {len(record.images)} images of one key; a sample has one image.")
+    else:
+        (name, source), label = record.images[0], record.label
+        return [(name, source, label, split)]
+    return []
+
+
+def _read_label(stored: StoredBytes, suffix: str, name: str) -> str | None:
+    """The label as written; None where a .json tells none."""
+    if stored.size > _MAX_LABEL_BYTES:
+        raise DataError(f"{name} has {stored.size:,} bytes; a label is short.")
+    try:
+        text = _bytes_before_close(stored).decode("utf-8")
+        if suffix == "cls":
+            return class_name_of(text.strip()) or None
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}.") from None
+    if isinstance(table, Mapping):
+        found = [table[key] for key in _JSON_KEYS if table.get(key) is not None]
+        table = found[0] if found else None
+    if table is None or isinstance(table, (list, bool, float)):
+        return None
+    return class_name_of(str(table))
+
+
+def _bytes_before_close(stored: StoredBytes) -> bytes:
+    return stored.read()
+
+
+def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, int]]:
+    """(class names, {label as written: number}). Whole numbers are looked up in classnames.txt beside the shards, if there."""
+    listing = root / _CLASS_NAMES
+    if listing.is_file() and all(label.isdecimal() for label in labels):
+        names = tuple(
+            class_name_of(line.strip()) for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()
+        )
+        highest = max(int(label) for label in labels)
+        if highest >= len(names):
+            raise DataError(f"{listing} names {len(names)} classes, but a label is {highest}; they count from 0.")
+        if len(set(names)) < len(names):
+            raise DataError(f"{listing} names a class twice.")
+        return names, {label: int(label) for label in labels}
+    names = tuple(sorted(labels, key=natural_key))
+    return names, {label: number for number, label in enumerate(names)}
+
+
+def _split_key(name: str) -> tuple[str, str]:
+    """WebDataset's rule: the key is all up to the first dot of the last part of the path."""
+    base, dot, suffix = base_of(name).partition(".")
+    parent = parent_of(name)
+    return (f"{parent}/{base}" if parent else base), suffix.lower() if dot else ""
+
+
+def _is_image(suffix: str) -> bool:
+    return f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES
+
+
+def _split_of(shard: Path, root: Path) -> str | None:
+    """By the folder below `root`, else by the word that the shard's name begins with."""
+    folder = shard.parent.name if shard.parent != root else ""
+    word = shard.name.lower().replace("_", "-").partition(".")[0].partition("-")[0]
+    return SPLIT_FOLDERS.get(folder.lower()) or SPLIT_FOLDERS.get(word.rstrip("0123456789"))
+
+
+def _relative(shard: Path, root: Path) -> str:
+    return os.path.relpath(shard, root).replace(os.sep, "/")

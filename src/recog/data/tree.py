@@ -1,0 +1,159 @@
+"""Named files below one root, alike for a folder and for an archive, so that one reader understands the layout of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from recog.core.decode import Readable, probe
+from recog.core.errors import BadImage, DataError
+from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key, printable_name
+from recog.data.dataset import Exclusion
+
+HIDDEN = "hidden or left behind by a tool"
+ARCHIVE_SUFFIXES = (
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".tar.gz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".tar.zst",
+    ".7z",
+    ".rar",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """`files` by their path below the root, with '/'; `folders` are all folders, the empty ones too, without the root."""
+
+    name: str  # of the data
+    where: str  # as messages call the root
+    files: Mapping[str, Path | Readable]
+    folders: frozenset[str]
+    exclusions: tuple[Exclusion, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _children(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        folders: dict[str, list[str]] = {}
+        files: dict[str, list[str]] = {}
+        for name in sorted(self.folders, key=natural_key):
+            folders.setdefault(parent_of(name), []).append(name)
+        for name in self.files:
+            files.setdefault(parent_of(name), []).append(name)
+        for names in files.values():
+            names.sort(key=natural_key)
+        return folders, files
+
+    def folders_in(self, folder: str) -> list[str]:
+        """The folders directly in `folder` ('' is the root), as full paths, in natural order."""
+        return self._children[0].get(folder, [])
+
+    def files_in(self, folder: str) -> list[str]:
+        """The files directly in `folder`, as full paths, in natural order."""
+        return self._children[1].get(folder, [])
+
+    def files_below(self, folder: str) -> Iterator[str]:
+        """The files in `folder`, then those of its folders, at any depth."""
+        pending = [folder]
+        while pending:
+            here = pending.pop()
+            yield from self.files_in(here)
+            pending += reversed(self.folders_in(here))
+
+    def is_image(self, name: str) -> bool:
+        """By its suffix, else by looking into it."""
+        if is_image_name(name):
+            return True
+        try:
+            probe(self.files[name], name=name)
+        except BadImage:
+            return False
+        return True
+
+
+def parent_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def base_of(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def is_image_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def ancestors_of(name: str) -> Iterator[str]:
+    """The folders that hold `name`, the nearest first."""
+    while name := parent_of(name):
+        yield name
+
+
+@dataclass
+class _Walk:
+    """A walk over a folder on disk while it goes."""
+
+    root: Path
+    files: dict[str, Path | Readable] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    exclusions: list[Exclusion] = field(default_factory=list)
+    num_links_out: int = 0
+
+
+def walk_tree(root: Path) -> Tree:
+    """Everything below `root`. Links are followed, but not one that leads back to a folder that holds it."""
+    walk = _Walk(root)
+    inside = root.resolve()
+    # a link to a folder above `root` would list what stands beside it, such as another class, as if it were within
+    outer = {_identity(folder) for folder in (root, *root.absolute().parents, *inside.parents)}
+    pending: list[tuple[Path, str, tuple[tuple[int, int], ...]]] = [(root, "", ())]
+    while pending:
+        folder, prefix, above = pending.pop()
+        for entry in _list(folder):
+            name = prefix + printable_name(entry.name)
+            if is_hidden(entry.name):
+                walk.exclusions.append(Exclusion(name=name, reason=HIDDEN))
+                continue
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+                walk.num_links_out += 1
+            if not entry.is_dir():
+                walk.files[name] = Path(entry.path)
+                continue
+            identity = _identity(Path(entry.path))
+            if identity in above or identity in outer:
+                walk.exclusions.append(Exclusion(name=name, reason="the same folder again, through a link"))
+                continue
+            walk.folders.add(name)
+            pending.append((Path(entry.path), f"{name}/", (*above, identity)))
+    notes = []
+    if walk.num_links_out:
+        notes.append(f"{walk.num_links_out} links lead out of {root}; they were followed")
+    return Tree(
+        name=printable_name(inside.name),
+        where=str(root),
+        files=walk.files,
+        folders=frozenset(walk.folders),
+        exclusions=tuple(walk.exclusions),
+        notes=tuple(notes),
+    )
+
+
+def _list(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}. Check its permissions.") from None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

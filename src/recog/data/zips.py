@@ -1,0 +1,199 @@
+"""A reader of zip archives that unpacks nothing: the central directory, checked before it is believed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from recog.core.errors import DataError
+from recog.data.members import DEFAULT_LIMITS, ArchiveLimits, ZipMember, check_totals, clean_name, shown
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_MAX_COMMENT = 65_535
+_MAX_ENTRY_BYTES = 1 << 10  # of the central directory for one member, on average
+_ENCRYPTED, _UNIX = 0x1, 3
+_LINK, _FOLDER, _FILE = 0o120000, 0o040000, 0o100000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipEntry:
+    """One entry; `member` reads a file's bytes, and where it is None, `refusal` says why not."""
+
+    name: str
+    is_folder: bool
+    member: ZipMember | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Directory:
+    start: int
+    size: int
+    num_entries: int
+    shift: int  # bytes put before the archive, as self-extracting ones have
+
+
+def is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    except OSError:
+        return False
+
+
+def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEntry, ...]:
+    """All entries. Raises DataError where the archive is damaged, cut off, too large or hostile."""
+    try:
+        with path.open("rb") as file:
+            directory = _find_directory(file, path)
+            if directory.num_entries > limits.max_entries or directory.size > limits.max_entries * _MAX_ENTRY_BYTES:
+                raise DataError(
+                    f"{path} has {directory.num_entries:,} entries in {directory.size:,} bytes of directory; at most "
+                    f"{limits.max_entries:,} entries are read. Unpack it and name the folder, or split it."
+                )
+            file.seek(directory.start)
+            table = file.read(directory.size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        entries = tuple(_entries(table, path, directory, limits))
+    except struct.error:
+        raise _damaged(path, "its directory is cut off") from None
+    _check(entries, path, limits)
+    return entries
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}. Make it or download it again.")
+
+
+def _find_directory(file: IO[bytes], path: Path) -> _Directory:
+    size = file.seek(0, 2)
+    tail_start = max(0, size - _MAX_COMMENT - _END.size)
+    file.seek(tail_start)
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END.size:
+        raise _damaged(path, "it has no end record, so it was cut off")
+    _, _, _, _, num_entries, directory_size, start, _ = _END.unpack_from(tail, at)
+    end = tail_start + at
+    if 0xFFFF in (num_entries,) or 0xFFFFFFFF in (directory_size, start):
+        file.seek(max(0, end - _LOCATOR64.size))
+        locator = file.read(_LOCATOR64.size)
+        if locator[:4] == b"PK\x06\x07":
+            file.seek(_LOCATOR64.unpack(locator)[2])
+            record = file.read(_END64.size)
+            if record[:4] != b"PK\x06\x06" or len(record) < _END64.size:
+                raise _damaged(path, "its 64-bit end record is missing")
+            num_entries, directory_size, start = _END64.unpack(record)[-3:]
+            end = _LOCATOR64.unpack(locator)[2]
+    shift = end - directory_size - start
+    if shift < 0:
+        raise _damaged(path, "its directory is not where the end record says")
+    return _Directory(start=start + shift, size=directory_size, num_entries=num_entries, shift=shift)
+
+
+def _entries(table: bytes, path: Path, directory: _Directory, limits: ArchiveLimits) -> Iterator[ZipEntry]:
+    at = count = 0
+    while at < len(table):
+        fields = _ENTRY.unpack_from(table, at)
+        if fields[0] != b"PK\x01\x02":
+            raise _damaged(path, "its directory is garbled")
+        name_at = at + _ENTRY.size
+        extra_at = name_at + fields[10]
+        at = extra_at + fields[11] + fields[12]
+        if at > len(table):
+            raise _damaged(path, "its directory is cut off")
+        count += 1
+        if count > limits.max_entries:
+            raise DataError(
+                f"{path} has more than {limits.max_entries:,} entries. Unpack it and name the folder, or split it."
+            )
+        yield _entry(table[name_at:extra_at], table[extra_at : extra_at + fields[11]], fields, path, directory.shift)
+    if count != directory.num_entries:
+        raise _damaged(path, f"its end record counts {directory.num_entries:,} entries, its directory {count:,}")
+
+
+def _entry(raw_name: bytes, extra: bytes, fields: tuple[int, ...], path: Path, shift: int) -> ZipEntry:
+    _, made_by, _, flags, method, _, _, crc, packed, size, *_, attributes, offset = fields
+    packed, size, offset = _wide(extra, packed, size, offset)
+    text = _decode_name(raw_name)
+    name = clean_name(text, path)
+    mode = (attributes >> 16) & 0o170000 if made_by >> 8 == _UNIX else 0
+    if text.endswith(("/", "\\")) or mode == _FOLDER:
+        return ZipEntry(name=name, is_folder=True)
+    refusal = ""
+    if mode == _LINK:
+        refusal = "a link in an archive, which is not followed"
+    elif mode not in (0, _FILE):
+        refusal = "a pipe, socket or device in an archive"
+    elif flags & _ENCRYPTED:
+        refusal = "encrypted; unpack the archive with its password"
+    elif method not in (0, 8):
+        refusal = f"packed by method {method}; only stored and deflated members are read"
+    member = ZipMember(
+        name=name,
+        path=path,
+        header_offset=offset + shift,
+        packed_size=packed,
+        size=size,
+        crc=crc,
+        is_deflated=method == 8,
+    )
+    return ZipEntry(name=name, is_folder=False, member=None if refusal else member, refusal=refusal)
+
+
+def _decode_name(raw: bytes) -> str:
+    """UTF-8, which most tools write whether they say so or not; else code page 437, as the format has it."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp437")
+
+
+def _wide(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
+    """(packed, size, offset) with what stands in the 64-bit extra field where the 32-bit one is full."""
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<HH", extra, at)
+        if tag == 1:
+            values = [int.from_bytes(extra[i : i + 8], "little") for i in range(at + 4, at + 4 + length - 7, 8)]
+            queue = iter(values)
+            size = next(queue, size) if size == 0xFFFFFFFF else size
+            packed = next(queue, packed) if packed == 0xFFFFFFFF else packed
+            offset = next(queue, offset) if offset == 0xFFFFFFFF else offset
+        at += 4 + length
+    return packed, size, offset
+
+
+def _check(entries: tuple[ZipEntry, ...], path: Path, limits: ArchiveLimits) -> None:
+    """Bombs, members that overlap, and names that stand twice are what attacks are made of."""
+    names: set[str] = set()
+    members = [entry.member for entry in entries if entry.member is not None]
+    for entry in entries:
+        if entry.name in names and not entry.is_folder:
+            raise DataError(
+                f"{path} holds {shown(entry.name)} twice; it is not clear which one counts. Make the archive again."
+            )
+        names.add(entry.name)
+    for member in members:
+        if member.size > limits.free_bytes and member.size > limits.max_ratio * member.packed_size:
+            raise DataError(
+                f"{path} has a member that unpacks to {member.size / max(1, member.packed_size):,.0f} times its size, "
+                f"{shown(member.name)}; it is taken for an archive bomb. If it is honest, unpack it and name the folder."
+            )
+    end, last = 0, ""
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            raise DataError(
+                f"{path}: the members {shown(last)} and {shown(member.name)} overlap; it is taken for an archive bomb."
+            )
+        end, last = member.header_offset + 30 + member.packed_size, member.name
+    total = sum(member.size for member in members)
+    check_totals(path, count=len(entries), total=total, packed_bytes=path.stat().st_size, limits=limits)

@@ -1,0 +1,143 @@
+"""`recog scan`: what the data are, and what is wrong with them, before any time is spent on training. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recog.core.errors import DataError
+from recog.data.dataset import Dataset, Exclusion, check_class_map, check_trainable, class_counts, class_map_gaps
+from recog.data.overlap import Copies, Overlap, find_overlap
+from recog.data.scan import ImageSummary, Inspected, inspect_images, summarise
+from recog.data.sources import open_source
+from recog.data.split import SplitConfig, join_groups, split_dataset
+from recog.data.store import exclude_bad
+
+ALL = "all"  # what images without a given split are counted under
+IMBALANCE_WARNING = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanReport:
+    """`problems` stand in the way of training; `warnings` do not. Sets of copies are lists of names."""
+
+    name: str
+    layout: str
+    why: str
+    class_names: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]  # split -> images per class, the bad ones too
+    images: ImageSummary
+    bad: tuple[Exclusion, ...]
+    left_out: tuple[Exclusion, ...]
+    copies: tuple[tuple[str, ...], ...]
+    across_classes: tuple[tuple[str, ...], ...]
+    across_splits: tuple[tuple[str, ...], ...]
+    groups_across_splits: tuple[str, ...]
+    class_map_gaps: Mapping[str, list[str]]  # split -> classes that others have and it lacks
+    imbalance: float | None  # images of the largest class to those of the smallest, in train or all
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def num_images(self) -> int:
+        return sum(sum(counts) for counts in self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"num_images": self.num_images, "usable": not self.problems, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanProgress:
+    num_done: int
+    num_images: int
+
+
+def scan(source: str | Path) -> ScanReport:
+    """Look at every image of `source`, a folder, file or name. Raises DataError where it cannot be understood at all."""
+    for event in scan_events(source):
+        if isinstance(event, ScanReport):
+            return event
+    raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
+
+
+def scan_events(source: str | Path) -> Iterator[ScanProgress | ScanReport]:
+    """The progress as it happens, the ScanReport last."""
+    dataset = open_source(source, one_class_map=False)
+    inspected: list[Inspected] = []
+    yield ScanProgress(num_done=0, num_images=len(dataset.samples))
+    for image in inspect_images(dataset.samples):
+        inspected.append(image)
+        yield ScanProgress(num_done=len(inspected), num_images=len(dataset.samples))
+    yield _report(dataset, inspected)
+
+
+def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
+    hashes = [image.sha256 or f"unreadable {s.name}" for s, image in zip(dataset.samples, inspected, strict=True)]
+    overlap = find_overlap(dataset.samples, hashes)
+    counts = _counts(dataset)
+    imbalance = _imbalance(counts.get("train") or counts.get(ALL) or ())
+    return ScanReport(
+        name=dataset.name,
+        layout=dataset.layout,
+        why=dataset.why,
+        class_names=dataset.class_names,
+        counts=counts,
+        images=summarise(inspected),
+        bad=tuple(Exclusion(name=i.bad.name, reason=i.bad.reason) for i in inspected if i.bad is not None),
+        left_out=dataset.exclusions,
+        copies=_names(overlap.copies),
+        across_classes=_names(overlap.across_classes),
+        across_splits=_names(overlap.across_splits),
+        groups_across_splits=overlap.groups_across_splits,
+        class_map_gaps=class_map_gaps(dataset),
+        imbalance=imbalance,
+        notes=dataset.notes,
+        warnings=tuple(_warnings(overlap, inspected, imbalance)),
+        problems=tuple(_problems(dataset, inspected, hashes)),
+    )
+
+
+def _counts(dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    num_classes = len(dataset.class_names)
+    splits = dataset.given_splits
+    if not splits:
+        return {ALL: tuple(class_counts(dataset.samples, num_classes))}
+    return {split: tuple(class_counts(dataset.subset(split), num_classes)) for split in splits}
+
+
+def _imbalance(counts: Sequence[int]) -> float | None:
+    return max(counts) / min(counts) if counts and min(counts) else None
+
+
+def _names(sets: Sequence[Copies]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sample.name for sample in same) for same in sets)
+
+
+def _warnings(overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None) -> Iterator[str]:
+    yield from overlap.notes()
+    if imbalance is not None and imbalance >= IMBALANCE_WARNING:
+        yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
+    num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)
+    if num_animated:
+        yield f"{num_animated} images are animated; their first frame is used"
+
+
+def _problems(dataset: Dataset, inspected: Sequence[Inspected], hashes: Sequence[str]) -> Iterator[str]:
+    """What `recog train` would stop at, in its order; each check is tried on its own."""
+    try:
+        check_class_map(dataset)
+    except DataError as error:
+        yield str(error)
+        return
+    try:
+        usable = exclude_bad(dataset, [image.bad for image in inspected if image.bad is not None], policy="skip")
+        check_trainable(usable)
+        kept = {sample.name for sample in usable.samples}
+        keys = [key for sample, key in zip(dataset.samples, hashes, strict=True) if sample.name in kept]
+        groups = join_groups(keys, [sample.group for sample in usable.samples])
+        check_trainable(split_dataset(usable, SplitConfig(), seed=0, groups=groups))
+    except DataError as error:
+        yield str(error)

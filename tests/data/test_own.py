@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+from containers import labelled_pngs
+from PIL import Image
+from torch.utils.data import Dataset as TorchDataset
+
+from recog.core.errors import DataError
+from recog.data.own import read_items
+
+
+class Own(TorchDataset):
+    def __init__(self, items, classes=None):
+        self.items = items
+        self.asked = [0] * len(items)
+        if classes:
+            self.classes = classes
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        self.asked[index] += 1
+        return self.items[index]
+
+
+PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.fromarray(PIXELS), PIXELS),
+        (PIXELS, PIXELS),
+        (torch.from_numpy(PIXELS).permute(2, 0, 1), PIXELS),
+        (torch.from_numpy(PIXELS[None, :, :, 0]), PIXELS[:, :, 0]),
+        (PIXELS[:, :, 0], PIXELS[:, :, 0]),
+        (Image.fromarray(PIXELS[:, :, 0]), PIXELS[:, :, 0]),
+    ],
+)
+def test_every_kind_of_image(image, expected):
+    own = Own([(image, 1), (image, torch.tensor(0))], classes=["cat", "dog"])
+    data = read_items(own)
+    assert (data.name, data.class_names) == ("own", ("cat", "dog"))
+    assert [(s.name, s.label) for s in data.samples] == [("0", 1), ("1", 0)]
+    assert np.array_equal(data.samples[0].source, expected)
+    assert own.asked == [1, 1]
+
+
+def test_splits_numbers_and_given_names():
+    part = Own([(PIXELS, 2), (PIXELS, 0)])
+    data = read_items({"train": part, "test": part})
+    assert (data.given_splits, data.class_names) == (("train", "test"), ("0", "1", "2"))
+    assert read_items(part, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    assert [s.label for s in read_items(Own([(PIXELS, "b")]), class_names=["a", "b"]).samples] == [1]
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ((torch.zeros(3, 4, 4), 0), "dtype float32; expected uint8.*Leave out transforms such as ToTensor"),
+        ((np.zeros((3, 5, 5), np.uint8), 0), r"shape \(3, 5, 5\)"),
+        ((PIXELS, 5), "label 5, but there are names for 2 classes"),
+        ((PIXELS, "eel"), "label 'eel', which is none of"),
+        ((PIXELS, 0.5), "expected a whole number"),
+        ((PIXELS, [0, 1]), "expected a whole number"),
+        (PIXELS, r"expected \(image, label\)"),
+    ],
+)
+def test_other_items_are_refused(item, says):
+    with pytest.raises(DataError, match=says):
+        read_items(Own([item], classes=["cat", "dog"]))
+
+
+def test_unknown_splits_and_nothing_at_all():
+    with pytest.raises(DataError, match="expected some of train, val, test"):
+        read_items({"dev": Own([(PIXELS, 0)])})
+    with pytest.raises(DataError, match="no usable item"):
+        read_items(Own([]))
+
+
+@pytest.mark.slow
+def test_an_own_dataset_trains(tmp_path, monkeypatch):
+    import io
+
+    import recog
+    from recog.recipes.plan import ComputeConfig, TrainConfig
+    from recog.training.optim import OptimConfig
+
+    monkeypatch.chdir(tmp_path)
+    names = ["ant", "bee", "cow"]
+    items = [(Image.open(io.BytesIO(data)), names.index(name)) for (name, _), data in labelled_pngs(10).items()]
+    config = TrainConfig(recipe="scratch", optim=OptimConfig(epochs=1), compute=ComputeConfig(num_threads=1))
+    run = recog.train(Own(items, classes=names), config, name="own")
+    assert recog.load(run.bundle).class_names == ("ant", "bee", "cow")

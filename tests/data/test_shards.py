@@ -1,0 +1,72 @@
+import json
+import tarfile
+
+import pytest
+from containers import add, labelled_pngs, write_shards
+
+from recog.core.errors import DataError
+from recog.data.sources import open_source
+
+PNG = labelled_pngs(1)["ant", 0]
+
+
+def shard(path, *members):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            add(archive, name, data)
+    return path
+
+
+def test_classes_by_classnames_txt_by_number_and_by_name(tmp_path):
+    folder = write_shards(labelled_pngs(2), tmp_path / "s")
+    assert open_source(folder).class_names == ("ant", "bee", "cow")
+    (folder / "classnames.txt").unlink()
+    assert open_source(folder).class_names == ("0", "1", "2")
+    path = shard(tmp_path / "a.tar", ("1.png", PNG), ("1.cls", b" cat\n"), ("2.png", PNG), ("2.cls", b"dog"))
+    assert open_source(path).class_names == ("cat", "dog")
+
+
+def test_labels_from_json_and_both_must_agree(tmp_path):
+    members = [("1.png", PNG), ("1.json", json.dumps({"label": 7, "caption": "x"}).encode())]
+    data = open_source(shard(tmp_path / "a.tar", *members))
+    assert (data.class_names, data.samples[0].name) == (("7",), "a.tar/1.png")
+    with pytest.raises(DataError, match="another member of its key says '7'"):
+        open_source(shard(tmp_path / "b.tar", *members, ("1.cls", b"8")))
+
+
+@pytest.mark.parametrize(
+    "layout", ["train/a.tar test/a.tar", "train-0.tar test-0.tar", "pets/train_00.tar pets/test_00.tar"]
+)
+def test_splits_by_folder_or_name(tmp_path, layout):
+    for name in layout.split():
+        shard(tmp_path / name, ("1.png", PNG), ("1.cls", b"0"), ("2.png", PNG), ("2.cls", b"1"))
+    root = tmp_path / "pets" if layout.startswith("pets") else tmp_path
+    assert open_source(root).given_splits == ("train", "test")
+
+
+def test_a_pattern_of_shards(tmp_path):
+    write_shards(labelled_pngs(2), tmp_path)
+    assert len(open_source(f"{tmp_path}/pets-{{000000..000001}}.tar").samples) == 6
+    with pytest.raises(DataError, match=r"pets-000002.tar is not there"):
+        open_source(f"{tmp_path}/pets-{{000000..000002}}.tar")
+
+
+def test_what_does_not_belong_together_is_named(tmp_path):
+    data = open_source(shard(tmp_path / "a.tar", ("1.png", PNG), ("1.cls", b"0"), ("2.cls", b"0"), ("3.png", PNG)))
+    assert {e.name: e.reason for e in data.exclusions} == {
+        "a.tar/2": "a label without an image of its key",
+        "a.tar/3.png": "no label (no .cls or .json of its key that tells it)",
+    }
+    with pytest.raises(DataError, match="2 images of one key"):
+        open_source(shard(tmp_path / "b.tar", ("1.png", PNG), ("1.jpg", PNG), ("1.cls", b"0")))
+
+
+def test_the_library_itself_reads_the_same(tmp_path):
+    """WebDataset as the second method: the same images with the same labels."""
+    wds = pytest.importorskip("webdataset")
+    folder = write_shards(labelled_pngs(3), tmp_path)
+    ours = {s.source.read(): s.label for s in open_source(folder).samples}
+    urls = [str(path) for path in sorted(folder.glob("*.tar"))]
+    theirs = {s["png"]: int(s["cls"]) for s in wds.WebDataset(urls, shardshuffle=False)}
+    assert ours == theirs

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+from containers import labelled_pngs, write_folder, write_metadata, write_text, write_zip
+
+from recog.core.errors import DataError
+from recog.data.sources import open_source
+from recog.data.tables import read_csv
+
+HEAD = "path,label,split,group\n"
+
+
+def rows_of(dataset):
+    return [(s.name, dataset.class_names[s.label], s.split, s.group) for s in dataset.samples]
+
+
+def test_all_four_columns(tmp_path):
+    text = HEAD + "b/1.png,dog,train,p1\na/2.png,cat,validation,\na/10.png,cat,TEST,p2\n"
+    data = read_csv(write_text(tmp_path / "pets.csv", text))
+    assert (data.name, data.class_names) == ("pets", ("cat", "dog"))
+    assert rows_of(data) == [
+        ("b/1.png", "dog", "train", "p1"),
+        ("a/2.png", "cat", "val", None),
+        ("a/10.png", "cat", "test", "p2"),
+    ]
+    assert data.samples[0].source == tmp_path / "b/1.png"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_spreadsheets_delimiters_quotes_and_header(tmp_path, delimiter):
+    text = f' Path {delimiter}LABEL{delimiter}other\n"a b,1.png"{delimiter}"he said ""cat"""{delimiter}7\n'
+    assert rows_of(read_csv(write_text(tmp_path / "x.csv", text))) == [("a b,1.png", 'he said "cat"', None, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty; expected a header with the columns path and label"),
+        (HEAD, "lists no image with a label"),
+        (HEAD + "1.png,cat,trian,\n", "line 2 has the split 'trian'"),
+        (HEAD + "1.png,cat,,\n", "must be train, val or test, in every row or in none"),
+        (HEAD + ",cat,train,\n", "line 2 has no path"),
+        (HEAD + '"1.png,cat,train,\n', "not valid CSV"),
+        ("path,label,label\n1.png,a,b\n", "column 'label' twice"),
+        (HEAD + "a\0.png,cat,train,\n", "NUL"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path, text, says):
+    with pytest.raises(DataError, match=says):
+        read_csv(write_text(tmp_path / "x.csv", text))
+
+
+def test_metadata_in_split_folders_and_what_it_does_not_list(tmp_path):
+    for split in ("train", "test"):
+        write_folder(labelled_pngs(1, classes=("x",)), tmp_path / split)
+        lines = [{"file_name": "x/000.png", "label": 3}]
+        write_text(tmp_path / split / "metadata.jsonl", "\n".join(map(json.dumps, lines)) + "\n\n")
+    write_text(tmp_path / "train/x/extra.png", "not listed")
+    data = open_source(tmp_path)
+    assert rows_of(data) == [("test/x/000.png", "3", "test", None), ("train/x/000.png", "3", "train", None)]
+    assert [(e.name, e.reason) for e in data.exclusions] == [("train/x/extra.png", "not listed in the metadata")]
+
+
+def test_metadata_csv_within_a_zip(tmp_path):
+    import zipfile
+
+    path = write_zip(labelled_pngs(1), tmp_path / "z")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.csv", "file_name,label\n" + "".join(f"pets/{c}/0.png,{c}\n" for c in ("ant", "bee")))
+    data = open_source(path)
+    assert [row[:2] for row in rows_of(data)] == [("pets/ant/0.png", "ant"), ("pets/bee/0.png", "bee")]
+    assert [e.name for e in data.exclusions] == ["pets/cow/0.png"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('{"file_name": "gone.png", "label": "a"}', "line 1 names 'gone.png', which is not in"),
+        ('{"file_name": "../x.png", "label": "a"}', "leads out of the list's folder"),
+        ('{"file": "0000.png", "label": "a"}', "has no column 'file_name'"),
+        ("[1, 2]", "no JSON object"),
+        ("{", "not valid JSON"),
+        ('{"file_name": "0000.png", "label": [1, 2]}', "expected one name or one number"),
+    ],
+)
+def test_bad_metadata_is_said(tmp_path, lines, says):
+    folder = write_metadata(labelled_pngs(1), tmp_path / "m")
+    write_text(folder / "metadata.jsonl", lines)
+    with pytest.raises(DataError, match=says):
+        open_source(folder)
