@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
 from recog.data.loader import TrainLoader
+from recog.data.store import Rows
 from recog.evaluation.measures import accuracy, nll
 from recog.models.classifier import Classifier
 from recog.recipes.plan import TrainConfig
@@ -47,7 +48,7 @@ class EpochResult:
 LearnEvent = StepLog | EpochResult | HeadLog
 
 
-def collect_features(engine: Engine, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+def collect_features(engine: Engine, images: Rows, batch_size: int = 32) -> NDArray[np.float32]:
     """Features float32 [N, D] of images uint8 [N, H, W, C]."""
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([engine(batch).features for batch in batches])
@@ -62,8 +63,8 @@ def learn_head(
 ) -> Iterator[HeadLog]:
     """Fit heads on the frozen features that `engine` gives; the one with the lowest val NLL goes into `classifier`."""
     num_classes = classifier.classifier.out_features
-    train_features = collect_features(engine, train.store.stack())
-    val_features = collect_features(engine, val.store.stack())
+    train_features = collect_features(engine, train.store.rows())
+    val_features = collect_features(engine, val.store.rows())
     best: tuple[float, LinearHead] | None = None
     heads = fit_heads(train_features, train.labels, config.head, num_classes=num_classes)
     for trial, head in enumerate(heads, start=1):
@@ -97,6 +98,7 @@ def learn_network(
         batch_size=config.loader.batch_size or 64,
         seed=config.seed,
         num_workers=config.loader.num_workers,
+        num_classes=classifier.classifier.out_features,
     )
     epochs = optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
@@ -130,7 +132,7 @@ def learn_network(
 
 def _rank(classifier: Classifier, val: LabelledImages, precision: Precision) -> tuple[float, float]:
     """(val accuracy, minus val NLL): of two epochs the greater is better. TrainingError where the network has diverged."""
-    logits = collect_logits(classifier, val.store.stack(), precision=precision).logits
+    logits = collect_logits(classifier, val.store.rows(), precision=precision).logits
     if not np.isfinite(logits).all():
         raise TrainingError(
             "the network's answers on the validation split are not finite; a lower learning rate usually mends it: "

@@ -91,7 +91,7 @@ def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[D
     The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
     """
     exact = read_exact(model.preprocess)
-    larger = read_larger(model.preprocess) if config.augment.policy == "crop" else exact
+    larger = read_larger(model.preprocess) if config.augment.needs_larger_images else exact
     wanted: dict[str, tuple[str, ReadImage]] = {"val": ("val", exact)}
     if config.recipe in ("head", "finetune"):
         wanted["exact"] = ("train", exact)
