@@ -23,7 +23,7 @@ from recog.core.errors import BadImage, ConfigError
 
 Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any]
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 
 # Pillow warns of what is refused or mended here (sizes, broken EXIF); a filter once, as changing filters per call is not
 # safe with threads

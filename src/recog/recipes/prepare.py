@@ -11,10 +11,20 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
 from recog.core.hardware import read_hardware
-from recog.data.dataset import Dataset, Sample, check_trainable, class_counts
+from recog.data.cache import decode_images
+from recog.data.dataset import Dataset, check_trainable, class_counts
 from recog.data.sources import open_source
 from recog.data.split import split_dataset
-from recog.data.store import ImageStore, ReadImage, exclude_bad, read_exact, read_images, read_larger
+from recog.data.store import (
+    ImageStore,
+    Reader,
+    StreamedImages,
+    channel_statistics,
+    exclude_bad,
+    read_exact,
+    read_images,
+    read_larger,
+)
 from recog.models.classifier import Classifier
 from recog.models.table import BuiltModel, build_model
 from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
@@ -23,9 +33,9 @@ from recog.recipes.splits import fingerprint, hash_samples
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """A split in memory, with labels int64 [N] in the same order."""
+    """A split, in memory or mapped from the cache, with labels int64 [N] in the same order."""
 
-    store: ImageStore
+    store: ImageStore | StreamedImages
     labels: NDArray[np.int64]
 
 
@@ -56,7 +66,7 @@ def prepare(config: TrainConfig) -> Prepared:
     torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
     torch.set_num_threads(config.compute.num_threads or 1)
     model = build_model(config.model, num_classes=len(dataset.class_names))
-    dataset, images = _decode(dataset, model, config)
+    dataset, images = _decode(dataset, model, config, hashes, reasons)
     digest = fingerprint(dataset, hashes)
     if config.data.fingerprint not in (None, digest):
         reasons.append("the data are not those that this config was written for; the result may differ")
@@ -85,20 +95,29 @@ def has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[Dataset, dict[str, LabelledImages]]:
+def _decode(
+    dataset: Dataset, model: BuiltModel, config: TrainConfig, hashes: Mapping[str, str], notes: list[str]
+) -> tuple[Dataset, dict[str, LabelledImages]]:
     """Read every split; bad files are excluded by one policy wherever they are, the test split's included.
 
     The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
     """
     exact = read_exact(model.preprocess)
     larger = read_larger(model.preprocess) if config.augment.needs_larger_images else exact
-    wanted: dict[str, tuple[str, ReadImage]] = {"val": ("val", exact)}
+    wanted: dict[str, tuple[str, Reader]] = {"val": ("val", exact)}
     if config.recipe in ("head", "finetune"):
         wanted["exact"] = ("train", exact)
     if config.recipe in ("scratch", "finetune"):
         wanted["larger"] = ("train", larger)
     bad: dict[str, BadImage] = {}
-    images = {purpose: _read_split(dataset.subset(split), read, bad) for purpose, (split, read) in wanted.items()}
+    images = {}
+    for purpose, (split, reader) in wanted.items():
+        samples = dataset.subset(split)
+        decoded = decode_images(samples, reader, [hashes[s.name] for s in samples], name=f"{dataset.name} {split}")
+        bad.update((error.name, error) for error in decoded.bad)
+        notes += [f"{split}: {decoded.note}"] if decoded.note else []
+        labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
+        images[purpose] = LabelledImages(store=decoded.images, labels=labels)
     for result in read_images(dataset.subset("test"), exact):
         if isinstance(result, BadImage):
             bad[result.name] = result
@@ -107,24 +126,13 @@ def _decode(dataset: Dataset, model: BuiltModel, config: TrainConfig) -> tuple[D
     return dataset, images
 
 
-def _read_split(samples: tuple[Sample, ...], read: ReadImage, bad: dict[str, BadImage]) -> LabelledImages:
-    images, labels = [], []
-    for sample, result in zip(samples, read_images(samples, read), strict=True):
-        if isinstance(result, BadImage):
-            bad[result.name] = result
-        else:
-            images.append(result)
-            labels.append(sample.label)
-    return LabelledImages(store=ImageStore(images), labels=np.array(labels, dtype=np.int64))
-
-
 def _with_statistics(
     model: BuiltModel, config: TrainConfig, images: Mapping[str, LabelledImages]
 ) -> tuple[BuiltModel, TrainConfig]:
     """A network from scratch is normalised by its training images' own mean and deviation per channel."""
     if config.recipe != "scratch" or config.model.mean is not None:
         return model, config
-    mean, std = images["larger"].store.channel_statistics()
+    mean, std = channel_statistics(images["larger"].store)
     classifier = Classifier(model.classifier.network, mean=mean, std=std)
     config = replace(config, model=replace(config.model, mean=mean, std=std))
     return replace(model, classifier=classifier), config
