@@ -125,7 +125,7 @@ def crop_small(
     count, height, width, channels = images.shape
     out_height, out_width = image_size
     along_rows = _resampling_table(height, out_height)[_table_row(boxes[:, 0], boxes[:, 2], height)]
-    columns = _table_row(boxes[:, 1], boxes[:, 3], width) + mirrored * _num_segments(width)
+    columns = _table_row(boxes[:, 1], boxes[:, 3], width) + torch.from_numpy(mirrored) * _num_segments(width)
     along_columns = _resampling_table(width, out_width)[columns]
     pixels = torch.from_numpy(images).view(count, height, width * channels).float()
     rows = torch.bmm(along_rows, pixels).view(count, out_height, width, channels)

@@ -17,7 +17,8 @@ NUM_LEVELS = 31  # strengths 0 to 30, in both papers' code
 RAND_LEVEL = 9  # of 30, and two operations: RandAugment as Cubuk et al. (2019) set it for ResNet-50
 RAND_COUNT = 2
 COINS_PER_OP = 3  # which operation, how strong, which way
-UPRIGHT_DEGREES = 30.0  # most rotation where mirroring is off: turned further, a 6 is a 9
+# most where mirroring is off, as for digits and text: turned further, a 6 is a 9
+UPRIGHT_MAX: Mapping[str, float] = MappingProxyType({"rotate": 30.0, "shear_x": 0.3, "shear_y": 0.3})
 
 Rows = NDArray[np.float64]
 Apply = Callable[[torch.Tensor, Rows], torch.Tensor]
@@ -127,8 +128,8 @@ def _apply_chosen(images: torch.Tensor, coins: Rows, levels: Rows, *, trivial: b
         if not len(rows):
             continue
         top = op.trivial_max if trivial else op.rand_max
-        if name == "rotate" and upright:
-            top = min(top, UPRIGHT_DEGREES)
+        if upright:
+            top = min(top, UPRIGHT_MAX.get(name, top))
         magnitudes = top * levels[rows] / (NUM_LEVELS - 1)
         if op.signed:
             magnitudes = np.where(coins[rows, 2] < 0.5, -magnitudes, magnitudes)

@@ -10,6 +10,7 @@ from typing import Literal
 from recog.core.decode import probe
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import Hardware
+from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.loader import LoaderConfig
 from recog.data.policies import AugmentConfig
@@ -45,6 +46,7 @@ class TrainConfig:
 
     recipe: Recipe | None = None
     seed: int = 0
+    balance: Balance = "auto"  # of classes in training
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
 from recog.core.hardware import read_hardware
+from recog.data.balance import describe_balance
 from recog.data.cache import decode_images
 from recog.data.dataset import Dataset, check_trainable, class_counts
 from recog.data.sources import open_source
@@ -33,10 +34,11 @@ from recog.recipes.splits import fingerprint, hash_samples
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """A split, in memory or mapped from the cache, with labels int64 [N] in the same order."""
+    """A split with its labels int64 [N] in the same order; equal `groups` int64 [N] are copies of one image."""
 
     store: ImageStore | StreamedImages
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def prepare(config: TrainConfig) -> Prepared:
         data=replace(config.data, fingerprint=digest),
         model=replace(config.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
+    reasons += describe_balance(dataset, config.balance, by_steps=config.recipe != "head")
     notes += [*_describe_splits(dataset), f"network {model.name}; weights: {model.origin.source}", *reasons]
     return Prepared(
         config=config,
@@ -117,7 +120,8 @@ def _decode(
         bad.update((error.name, error) for error in decoded.bad)
         notes += [f"{split}: {decoded.note}"] if decoded.note else []
         labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
-        images[purpose] = LabelledImages(store=decoded.images, labels=labels)
+        groups = np.array([int(hashes[samples[row].name][:15], 16) for row in decoded.rows], dtype=np.int64)
+        images[purpose] = LabelledImages(store=decoded.images, labels=labels, groups=groups)
     for result in read_images(dataset.subset("test"), exact):
         if isinstance(result, BadImage):
             bad[result.name] = result
