@@ -24,7 +24,7 @@ def num_cores() -> int:
 
 def available_memory_bytes() -> int:
     """Memory that this process can have without swapping: what is free, within its container's and its own limits."""
-    return max(0, min(_free_memory_bytes(), *_bytes_left_in_group(), *_bytes_left_in_limits()))
+    return max(0, min([_free_memory_bytes(), *_bytes_left_in_group(), *_bytes_left_in_limits()]))
 
 
 def _free_memory_bytes() -> int:
