@@ -139,7 +139,9 @@ def compare_crops(height: int, width: int, count: int = 20_000) -> list[str]:
 
 def main() -> None:
     flowers, cifar = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-    header = "| | images/s | range | rounds | ratio in turn (range) | ratio of the best | peak MiB |\n|---|---|---|---|---|---|---|"
+    header = (
+        "| | images/s | range | rounds | ratio in turn (range) | ratio of the best | peak MiB |\n" + "|---" * 7 + "|"
+    )
     body = ["## Epochs after the first, 224 px, flower photos, batch 32", header]
     body += compare(flowers / "train", 224, 32, epochs=6)
     body += ["", "## Epochs after the first, 32 px, CIFAR-10 files (its 10,000 test images), batch 128", header]
@@ -157,10 +159,11 @@ def main() -> None:
     body += [*compare_crops(375, 500), *compare_crops(32, 32)]
     body += [
         "",
-        "Each round is a fresh process per side, in turn; a round's images/s is that of its fastest epoch. 'In turn' is the median",
-        "of the ratios within a round; 'of the best' compares the fastest rounds, which other work on the machine disturbed",
-        f"least (load average {os.getloadavg()[2]:.1f} over the last 15 minutes, 2 is full). Peak memory is of the main process or its largest worker, whichever is larger; torchvision's two",
-        "workers come on top of its own. Ours holds the decoded images; both import torch (about 300 MiB).",
+        "Each round is a fresh process per side, in turn; a round's images/s is that of its fastest epoch. 'In turn' is the",
+        "median of the ratios within a round; 'of the best' compares the fastest rounds, which other work on the machine",
+        f"disturbed least (load average over the last 15 minutes: {os.getloadavg()[2]:.1f} on {num_cores()} cores). Peak memory",
+        "is that of the main process or its largest worker; torchvision's two workers come on top of its main process. Ours",
+        "holds the decoded images; both import torch (about 300 MiB).",
     ]
     write_result("loader", "Training batches: recog beside torchvision's ImageFolder and DataLoader", "\n".join(body))
 
