@@ -17,8 +17,8 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 
 def test_verbs():
-    assert recog.__all__ == ["compare", "evaluate", "load", "train", "verify"]
-    assert COMMANDS == ("train", "evaluate", "compare", "predict", "verify")
+    assert recog.__all__ == ["compare", "evaluate", "load", "scan", "train", "verify"]
+    assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify", "cache")
 
 
 def test_config_fields():
@@ -33,17 +33,29 @@ def test_config_fields():
                 yield f"{prefix}{field.name}"
 
     assert sorted(names(TrainConfig)) == [
+        "augment.blur",
+        "augment.brightness",
+        "augment.contrast",
+        "augment.cutmix",
+        "augment.erasing",
+        "augment.geometry",
         "augment.max_aspect",
         "augment.max_rotation_degrees",
         "augment.max_shift",
         "augment.max_zoom",
         "augment.min_area",
         "augment.mirror",
+        "augment.mixup",
+        "augment.noise",
         "augment.policy",
+        "augment.random_ops",
+        "augment.saturation",
+        "balance",
         "compute.num_threads",
         "compute.precision",
         "data.bad_images",
         "data.fingerprint",
+        "data.grey16_max",
         "data.source",
         "head.l2",
         "head.max_iterations",
@@ -117,14 +129,24 @@ def test_errors_and_their_exit_codes():
     }
 
 
-# Tested through the commands in tests/cli and tests/end_to_end, as they only join other rooms' functions.
+# Tested through what calls them: commands in tests/cli and tests/end_to_end, containers in test_sources and test_archives.
 JOINERS = {
+    "cli/cache.py",
     "cli/evaluate.py",
     "cli/guard.py",
     "cli/predict.py",
     "cli/progress.py",
+    "cli/scan.py",
     "cli/train.py",
     "cli/verify.py",
+    "data/folders.py",
+    "data/members.py",
+    "data/random_ops.py",
+    "data/scan.py",
+    "data/tars.py",
+    "data/tree.py",
+    "data/zips.py",
+    "recipes/cache.py",
     "recipes/learn.py",
     "recipes/measure.py",
     "recipes/package.py",

@@ -12,7 +12,7 @@ from recog.data.loader import LoaderConfig, TrainLoader
 from recog.data.store import ImageStore
 
 NUM_IMAGES = 26
-AUGMENT = AugmentConfig(policy="affine", mirror=True)
+AUGMENT = AugmentConfig(policy="standard", geometry="warp", mirror=True)
 UNTOUCHED = AugmentConfig(policy="none", mirror=False)
 
 
@@ -97,11 +97,11 @@ def test_the_batch_size_changes_who_meets_but_not_how_anyone_looks(store):
     assert len(looks) == NUM_IMAGES
 
 
-@pytest.mark.parametrize("policy", ["affine", "crop"])
-def test_workers_do_the_work_and_change_nothing(store, caplog, policy):
+@pytest.mark.parametrize("geometry", ["warp", "crop"])
+def test_workers_do_the_work_and_change_nothing(store, caplog, geometry):
     """0, 1 and 2 worker processes: the same bytes, made by other processes, as the debug log shows."""
     caplog.set_level(logging.DEBUG, logger="recog.data.loader")
-    augment = AugmentConfig(policy=policy, mirror=True)
+    augment = AugmentConfig(policy="standard", geometry=geometry, mirror=True)
     batches, pids = {}, {}
     for num_workers in (0, 1, 2):
         caplog.clear()

@@ -39,7 +39,7 @@ def test_small_grey_images_are_learnt_from_scratch_at_their_own_size():
     config, reasons = planned(TrainConfig(), TINY)
     assert (config.recipe, config.model.name, config.model.channels) == ("scratch", "resnet8", 1)
     assert config.model.image_size == (8, 8)
-    assert (config.augment.policy, config.loader.batch_size) == ("affine", 64)
+    assert (config.augment.policy, config.augment.geometry, config.loader.batch_size) == ("standard", "warp", 64)
     assert any("up to 8 px" in reason for reason in reasons)
 
 

@@ -98,10 +98,11 @@ def test_ties_go_by_class_order():
 
 
 def test_many_ties_keep_class_order_too():
-    """An unstable sort shows only above some 16 entries."""
-    names = tuple(f"class {i}" for i in range(100))
-    prediction = Prediction(name="x", class_names=names, probs=np.full(100, 0.01), logits=np.zeros(100, np.float32))
-    assert tuple(name for name, _ in prediction.top(100)) == names
+    """An unstable sort shows only above some 16 entries. Three levels in turn: 1, 2, 3, 1, 2, 3, ..."""
+    names = tuple(f"class {i}" for i in range(300))
+    probs = np.tile([1.0, 2.0, 3.0], 100) / 600
+    prediction = Prediction(name="x", class_names=names, probs=probs, logits=np.zeros(300, np.float32))
+    assert tuple(name for name, _ in prediction.top(300)) == names[2::3] + names[1::3] + names[0::3]
 
 
 def test_every_kind_of_source_gives_the_same_answer(trained, tmp_path):

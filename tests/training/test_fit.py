@@ -57,7 +57,7 @@ def loader_of(num_images=17, batch_size=4):
     return TrainLoader(
         store=ImageStore(list(images)),
         labels=np.arange(num_images) % NUM_CLASSES,
-        augment=AugmentConfig(policy="affine", mirror=True),
+        augment=AugmentConfig(policy="standard", geometry="warp", mirror=True),
         image_size=(8, 8),
         batch_size=batch_size,
         seed=0,

@@ -9,7 +9,8 @@ import typer
 
 import recog
 
-COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify")
+COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "cache")
+NEED_NOTHING = ("cache",)  # do their work without an argument; the others show their help
 
 _HELP = """Labelled images in, an image classifier that can be trusted and shipped out.
 
@@ -34,7 +35,7 @@ def build_app(names: tuple[str, ...]) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         module = importlib.import_module(f"recog.cli.{name}")
-        app.command(name, no_args_is_help=True)(getattr(module, name))
+        app.command(name, no_args_is_help=name not in NEED_NOTHING)(getattr(module, name))
     return app
 
 

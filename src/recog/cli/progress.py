@@ -7,7 +7,7 @@ import time
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recog.cli.guard import notes
-from recog.recipes.learn import EpochResult, HeadLog
+from recog.recipes.learn import CrossValidated, EpochResult, HeadLog
 from recog.recipes.train import Note, Planned, Run, TrainEvent
 from recog.training.fit import StepLog
 
@@ -32,9 +32,12 @@ class TrainPrinter:
             case StepLog():
                 self._show_step(event)
             case HeadLog():
+                measured = "cross-validated" if event.num_folds else "val"
                 notes.print(
-                    f"head with L2 {event.l2:g}: val accuracy {event.val_accuracy:.1%}, NLL {event.val_nll:.3f}"
+                    f"head with L2 {event.l2:g}: {measured} accuracy {event.val_accuracy:.1%}, NLL {event.val_nll:.3f}"
                 )
+            case CrossValidated():
+                notes.print(str(event), soft_wrap=True, markup=False)
             case EpochResult():
                 self._show_epoch(event)
             case Run():

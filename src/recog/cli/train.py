@@ -28,6 +28,9 @@ def train(
     weights: Annotated[str | None, typer.Option(help="Pretrained weights from a .safetensors file, or 'none'.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="none, weights or sampler: what is done about classes of unequal size.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that augment; they do not change the result.")] = None,
     bad_images: Annotated[
         str | None,
@@ -47,6 +50,7 @@ def train(
     flags = {
         "recipe": recipe,
         "seed": seed,
+        "balance": balance,
         "data": {"source": data, "bad_images": bad_images},
         "model": {"name": model, "weights": weights},
         "optim": {"epochs": epochs},

@@ -1,114 +1,116 @@
-"""Augmentation of uint8 batches by counted randomness: the same picture for the same (seed, epoch, sample), whoever draws it."""
+"""Augmentation of uint8 batches by counted randomness: the same picture for the same (seed, epoch, draw), whoever draws it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from recog.core.chance import uniforms
-from recog.core.errors import ConfigError
-from recog.data.store import ImageStore
+from recog.core.chance import random_words, uniforms
+from recog.data import colour
+from recog.data.geometry import (
+    CROP_COINS,
+    affine_matrices,
+    crop_batch,
+    crop_small,
+    is_small,
+    mirror,
+    random_boxes,
+    warp,
+)
+from recog.data.policies import AugmentConfig, Strengths
+from recog.data.random_ops import COINS_PER_OP, RAND_COUNT, rand_augment, trivial_augment
+from recog.data.store import Images
 
-Policy = Literal["none", "affine", "crop"]
 
+@dataclass(frozen=True)
+class Chance:
+    """The coins of some draws: a draw n is image n % N, seen for the (n // N)-th further time in the epoch."""
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    policy: Policy | None = None  # affine suits images of one small size, crop suits photos; planned if None
-    mirror: bool | None = None  # left to right, for one in two; planned if None
-    max_rotation_degrees: float = 12.0  # affine
-    max_zoom: float = 0.12  # affine: scale in 1 -/+ this
-    max_shift: float = 0.1  # affine: of the image's side
-    min_area: float = 0.35  # crop: smallest part of the image's area
-    max_aspect: float = 4 / 3  # crop: width : height from 1/this to this
+    seed: int
+    epoch: int
+    draws: NDArray[np.int64]  # [B]
 
-    def __post_init__(self) -> None:
-        if not 0 < self.min_area <= 1:
-            raise ConfigError(f"augment.min_area is {self.min_area}; it must be above 0 and at most 1.")
-        if not 1 <= self.max_aspect <= 100:
-            raise ConfigError(f"augment.max_aspect is {self.max_aspect}; it must be 1 or more, and at most 100.")
-        if not 0 <= self.max_zoom < 1:
-            raise ConfigError(f"augment.max_zoom is {self.max_zoom}; it must be at least 0 and below 1.")
-        if not 0 <= self.max_rotation_degrees <= 180:
-            raise ConfigError(f"augment.max_rotation_degrees is {self.max_rotation_degrees}; it must be from 0 to 180.")
-        if not 0 <= self.max_shift <= 1:
-            raise ConfigError(f"augment.max_shift is {self.max_shift}; it must be from 0 to 1, the image's side.")
+    def coins(self, stream: str, count: int) -> NDArray[np.float64]:
+        """float64 [B, count] uniform in [0, 1)."""
+        return uniforms(self.seed, self.epoch, self.draws, stream, count)
+
+    def signed(self, stream: str, count: int) -> NDArray[np.float64]:
+        """float64 [B, count] uniform in [-1, 1)."""
+        return 2 * self.coins(stream, count) - 1
 
 
 def augment_batch(
-    store: ImageStore,
-    indices: NDArray[np.int64],
+    store: Images,
+    draws: NDArray[np.int64],
     config: AugmentConfig,
     *,
     image_size: tuple[int, int],
     seed: int,
     epoch: int,
 ) -> torch.Tensor:
-    """Images `indices` int64 [B] of `store` as the network sees them in training: uint8 [B, H, W, C]."""
-    if config.policy == "crop":
-        coins = uniforms(seed, epoch, indices, "crop", 4)
-        crops = [random_crop(store[i], coins[b], config, image_size=image_size) for b, i in enumerate(indices)]
-        images = torch.stack(crops)
-    else:
-        images = torch.from_numpy(store.stack(indices))
-        if config.policy == "affine":
-            images = random_affine(images, uniforms(seed, epoch, indices, "affine", 4), config)
-    if config.mirror:
-        images = random_mirror(images, uniforms(seed, epoch, indices, "mirror", 1)[:, 0])
-    return images
+    """`draws` int64 [B] of `store` as the network sees them in training, but for mixing: uint8 [B, H, W, C]."""
+    chance = Chance(seed, epoch, draws)
+    strengths = config.strengths
+    images = _place(store, chance, config, strengths, image_size)
+    if strengths.max_rotation_degrees or strengths.max_zoom or strengths.max_shift:
+        images = _random_warp(images, chance, strengths)
+    if strengths.random_ops == "trivial":
+        images = trivial_augment(images, chance.coins("trivial", COINS_PER_OP), upright=not config.mirror)
+    elif strengths.random_ops == "rand":
+        coins = chance.coins("rand", COINS_PER_OP * RAND_COUNT)
+        images = rand_augment(images, coins, upright=not config.mirror)
+    return _colour(images, chance, strengths)
 
 
-def random_mirror(images: torch.Tensor, coins: NDArray[np.float64]) -> torch.Tensor:
-    """Mirror image b of [B, H, W, C] left to right where `coins[b]`, uniform in [0, 1), is below 1/2."""
-    heads = torch.from_numpy(coins < 0.5).view(-1, 1, 1, 1)
-    return torch.where(heads, images.flip(2), images)
-
-
-def random_crop(
-    image: NDArray[np.uint8],
-    coins: NDArray[np.float64],
-    config: AugmentConfig,
-    *,
-    image_size: tuple[int, int],
+def _place(
+    store: Images, chance: Chance, config: AugmentConfig, strengths: Strengths, image_size: tuple[int, int]
 ) -> torch.Tensor:
-    """A box of random area and aspect out of `image` uint8 [H0, W0, C], resized to uint8 [H, W, C].
+    """Cut, resized and mirrored images, uint8 [B, H, W, C]."""
+    indices = chance.draws % len(store)
+    mirrored = chance.coins("mirror", 1)[:, 0] < 0.5 if config.mirror else np.zeros(len(indices), dtype=np.bool_)
+    shape = store.one_shape
+    if not config.needs_larger_images and shape is not None and shape[:2] == image_size:
+        images = torch.from_numpy(store.stack(indices))
+        return mirror(images, mirrored) if config.mirror else images
+    coins = chance.coins("crop", CROP_COINS)
+    law = {"min_area": strengths.min_area, "max_aspect": strengths.max_aspect}
+    if shape is not None and is_small(shape, image_size):
+        sizes = np.broadcast_to(np.array(shape[:2]), (len(indices), 2))
+        return crop_small(store.stack(indices), random_boxes(sizes, coins, **law), mirrored, image_size)
+    sources = store.fetch(indices)
+    sizes = np.array([image.shape[:2] for image in sources], dtype=np.int64)
+    return crop_batch(sources, random_boxes(sizes, coins, **law), mirrored, image_size)
 
-    The law is that of Szegedy et al. (2014) as the field draws it: area uniform in [min_area, 1], log aspect uniform;
-    a box that does not fit is clipped to the image instead of drawn again, so that four `coins` are always enough.
-    """
-    height, width, _ = image.shape
-    area = height * width * (config.min_area + (1 - config.min_area) * coins[0])
-    aspect = math.exp((2 * coins[1] - 1) * math.log(config.max_aspect))
-    box_height = min(height, max(1, round(math.sqrt(area / aspect))))
-    box_width = min(width, max(1, round(math.sqrt(area * aspect))))
-    top = int(coins[2] * (height - box_height + 1))
-    left = int(coins[3] * (width - box_width + 1))
-    box = torch.from_numpy(image[top : top + box_height, left : left + box_width])
-    resized = F.interpolate(
-        box.permute(2, 0, 1)[None], size=image_size, mode="bilinear", antialias=True, align_corners=False
+
+def _random_warp(images: torch.Tensor, chance: Chance, strengths: Strengths) -> torch.Tensor:
+    """Rotate, zoom and shift, in one sampling."""
+    signed = chance.signed("affine", 4)
+    matrices = affine_matrices(
+        degrees=signed[:, 0] * strengths.max_rotation_degrees,
+        zoom=1 + signed[:, 1] * strengths.max_zoom,
+        shift=signed[:, 2:] * strengths.max_shift,
     )
-    return resized[0].permute(1, 2, 0)
+    return warp(images, matrices)
 
 
-def random_affine(images: torch.Tensor, coins: NDArray[np.float64], config: AugmentConfig) -> torch.Tensor:
-    """Rotate, zoom and shift uint8 [B, H, W, C] by `coins` float64 [B, 4] in one bilinear sampling; edges repeat outwards."""
-    signed = torch.from_numpy(2 * coins - 1).float()
-    angle = signed[:, 0] * math.radians(config.max_rotation_degrees)
-    zoom = 1 + signed[:, 1] * config.max_zoom
-    shift = signed[:, 2:] * 2 * config.max_shift  # the grid's unit is half the side
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    planes = images.permute(0, 3, 1, 2).float()
-    aspect = planes.shape[3] / planes.shape[2]  # the grid is square whatever the image is; a turn must not stretch
-    matrices = torch.stack(
-        [torch.stack([cos, -sin / aspect, shift[:, 0]], dim=1), torch.stack([sin * aspect, cos, shift[:, 1]], dim=1)],
-        dim=1,
-    )
-    grid = F.affine_grid(matrices, list(planes.shape), align_corners=False)
-    sampled = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+def _colour(images: torch.Tensor, chance: Chance, strengths: Strengths) -> torch.Tensor:
+    if strengths.brightness:
+        images = colour.scale_brightness(images, 1 + strengths.brightness * chance.signed("brightness", 1)[:, 0])
+    if strengths.contrast:
+        images = colour.scale_contrast(images, 1 + strengths.contrast * chance.signed("contrast", 1)[:, 0])
+    if strengths.saturation:
+        images = colour.scale_saturation(images, 1 + strengths.saturation * chance.signed("saturation", 1)[:, 0])
+    if strengths.blur:
+        coins = chance.coins("blur", 2)
+        rows = np.flatnonzero(coins[:, 0] < 0.5)
+        images = images.clone()
+        images[rows] = colour.gaussian_blur(images[rows], strengths.blur * coins[rows, 1], strengths.blur)
+    if strengths.noise:
+        seeds = random_words(chance.seed, chance.epoch, chance.draws, "noise pixels", 1)[:, 0]
+        images = colour.add_noise(images, strengths.noise * chance.coins("noise", 1)[:, 0], seeds)
+    if strengths.erasing:
+        images = colour.erase(images, chance.coins("erasing", 5 + images.shape[3]), strengths.erasing)
+    return images

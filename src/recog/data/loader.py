@@ -12,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from recog.core.chance import permutation
+from recog.core.chance import permutation, uniforms
 from recog.core.errors import ConfigError, DataError
-from recog.data.augment import AugmentConfig, augment_batch
-from recog.data.store import ImageStore
+from recog.data.augment import augment_batch
+from recog.data.balance import balanced_draws
+from recog.data.mixing import MIX_COINS, mix, soft_targets
+from recog.data.policies import AugmentConfig
+from recog.data.store import Images
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +43,15 @@ class TrainLoader:
     order is another one. With fewer images than a batch, the batch is all of them.
     """
 
-    store: ImageStore
+    store: Images
     labels: NDArray[np.int64]
     augment: AugmentConfig
     image_size: tuple[int, int]
     batch_size: int
     seed: int
     num_workers: int = 0
+    num_classes: int | None = None  # by default, one more than the largest label
+    balanced: bool = False  # draw every class equally often
 
     def __post_init__(self) -> None:
         if not len(self.store):
@@ -57,7 +62,10 @@ class TrainLoader:
         return max(1, len(self.store) // self.batch_size)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(images uint8 [B, H, W, C], labels int64 [B]) for the steps `first_step`... of `epoch`."""
+        """(images uint8 [B, H, W, C], labels int64 [B]) for the steps `first_step`... of `epoch`.
+
+        Where images are mixed, soft targets float32 [B, K] stand in place of the labels.
+        """
         steps = _EpochSteps(self, epoch, first_step)
         # batch_size=None: an element of `steps` is a whole batch, so that a worker augments it in one go
         batches = DataLoader(
@@ -67,9 +75,19 @@ class TrainLoader:
             num_workers=self.num_workers,
             generator=torch.Generator(),  # else the workers' seeds, which nothing uses, are drawn from dropout's generator
         )
-        for step, (images, labels, pid) in enumerate(batches, start=first_step):
+        for step, (images, targets, pid) in enumerate(batches, start=first_step):
             logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
-            yield images, labels
+            yield images, targets
+
+    def draws(self, epoch: int) -> NDArray[np.int64]:
+        """The draws of `epoch` in order, int64 [N]; draw n is image n % N."""
+        if self.balanced:
+            return balanced_draws(self.labels, self.class_count, seed=self.seed, epoch=epoch)
+        return permutation(self.seed, epoch, len(self.store))
+
+    @property
+    def class_count(self) -> int:
+        return self.num_classes or int(self.labels.max()) + 1
 
 
 class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
@@ -77,7 +95,10 @@ class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self._loader = loader
         self._epoch = epoch
         self._first_step = first_step
-        self._order = permutation(loader.seed, epoch, len(loader.store))
+        self._order = loader.draws(epoch)
+        self._partners: NDArray[np.int64] | None = None
+        if loader.augment.strengths.mixup or loader.augment.strengths.cutmix:
+            self._partners = permutation(loader.seed, epoch, len(loader.store), "partners")
 
     def __len__(self) -> int:
         return self._loader.steps_per_epoch - self._first_step
@@ -85,13 +106,26 @@ class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         loader = self._loader
         start = (self._first_step + item) * loader.batch_size
-        indices = self._order[start : start + loader.batch_size]
-        images = augment_batch(
+        draws = self._order[start : start + loader.batch_size]
+        images = self._augment(draws)
+        labels = loader.labels[draws % len(loader.store)]
+        if self._partners is None:
+            return images, torch.from_numpy(labels), os.getpid()
+        partners = self._partners[draws % len(loader.store)]
+        strengths = loader.augment.strengths
+        coins = uniforms(loader.seed, self._epoch, draws, "mix", MIX_COINS)
+        mixed, weights = mix(images, self._augment(partners), coins, mixup=strengths.mixup, cutmix=strengths.cutmix)
+        targets = soft_targets(labels, loader.labels[partners], weights, loader.class_count)
+        return mixed, targets, os.getpid()
+
+    def _augment(self, draws: NDArray[np.int64]) -> torch.Tensor:
+        """uint8 [B, H, W, C]: the same for the same draw, whether it is asked for as an image or as a partner."""
+        loader = self._loader
+        return augment_batch(
             loader.store,
-            indices,
+            draws,
             loader.augment,
             image_size=loader.image_size,
             seed=loader.seed,
             epoch=self._epoch,
         )
-        return images, torch.from_numpy(loader.labels[indices]), os.getpid()

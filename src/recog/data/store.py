@@ -1,10 +1,12 @@
-"""Decode once: all images of a run as uint8 in one buffer, read by several threads, bad files named and counted."""
+"""Decode once: images of a run as uint8, in memory, in a mapped file or read again each time; bad files named and counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +20,71 @@ from recog.data.dataset import Dataset, Exclusion, Sample
 
 BadImagePolicy = Literal["skip", "error", "quarantine"]
 MAX_BAD_FRACTION = 0.01  # above this share of the files, skipping would hide that something is wrong
+_COUNTED_AT_ONCE = 3 << 20  # bytes: bincount widens what it counts eightfold
 
-ReadImage = Callable[[Sample], NDArray[np.uint8]]
+Shape = tuple[int, int, int]
+
+
+class ReadImage(Protocol):
+    """From a sample to its image, uint8 [H, W, C]; raises BadImage."""
+
+    def __call__(self, sample: Sample, /) -> NDArray[np.uint8]: ...
+
+
+class Rows(Protocol):
+    """Images of one shape, uint8 [N, H, W, C], that are taken a slice at a time; a NumPy array is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
+
+
+class Images(Protocol):
+    """What holds the images of a split, wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """The images at `indices` int64 [B], each uint8 [H, W, C] of its own size; not to be written to."""
+        ...
+
+    @property
+    def one_shape(self) -> Shape | None:
+        """The shape that all images share, or None."""
+        ...
+
+    def stack(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at `indices` int64 [B], which have one shape, as a new array uint8 [B, H, W, C]."""
+        ...
+
+    def rows(self) -> Rows:
+        """All images, which have one shape, in order, without a copy of the whole."""
+        ...
 
 
 class ImageStore:
     """Images uint8 [H, W, C] of any sizes, in one flat buffer, so that processes can share them without copies."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
-        self._shapes = [image.shape for image in images]
-        self._starts = np.cumsum([0, *(image.size for image in images)])
-        self._buffer = np.empty(self._starts[-1], dtype=np.uint8)
-        for image, start, end in zip(images, self._starts, self._starts[1:], strict=False):
-            self._buffer[start:end] = image.reshape(-1)
+        buffer = np.empty(sum(image.size for image in images), dtype=np.uint8)
+        end = 0
+        for image in images:
+            buffer[end : end + image.size] = image.reshape(-1)
+            end += image.size
+        self._lay_out(buffer, [image.shape for image in images])
+
+    @classmethod
+    def over(cls, buffer: NDArray[np.uint8], shapes: Sequence[Shape]) -> ImageStore:
+        """The images of `shapes` that stand one after another in `buffer` uint8 [bytes], which is not copied."""
+        store = cls.__new__(cls)
+        store._lay_out(buffer, shapes)
+        return store
+
+    def _lay_out(self, buffer: NDArray[np.uint8], shapes: Sequence[Shape]) -> None:
+        self._buffer = buffer
+        self._shapes = list(shapes)
+        self._starts = np.cumsum([0, *(h * w * c for h, w, c in self._shapes)])
+        self._one_shape = self._shapes[0] if len(set(self._shapes)) == 1 else None
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -40,61 +94,160 @@ class ImageStore:
         flat = self._buffer[self._starts[index] : self._starts[index + 1]]
         return flat.reshape(self._shapes[index])
 
+    def fetch(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        return [self[i] for i in indices]
+
     @property
     def num_bytes(self) -> int:
         return int(self._starts[-1])
 
     @property
-    def one_shape(self) -> tuple[int, int, int] | None:
-        """The shape that all images share, or None."""
-        return self._shapes[0] if len(set(self._shapes)) == 1 else None
-
-    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel over all pixels, on the scale [0, 1], to six digits."""
-        channels = self._shapes[0][2]
-        counts = np.stack(
-            [np.bincount(self._buffer[c::channels], minlength=256).astype(np.float64) for c in range(channels)]
-        )  # every image holds whole pixels, so the flat buffer keeps the channels in turn
-        levels = np.arange(256) / 255
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        means = shares @ levels
-        deviations = np.sqrt(np.maximum(shares @ levels**2 - means**2, 1e-6))
-        return tuple(round(float(m), 6) for m in means), tuple(round(float(d), 6) for d in deviations)
+    def one_shape(self) -> Shape | None:
+        return self._one_shape
 
     def stack(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Images of one shape as uint8 [B, H, W, C]: those at `indices`, or all of them without a copy."""
-        shape = self.one_shape
+        shape = self._one_shape
         if shape is None:
             raise DataError("images of several sizes cannot be stacked; they need Preprocess first.")
         images: NDArray[np.uint8] = self._buffer.reshape(len(self), *shape)
         chosen: NDArray[np.uint8] = images if indices is None else images[indices]
         return chosen
 
+    def rows(self) -> NDArray[np.uint8]:
+        return self.stack()
 
-def read_exact(preprocess: Preprocess) -> ReadImage:
-    """The reader that evaluation uses: the one decoder and the one Preprocess."""
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """As the function `channel_statistics`, of this store."""
+        return channel_statistics(self)
 
-    def read(sample: Sample) -> NDArray[np.uint8]:
-        return preprocess.read(sample.source, name=sample.name)
+    def pixel_blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """All pixels, uint8 [P, C] at a time."""
+        channels = self._shapes[0][2]
+        step = _COUNTED_AT_ONCE // channels * channels
+        for start in range(0, len(self._buffer), step):  # every image holds whole pixels, so channels keep their turn
+            yield self._buffer[start : start + step].reshape(-1, channels)
 
-    return read
+
+class StreamedImages:
+    """Images that fit neither memory nor the disk's cache: each is decoded when it is asked for, and not kept."""
+
+    def __init__(self, samples: Sequence[Sample], read: ReadImage, *, one_shape: Shape | None) -> None:
+        self._samples = list(samples)
+        self._read = read
+        self._one_shape = one_shape
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def fetch(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        images = []
+        for image in read_images([self._samples[i] for i in indices], self._read):
+            if isinstance(image, BadImage):
+                raise image  # it was whole when the run began, so it must not be passed over now
+            images.append(image)
+        return images
+
+    @property
+    def one_shape(self) -> Shape | None:
+        return self._one_shape
+
+    def stack(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.stack(self.fetch(indices))
+
+    def rows(self) -> Rows:
+        return _StreamedRows(self)
+
+    def pixel_blocks(self) -> Iterator[NDArray[np.uint8]]:
+        for image in read_images(self._samples, self._read):
+            if isinstance(image, BadImage):
+                raise image
+            yield image.reshape(-1, image.shape[2])
 
 
-def read_larger(preprocess: Preprocess, margin: float = 1.15) -> ReadImage:
-    """The reader that training augments from: whole images, the short side `margin` times the network's, or smaller."""
-    short_side = round(max(preprocess.image_size) * margin)
+class _StreamedRows:
+    def __init__(self, images: StreamedImages) -> None:
+        self._images = images
 
-    def read(sample: Sample) -> NDArray[np.uint8]:
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        return self._images.stack(np.arange(len(self))[rows])
+
+
+def channel_statistics(images: ImageStore | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel over all pixels, on the scale [0, 1], to six digits."""
+    channels = images.fetch(np.zeros(1, dtype=np.int64))[0].shape[2]
+    counts = np.zeros((channels, 256))
+    for pixels in images.pixel_blocks():
+        counts += np.stack([np.bincount(pixels[:, c], minlength=256) for c in range(channels)])
+    levels = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    means = shares @ levels
+    deviations = np.sqrt(np.maximum(shares @ levels**2 - means**2, 1e-6))
+    return tuple(round(float(m), 6) for m in means), tuple(round(float(d), 6) for d in deviations)
+
+
+@dataclass(frozen=True)
+class ExactReader:
+    """What evaluation sees: the one decoder and the one Preprocess."""
+
+    preprocess: Preprocess
+
+    def __call__(self, sample: Sample) -> NDArray[np.uint8]:
+        return self.preprocess.read(sample.source, name=sample.name)
+
+    @property
+    def one_shape(self) -> Shape | None:
+        return (*self.preprocess.image_size, self.preprocess.channels)
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides what is read, for a cache's key."""
+        return {"reader": "exact", **self.preprocess.to_dict()}
+
+
+@dataclass(frozen=True)
+class LargerReader:
+    """What training augments from: whole images, the short side `margin` times the network's, or smaller."""
+
+    preprocess: Preprocess
+    margin: float = 1.15
+
+    @property
+    def short_side(self) -> int:
+        return round(max(self.preprocess.image_size) * self.margin)
+
+    def __call__(self, sample: Sample) -> NDArray[np.uint8]:
         image = decode(
             sample.source,
             name=sample.name,
-            channels=preprocess.channels,
-            min_side=short_side,
-            grey16_max=preprocess.grey16_max,
+            channels=self.preprocess.channels,
+            min_side=self.short_side,
+            grey16_max=self.preprocess.grey16_max,
         )
-        return shrink_to_short_side(image, short_side)
+        return shrink_to_short_side(image, self.short_side)
 
-    return read
+    @property
+    def one_shape(self) -> Shape | None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        table = {"channels": self.preprocess.channels, "grey16_max": self.preprocess.grey16_max}
+        return {"reader": "larger", "short_side": self.short_side, **table}
+
+
+Reader = ExactReader | LargerReader
+
+
+def read_exact(preprocess: Preprocess) -> ExactReader:
+    """The reader that evaluation uses."""
+    return ExactReader(preprocess)
+
+
+def read_larger(preprocess: Preprocess, margin: float = 1.15) -> LargerReader:
+    """The reader that training augments from."""
+    return LargerReader(preprocess, margin)
 
 
 def shrink_to_short_side(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
@@ -119,8 +272,15 @@ def read_images(
         except BadImage as error:
             return error
 
-    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
-        yield from pool.map(attempt, samples)
+    num_threads = num_threads or num_cores()
+    waiting: deque[Future[NDArray[np.uint8] | BadImage]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for sample in samples:
+            waiting.append(pool.submit(attempt, sample))
+            if len(waiting) > 4 * num_threads:  # not all at once: images that nobody has taken yet fill the memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePolicy) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
+from recog.data.balance import class_weights
 from recog.data.loader import TrainLoader
+from recog.data.store import Rows
 from recog.evaluation.measures import accuracy, nll
 from recog.models.classifier import Classifier
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
+from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
 from recog.training.fit import EpochLog, Precision, StepLog, TrainState, collect_logits, fit
 from recog.training.head import LinearHead, fit_heads
 from recog.training.optim import build_optimizer
@@ -26,12 +29,37 @@ from recog.training.schedule import cosine_lr
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLog:
-    """One L2 strength tried, measured on the validation split."""
+    """One L2 strength tried, measured on the validation split, or by cross-validation where images are few."""
 
     trial: int  # from 1
     l2: float
     val_accuracy: float
     val_nll: float
+    num_folds: int = 0  # 0: the validation split
+    num_repeats: int = 0
+    accuracy_std: float = 0.0  # over the repeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidated:
+    """Images were few: what cross-validation chose, and the accuracy that it found, each image held out once a repeat."""
+
+    smallest_class: int  # images of train and val
+    num_images: int
+    num_folds: int
+    num_repeats: int
+    l2: float
+    accuracy: float
+    accuracy_std: float
+    nll: float
+
+    def __str__(self) -> str:
+        return (
+            f"a class has only {self.smallest_class} training and validation images, too few for one split to say much: "
+            f"{self.num_repeats} times {self.num_folds}-fold stratified cross-validation over all {self.num_images} of them "
+            f"chose L2 {self.l2:g} and found an accuracy of {self.accuracy:.1%} (std {self.accuracy_std:.1%} over the "
+            f"repeats), NLL {self.nll:.3f}; the choice of L2 from these images makes it slightly too good"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +72,10 @@ class EpochResult:
     is_best: bool
 
 
-LearnEvent = StepLog | EpochResult | HeadLog
+LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated
 
 
-def collect_features(engine: Engine, images: NDArray[np.uint8], batch_size: int = 32) -> NDArray[np.float32]:
+def collect_features(engine: Engine, images: Rows, batch_size: int = 32) -> NDArray[np.float32]:
     """Features float32 [N, D] of images uint8 [N, H, W, C]."""
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     return np.concatenate([engine(batch).features for batch in batches])
@@ -59,24 +87,73 @@ def learn_head(
     train: LabelledImages,
     val: LabelledImages,
     config: TrainConfig,
-) -> Iterator[HeadLog]:
-    """Fit heads on the frozen features that `engine` gives; the one with the lowest val NLL goes into `classifier`."""
+) -> Iterator[HeadLog | CrossValidated]:
+    """Fit heads on the frozen features that `engine` gives, on train; the one with the lowest NLL goes into `classifier`.
+
+    NLL is that of the validation split, or under 20 images in a class, of repeated cross-validation over both splits.
+    """
     num_classes = classifier.classifier.out_features
-    train_features = collect_features(engine, train.store.stack())
-    val_features = collect_features(engine, val.store.stack())
+    features = collect_features(engine, train.store.rows())
+    val_features = collect_features(engine, val.store.rows())
+    balanced = config.balance in ("weights", "sampler")
+    weights = class_weights(train.labels, num_classes)[train.labels] if balanced else None
+    head_config = config.head
+    smallest = int(np.bincount(np.concatenate([train.labels, val.labels]), minlength=num_classes).min())
+    if smallest < FEW_IMAGES:
+        together = _pool(train, val, np.concatenate([features, val_features]), num_classes if balanced else None)
+        tried = list(_try_by_folds(together, config, num_classes))
+        yield from tried
+        chosen = min(tried, key=lambda log: log.val_nll)
+        head_config = replace(head_config, l2=(chosen.l2,))
+        yield CrossValidated(
+            smallest_class=smallest,
+            num_images=len(together.labels),
+            num_folds=chosen.num_folds,
+            num_repeats=chosen.num_repeats,
+            l2=chosen.l2,
+            accuracy=chosen.val_accuracy,
+            accuracy_std=chosen.accuracy_std,
+            nll=chosen.val_nll,
+        )
     best: tuple[float, LinearHead] | None = None
-    heads = fit_heads(train_features, train.labels, config.head, num_classes=num_classes)
+    heads = fit_heads(features, train.labels, head_config, num_classes=num_classes, weights=weights)
     for trial, head in enumerate(heads, start=1):
         logits = head(val_features)
         val_nll = nll(logits, val.labels)
         if best is None or val_nll < best[0]:
             best = (val_nll, head)
-        yield HeadLog(trial=trial, l2=head.l2, val_accuracy=accuracy(logits, val.labels), val_nll=val_nll)
+        if head_config is config.head:
+            yield HeadLog(trial=trial, l2=head.l2, val_accuracy=accuracy(logits, val.labels), val_nll=val_nll)
     if best is None:
         raise TrainingError("no L2 strength was tried; head.l2 is empty.")
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
+
+
+def _pool(
+    train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], weigh_classes: int | None
+) -> FewImages:
+    labels = np.concatenate([train.labels, val.labels])
+    weights = None if weigh_classes is None else class_weights(labels, weigh_classes)[labels]
+    return FewImages(
+        features=features, labels=labels, groups=np.concatenate([train.groups, val.groups]), weights=weights
+    )
+
+
+def _try_by_folds(data: FewImages, config: TrainConfig, num_classes: int) -> Iterator[HeadLog]:
+    results = cross_validate(data, config.head, num_classes=num_classes, seed=config.seed)
+    for trial, result in enumerate(results, start=1):
+        accuracies = [accuracy(logits, data.labels) for logits in result.logits]
+        yield HeadLog(
+            trial=trial,
+            l2=result.l2,
+            val_accuracy=float(np.mean(accuracies)),
+            val_nll=float(np.mean([nll(logits, data.labels) for logits in result.logits])),
+            num_folds=result.num_folds,
+            num_repeats=len(accuracies),
+            accuracy_std=float(np.std(accuracies)),
+        )
 
 
 def learn_network(
@@ -89,6 +166,8 @@ def learn_network(
 ) -> Iterator[StepLog | EpochResult]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL."""
     optim, precision = config.optim, config.compute.precision or "float32"
+    num_classes = classifier.classifier.out_features
+    weights = class_weights(train.labels, num_classes) if config.balance == "weights" else None
     loader = TrainLoader(
         store=train.store,
         labels=train.labels,
@@ -97,6 +176,8 @@ def learn_network(
         batch_size=config.loader.batch_size or 64,
         seed=config.seed,
         num_workers=config.loader.num_workers,
+        num_classes=num_classes,
+        balanced=config.balance == "sampler",
     )
     epochs = optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
@@ -113,6 +194,7 @@ def learn_network(
         precision=precision,
         label_smoothing=optim.label_smoothing,
         freeze_batch_norm=bool(optim.freeze_batch_norm),
+        class_weights=None if weights is None else torch.from_numpy(weights).float(),
     )
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
     best_rank, best_weights = _rank(classifier, val, precision), copy.deepcopy(classifier.state_dict())
@@ -130,7 +212,7 @@ def learn_network(
 
 def _rank(classifier: Classifier, val: LabelledImages, precision: Precision) -> tuple[float, float]:
     """(val accuracy, minus val NLL): of two epochs the greater is better. TrainingError where the network has diverged."""
-    logits = collect_logits(classifier, val.store.stack(), precision=precision).logits
+    logits = collect_logits(classifier, val.store.rows(), precision=precision).logits
     if not np.isfinite(logits).all():
         raise TrainingError(
             "the network's answers on the validation split are not finite; a lower learning rate usually mends it: "

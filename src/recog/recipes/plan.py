@@ -11,9 +11,10 @@ import numpy as np
 from recog.core.decode import probe
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import Hardware
-from recog.data.augment import AugmentConfig
+from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.loader import LoaderConfig
+from recog.data.policies import AugmentConfig
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.models.table import ModelConfig
@@ -47,6 +48,7 @@ class TrainConfig:
 
     recipe: Recipe | None = None
     seed: int = 0
+    balance: Balance = "auto"  # of classes in training
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -158,12 +160,13 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: 
 
 def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts) -> TrainConfig:
     fine = config.recipe == "finetune"
-    affine = config.model.image_size is not None and facts.one_size == config.model.image_size and not fine
+    fits = config.model.image_size is not None and facts.one_size == config.model.image_size and not fine
     augment = replace(
         config.augment,
-        policy=config.augment.policy or ("affine" if affine else "crop"),
+        policy=config.augment.policy or "standard",
+        geometry=config.augment.geometry or ("warp" if fits else "crop"),
         mirror=dataset.mirror if config.augment.mirror is None else config.augment.mirror,
-    )
+    ).filled()
     optim = replace(
         config.optim,
         epochs=config.optim.epochs or _plan_epochs(fine, len(dataset.samples)),

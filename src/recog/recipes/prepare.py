@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
 from recog.core.hardware import read_hardware
-from recog.data.dataset import (
-    Dataset,
-    Exclusion,
-    Sample,
-    check_trainable,
-    class_counts,
-    describe_exclusions,
-    in_content_order,
-)
+from recog.data.balance import describe_balance
+from recog.data.cache import decode_images
+from recog.data.dataset import Dataset, Exclusion, check_trainable, class_counts, describe_exclusions, in_content_order
 from recog.data.grey16 import full_scale, highest_grey16
 from recog.data.overlap import find_overlap
 from recog.data.sources import open_source
 from recog.data.split import join_groups, split_dataset
-from recog.data.store import ImageStore, ReadImage, exclude_bad, read_exact, read_images, read_larger
+from recog.data.store import (
+    ImageStore,
+    Reader,
+    StreamedImages,
+    channel_statistics,
+    exclude_bad,
+    read_exact,
+    read_images,
+    read_larger,
+)
 from recog.models.classifier import Classifier
 from recog.models.table import BuiltModel, build_model
 from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
@@ -33,10 +36,11 @@ from recog.recipes.splits import fingerprint, hash_samples
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """A split in memory, with labels int64 [N] in the same order."""
+    """A split with its labels int64 [N] in the same order; equal `groups` int64 [N] are copies of one image."""
 
-    store: ImageStore
+    store: ImageStore | StreamedImages
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
     torch.set_num_threads(config.compute.num_threads or 1)
     model = build_model(config.model, num_classes=len(dataset.class_names))
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=config.data.grey16_max or 65535))
-    dataset, images, bad = _decode(dataset, model, config)
+    dataset, images, bad = _decode(dataset, model, config, hashes, reasons)
     digest = fingerprint(dataset, hashes)
     if config.data.fingerprint not in (None, digest):
         reasons.append("the data are not those that this config was written for; the result may differ")
@@ -81,6 +85,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
         data=replace(config.data, fingerprint=digest),
         model=replace(config.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
+    reasons += describe_balance(dataset, config.balance, by_steps=config.recipe != "head")
     notes += [
         *describe_exclusions(dataset),
         *_describe_splits(dataset),
@@ -130,21 +135,29 @@ def has_bfloat16() -> bool:
 
 
 def _decode(
-    dataset: Dataset, model: BuiltModel, config: TrainConfig
+    dataset: Dataset, model: BuiltModel, config: TrainConfig, hashes: Mapping[str, str], notes: list[str]
 ) -> tuple[Dataset, dict[str, LabelledImages], dict[str, tuple[Exclusion, ...]]]:
     """Read every split; bad files are excluded by one policy wherever they are, the test split's included.
 
     The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
     """
     exact = read_exact(model.preprocess)
-    larger = read_larger(model.preprocess) if config.augment.policy == "crop" else exact
-    wanted: dict[str, tuple[str, ReadImage]] = {"val": ("val", exact)}
+    larger = read_larger(model.preprocess) if config.augment.needs_larger_images else exact
+    wanted: dict[str, tuple[str, Reader]] = {"val": ("val", exact)}
     if config.recipe in ("head", "finetune"):
         wanted["exact"] = ("train", exact)
     if config.recipe in ("scratch", "finetune"):
         wanted["larger"] = ("train", larger)
     bad: dict[str, BadImage] = {}
-    images = {purpose: _read_split(dataset.subset(split), read, bad) for purpose, (split, read) in wanted.items()}
+    images = {}
+    for purpose, (split, reader) in wanted.items():
+        samples = dataset.subset(split)
+        decoded = decode_images(samples, reader, [hashes[s.name] for s in samples], name=f"{dataset.name} {split}")
+        bad.update((error.name, error) for error in decoded.bad)
+        notes += [f"{split}: {decoded.note}"] if decoded.note else []
+        labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
+        groups = np.array([int(hashes[samples[row].name][:15], 16) for row in decoded.rows], dtype=np.int64)
+        images[purpose] = LabelledImages(store=decoded.images, labels=labels, groups=groups)
     for result in read_images(dataset.subset("test"), exact):
         if isinstance(result, BadImage):
             bad[result.name] = result
@@ -158,24 +171,13 @@ def _decode(
     return dataset, images, left_out
 
 
-def _read_split(samples: tuple[Sample, ...], read: ReadImage, bad: dict[str, BadImage]) -> LabelledImages:
-    images, labels = [], []
-    for sample, result in zip(samples, read_images(samples, read), strict=True):
-        if isinstance(result, BadImage):
-            bad[result.name] = result
-        else:
-            images.append(result)
-            labels.append(sample.label)
-    return LabelledImages(store=ImageStore(images), labels=np.array(labels, dtype=np.int64))
-
-
 def _with_statistics(
     model: BuiltModel, config: TrainConfig, images: Mapping[str, LabelledImages]
 ) -> tuple[BuiltModel, TrainConfig]:
     """A network from scratch is normalised by its training images' own mean and deviation per channel."""
     if config.recipe != "scratch" or config.model.mean is not None:
         return model, config
-    mean, std = images["larger"].store.channel_statistics()
+    mean, std = channel_statistics(images["larger"].store)
     classifier = Classifier(model.classifier.network, mean=mean, std=std)
     config = replace(config, model=replace(config.model, mean=mean, std=std))
     return replace(model, classifier=classifier), config

@@ -20,7 +20,7 @@ from recog.data.sources import NAMED_SOURCES
 from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
 from recog.recipes.journal import Journal
-from recog.recipes.learn import EpochResult, HeadLog, LearnEvent, learn_head, learn_network
+from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent, learn_head, learn_network
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
@@ -211,6 +211,9 @@ def _record(journal: Journal, event: LearnEvent) -> None:
     elif isinstance(event, HeadLog):
         values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
         journal.record("head", event.trial, values)
+    elif isinstance(event, CrossValidated):
+        values = {"accuracy": event.accuracy, "accuracy_std": event.accuracy_std, "nll": event.nll, "l2": event.l2}
+        journal.record("cross_validation", event.num_repeats, values)
 
 
 def _pack(folder: Path, prepared: Prepared) -> Packed:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.errors import TrainingError
+from recog.data.geometry import as_tensor
 from recog.data.loader import TrainLoader
+from recog.data.store import Rows
 from recog.models.classifier import Classifier
 
 Precision = Literal["float32", "bfloat16"]
@@ -31,6 +33,7 @@ class TrainState:
     precision: Precision
     label_smoothing: float
     freeze_batch_norm: bool = False
+    class_weights: torch.Tensor | None = None  # float32 [K], of the loss
     epoch: int = 0
     step: int = 0  # within the epoch
     num_steps_done: int = 0
@@ -72,8 +75,8 @@ def fit(
     for epoch in range(state.epoch, epochs):
         num_images = 0
         started = time.perf_counter()
-        for images, labels in loader.batches(epoch, first_step=state.step):
-            log = train_step(state, images, labels, lr=lr_at(state.num_steps_done))
+        for images, targets in loader.batches(epoch, first_step=state.step):
+            log = train_step(state, images, targets, lr=lr_at(state.num_steps_done))
             num_images += log.num_images
             yield log
         if not state.step:
@@ -88,8 +91,8 @@ def fit(
         )
 
 
-def train_step(state: TrainState, images: torch.Tensor, labels: torch.Tensor, *, lr: float) -> StepLog:
-    """One step on images uint8 [B, H, W, C] and labels int64 [B]."""
+def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *, lr: float) -> StepLog:
+    """One step on images uint8 [B, H, W, C] and labels int64 [B], or soft targets float32 [B, K] that sum to 1."""
     classifier, device = state.classifier, state.classifier.device
     classifier.train()
     if state.freeze_batch_norm:
@@ -100,7 +103,12 @@ def train_step(state: TrainState, images: torch.Tensor, labels: torch.Tensor, *,
         group["lr"] = lr * group["lr_factor"]
     with autocast(device, state.precision):
         logits, _ = classifier(images.to(device))
-    loss = F.cross_entropy(logits.float(), labels.to(device), label_smoothing=state.label_smoothing)
+    loss = F.cross_entropy(
+        logits.float(),
+        targets.to(device),
+        weight=None if state.class_weights is None else state.class_weights.to(device),
+        label_smoothing=state.label_smoothing,
+    )
     value = loss.item()
     step = state.num_steps_done + 1
     if not math.isfinite(value):
@@ -113,17 +121,15 @@ def train_step(state: TrainState, images: torch.Tensor, labels: torch.Tensor, *,
     loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
     state.num_steps_done, state.step, state.epoch_loss = step, state.step + 1, state.epoch_loss + value
-    return StepLog(epoch=state.epoch + 1, step=step, loss=value, lr=lr, num_images=len(labels))
+    return StepLog(epoch=state.epoch + 1, step=step, loss=value, lr=lr, num_images=len(targets))
 
 
-def collect_logits(
-    classifier: Classifier, images: NDArray[np.uint8], *, precision: Precision, batch_size: int = 64
-) -> Evaluation:
+def collect_logits(classifier: Classifier, images: Rows, *, precision: Precision, batch_size: int = 64) -> Evaluation:
     """Run `images` uint8 [N, H, W, C] through the classifier in evaluation mode; its mode is left as it was."""
     logits, features = [], []
     with eval_mode(classifier), torch.inference_mode(), autocast(classifier.device, precision):
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(classifier.device)
+            batch = as_tensor(images[start : start + batch_size]).to(classifier.device)
             batch_logits, batch_features = classifier(batch)
             logits.append(batch_logits.float().cpu().numpy())
             features.append(batch_features.float().cpu().numpy())

@@ -45,12 +45,18 @@ class LinearHead:
 
 
 def fit_heads(
-    features: NDArray[np.float32], labels: NDArray[np.int64], config: HeadConfig, *, num_classes: int
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    config: HeadConfig,
+    *,
+    num_classes: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> Iterator[LinearHead]:
     """A head per L2 strength of `config`, from the strongest to the weakest, each starting from the one before.
 
     `features` float32 [N, D] are standardised for the fit, and the standardisation is folded into the head. `l2` weighs
-    half the squared weights against the mean loss per image, so that it means the same for any N.
+    half the squared weights against the mean loss per image, so that it means the same for any N. `weights` float64 [N]
+    are what each image counts, 1 on average.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second to import; only this recipe needs it
 
@@ -64,7 +70,7 @@ def fit_heads(
         model.C = 1 / (l2 * len(labels))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # stopping at max_iterations is early stopping, which is all right here
-            model.fit(standard, labels)
+            model.fit(standard, labels, sample_weight=weights)
         coefficients, intercepts = _two_rows(model.coef_, model.intercept_, num_classes)
         weight = coefficients / std
         bias = intercepts - weight @ mean

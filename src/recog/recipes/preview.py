@@ -1,0 +1,105 @@
+"""A picture of an augmented batch as the network sees it, so that strength and sense of the augmentation can be judged."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from recog.core.errors import BadImage, DataError
+from recog.core.files import write_bytes_atomic
+from recog.core.preprocess import Preprocess
+from recog.data.dataset import Dataset, Sample
+from recog.data.loader import TrainLoader
+from recog.data.policies import AugmentConfig
+from recog.data.store import ImageStore, read_exact, read_images, read_larger
+
+NUM_ROWS, NUM_COLUMNS = 4, 8
+MIN_CELL_PX = 96  # smaller images are enlarged in whole steps, so that their pixels show
+_TEXT_PX = 18
+
+
+def draw_preview(
+    dataset: Dataset, augment: AugmentConfig, path: Path, *, preprocess: Preprocess, seed: int = 0
+) -> None:
+    """Write a PNG of 32 training images of `dataset` in the first epoch, spread over its classes, with class names.
+
+    Mixed images carry both names with their weights. `augment` is planned: policy and geometry are set. DataError where
+    no image can be used.
+    """
+    samples, images = _read_spread(dataset, augment, preprocess)
+    store = ImageStore(images)
+    labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    loader = TrainLoader(
+        store=store,
+        labels=labels,
+        augment=augment,
+        image_size=preprocess.image_size,
+        batch_size=len(samples),
+        seed=seed,
+        num_classes=len(dataset.class_names),
+    )
+    pixels, targets = next(loader.batches(epoch=0))
+    captions = [_caption(target, dataset.class_names) for target in targets]
+    sheet = _draw(pixels.numpy(), captions)
+    write_bytes_atomic(path, _png(sheet))
+
+
+def _read_spread(
+    dataset: Dataset, augment: AugmentConfig, preprocess: Preprocess
+) -> tuple[list[Sample], list[NDArray[np.uint8]]]:
+    """Up to 32 usable training images, class by class in turn."""
+    by_class: dict[int, list[Sample]] = {}
+    for sample in dataset.samples:
+        if sample.split in (None, "train"):
+            by_class.setdefault(sample.label, []).append(sample)
+    most = max((len(members) for members in by_class.values()), default=0)
+    turns = [members[turn] for turn in range(most) for members in by_class.values() if turn < len(members)]
+    reader = read_larger(preprocess) if augment.needs_larger_images else read_exact(preprocess)
+    samples, images = [], []
+    for sample, image in zip(turns, read_images(turns, reader), strict=False):
+        if not isinstance(image, BadImage):
+            samples.append(sample)
+            images.append(image)
+        if len(samples) == NUM_ROWS * NUM_COLUMNS:
+            break
+    if not samples:
+        raise DataError(f"{dataset.name} has no usable training image to draw.")
+    return samples, images
+
+
+def _caption(target: torch.Tensor, class_names: tuple[str, ...]) -> str:
+    if target.ndim == 0:
+        return class_names[int(target)]
+    present = sorted(np.flatnonzero(target.numpy()), key=lambda k: -float(target[k]))
+    if len(present) == 1:
+        return class_names[present[0]]
+    return " + ".join(f"{float(target[k]):.0%} {class_names[k]}" for k in present)
+
+
+def _draw(images: NDArray[np.uint8], captions: list[str]) -> Image.Image:
+    """uint8 [B, H, W, C] as one sheet, a caption under each image."""
+    count, height, width, channels = images.shape
+    zoom = max(1, -(-MIN_CELL_PX // max(height, width)))
+    columns = min(NUM_COLUMNS, count)
+    cell_width, cell_height = width * zoom + 4, height * zoom + 4 + _TEXT_PX
+    sheet = Image.new("RGB", (columns * cell_width, -(-count // columns) * cell_height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (pixels, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = number % columns * cell_width, number // columns * cell_height
+        picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+        sheet.paste(picture.resize((width * zoom, height * zoom), Image.Resampling.NEAREST), (left + 2, top + 2))
+        while caption and draw.textlength(caption, font=font) > cell_width - 4:
+            caption = caption[:-1]
+        draw.text((left + 2, top + height * zoom + 4), caption, fill="black", font=font)
+    return sheet
+
+
+def _png(sheet: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()

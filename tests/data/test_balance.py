@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from recog.data.balance import balanced_draws, class_weights, describe_balance
+from recog.data.dataset import Dataset, Sample
+
+LABELS = np.repeat([0, 1, 2], [80, 15, 5])
+PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+def make_dataset(*counts):
+    samples = [
+        Sample(name=f"{k}/{i}", source=PIXEL, label=k, split="train") for k, n in enumerate(counts) for i in range(n)
+    ]
+    return Dataset(name="toys", layout="", class_names=("ant", "bee", "cow")[: len(counts)], samples=tuple(samples))
+
+
+def test_weights_by_hand():
+    weights = class_weights(np.array([0, 0, 0, 1]), 2)
+    np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
+    assert weights[[0, 0, 0, 1]].mean() == pytest.approx(1)
+    assert class_weights(np.array([0, 0]), 2)[1] == 0
+
+
+def test_an_epoch_draws_each_class_alike_and_never_the_same_draw_twice():
+    totals = np.zeros(3)
+    for epoch in range(30):
+        draws = balanced_draws(LABELS, 3, seed=4, epoch=epoch)
+        counts = np.bincount(LABELS[draws % 100], minlength=3)
+        assert sorted(counts.tolist()) == [33, 33, 34]
+        totals += counts
+        assert len(set(draws.tolist())) == 100
+        rare = np.bincount(draws[LABELS[draws % 100] == 2] % 100, minlength=100)[95:]
+        assert rare.max() - rare.min() <= 1  # the five rare images take turns
+    assert totals.max() - totals.min() < 30  # the odd draw goes to another class each time
+
+
+def test_a_large_class_shows_other_images_each_epoch():
+    seen = [frozenset(d % 100 for d in balanced_draws(LABELS, 3, seed=0, epoch=e).tolist()) for e in range(25)]
+    assert len(set(seen)) == 25
+    assert len(frozenset.union(*seen)) == 100
+
+
+def test_draws_are_a_function_of_seed_and_epoch():
+    np.testing.assert_array_equal(
+        balanced_draws(LABELS, 3, seed=1, epoch=2), balanced_draws(LABELS, 3, seed=1, epoch=2)
+    )
+    assert (balanced_draws(LABELS, 3, seed=1, epoch=2) != balanced_draws(LABELS, 3, seed=2, epoch=2)).any()
+
+
+def test_auto_warns_from_ten_to_one_on_and_names_the_remedy():
+    assert describe_balance(make_dataset(99, 10), "auto", by_steps=True) == []
+    (line,) = describe_balance(make_dataset(100, 10), "auto", by_steps=True)
+    assert "'ant' has 100 training images and 'bee' 10 (10.0:1)" in line
+    assert "--balance weights" in line
+    assert describe_balance(make_dataset(100, 10), "none", by_steps=True) == []
+
+
+def test_what_was_done_is_said():
+    data = make_dataset(30, 10)
+    (weights,) = describe_balance(data, "weights", by_steps=True)
+    assert "counts 2.00 in the rarest class and 0.67 in the largest" in weights  # 40 / (2 * 10), 40 / (2 * 30)
+    (sampler,) = describe_balance(data, "sampler", by_steps=True)
+    assert "draws about 20 of each class" in sampler
+    assert "about 2.0 times each" in sampler
+    (head,) = describe_balance(data, "sampler", by_steps=False)
+    assert "taken by weights" in head

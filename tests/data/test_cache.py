@@ -1,0 +1,218 @@
+"""The decoded cache: right pixels from memory, file and stream; damaged, half-written or foreign files are never used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recog.core.preprocess import Preprocess
+from recog.data import cache as cache_module
+from recog.data.cache import cache_key, clear_entries, decode_images, list_entries
+from recog.data.dataset import Sample
+from recog.data.store import ImageStore, StreamedImages, channel_statistics, read_exact, read_larger
+
+EXACT = read_exact(Preprocess(image_size=(20, 16)))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def samples(tmp_path):
+    generator = np.random.default_rng(0)
+    made = []
+    for i in range(12):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(generator.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)).save(path)
+        made.append(Sample(name=path.name, source=path, label=i % 2))
+    (tmp_path / "5.png").write_bytes(b"no image")
+    return made
+
+
+def hashes_of(samples):
+    return [sample.sha256() for sample in samples]
+
+
+def decode_all(samples, reader=EXACT, *, memory):
+    return decode_images(samples, reader, hashes_of(samples), name="toys", max_memory_bytes=memory)
+
+
+@pytest.mark.parametrize("reader", [EXACT, read_larger(Preprocess(image_size=(20, 16)))])
+def test_memory_file_and_second_run_hold_the_same_pixels(samples, reader):
+    expected = [reader(sample) for sample in samples if sample.name != "5.png"]
+    for memory, kind in ((1 << 20, np.ndarray), (2000, np.memmap), (1 << 20, np.memmap)):
+        decoded = decode_all(samples, reader, memory=memory)
+        assert isinstance(decoded.images._buffer, kind)
+        assert isinstance(decoded.images._buffer, np.memmap) == (kind is np.memmap)
+        assert [error.name for error in decoded.bad] == ["5.png"]
+        assert decoded.rows.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+        for image, same in zip(decoded.images.fetch(np.arange(11)), expected, strict=True):
+            np.testing.assert_array_equal(image, same)
+    assert len(list_entries()) == 1
+
+
+def test_a_full_disk_streams_and_leaves_nothing(samples, monkeypatch):
+    monkeypatch.setattr(cache_module, "MIN_FREE_DISK_BYTES", 1 << 60)
+    decoded = decode_all(samples, memory=0)
+    assert isinstance(decoded.images, StreamedImages)
+    assert "would be left on its disk" in decoded.note
+    assert [error.name for error in decoded.bad] == ["5.png"]
+    assert list_entries() == []
+    expected = ImageStore([EXACT(sample) for sample in samples if sample.name != "5.png"])
+    np.testing.assert_array_equal(decoded.images.rows()[3:7], expected.rows()[3:7])
+    np.testing.assert_array_equal(decoded.images.stack(np.array([9, 0])), expected.stack(np.array([9, 0])))
+    assert channel_statistics(decoded.images) == expected.channel_statistics()
+
+
+def test_a_disk_that_fills_while_writing_leaves_nothing(samples, monkeypatch):
+    wrote = []
+
+    def write(self, pixels):
+        wrote.append(pixels.size)
+        if len(wrote) == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache_module._File, "add", write)
+    decoded = decode_all(samples, memory=0)
+    assert isinstance(decoded.images, StreamedImages)
+    assert "No space left on device" in decoded.note
+    assert list_entries() == []
+
+
+@pytest.mark.parametrize("damage", ["truncate", "append", "index", "magic", "empty"])
+def test_a_damaged_file_is_named_and_built_anew(samples, damage):
+    decode_all(samples, memory=0)
+    (entry,) = list_entries()
+    data = bytearray(entry.path.read_bytes())
+    if damage == "truncate":
+        data = data[: len(data) // 2]
+    elif damage == "append":
+        data += b"\0"
+    elif damage == "index":
+        data[-5] ^= 1
+    elif damage == "magic":
+        data[0] ^= 1
+    else:
+        data = bytearray()
+    entry.path.write_bytes(data)
+    assert list_entries()[0].problem is not None
+    decoded = decode_all(samples, memory=0)
+    np.testing.assert_array_equal(decoded.images.fetch(np.array([0]))[0], EXACT(samples[0]))
+    assert list_entries()[0].problem is None
+
+
+def test_an_edited_image_another_order_and_another_reading_have_other_keys(samples):
+    hashes = hashes_of(samples)
+    keys = {
+        cache_key(hashes, EXACT),
+        cache_key(hashes[::-1], EXACT),
+        cache_key(["0" * 64, *hashes[1:]], EXACT),
+        cache_key(hashes, read_exact(Preprocess(image_size=(20, 17)))),
+        cache_key(hashes, read_larger(EXACT.preprocess)),
+        cache_key(hashes, read_larger(EXACT.preprocess, margin=1.5)),
+    }
+    assert len(keys) == 6
+
+
+def test_an_entry_under_a_wrong_name_is_not_used(samples):
+    decode_all(samples, memory=0)
+    (entry,) = list_entries()
+    foreign = samples[:3]
+    entry.path.rename(entry.path.with_name(cache_key(hashes_of(foreign), EXACT) + cache_module.SUFFIX))
+    decoded = decode_all(foreign, memory=1 << 20)
+    assert len(decoded.images) == 3
+
+
+def test_clearing_leaves_open_entries_readable_and_takes_unfinished_ones(samples):
+    decoded = decode_all(samples, memory=0)
+    unfinished = list_entries()[0].path.with_name("x" + cache_module.UNFINISHED)
+    unfinished.write_bytes(b"half")
+    assert len(clear_entries()) == 2
+    assert list_entries() == []
+    np.testing.assert_array_equal(decoded.images.fetch(np.array([0]))[0], EXACT(samples[0]))
+
+
+def test_a_cache_cleared_while_it_is_built_still_serves_its_builder(samples, monkeypatch):
+    finish = cache_module._File.finish
+
+    def cleared_first(self, index):
+        clear_entries()
+        return finish(self, index)
+
+    monkeypatch.setattr(cache_module._File, "finish", cleared_first)
+    decoded = decode_all(samples, memory=0)
+    np.testing.assert_array_equal(decoded.images.fetch(np.array([2]))[0], EXACT(samples[2]))
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from recog.core.preprocess import Preprocess
+from recog.data.cache import decode_images
+from recog.data.dataset import Sample
+from recog.data.store import read_exact
+samples = [Sample(name=p.name, source=p, label=0) for p in sorted(Path(sys.argv[1]).glob("*.png"))]
+decoded = decode_images(samples, read_exact(Preprocess(image_size=(20, 16))), [s.sha256() for s in samples],
+                        name="toys", max_memory_bytes=0)
+print(int(decoded.images.rows()[:].astype(int).sum()))
+"""
+
+
+def test_processes_that_build_at_once_agree(samples, tmp_path):
+    commands = [[sys.executable, "-c", BUILD, str(tmp_path)]] * 3
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    sums = {process.communicate(timeout=120)[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(sums) == 1
+    (entry,) = list_entries()
+    assert entry.problem is None
+    assert entry.num_images == 11
+
+
+def test_the_command_lists_and_clears(samples):
+    decode_all(samples, memory=0)
+    command = [sys.executable, "-m", "recog", "cache", "--json"]
+    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert [entry["name"] for entry in listed["entries"]] == ["toys"]
+    assert listed["num_bytes"] == os.path.getsize(listed["entries"][0]["path"])
+    subprocess.run([*command, "--clear"], capture_output=True, check=True)
+    assert not Path(listed["entries"][0]["path"]).exists()
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from recog.core.hardware import available_memory_bytes
+from recog.core.preprocess import Preprocess
+from recog.data.cache import decode_images
+from recog.data.dataset import Sample
+from recog.data.store import read_exact
+import recog.data.geometry  # brings torch, whose memory is not what is measured
+def anonymous():
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon:")) >> 10
+tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+samples = [Sample(name=str(i), source=tile, label=0) for i in range(400)]
+data = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmData:")) << 10
+limit = data + (256 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+before = anonymous()
+decoded = decode_images(samples, read_exact(Preprocess(image_size=(768, 768))), [str(i) for i in range(400)], name="big")
+total = sum(int(image[0, 0, 0]) for start in range(0, 400, 8) for image in decoded.images.stack(np.arange(start, start + 8)))
+print(type(decoded.images._buffer).__name__, decoded.images.num_bytes >> 20, anonymous() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_data_larger_than_the_process_may_hold_stream_without_growth():
+    """675 MiB of pixels under a limit of 256 MiB (RLIMIT_DATA) beyond what the imports took."""
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
+    kind, size_mib, grown_mib = done.stdout.split()
+    assert (kind, size_mib) == ("memmap", "675")
+    assert int(grown_mib) < 256

@@ -1,0 +1,68 @@
+"""The head on few images: cross-validation chooses, says so, and the head is fitted to the training split alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recog.data.store import ImageStore
+from recog.models.classifier import Classifier
+from recog.recipes.learn import CrossValidated, HeadLog, learn_head
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import LabelledImages
+from recog.training.head import HeadConfig
+
+
+class PixelEngine:
+    """Features are the pixels."""
+
+    def __call__(self, images):
+        class Answer:
+            features = images.reshape(len(images), -1).astype(np.float32) / 255
+
+        return Answer()
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def get_classifier(self):
+        return self.head
+
+
+def split_of(count, seed):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    levels = generator.integers(0, 100, (count, 2, 2, 1)) + 150 * labels[:, None, None, None]
+    store = ImageStore(list(levels.astype(np.uint8)))
+    return LabelledImages(store=store, labels=labels, groups=np.arange(count) + 1000 * seed)
+
+
+def learn(num_train, num_val, **more):
+    classifier = Classifier(Head(), mean=(0.5,), std=(0.5,))
+    config = TrainConfig(head=HeadConfig(l2=(0.01, 1.0)), **more)
+    events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
+    return classifier, events
+
+
+@pytest.mark.parametrize("balance", ["auto", "weights", "sampler"])
+def test_under_twenty_images_per_class_are_cross_validated(balance):
+    classifier, events = learn(20, 8, balance=balance)
+    *tried, chosen = events
+    assert [type(event) for event in tried] == [HeadLog, HeadLog]
+    assert isinstance(chosen, CrossValidated)
+    assert (chosen.smallest_class, chosen.num_images, chosen.num_folds, chosen.num_repeats) == (14, 28, 5, 4)
+    assert chosen.nll == min(log.val_nll for log in tried)
+    assert chosen.accuracy > 0.9
+    assert "4 times 5-fold stratified cross-validation over all 28" in str(chosen)
+    val = split_of(8, 2)
+    features = torch.from_numpy(PixelEngine()(val.store.stack()).features)
+    assert (classifier.classifier(features).argmax(dim=1).numpy() == val.labels).mean() > 0.8
+
+
+def test_from_twenty_images_per_class_on_the_validation_split_chooses():
+    _, events = learn(40, 8)
+    assert [type(event) for event in events] == [HeadLog, HeadLog]
+    assert all(event.num_folds == 0 for event in events)
