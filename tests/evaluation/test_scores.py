@@ -25,6 +25,10 @@ def table():
     return json.loads(json.dumps(whole))
 
 
+def bootstrap_of(interval):
+    return {"num_resamples": 1, "seed": 0} | {f"{name}_ci95": interval for name in MEASURES}
+
+
 def test_all_together_equal_scikit_learn():
     probs = softmax(LOGITS)
     assert SCORES.nll == pytest.approx(-log_softmax(LOGITS)[np.arange(300), LABELS].mean(), **EXACT)
