@@ -17,8 +17,8 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 
 def test_verbs():
-    assert recog.__all__ == ["compare", "evaluate", "load", "train", "verify"]
-    assert COMMANDS == ("train", "evaluate", "compare", "predict", "verify")
+    assert recog.__all__ == ["compare", "evaluate", "load", "scan", "train", "verify"]
+    assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify")
 
 
 def test_config_fields():
@@ -44,6 +44,7 @@ def test_config_fields():
         "compute.precision",
         "data.bad_images",
         "data.fingerprint",
+        "data.grey16_max",
         "data.source",
         "head.l2",
         "head.max_iterations",
@@ -123,6 +124,7 @@ JOINERS = {
     "cli/guard.py",
     "cli/predict.py",
     "cli/progress.py",
+    "cli/scan.py",
     "cli/train.py",
     "cli/verify.py",
     "recipes/learn.py",
