@@ -148,7 +148,7 @@ def _read_label(stored: StoredBytes, suffix: str, name: str) -> str | None:
     if stored.size > _MAX_LABEL_BYTES:
         raise DataError(f"{name} has {stored.size:,} bytes; a label is short.")
     try:
-        text = _bytes_before_close(stored).decode("utf-8")
+        text = stored.read().decode("utf-8")
         if suffix == "cls":
             return class_name_of(text.strip()) or None
         table = json.loads(text)
@@ -160,10 +160,6 @@ def _read_label(stored: StoredBytes, suffix: str, name: str) -> str | None:
     if table is None or isinstance(table, (list, bool, float)):
         return None
     return class_name_of(str(table))
-
-
-def _bytes_before_close(stored: StoredBytes) -> bytes:
-    return stored.read()
 
 
 def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, int]]:

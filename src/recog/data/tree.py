@@ -135,7 +135,8 @@ def walk_tree(root: Path) -> Tree:
             pending.append((Path(entry.path), f"{name}/", (*above, identity)))
     notes = []
     if walk.num_links_out:
-        notes.append(f"{walk.num_links_out} links lead out of {root}; they were followed")
+        links = "1 link leads" if walk.num_links_out == 1 else f"{walk.num_links_out} links lead"
+        notes.append(f"{links} out of {root} and will be followed")
     return Tree(
         name=printable_name(inside.name),
         where=str(root),

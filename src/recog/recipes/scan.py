@@ -9,8 +9,8 @@ from typing import Any
 
 from recog.core.errors import DataError
 from recog.data.dataset import Dataset, Exclusion, check_class_map, check_trainable, class_counts, class_map_gaps
+from recog.data.inspection import ImageSummary, Inspected, inspect_images, summarise
 from recog.data.overlap import Copies, Overlap, find_overlap
-from recog.data.scan import ImageSummary, Inspected, inspect_images, summarise
 from recog.data.sources import open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
 from recog.data.store import exclude_bad
