@@ -148,6 +148,7 @@ def _decode(
         wanted["exact"] = ("train", exact)
     if config.recipe in ("scratch", "finetune"):
         wanted["larger"] = ("train", larger)
+    numbers = {digest: number for number, digest in enumerate(dict.fromkeys(hashes.values()))}
     bad: dict[str, BadImage] = {}
     images = {}
     for purpose, (split, reader) in wanted.items():
@@ -156,7 +157,7 @@ def _decode(
         bad.update((error.name, error) for error in decoded.bad)
         notes += [f"{split}: {decoded.note}"] if decoded.note else []
         labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
-        groups = np.array([int(hashes[samples[row].name][:15], 16) for row in decoded.rows], dtype=np.int64)
+        groups = np.array([numbers[hashes[samples[row].name]] for row in decoded.rows], dtype=np.int64)
         images[purpose] = LabelledImages(store=decoded.images, labels=labels, groups=groups)
     for result in read_images(dataset.subset("test"), exact):
         if isinstance(result, BadImage):
