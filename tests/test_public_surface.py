@@ -122,6 +122,7 @@ def test_errors_and_their_exit_codes():
         "ConfigError": 2,
         "DataError": 3,
         "BadImage": 3,
+        "DamagedEntryError": 3,
         "ShapeError": 3,
         "BundleError": 4,
         "TrainingError": 5,

@@ -159,11 +159,8 @@ def streams_in_use():
     """Every text that the source code passes to a drawing function."""
     for path in Path(recog.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
-                "uniforms",
-                "random_words",
-                "permutation",
-            ):
+            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if called in ("uniforms", "random_words", "permutation", "coins", "signed"):
                 yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 

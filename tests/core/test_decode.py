@@ -66,12 +66,34 @@ def test_other_arrays_are_refused_with_the_cure(array, words, cure):
     assert cure in caught.value.remedy
 
 
-@pytest.mark.parametrize("source", [None, 3, [1], bytearray(b"a"), io.BytesIO(b"a")], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("source", [None, 3, [1], bytearray(b"a"), object()], ids=lambda s: type(s).__name__)
 def test_other_things_are_refused(source):
     with pytest.raises(BadImage, match="is not an image source"):
         decode(source)
     with pytest.raises(BadImage, match="is not an image source"):
         probe(source)
+
+
+def test_open_files(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(picture()))
+    for work in (decode, decode_image):
+        with path.open("rb") as file:
+            assert np.array_equal(np.asarray(work(file)), picture())
+    with path.open("rb") as file:
+        assert probe(file).width == 40
+    assert np.array_equal(decode(io.BytesIO(path.read_bytes())), picture())
+
+
+def test_the_text_of_an_open_file_is_not_taken_for_a_path(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(picture()))
+    list_of_files = tmp_path / "list.txt"
+    list_of_files.write_text(str(path))
+    for work in (decode, probe):
+        with list_of_files.open() as file, pytest.raises(BadImage, match="gives str, not bytes") as caught:
+            work(file)
+        assert caught.value.name == str(list_of_files)
 
 
 def test_names_in_errors(tmp_path):

@@ -64,3 +64,12 @@ def test_the_manifest_says_what_it_was_trained_on(digits_run):
 def test_training_without_data_says_what_to_name():
     with pytest.raises(ConfigError, match="there is no data to train on"):
         train(None)
+
+
+@pytest.mark.parametrize("recipe", ["head", "finetune"])
+def test_features_of_random_weights_are_refused(recipe, tmp_path):
+    from recog.models.table import ModelConfig
+
+    asked = config(recipe=recipe, model=ModelConfig(name="resnet8", channels=1, image_size=(8, 8)))
+    with pytest.raises(ConfigError, match=f"recipe {recipe} needs pretrained weights"):
+        list(train_events(asked, runs=tmp_path))

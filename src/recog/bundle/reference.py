@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,9 @@ def encode_reference(image: NDArray[np.uint8], preprocess: Preprocess) -> bytes:
     """An image uint8 [H, W, C] as a file without metadata: PNG up to 64 px, else JPEG, reduced to what Preprocess needs."""
     pixels = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     wanted = 2 * max(preprocess.image_size)
-    if min(pixels.size) > wanted:
-        scale = wanted / min(pixels.size)
+    # a panorama's shorter side may be small already: its area is bounded too
+    scale = min(wanted / min(pixels.size), math.sqrt(4 * wanted**2 / (pixels.width * pixels.height)))
+    if scale < 1:
         size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))
         pixels = pixels.resize(size, Image.Resampling.BICUBIC)
     file = io.BytesIO()

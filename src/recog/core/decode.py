@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -12,28 +11,27 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError, features
+from PIL import Image
 
 from recog.core.colour import FULL_SCALE_16, bits_per_channel, full_scale, mend_header, to_channels
 from recog.core.errors import BadImage, ConfigError
 from recog.core.image_file import (
-    CONVERT,
     DEFAULT_LIMITS,
     PREFIX_BYTES,
     REPLACE,
     Limits,
     MeteredFile,
     check_body,
-    check_header,
     has_absurd_exif,
     has_late_png_metadata,
     open_encoded,
     recognise,
 )
+from recog.core.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -59,20 +57,6 @@ class Readable(Protocol):
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Readable
 T = TypeVar("T")
 
-# Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
-_PLUGINS: Mapping[str, str] = MappingProxyType(
-    {
-        "JPEG": "PIL.JpegImagePlugin",  # and MPO
-        "PNG": "PIL.PngImagePlugin",
-        "GIF": "PIL.GifImagePlugin",
-        "BMP": "PIL.BmpImagePlugin",
-        "TIFF": "PIL.TiffImagePlugin",
-        "WEBP": "PIL.WebPImagePlugin",
-        "PPM": "PIL.PpmImagePlugin",
-        "AVIF": "PIL.AvifImagePlugin",
-    }
-)
-_MAX_SLOW_SAMPLES = 1 << 21  # of codecs that Pillow runs in Python, at some 0.5 us a sample
 _TRANSPOSE: Mapping[int, Image.Transpose] = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,8 +68,7 @@ _TRANSPOSE: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-_ORIENTATION = 274  # this and the next: EXIF and TIFF tags
-_PLANAR_CONFIGURATION = 284
+_ORIENTATION = 274  # the EXIF and TIFF tag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,11 +232,13 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
-        _check_size(source.size, name, limits)
+        check_size(source.size, name, limits)
         yield source
         return
     if isinstance(source, Readable):
         source = source.read()
+        if not isinstance(source, bytes):  # a text must not be taken for a path
+            raise BadImage(name, f"reading it gives {type(source).__name__}, not bytes", "Open it in binary mode.")
     if not isinstance(source, str | os.PathLike | bytes):
         reason = f"a {type(source).__name__} is not an image source"
         raise BadImage(name, reason, "Give a path, an encoded file's bytes, a Pillow image or a NumPy array.")
@@ -263,92 +248,13 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
             file = io.BytesIO(data)
         prefix = file.read(PREFIX_BYTES)
         kind = recognise(prefix, name)
-        image = _open_with_pillow(kind, file, name)
-        _check_size(image.size, name, limits)
-        _check_speed(image, name)
-        _check_cover(image, name)
+        image = open_with_pillow(kind, file, name)
+        check_size(image.size, name, limits)
+        check_tiles(image, name)
         if whole:
-            _check_strict(kind, name)
+            check_strict(kind, name)
             check_body(kind, data, image.width * image.height, name)
         yield image
-
-
-def _open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
-    if kind == "HEIF":
-        return _open_heif(file, name)
-    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
-        raise BadImage(name, f"it is {kind}, and this Pillow was built without it", CONVERT)
-    importlib.import_module(_PLUGINS[kind])
-    metered = MeteredFile(file, name)
-    check_header(kind, metered, name)
-    try:
-        image = Image.open(cast(BinaryIO, metered), formats=(kind,))
-    except UnidentifiedImageError:
-        rare = {"JPEG": ", such as 12-bit or lossless", "TIFF": ", such as unusual channels or sample sizes"}
-        reason = (
-            f"it begins as {kind}, but its header is damaged or of a variety that cannot be read{rare.get(kind, '')}"
-        )
-        raise BadImage(name, reason, "Replace it with an intact copy, or convert it to JPEG or PNG.") from None
-    except Image.DecompressionBombError as error:
-        num_pixels = re.findall(r"\d+", str(error))[0]
-        reason = f"it has {int(num_pixels):,} pixels, more than Pillow opens at all (PIL.Image.MAX_IMAGE_PIXELS)"
-        raise BadImage(name, reason, "Reduce or crop it.") from None
-    metered.max_bytes = None
-    return image
-
-
-def _open_heif(file: BinaryIO, name: str) -> Image.Image:
-    try:
-        plugin = importlib.import_module("pillow_heif")
-    except ImportError:
-        raise BadImage(
-            name,
-            "it is a HEIC picture, for which an optional package is needed",
-            "Run: pip install 'recog[heic]', or convert it to JPEG.",
-        ) from None
-    file.seek(0)
-    return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
-
-
-def _check_strict(kind: str, name: str) -> None:
-    """With Pillow's global switch on, these codecs fill up what is missing; those of the other formats are checked or refuse."""
-    if ImageFile.LOAD_TRUNCATED_IMAGES and kind in ("GIF", "BMP", "TIFF", "PPM"):
-        reason = (
-            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on in this process, so whether this {kind} is whole cannot be told"
-        )
-        raise BadImage(name, reason, "Leave it off.")
-
-
-def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
-    width, height = size
-    if max(size) > limits.max_side:
-        reason = f"it is {width} x {height} pixels; no side may be above {limits.max_side}"
-        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_side.")
-    if width * height > limits.max_pixels:
-        reason = f"it is {width} x {height} pixels, {width * height:,} in all; the limit is {limits.max_pixels:,}"
-        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_pixels.")
-
-
-def _check_speed(image: Image.Image, name: str) -> None:
-    tiles = getattr(image, "tile", None)
-    if not tiles or tiles[0][0] not in Image.DECODERS:  # the table of codecs that are written in Python
-        return
-    if image.width * image.height * len(image.getbands()) > _MAX_SLOW_SAMPLES:
-        reason = (
-            f"it is {image.format} in a variety that takes many seconds to decode at {image.width} x {image.height}"
-        )
-        raise BadImage(name, reason, "Save it as PNG.")
-
-
-def _check_cover(image: Image.Image, name: str) -> None:
-    """Whether the parts that are stored add up to the whole; Pillow leaves the rest black."""
-    tiles = getattr(image, "tile", None)
-    if image.format not in ("TIFF", "PNG") or not tiles or tiles[0][0] == "libtiff":
-        return
-    num_planes = len(image.getbands()) if getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2 else 1
-    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in tiles)
-    if covered < num_planes * image.width * image.height:
-        raise BadImage(name, "the file is damaged: it holds a part of the image only", REPLACE)
 
 
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:

@@ -38,9 +38,10 @@ from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
-from recog.models.table import MODELS, BuiltModel, save_network_config
+from recog.models.table import MODELS, BuiltModel, load_classifier, save_network_config
 from recog.recipes.measure import measure
 from recog.recipes.plan import TrainConfig
+from recog.recipes.verify import verify
 from recog.report.card import render_card
 from recog.runtime.engine import OnnxEngine
 from recog.runtime.predictor import Predictor
@@ -87,7 +88,8 @@ def pack(
     )
     engine = OnnxEngine(folder / ONNX, num_threads=config.compute.num_threads)
     predictor = Predictor(manifest=draft, calibration=Calibration(), engine=engine)
-    parity = _check_export(predictor, model, dataset.subset("val"))
+    # the second opinion is rebuilt from the files, so that weights and config.json are gated too
+    parity = _check_export(predictor, TorchEngine(load_classifier(folder)), dataset.subset("val"))
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
     measured = measure(
         predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts
@@ -106,6 +108,7 @@ def pack(
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = seal(folder, draft)
+    verify(folder)  # the sealed files, read again, answer the reference images as they did
     return Packed(manifest=manifest, report=measured.report, parity=parity)
 
 
@@ -115,10 +118,10 @@ def save_weights(model: BuiltModel, path: Path) -> None:
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
 
 
-def _check_export(predictor: Predictor, model: BuiltModel, samples: Sequence[Sample]) -> Parity:
+def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:
     chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_PARITY_IMAGES)]
     images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
-    ours = predictor.calibration.apply(TorchEngine(model.classifier)(images).logits)
+    ours = predictor.calibration.apply(second(images).logits)
     parity = compare_engines(ours, predictor.predict_batch(images)[1])
     check_parity(parity)
     return parity

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recog.core.errors import BadImage
+from recog.core.errors import BadImage, ConfigError
 from recog.core.hardware import read_hardware
 from recog.data.balance import describe_balance
 from recog.data.cache import decode_images
@@ -29,7 +29,7 @@ from recog.data.store import (
     read_larger,
 )
 from recog.models.classifier import Classifier
-from recog.models.table import BuiltModel, build_model
+from recog.models.table import RANDOM_WEIGHTS, BuiltModel, build_model
 from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
 from recog.recipes.splits import fingerprint, hash_samples
 
@@ -74,6 +74,11 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
     torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
     torch.set_num_threads(config.compute.num_threads or 1)
     model = build_model(config.model, num_classes=len(dataset.class_names))
+    if config.recipe != "scratch" and model.origin == RANDOM_WEIGHTS:
+        raise ConfigError(
+            f"recipe {config.recipe} needs pretrained weights, and {model.name} has random ones; "
+            "use --recipe scratch, or give --weights FILE.safetensors."
+        )
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=config.data.grey16_max or 65535))
     dataset, images, bad = _decode(dataset, model, config, hashes, reasons)
     digest = fingerprint(dataset, hashes)

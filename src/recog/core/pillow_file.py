@@ -1,0 +1,116 @@
+"""An image file opened by Pillow, with the one plugin for its format, and what the opened header shows to be refused."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, BinaryIO, cast
+
+from PIL import Image, ImageFile, UnidentifiedImageError, features
+
+from recog.core.errors import BadImage
+from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header
+
+# Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
+_PLUGINS: Mapping[str, str] = MappingProxyType(
+    {
+        "JPEG": "PIL.JpegImagePlugin",  # and MPO
+        "PNG": "PIL.PngImagePlugin",
+        "GIF": "PIL.GifImagePlugin",
+        "BMP": "PIL.BmpImagePlugin",
+        "TIFF": "PIL.TiffImagePlugin",
+        "WEBP": "PIL.WebPImagePlugin",
+        "PPM": "PIL.PpmImagePlugin",
+        "AVIF": "PIL.AvifImagePlugin",
+    }
+)
+_MAX_SLOW_SAMPLES = 1 << 21  # of codecs that Pillow runs in Python, at some 0.5 us a sample
+_PLANAR_CONFIGURATION = 284  # the TIFF tag
+
+
+def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
+    """`file` with its header read by the plugin for `kind`, as `recognise` gives it. BadImage as far as we know why not."""
+    if kind == "HEIF":
+        return _open_heif(file, name)
+    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
+        raise BadImage(name, f"it is {kind}, and this Pillow was built without it", CONVERT)
+    importlib.import_module(_PLUGINS[kind])
+    metered = MeteredFile(file, name)
+    check_header(kind, metered, name)
+    try:
+        image = Image.open(cast(BinaryIO, metered), formats=(kind,))
+    except UnidentifiedImageError:
+        rare = {"JPEG": ", such as 12-bit", "TIFF": ", such as unusual channels or sample sizes"}
+        reason = (
+            f"it begins as {kind}, but its header is damaged or of a variety that cannot be read{rare.get(kind, '')}"
+        )
+        raise BadImage(name, reason, "Replace it with an intact copy, or convert it to JPEG or PNG.") from None
+    except Image.DecompressionBombError as error:
+        num_pixels = re.findall(r"\d+", str(error))[0]
+        reason = f"it has {int(num_pixels):,} pixels, more than Pillow opens at all (PIL.Image.MAX_IMAGE_PIXELS)"
+        raise BadImage(name, reason, "Reduce or crop it.") from None
+    metered.max_bytes = None
+    return image
+
+
+def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        plugin = importlib.import_module("pillow_heif")
+    except ImportError:
+        raise BadImage(
+            name,
+            "it is a HEIC picture, for which an optional package is needed",
+            "Run: pip install 'recog[heic]', or convert it to JPEG.",
+        ) from None
+    file.seek(0)
+    return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
+
+
+def check_strict(kind: str, name: str) -> None:
+    """With Pillow's global switch on, these codecs fill up what is missing; those of the other formats are checked or refuse."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES and kind in ("GIF", "BMP", "TIFF", "PPM"):
+        reason = (
+            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on in this process, so whether this {kind} is whole cannot be told"
+        )
+        raise BadImage(name, reason, "Leave it off.")
+
+
+def check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
+    width, height = size
+    if max(size) > limits.max_side:
+        reason = f"it is {width} x {height} pixels; no side may be above {limits.max_side}"
+        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_side.")
+    if width * height > limits.max_pixels:
+        reason = f"it is {width} x {height} pixels, {width * height:,} in all; the limit is {limits.max_pixels:,}"
+        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_pixels.")
+
+
+def check_tiles(image: Image.Image, name: str) -> None:
+    """BadImage where what the header says of the stored parts is slow to decode, or is not all of the image."""
+    tiles = getattr(image, "tile", None)
+    if tiles:
+        _check_speed(image, tiles[0][0], name)
+        _check_cover(image, tiles, name)
+
+
+def _check_speed(image: Image.Image, codec: str, name: str) -> None:
+    if codec not in Image.DECODERS:  # the table of codecs that are written in Python
+        return
+    if image.width * image.height * len(image.getbands()) > _MAX_SLOW_SAMPLES:
+        reason = (
+            f"it is {image.format} in a variety that takes many seconds to decode at {image.width} x {image.height}"
+        )
+        raise BadImage(name, reason, "Save it as PNG.")
+
+
+def _check_cover(image: Image.Image, tiles: list[Any], name: str) -> None:
+    """Whether the parts that are stored add up to the whole; Pillow leaves the rest black."""
+    if image.format not in ("TIFF", "PNG") or tiles[0][0] == "libtiff":
+        return
+    num_planes = len(image.getbands()) if getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2 else 1
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in tiles)
+    if covered < num_planes * image.width * image.height:
+        raise BadImage(name, "the file is damaged: it holds a part of the image only", REPLACE)
