@@ -115,6 +115,8 @@ def test_manifest_keys():
 def test_errors_and_their_exit_codes():
     def below(kind):
         for child in kind.__subclasses__():
+            if child.__module__ != RecogError.__module__:
+                continue  # a room's own, caught within it
             yield child.__name__, child.exit_code
             yield from below(child)
 
@@ -122,7 +124,6 @@ def test_errors_and_their_exit_codes():
         "ConfigError": 2,
         "DataError": 3,
         "BadImage": 3,
-        "DamagedEntryError": 3,
         "ShapeError": 3,
         "BundleError": 4,
         "TrainingError": 5,

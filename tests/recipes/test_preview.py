@@ -6,7 +6,7 @@ from recog.core.errors import DataError
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample
 from recog.data.policies import AugmentConfig
-from recog.recipes.preview import draw_preview
+from recog.recipes.preview import draw_preview, preview
 
 
 def make_dataset(count, split="train"):
@@ -35,3 +35,11 @@ def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no usable training image"):
         draw_preview(make_dataset(4, "test"), config, tmp_path / "x.png", preprocess=Preprocess(image_size=(8, 8)))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_preview_is_of_what_training_would_do(tmp_path):
+    augment = preview("digits", tmp_path / "digits.png")
+    assert (augment.policy, augment.geometry, augment.mirror) == ("standard", "warp", False)
+    with Image.open(tmp_path / "digits.png") as sheet:
+        # 8 px enlarged 12 times, 2 px of margin around and 18 px for the caption: 8 columns and 4 rows
+        assert sheet.size == (8 * (96 + 4), 4 * (96 + 4 + 18))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,9 @@ _MAX_LISTED = 5
 @guarded
 def scan(
     data: Annotated[str, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name.")],
+    preview: Annotated[
+        Path | None, typer.Option(help="Draw an augmented batch, as the network sees it, into this PNG file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Say what the data are and what is wrong with them. Exit code 3 where they cannot be trained on as they are."""
@@ -36,6 +40,11 @@ def scan(
         _print_report(report, Console(highlight=False, markup=False, soft_wrap=True))
     if report.problems:
         raise typer.Exit(DataError.exit_code)
+    if preview is not None:
+        from recog.recipes.preview import preview as draw  # imports torch, which scanning alone does not
+
+        augment = draw(data, preview)
+        notes.print(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})", soft_wrap=True)
 
 
 def _scan_with_bar(data: str) -> ScanReport:

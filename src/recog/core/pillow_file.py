@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from recog.core.errors import BadImage
-from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header
+from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header, has_absurd_exif
 
 # Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
 _PLUGINS: Mapping[str, str] = MappingProxyType(
@@ -40,6 +40,8 @@ def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
     importlib.import_module(_PLUGINS[kind])
     metered = MeteredFile(file, name)
     check_header(kind, metered, name)
+    if kind == "AVIF":
+        _check_avif(file, name)
     try:
         image = Image.open(cast(BinaryIO, metered), formats=(kind,))
     except UnidentifiedImageError:
@@ -54,6 +56,17 @@ def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
         raise BadImage(name, reason, "Reduce or crop it.") from None
     metered.max_bytes = None
     return image
+
+
+def _check_avif(file: BinaryIO, name: str) -> None:
+    """Pillow looks up the orientation while it opens an AVIF, so that its EXIF must be seen before: through Pillow's codec."""
+    file.seek(0)
+    try:
+        parts = importlib.import_module("PIL._avif").AvifDecoder(file.read(), "auto", 1).get_info()
+    except Exception:  # noqa: BLE001  of any kind, and Pillow's opener, which comes next, will raise it again
+        return
+    if any(isinstance(part, bytes) and has_absurd_exif(part) for part in parts):
+        raise BadImage(name, "its EXIF claims thousands of orientations, a way to stall decoders", REPLACE)
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,36 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import write_bytes_atomic
+from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample
 from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
+from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
+from recog.models.table import build_model
+from recog.recipes.plan import TrainConfig, plan, read_image_facts
 
 NUM_ROWS, NUM_COLUMNS = 4, 8
 MIN_CELL_PX = 96  # smaller images are enlarged in whole steps, so that their pixels show
 _TEXT_PX = 18
+
+
+def preview(source: str | Path, path: Path, config: TrainConfig | None = None) -> AugmentConfig:
+    """Draw a batch of `source` into the PNG `path` as training by steps would see it; returns the augmentation drawn.
+
+    Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
+    """
+    dataset = open_source(source)
+    facts = read_image_facts(dataset)
+    hardware = read_hardware()
+    planned, _ = plan(config or TrainConfig(), dataset, facts, hardware, has_bfloat16=False)
+    if planned.recipe == "head":
+        planned, _ = plan(replace(planned, recipe="finetune"), dataset, facts, hardware, has_bfloat16=False)
+    # only the network's Preprocess is wanted, so that its weights need not be at hand
+    model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
+    draw_preview(dataset, planned.augment, path, preprocess=model.preprocess, seed=planned.seed)
+    return planned.augment
 
 
 def draw_preview(
