@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
@@ -29,3 +30,20 @@ def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.9
     low = 0.0 if num_successes == 0 else max(0.0, centre - half)
     high = 1.0 if num_successes == num_trials else min(1.0, centre + half)
     return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """So many right of so many images: a rate that carries its n."""
+
+    num_images: int
+    num_correct: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.num_correct / self.num_images
+
+    @property
+    def accuracy_ci95(self) -> tuple[float, float]:
+        """Wilson's."""
+        return wilson_interval(self.num_correct, self.num_images)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recog.evaluation.arrays import FloatArray, IntArray
 from recog.evaluation.bootstrap import MEASURES, Bootstrap, bootstrap_intervals
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.intervals import Hits
 from recog.evaluation.probability import (
     brier_score,
     classwise_ece,
@@ -37,21 +37,10 @@ _RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # o
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopK:
+class TopK(Hits):
     """How often the true class is among the k most probable."""
 
     k: int
-    num_correct: int
-    num_images: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.num_correct / self.num_images
-
-    @property
-    def accuracy_ci95(self) -> tuple[float, float]:
-        """Wilson's."""
-        return wilson_interval(self.num_correct, self.num_images)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -12,26 +12,15 @@ from numpy.typing import NDArray
 
 from recog.core.config import build_config
 from recog.core.errors import DataError
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.intervals import Hits
 
 SMALL_SLICE = 10  # images; below, slices by a number are merged, and slices by a name are marked
 _NUM_SLICES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slice:
+class Slice(Hits):
     name: str
-    num_images: int
-    num_correct: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.num_correct / self.num_images
-
-    @property
-    def accuracy_ci95(self) -> tuple[float, float]:
-        """Wilson's."""
-        return wilson_interval(self.num_correct, self.num_images)
 
     @property
     def is_small(self) -> bool:
