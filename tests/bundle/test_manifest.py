@@ -142,7 +142,7 @@ def test_a_changed_field_is_refused(bundle):
         {"files": "abc"},
         {"files": ["model.onnx"]},
         {"files": None},
-        {"task": "multilabel"},
+        {"task": "detection"},
         {"task": None},
     ],
 )

@@ -10,7 +10,9 @@ PIXEL = np.zeros((1, 1, 3), dtype=np.uint8)
 
 def make_dataset(*counts):
     samples = [
-        Sample(name=f"{k}/{i}", source=PIXEL, label=k, split="train") for k, n in enumerate(counts) for i in range(n)
+        Sample(name=f"{k}/{i}", source=PIXEL, labels=(k,), split="train")
+        for k, n in enumerate(counts)
+        for i in range(n)
     ]
     return Dataset(name="toys", layout="", class_names=("ant", "bee", "cow")[: len(counts)], samples=tuple(samples))
 

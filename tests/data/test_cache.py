@@ -31,7 +31,7 @@ def samples(tmp_path):
     for i in range(12):
         path = tmp_path / f"{i}.png"
         Image.fromarray(generator.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)).save(path)
-        made.append(Sample(name=path.name, source=path, label=i % 2))
+        made.append(Sample(name=path.name, source=path, labels=(i % 2,)))
     (tmp_path / "5.png").write_bytes(b"no image")
     return made
 
@@ -158,7 +158,7 @@ from recog.core.preprocess import Preprocess
 from recog.data.cache import decode_images
 from recog.data.dataset import Sample
 from recog.data.store import read_exact
-samples = [Sample(name=p.name, source=p, label=0) for p in sorted(Path(sys.argv[1]).glob("*.png"))]
+samples = [Sample(name=p.name, source=p, labels=(0,)) for p in sorted(Path(sys.argv[1]).glob("*.png"))]
 decoded = decode_images(samples, read_exact(Preprocess(image_size=(20, 16))), [s.sha256() for s in samples],
                         name="toys", max_memory_bytes=0)
 print(int(decoded.images.rows()[:].astype(int).sum()))
@@ -198,7 +198,7 @@ import recog.data.geometry  # brings torch, whose memory is not what is measured
 def anonymous():
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon:")) >> 10
 tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-samples = [Sample(name=str(i), source=tile, label=0) for i in range(400)]
+samples = [Sample(name=str(i), source=tile, labels=(0,)) for i in range(400)]
 data = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmData:")) << 10
 limit = data + (256 << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

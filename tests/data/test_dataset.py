@@ -8,7 +8,7 @@ from recog.data.dataset import Dataset, Exclusion, Sample, check_trainable, clas
 
 
 def sample(name, label, split=None):
-    return Sample(name=name, source=np.zeros((2, 2), np.uint8), label=label, split=split)
+    return Sample(name=name, source=np.zeros((2, 2), np.uint8), labels=(label,), split=split)
 
 
 def dataset(*samples, class_names=("cat", "dog"), **others):
@@ -19,16 +19,19 @@ def test_a_files_hash_is_that_of_its_bytes(tmp_path):
     path = tmp_path / "1.png"
     path.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert Sample(name="cat/1.png", source=path, label=0).sha256() == known
+    assert Sample(name="cat/1.png", source=path, labels=(0,)).sha256() == known
 
 
 def test_an_arrays_hash_tells_shapes_apart():
     flat = np.arange(6, dtype=np.uint8)
-    hashes = [Sample(name="x", source=flat.reshape(shape), label=0).sha256() for shape in ((2, 3), (3, 2), (6, 1))]
+    hashes = [Sample(name="x", source=flat.reshape(shape), labels=(0,)).sha256() for shape in ((2, 3), (3, 2), (6, 1))]
     assert len(set(hashes)) == 3
     assert hashes[0] == hashlib.sha256(b"(2, 3)" + bytes(range(6))).hexdigest()
     turned = flat.reshape(3, 2).T  # the same pixels in another memory order
-    assert Sample(name="x", source=turned, label=0).sha256() == Sample(name="y", source=turned.copy(), label=1).sha256()
+    assert (
+        Sample(name="x", source=turned, labels=(0,)).sha256()
+        == Sample(name="y", source=turned.copy(), labels=(1,)).sha256()
+    )
 
 
 def test_given_splits_come_in_one_order():
@@ -96,3 +99,19 @@ class TestCheckTrainable:
         data = dataset(*(sample(f"{i}", i, "train") for i in range(3)), sample("x", 1, "test"), class_names=names)
         with pytest.raises(DataError, match="split 'test' of pets has no usable image of 2 of 3 classes: cat, eel"):
             check_trainable(data)
+
+
+@pytest.mark.parametrize("labels", [(), (0, 1)])
+def test_the_one_label_of_an_image_without_exactly_one_is_an_error(labels):
+    image = Sample(name="both.png", source=np.zeros((2, 2), np.uint8), labels=labels)
+    with pytest.raises(DataError, match=rf"both.png has {len(labels)} labels .* read `labels`"):
+        _ = image.label
+    assert sample("one.png", 1).label == 1
+
+
+def test_an_image_with_several_labels_counts_under_each():
+    several = [
+        Sample(name=str(i), source=np.zeros((2, 2), np.uint8), labels=labels)
+        for i, labels in enumerate([(0, 1), (), (1,)])
+    ]
+    assert class_counts(several, 3) == [1, 2, 0]

@@ -9,7 +9,7 @@ from recog.data.grey16 import full_scale, highest_grey16
 
 def write(path, levels):
     Image.fromarray(levels).save(path)
-    return Sample(name=path.name, source=path, label=0)
+    return Sample(name=path.name, source=path, labels=(0,))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -18,8 +18,8 @@ def test_the_highest_level_of_all(tmp_path, suffix):
         write(tmp_path / f"a.{suffix}", np.array([[0, 1000]], np.uint16)),
         write(tmp_path / f"b.{suffix}", np.array([[7, 3987]], np.uint16)),
         write(tmp_path / "c.png", np.array([[0, 255]], np.uint8)),
-        Sample(name="array", source=np.full((2, 2), 255, np.uint8), label=0),
-        Sample(name="gone", source=tmp_path / "gone.png", label=0),
+        Sample(name="array", source=np.full((2, 2), 255, np.uint8), labels=(0,)),
+        Sample(name="gone", source=tmp_path / "gone.png", labels=(0,)),
     ]
     assert highest_grey16(samples) == 3987
     assert highest_grey16(samples[2:]) is None
@@ -29,7 +29,7 @@ def test_a_pgm_says_its_maximum_itself(tmp_path):
     """Its header's maximum is what white is, and the decoder follows it: it must not take part in the search."""
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 2 1 1000\n" + np.array([0, 1000], ">u2").tobytes())
-    assert highest_grey16([Sample(name="a", source=path, label=0)]) is None
+    assert highest_grey16([Sample(name="a", source=path, labels=(0,))]) is None
     assert decode(path, channels=1, grey16_max=4095).max() == 255
 
 

@@ -10,7 +10,7 @@ def test_each_image_is_hashed_as_its_sample_is_and_damage_is_named(tmp_path):
     folder = write_folder(labelled_pngs(2), tmp_path)
     damaged = folder / "ant/000.png"
     damaged.write_bytes(damaged.read_bytes()[:-30])
-    samples = [*open_source(folder).samples, Sample(name="a", source=np.zeros((5, 7), np.uint8), label=0)]
+    samples = [*open_source(folder).samples, Sample(name="a", source=np.zeros((5, 7), np.uint8), labels=(0,))]
     found = list(inspect_images(samples))
     assert [image.sha256 for image in found] == [sample.sha256() for sample in samples]
     assert [image.bad.name for image in found if image.bad] == ["ant/000.png"]

@@ -5,7 +5,7 @@ from recog.data.overlap import find_overlap
 
 
 def sample(name, label=0, split=None, group=None):
-    return Sample(name=name, source=Path(name), label=label, split=split, group=group)
+    return Sample(name=name, source=Path(name), labels=(label,), split=split, group=group)
 
 
 def names(sets):

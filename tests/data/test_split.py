@@ -16,7 +16,7 @@ USUAL = SplitConfig()
 def dataset_of(labels, splits=None, num_classes=None):
     splits = splits or [None] * len(labels)
     samples = tuple(
-        Sample(name=f"{i}", source=PIXELS, label=label, split=split)
+        Sample(name=f"{i}", source=PIXELS, labels=(label,), split=split)
         for i, (label, split) in enumerate(zip(labels, splits, strict=True))
     )
     names = tuple(f"class{k}" for k in range(num_classes or max(labels) + 1))

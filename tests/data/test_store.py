@@ -34,7 +34,7 @@ def smooth(height, width, channels):
 
 
 def samples_of(images, label=0):
-    return [Sample(name=f"{i:03d}", source=image, label=label) for i, image in enumerate(images)]
+    return [Sample(name=f"{i:03d}", source=image, labels=(label,)) for i, image in enumerate(images)]
 
 
 class TestImageStore:
@@ -101,7 +101,7 @@ class TestReaders:
         path = tmp_path / "1.png"
         Image.fromarray(smooth(60, 40, 3)).save(path)
         preprocess = Preprocess(image_size=(32, 32), crop_pct=0.9)
-        image = read_exact(preprocess)(Sample(name="cat/1.png", source=path, label=0))
+        image = read_exact(preprocess)(Sample(name="cat/1.png", source=path, labels=(0,)))
         assert (image == preprocess.read(path)).all()
         assert image.shape == (32, 32, 3)
 
@@ -112,7 +112,7 @@ class TestReaders:
         path = tmp_path / "1.png"
         Image.fromarray(pixels).save(path)
         read = make(Preprocess(image_size=(24, 24), channels=channels))
-        from_file, from_array = (read(Sample(name="x", source=source, label=0)) for source in (path, pixels))
+        from_file, from_array = (read(Sample(name="x", source=source, labels=(0,))) for source in (path, pixels))
         assert (from_file == from_array).all()
 
     @pytest.mark.parametrize("make", [read_exact, read_larger])
@@ -120,7 +120,7 @@ class TestReaders:
         path = tmp_path / "1.png"
         path.write_bytes(b"")
         with pytest.raises(BadImage) as caught:
-            make(Preprocess(image_size=(24, 24)))(Sample(name="cat/1.png", source=path, label=0))
+            make(Preprocess(image_size=(24, 24)))(Sample(name="cat/1.png", source=path, labels=(0,)))
         assert caught.value.name == "cat/1.png"
 
     @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ class TestReaders:
     )
     def test_larger_keeps_the_whole_image_at_115_percent_of_the_networks_side(self, size, expected):
         read = read_larger(Preprocess(image_size=(100, 100)))
-        assert read(Sample(name="x", source=noise(*size, 3), label=0)).shape == (*expected, 3)
+        assert read(Sample(name="x", source=noise(*size, 3), labels=(0,))).shape == (*expected, 3)
 
     def test_larger_looks_at_the_longer_side_of_the_networks_image(self):
         read = read_larger(Preprocess(image_size=(50, 100)))
-        assert read(Sample(name="x", source=noise(400, 400, 3), label=0)).shape == (115, 115, 3)
+        assert read(Sample(name="x", source=noise(400, 400, 3), labels=(0,))).shape == (115, 115, 3)
 
 
 class TestShrink:

@@ -12,7 +12,9 @@ from recog.recipes.evaluate import evaluate, with_classes_of
 
 
 def dataset(class_names):
-    samples = tuple(Sample(name=f"{i}", source=np.zeros((2, 2), np.uint8), label=i) for i in range(len(class_names)))
+    samples = tuple(
+        Sample(name=f"{i}", source=np.zeros((2, 2), np.uint8), labels=(i,)) for i in range(len(class_names))
+    )
     return Dataset(name="d", layout="test", class_names=class_names, samples=samples)
 
 

@@ -21,7 +21,7 @@ COLOUR_32 = ImageFacts(sizes=((32, 32),), all_grey=False)
 
 
 def dataset(num_samples=100, **changes):
-    samples = tuple(Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), label=i % 2) for i in range(num_samples))
+    samples = tuple(Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), labels=(i % 2,)) for i in range(num_samples))
     return Dataset(name="d", layout="test", class_names=("a", "b"), samples=samples, **changes)
 
 
@@ -90,9 +90,9 @@ def test_image_facts_from_headers(tmp_path):
     for i, size in enumerate([(30, 20), (40, 10)]):
         path = tmp_path / f"{i}.png"
         Image.new("L", size).save(path)
-        sources.append(Sample(name=path.name, source=path, label=0))
+        sources.append(Sample(name=path.name, source=path, labels=(0,)))
     (tmp_path / "bad.png").write_bytes(b"x")
-    sources.append(Sample(name="bad.png", source=tmp_path / "bad.png", label=0))
+    sources.append(Sample(name="bad.png", source=tmp_path / "bad.png", labels=(0,)))
     data = dataclasses.replace(dataset(), samples=tuple(sources))
     facts = read_image_facts(data)
     assert facts == ImageFacts(sizes=((20, 30), (10, 40)), all_grey=True)

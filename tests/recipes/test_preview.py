@@ -12,7 +12,7 @@ from recog.recipes.preview import draw_preview, preview
 def make_dataset(count, split="train"):
     levels = (0, 200)
     samples = tuple(
-        Sample(name=str(i), source=np.full((8, 8), levels[i % 2], dtype=np.uint8), label=i % 2, split=split)
+        Sample(name=str(i), source=np.full((8, 8), levels[i % 2], dtype=np.uint8), labels=(i % 2,), split=split)
         for i in range(count)
     )
     return Dataset(name="toys", layout="", class_names=("dark", "light"), samples=samples)

@@ -14,7 +14,7 @@ from recog.recipes.splits import fingerprint, hash_samples, log_test_opening, re
 def dataset():
     splits = ["train", "train", "val", "test"]
     samples = tuple(
-        Sample(name=f"{i}.png", source=np.full((2, 2), i, np.uint8), label=i % 2, split=split)
+        Sample(name=f"{i}.png", source=np.full((2, 2), i, np.uint8), labels=(i % 2,), split=split)
         for i, split in enumerate(splits)
     )
     return Dataset(
@@ -51,7 +51,7 @@ def test_the_fingerprint_is_of_content_class_and_split_not_of_names_or_order(dat
     same = fingerprint(dataset, hashes_of(dataset))
     assert fingerprint(other, hashes_of(other)) == same
     relabelled = dataclasses.replace(
-        dataset, samples=(dataclasses.replace(dataset.samples[0], label=1), *dataset.samples[1:])
+        dataset, samples=(dataclasses.replace(dataset.samples[0], labels=(1,)), *dataset.samples[1:])
     )
     assert fingerprint(relabelled, hashes_of(relabelled)) != same
     moved = dataset.with_splits(["train", "train", "test", "val"])
@@ -62,7 +62,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe.jpg")
-    (hashed,) = hash_samples([Sample(name="pipe.jpg", source=tmp_path / "pipe.jpg", label=0)])
+    (hashed,) = hash_samples([Sample(name="pipe.jpg", source=tmp_path / "pipe.jpg", labels=(0,))])
     assert hashed == "unreadable pipe.jpg"
 
 
@@ -81,3 +81,15 @@ def test_a_damaged_splits_file(tmp_path):
     (tmp_path / "splits.json").write_text("{")
     with pytest.raises(BundleError, match=r"splits\.json cannot be read"):
         read_seen(tmp_path)
+
+
+def test_of_multi_label_data_all_labels_are_written_and_enter_the_fingerprint(dataset, tmp_path):
+    import dataclasses
+
+    none, both = (dataclasses.replace(dataset.samples[i], labels=labels) for i, labels in ((0, ()), (1, (0, 1))))
+    several = dataclasses.replace(dataset, task="multilabel", samples=(none, both, *dataset.samples[2:]))
+    hashes = hashes_of(several)
+    write_splits(tmp_path, several, hashes, seed=0)
+    rows = json.loads((tmp_path / "splits.json").read_text())["splits"]["train"]
+    assert [row["classes"] for row in rows] == [[], list(dataset.class_names)]
+    assert fingerprint(several, hashes) != fingerprint(dataset, hashes)

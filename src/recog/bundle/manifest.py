@@ -12,11 +12,11 @@ import recog
 from recog.core.errors import BundleError
 from recog.core.files import canonical_json, pretty_json, sha256_bytes
 from recog.core.preprocess import Preprocess
+from recog.core.task import TASKS, Task
 
 FORMAT_VERSION = 1
 MANIFEST = "recog.json"
 MAX_MANIFEST_BYTES = 16 << 20  # 100,000 class names fit; nothing honest is larger
-TASKS = ("multiclass",)
 _MAX_NAME_BYTES = 255  # of a file, on common file systems
 
 
@@ -31,7 +31,7 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    task: str  # of TASKS
+    task: Task
     architecture: str
     class_names: tuple[str, ...]
     preprocess: Preprocess

@@ -14,6 +14,7 @@ from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.files import sha256_bytes, sha256_file
+from recog.core.task import Task
 
 SPLITS = ("train", "val", "test")
 
@@ -28,9 +29,19 @@ class Sample:
 
     name: str
     source: Path | NDArray[np.uint8] | Readable
-    label: int
+    labels: tuple[int, ...]  # rising numbers of classes: exactly one, or, of a multi-label Dataset, 0 to K
     split: str | None = None
     group: str | None = None
+
+    @property
+    def label(self) -> int:
+        """The one label. DataError where the image has none or several, as multi-label data may."""
+        if len(self.labels) != 1:
+            raise DataError(
+                f"{self.name} has {len(self.labels)} labels where exactly one was expected; "
+                "of multi-label data, read `labels`."
+            )
+        return self.labels[0]
 
     def sha256(self) -> str:
         """Of the file's bytes, or of the array's bytes and shape."""
@@ -56,6 +67,7 @@ class Dataset:
     why: str = ""  # what that was seen by
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
+    task: Task = "multiclass"
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood or mended while reading, and a person should know
     test_fraction: float | None = None  # the source's customary one, where it has one
@@ -84,17 +96,18 @@ class Dataset:
 
 
 def in_content_order(dataset: Dataset, hashes: Sequence[str]) -> Dataset:
-    """The same data ordered by class, then by `hashes[i]`, the content hash of sample i.
+    """The same data ordered by labels, then by `hashes[i]`, the content hash of sample i.
 
     Chance is counted by a sample's place, so that the same images make the same splits and the same model, whatever
     their names and whatever folder, list or archive holds them.
     """
-    order = sorted(zip(dataset.samples, hashes, strict=True), key=lambda pair: (pair[0].label, pair[1], pair[0].name))
+    order = sorted(zip(dataset.samples, hashes, strict=True), key=lambda pair: (pair[0].labels, pair[1], pair[0].name))
     return replace(dataset, samples=tuple(sample for sample, _ in order))
 
 
 def class_counts(samples: Iterable[Sample], num_classes: int) -> list[int]:
-    counts = Counter(sample.label for sample in samples)
+    """The images that carry each label; an image with several counts under each of them."""
+    counts = Counter(label for sample in samples for label in sample.labels)
     return [counts[label] for label in range(num_classes)]
 
 
@@ -110,17 +123,20 @@ def describe_exclusions(dataset: Dataset, limit: int = 5) -> list[str]:
 
 def class_map_gaps(dataset: Dataset) -> dict[str, list[str]]:
     """{split: the classes that other splits have and it lacks}, without the splits that lack none."""
-    present = {split: {sample.label for sample in dataset.subset(split)} for split in dataset.given_splits}
+    present = {split: _labels_in(dataset, split) for split in dataset.given_splits}
     everywhere = set().union(*present.values()) if present else set()
     gaps = {split: sorted(everywhere - labels) for split, labels in present.items()}
     return {split: [dataset.class_names[label] for label in labels] for split, labels in gaps.items() if labels}
 
 
+def _labels_in(dataset: Dataset, split: str) -> set[int]:
+    return {label for sample in dataset.subset(split) for label in sample.labels}
+
+
 def check_class_map(dataset: Dataset) -> None:
     """Raise DataError with the names where one given split lacks a class that another has."""
     for split, missing in class_map_gaps(dataset).items():
-        labels = {sample.label for sample in dataset.subset(split)}
-        own = [dataset.class_names[label] for label in sorted(labels)]
+        own = [dataset.class_names[label] for label in sorted(_labels_in(dataset, split))]
         near = did_you_mean(missing[0], own) if len(missing) < len(dataset.class_names) else ""
         spelt = f"{near} " if near.startswith(" Did") else " "
         raise DataError(

@@ -184,7 +184,7 @@ def _read_class(tree: Tree, folder: str, label: int, split: str | None, exclusio
         if name.lower().endswith(ARCHIVE_SUFFIXES):
             exclusions.append(Exclusion(name=name, reason="an archive within the data; unpack it"))
         elif tree.is_image(name):
-            samples.append(Sample(name=name, source=tree.files[name], label=label, split=split))
+            samples.append(Sample(name=name, source=tree.files[name], labels=(label,), split=split))
         else:
             exclusions.append(Exclusion(name=name, reason="not an image file"))
     return samples

@@ -53,7 +53,7 @@ def read_idx(files: IdxFiles, *, name: str, class_names: Sequence[str] | None = 
     if num_classes > len(names):
         raise DataError(f"{name} has the label {num_classes - 1}, but there are names for {len(names)} classes.")
     samples = tuple(
-        Sample(name=f"{split}/{label}/{i:05d}", source=image, label=int(label), split=split)
+        Sample(name=f"{split}/{label}/{i:05d}", source=image, labels=(int(label),), split=split)
         for split, (images, labels) in arrays.items()
         for i, (image, label) in enumerate(zip(images, labels, strict=True))
     )

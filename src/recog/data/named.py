@@ -67,7 +67,7 @@ def read_digits() -> Dataset:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     samples = tuple(
-        Sample(name=f"digits/{label}/{i:04d}", source=image, label=int(label))
+        Sample(name=f"digits/{label}/{i:04d}", source=image, labels=(int(label),))
         for i, (image, label) in enumerate(zip(images, digits.target, strict=True))
     )
     return Dataset(
@@ -203,7 +203,7 @@ def _array_samples(
 ) -> Iterator[Sample]:
     names = tuple(class_names)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        yield Sample(name=f"{split}/{names[label]}/{i:05d}", source=image, label=int(label), split=split)
+        yield Sample(name=f"{split}/{names[label]}/{i:05d}", source=image, labels=(int(label),), split=split)
 
 
 def _array_dataset(

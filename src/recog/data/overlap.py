@@ -58,8 +58,8 @@ def find_overlap(samples: Sequence[Sample], hashes: Sequence[str]) -> Overlap:
 
 
 def _labels_apart(same: Sequence[Sample]) -> list[Sample]:
-    """One sample per label."""
-    return list({sample.label: sample for sample in reversed(same)}.values())[::-1]
+    """One sample per label, or per set of labels."""
+    return list({sample.labels: sample for sample in reversed(same)}.values())[::-1]
 
 
 def _splits_apart(same: Sequence[Sample]) -> list[Sample]:

@@ -65,7 +65,7 @@ def read_items(
         why="it was given as an object",
         class_names=tuple(known),
         samples=tuple(
-            Sample(name=row_name, source=image, label=_number_of(label, known, row_name), split=split)
+            Sample(name=row_name, source=image, labels=(_number_of(label, known, row_name),), split=split)
             for row_name, image, label, split in rows
         ),
         exclusions=tuple(bad),

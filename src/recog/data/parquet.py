@@ -82,7 +82,7 @@ def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
         else "the columns image and label",
         class_names=class_names,
         samples=tuple(
-            Sample(name=row.name, source=row.source, label=number_of[row.label], split=row.split, group=row.group)
+            Sample(name=row.name, source=row.source, labels=(number_of[row.label],), split=row.split, group=row.group)
             for row in rows
         ),
         exclusions=tuple(exclusions),

@@ -88,7 +88,7 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str) -> Dataset:
         layout=f"{len(shards)} WebDataset shard{'s' * (len(shards) > 1)}",
         why="it holds tar files in which images stand beside .cls or .json",
         class_names=class_names,
-        samples=tuple(Sample(name=n, source=s, label=label_of[label], split=split) for n, s, label, split in rows),
+        samples=tuple(Sample(name=n, source=s, labels=(label_of[label],), split=split) for n, s, label, split in rows),
         exclusions=tuple(exclusions),
         notes=tuple(notes),
     )

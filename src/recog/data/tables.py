@@ -239,7 +239,7 @@ class _ListReader:
                 f"{self.where} lists some images in train, val or test folders and some outside; move these."
             )
         samples = tuple(
-            Sample(name=name, source=source, label=number_of[labels[row.label]], split=row.split, group=row.group)
+            Sample(name=name, source=source, labels=(number_of[labels[row.label]],), split=row.split, group=row.group)
             for (name, row), source in zip(self.names.items(), self.sources, strict=True)
         )
         return Dataset(

@@ -95,7 +95,9 @@ def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
             f"{', '.join(unknown[:10])}.{did_you_mean(unknown[0], class_names)}"
         )
     label_of = [class_names.index(name) for name in dataset.class_names]
-    samples = tuple(replace(sample, label=label_of[sample.label]) for sample in dataset.samples)
+    samples = tuple(
+        replace(sample, labels=tuple(label_of[label] for label in sample.labels)) for sample in dataset.samples
+    )
     return replace(dataset, class_names=tuple(class_names), samples=samples)
 
 

@@ -46,7 +46,6 @@ from recog.report.card import render_card
 from recog.runtime.engine import OnnxEngine
 from recog.runtime.predictor import Predictor
 
-TASK = "multiclass"
 MAX_PARITY_IMAGES = 128
 
 
@@ -78,7 +77,7 @@ def pack(
         class_names=dataset.class_names,
     )
     draft = Manifest(
-        task=TASK,
+        task=dataset.task,
         architecture=model.name,
         class_names=dataset.class_names,
         preprocess=preprocess,

@@ -36,17 +36,23 @@ def _hash(sample: Sample) -> str:
 
 def fingerprint(dataset: Dataset, hashes: Mapping[str, str]) -> str:
     """A digest over (content hash, class, split) of all samples: the same for the same images in any folder or order."""
-    rows = sorted([hashes[s.name], dataset.class_names[s.label], s.split or ""] for s in dataset.samples)
+    rows = sorted([hashes[s.name], _classes(dataset, s), s.split or ""] for s in dataset.samples)
     return "sha256:" + sha256_bytes(canonical_json(rows))
 
 
+def _classes(dataset: Dataset, sample: Sample) -> str | list[str]:
+    names = [dataset.class_names[label] for label in sample.labels]
+    return names if dataset.task == "multilabel" else names[0]
+
+
 def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int) -> None:
+    key = "classes" if dataset.task == "multilabel" else "class"
     table = {
         "seed": seed,
         "class_names": list(dataset.class_names),
         "splits": {
             split: [
-                {"name": s.name, "class": dataset.class_names[s.label], "sha256": hashes[s.name]}
+                {"name": s.name, key: _classes(dataset, s), "sha256": hashes[s.name]}
                 for s in sorted(dataset.subset(split), key=lambda s: natural_key(s.name))
             ]
             for split in SPLITS
