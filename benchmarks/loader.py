@@ -30,6 +30,7 @@ from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
 from recog.data.sources import read_folder
 from recog.data.store import ImageStore, read_images, read_larger
+from recog.models.classifier import normalise
 
 ROUNDS = 5
 PHOTO_SIZE = (4000, 3000)
@@ -59,7 +60,7 @@ def run_ours(folder: str, image_size: int, batch_size: int, epochs: int) -> None
     for epoch in range(epochs):
         num_images = 0
         for pixels, _ in loader.batches(epoch):
-            num_images += len(((pixels.to(mean.dtype) - mean) * scale).permute(0, 3, 1, 2))  # as Classifier.forward
+            num_images += len(normalise(pixels, mean, scale))
         print(json.dumps({"images": num_images, "seconds": time.perf_counter() - started}), flush=True)
         started = time.perf_counter()
 
