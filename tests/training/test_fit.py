@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from recog.core.errors import TrainingError
@@ -12,8 +13,10 @@ from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.training.fit import EpochLog, StepLog, TrainState, collect_logits, eval_mode, fit, train_step
+from recog.training.fit import EpochLog, StepLog, collect_logits, eval_mode, fit, train_step
+from recog.training.losses import LossConfig, build_loss
 from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.state import TrainState
 
 NUM_CLASSES = 3
 MEAN, STD = 0.5, 0.25
@@ -44,7 +47,8 @@ def random_images(num_images, side=8):
 def state_of(network, *, lr=0.1, precision="float32", label_smoothing=0.0, **settings):
     classifier = Classifier(network, mean=(MEAN,), std=(STD,))
     optimizer = build_optimizer(network, classifier.classifier, OptimConfig(lr=lr, **settings))
-    return TrainState(classifier=classifier, optimizer=optimizer, precision=precision, label_smoothing=label_smoothing)
+    loss = build_loss(LossConfig(label_smoothing=label_smoothing))
+    return TrainState(classifier=classifier, optimizer=optimizer, loss=loss, precision=precision)
 
 
 def resnet_state(**settings):
@@ -162,6 +166,59 @@ def test_a_frozen_norm_keeps_its_running_statistics():
         after = weights_of(state)
         assert torch.equal(before["network.bn1.running_mean"], after["network.bn1.running_mean"]) == frozen
         assert not torch.equal(before["network.conv1.weight"], after["network.conv1.weight"])
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([3.0, 1.0, 0.5])], ids=["plain", "weighted"])
+def test_a_batch_in_parts_is_the_batch(weights):
+    """Without BatchNorm, 7 images in parts of 3, 3 and 1 give the loss and the step of all 7 at once."""
+    images, labels = torch.from_numpy(random_images(7)), torch.tensor([0, 1, 2, 0, 0, 1, 2])
+    states = []
+    for accumulation in (1, 3):
+        torch.manual_seed(0)
+        state = state_of(Flat(64), label_smoothing=0.1)
+        state.loss = build_loss(LossConfig(), class_weights=weights)
+        state.accumulation = accumulation
+        states.append((state, [train_step(state, images, labels, lr=0.05).loss for _ in range(3)]))
+    (whole, losses), (parts, parts_losses) = states
+    assert parts_losses == pytest.approx(losses, rel=1e-5)
+    for name, tensor in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(parts)[name], tensor, rtol=1e-4, atol=1e-5)
+    assert parts.num_steps_done == 3
+
+
+def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
+    images, labels = torch.from_numpy(random_images(6)), torch.tensor([0, 1, 2, 2, 1, 0])
+    torch.manual_seed(0)
+    free = state_of(Flat(64), momentum=0.0, weight_decay=0.0)
+    clipped, loose = copy.deepcopy(free), copy.deepcopy(free)
+    before = weights_of(free)
+    clipped.max_grad_norm, loose.max_grad_norm = 0.01, 1e6
+    logs = [train_step(state, images, labels, lr=1.0) for state in (free, clipped, loose)]
+    moved = [
+        math.sqrt(sum(float((after[k] - before[k]).square().sum()) for k in before))
+        for after in map(weights_of, (free, clipped, loose))
+    ]
+    assert logs[0].grad_norm is None
+    assert (
+        logs[1].grad_norm == logs[2].grad_norm == pytest.approx(moved[0], rel=1e-4)
+    )  # the step is the gradient at lr 1
+    assert moved[1] == pytest.approx(0.01, rel=1e-3)
+    assert moved[2] == pytest.approx(moved[0], rel=1e-6)
+
+
+def test_the_average_follows_the_weights():
+    """0.5 of the old average and 0.5 of the weights after each step, from the first weights on."""
+    state = resnet_state()
+    state.ema = ModelEmaV3(state.classifier, decay=0.5)
+    images, labels = torch.from_numpy(random_images(8)), torch.arange(8) % NUM_CLASSES
+    snapshots = []
+    for _ in range(3):
+        train_step(state, images, labels, lr=0.1)
+        snapshots.append(state.classifier.network.fc.weight.detach().clone())
+    # timm's first step copies the weights, so the average begins with them
+    expected = 0.25 * snapshots[0] + 0.25 * snapshots[1] + 0.5 * snapshots[2]
+    torch.testing.assert_close(state.answering.network.fc.weight, expected)
+    assert not state.answering.training
 
 
 # the loop

@@ -77,7 +77,6 @@ NAN, INF = float("nan"), float("inf")
         ("epochs", [0, -1]),
         ("lr", [0.0, -0.1, NAN, INF]),
         ("momentum", [-0.1, 1.0, NAN]),
-        ("label_smoothing", [-0.1, 1.0, NAN]),
         ("warmup_fraction", [-0.1, 1.0]),
         ("weight_decay", [-1e-4, NAN, INF]),
         ("head_lr_factor", [-1.0, NAN, INF]),

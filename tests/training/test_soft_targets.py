@@ -9,7 +9,9 @@ from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
-from recog.training.fit import EpochLog, TrainState, fit, train_step
+from recog.training.fit import EpochLog, fit, train_step
+from recog.training.losses import LossConfig, build_loss
+from recog.training.state import TrainState
 
 
 class Constant(nn.Module):
@@ -32,11 +34,12 @@ class Constant(nn.Module):
         return self.head
 
 
-def make_state(**more):
+def make_state(class_weights=None):
     network = Constant()
     optimizer = torch.optim.SGD([{"params": network.parameters(), "lr_factor": 1.0}], lr=0.1)
     classifier = Classifier(network, mean=(0.5,), std=(0.5,))
-    return TrainState(classifier=classifier, optimizer=optimizer, precision="float32", label_smoothing=0.0, **more)
+    loss = build_loss(LossConfig(label_smoothing=0.0), class_weights=class_weights)
+    return TrainState(classifier=classifier, optimizer=optimizer, loss=loss)
 
 
 IMAGES = torch.zeros((2, 4, 4, 1), dtype=torch.uint8)

@@ -21,10 +21,12 @@ from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
-from recog.training.fit import EpochLog, Precision, StepLog, TrainState, collect_logits, fit
+from recog.training.fit import EpochLog, StepLog, collect_logits, fit
 from recog.training.head import LinearHead, fit_heads
+from recog.training.losses import build_loss
 from recog.training.optim import build_optimizer
 from recog.training.schedule import cosine_lr
+from recog.training.state import Precision, TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +193,9 @@ def learn_network(
     state = TrainState(
         classifier=classifier,
         optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
+        loss=build_loss(config.loss, class_weights=None if weights is None else torch.from_numpy(weights).float()),
         precision=precision,
-        label_smoothing=optim.label_smoothing,
         freeze_batch_norm=bool(optim.freeze_batch_norm),
-        class_weights=None if weights is None else torch.from_numpy(weights).float(),
     )
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
     best_rank, best_weights = _rank(classifier, val, precision), copy.deepcopy(classifier.state_dict())

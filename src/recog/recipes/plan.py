@@ -18,9 +18,10 @@ from recog.data.policies import AugmentConfig
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.models.table import ModelConfig
-from recog.training.fit import Precision
 from recog.training.head import HeadConfig
+from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
+from recog.training.state import Precision
 
 Recipe = Literal["head", "finetune", "scratch"]
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -55,6 +56,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
@@ -174,7 +176,13 @@ def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts) -> 
         freeze_batch_norm=fine if config.optim.freeze_batch_norm is None else config.optim.freeze_batch_norm,
     )
     batch_size = config.loader.batch_size or (32 if fine else 64)
-    return replace(config, augment=augment, optim=optim, loader=replace(config.loader, batch_size=batch_size))
+    return replace(
+        config,
+        augment=augment,
+        loss=config.loss.planned("multiclass"),
+        optim=optim,
+        loader=replace(config.loader, batch_size=batch_size),
+    )
 
 
 def _plan_epochs(fine: bool, num_images: int) -> int:

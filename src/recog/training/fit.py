@@ -7,11 +7,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -20,24 +18,7 @@ from recog.data.geometry import as_tensor
 from recog.data.loader import TrainLoader
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
-
-Precision = Literal["float32", "bfloat16"]
-
-
-@dataclass(kw_only=True)
-class TrainState:
-    """All that training changes. The cursor is (epoch, step): the next step to take."""
-
-    classifier: Classifier
-    optimizer: torch.optim.Optimizer
-    precision: Precision
-    label_smoothing: float
-    freeze_batch_norm: bool = False
-    class_weights: torch.Tensor | None = None  # float32 [K], of the loss
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    num_steps_done: int = 0
-    epoch_loss: float = 0.0  # summed over the steps of this epoch so far
+from recog.training.state import Precision, TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +28,7 @@ class StepLog:
     loss: float  # mean over the batch
     lr: float
     num_images: int
+    grad_norm: float | None = None  # before clipping; None where gradients are not clipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,36 +74,68 @@ def fit(
 
 
 def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *, lr: float) -> StepLog:
-    """One step on images uint8 [B, H, W, C] and labels int64 [B], or soft targets float32 [B, K] that sum to 1."""
-    classifier, device = state.classifier, state.classifier.device
-    classifier.train()
-    if state.freeze_batch_norm:
-        for module in classifier.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    """One step on images uint8 [B, H, W, C] and labels int64 [B], or targets float32 [B, K].
+
+    The batch goes through the network in `state.accumulation` parts, each weighted by its share of the batch's loss, so that
+    loss and gradient are the whole batch's (but for what BatchNorm sees).
+    """
+    _set_modes(state)
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-    with autocast(device, state.precision):
-        logits, _ = classifier(images.to(device))
-    loss = F.cross_entropy(
-        logits.float(),
-        targets.to(device),
-        weight=None if state.class_weights is None else state.class_weights.to(device),
-        label_smoothing=state.label_smoothing,
+    state.optimizer.zero_grad(set_to_none=True)
+    value = 0.0
+    num_parts = min(state.accumulation, len(images))
+    for part, part_targets in zip(images.chunk(num_parts), targets.chunk(num_parts), strict=True):
+        loss = _loss(state, part, part_targets)
+        if num_parts > 1:
+            loss = loss * (state.loss.total_weight(part_targets) / state.loss.total_weight(targets))
+        value += loss.item()
+        _check_finite(state, value, lr=lr)
+        loss.backward()  # type: ignore[no-untyped-call]
+    grad_norm = None
+    if state.max_grad_norm is not None:
+        norm = nn.utils.clip_grad_norm_(state.classifier.parameters(), state.max_grad_norm)
+        grad_norm = norm.item()
+    state.optimizer.step()
+    state.num_steps_done, state.step, state.epoch_loss = (
+        state.num_steps_done + 1,
+        state.step + 1,
+        state.epoch_loss + value,
     )
-    value = loss.item()
-    step = state.num_steps_done + 1
+    if state.ema is not None:
+        state.ema.update(state.classifier, step=state.num_steps_done)
+    return StepLog(
+        epoch=state.epoch + 1,
+        step=state.num_steps_done,
+        loss=value,
+        lr=lr,
+        num_images=len(targets),
+        grad_norm=grad_norm,
+    )
+
+
+def _set_modes(state: TrainState) -> None:
+    state.classifier.train()
+    if state.freeze_batch_norm:
+        for module in state.classifier.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    device = state.classifier.device
+    with autocast(device, state.precision):
+        logits, _ = state.classifier(images.to(device))
+    return state.loss(logits.float(), targets.to(device))
+
+
+def _check_finite(state: TrainState, value: float, *, lr: float) -> None:
     if not math.isfinite(value):
         raise TrainingError(
-            f"the loss is {value} at epoch {state.epoch + 1}, step {step} (learning rate {lr:.3g}); the weights were "
-            "not changed by this step and no bundle was written. A lower rate usually mends it: "
+            f"the loss is {value} at epoch {state.epoch + 1}, step {state.num_steps_done + 1} (learning rate {lr:.3g}); the "
+            "weights were not changed by this step and no bundle was written. A lower rate usually mends it: "
             f"--set optim.lr={lr / 10:.2g}."
         )
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    state.num_steps_done, state.step, state.epoch_loss = step, state.step + 1, state.epoch_loss + value
-    return StepLog(epoch=state.epoch + 1, step=step, loss=value, lr=lr, num_images=len(targets))
 
 
 def collect_logits(classifier: Classifier, images: Rows, *, precision: Precision, batch_size: int = 64) -> Evaluation:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,13 +15,14 @@ from recog.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
+    MOVED: ClassVar[Mapping[str, str]] = {"label_smoothing": "loss.label_smoothing"}  # settings that lived here once
+
     epochs: int | None = None  # planned if None
     lr: float | None = None  # peak, reached after warm-up, of SGD with Nesterov momentum; planned if None
     head_lr_factor: float = 1.0  # the last layer's learning rate over the others'
     momentum: float = 0.9
     weight_decay: float = 5e-4  # only on parameters with two axes or more
     warmup_fraction: float = 0.15  # of all steps
-    label_smoothing: float = 0.1
     freeze_batch_norm: bool | None = (
         None  # keep the pretrained running statistics, as small data spoil them; planned if None
     )
@@ -31,7 +34,7 @@ class OptimConfig:
             raise ConfigError(
                 f"optim.lr is {self.lr}; it must be above 0 (0.1 suits small networks, 0.01 fine-tuning)."
             )
-        for name, top in (("momentum", 1.0), ("label_smoothing", 1.0), ("warmup_fraction", 1.0)):
+        for name, top in (("momentum", 1.0), ("warmup_fraction", 1.0)):
             value = getattr(self, name)
             if not 0 <= value < top:
                 raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below {top:g}.")

@@ -1,0 +1,147 @@
+"""Losses by name. All sum over the classes and average over the images, so that a learning rate means the same for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from recog.core.errors import ConfigError
+from recog.core.task import Task
+
+LossName = Literal["cross-entropy", "focal", "bce", "mse"]
+SMOOTHING = 0.1  # of cross-entropy, after Szegedy et al. (2016), section 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    name: LossName | None = None  # planned if None
+    label_smoothing: float | None = None  # share of each target spread over the classes; planned if None
+    focal_gamma: float = 2.0  # how much less well-classified images count; 0 is cross-entropy
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
+        if not 0 <= self.focal_gamma < math.inf:
+            raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
+
+    def planned(self, task: Task) -> LossConfig:
+        """The loss that suits the task where none is named, and its customary smoothing."""
+        name: LossName = self.name or ("bce" if task == "multilabel" else "cross-entropy")
+        smoothing = self.label_smoothing
+        if smoothing is None:
+            smoothing = SMOOTHING if name == "cross-entropy" else 0.0
+        return LossConfig(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A loss with its settings: logits float [B, K] and targets to a scalar, lower is better.
+
+    `targets` are labels int64 [B], or float [B, K]: shares that sum to 1 where images are mixed, 0 or 1 for each class of a
+    multi-label image. `class_weights` float [K] weigh the images of a class against the others'; in bce and in every
+    multi-label loss they weigh a class's presence against its absence.
+    """
+
+    name: LossName
+    task: Task
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    class_weights: torch.Tensor | None = None
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        return _LOSSES[self.name](logits, targets, self, weights)
+
+    def total_weight(self, targets: torch.Tensor) -> float:
+        """What the mean over a batch divides by: with it, the losses of the parts of a batch add up to the batch's own."""
+        if self.class_weights is not None and targets.ndim == 1 and self.name in _WEIGHED_BY_LABEL:
+            return float(self.class_weights.to(targets.device)[targets].sum())
+        return float(len(targets))
+
+
+def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: torch.Tensor | None = None) -> Loss:
+    """The loss that `config` names, or that suits `task`. ConfigError for a loss that cannot serve the task."""
+    config = config.planned(task)
+    if config.name == "cross-entropy" and task == "multilabel":
+        raise ConfigError(
+            "loss.name is cross-entropy, which is for images that show one class each; these images show any number of "
+            "them. Use bce, or focal or mse: --set loss.name=bce."
+        )
+    return Loss(
+        name=config.name or "cross-entropy",
+        task=task,
+        label_smoothing=config.label_smoothing or 0.0,
+        focal_gamma=config.focal_gamma,
+        class_weights=class_weights,
+    )
+
+
+def as_shares(targets: torch.Tensor, logits: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """Targets float [B, K] after smoothing: towards 1/K each for one class an image, towards 1/2 for each class on its own."""
+    shares = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
+    ways = 2 if loss.task == "multilabel" else logits.shape[1]
+    return shares.to(logits) * (1 - loss.label_smoothing) + loss.label_smoothing / ways
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Minus the log of the targets' probabilities; with labels and weights a mean weighted by them, as torch has it."""
+    return F.cross_entropy(logits, targets, weight=weights, label_smoothing=loss.label_smoothing)
+
+
+def focal(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
+    """Cross-entropy, each class's term times (1 - p)^gamma. Lin et al. (2017), "Focal Loss for Dense Object Detection".
+
+    Softmax for one class an image, and at gamma 0 torch's cross-entropy; the paper's sigmoid for many.
+    """
+    shares = as_shares(targets, logits, loss)
+    if loss.task == "multilabel":
+        terms: torch.Tensor = sigmoid_focal_loss(logits, shares, alpha=-1, gamma=loss.focal_gamma)
+        return (terms * _presence(shares, weights)).sum(dim=1).mean()
+    log_probs = logits.log_softmax(dim=1)
+    # 1 - p as a sum of the other classes' probabilities would cost K^2; expm1 keeps it exact where p is near 1
+    doubt = (-torch.expm1(log_probs)).clamp(min=torch.finfo(logits.dtype).tiny)
+    terms = -shares * doubt**loss.focal_gamma * log_probs
+    if weights is None:
+        return terms.sum(dim=1).mean()
+    return (terms * weights).sum() / loss.total_weight(targets)
+
+
+def bce(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
+    """Binary cross-entropy of a sigmoid per class, as timm's with sum_classes; weights are of the positives (pos_weight)."""
+    shares = as_shares(targets, logits, loss)
+    return F.binary_cross_entropy_with_logits(logits, shares, pos_weight=weights, reduction="none").sum(dim=1).mean()
+
+
+def mse(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
+    """Squared gap between probabilities and (one-hot) targets: Brier (1950), the same number that a report's Brier score is.
+
+    Of the probabilities and not of the logits, because those are what a bundle answers with.
+    """
+    shares = as_shares(targets, logits, loss)
+    if loss.task == "multilabel":
+        return ((logits.sigmoid() - shares).square() * _presence(shares, weights)).sum(dim=1).mean()
+    gaps = (logits.softmax(dim=1) - shares).square().sum(dim=1)
+    if weights is None:
+        return gaps.mean()
+    plain = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
+    return (gaps * (plain.to(logits) @ weights)).sum() / loss.total_weight(targets)
+
+
+def _presence(shares: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The weight of each class's term float [B, K]: its own where the class is present, 1 where it is absent."""
+    return torch.ones_like(shares) if weights is None else 1 + (weights - 1) * shares
+
+
+_WEIGHED_BY_LABEL = ("cross-entropy", "focal", "mse")
+_LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, Loss, torch.Tensor | None], torch.Tensor]] = (
+    MappingProxyType({"cross-entropy": cross_entropy, "focal": focal, "bce": bce, "mse": mse})
+)

@@ -1,0 +1,40 @@
+"""All that training changes: the network, the optimiser, the average of the weights, and the place it has come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+
+from recog.models.classifier import Classifier
+from recog.training.losses import Loss
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that training changes. The cursor is (epoch, step): the next step to take."""
+
+    classifier: Classifier
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    precision: Precision = "float32"
+    ema: ModelEmaV3 | None = None  # the moving average of the classifier's weights
+    accumulation: int = 1  # parts that a batch is put through the network in; the step is the whole batch's
+    max_grad_norm: float | None = None
+    freeze_batch_norm: bool = False
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    num_steps_done: int = 0
+    epoch_loss: float = 0.0  # summed over the steps of this epoch so far
+
+    @property
+    def answering(self) -> Classifier:
+        """The weights that are evaluated and shipped: their average where one is kept."""
+        if self.ema is None:
+            return self.classifier
+        averaged: Classifier = self.ema.module
+        return averaged
