@@ -140,7 +140,6 @@ JOINERS = {
     "cli/guard.py",
     "cli/predict.py",
     "cli/progress.py",
-    "cli/scan.py",
     "cli/train.py",
     "cli/verify.py",
     "data/random_ops.py",

@@ -6,6 +6,7 @@ from recog.core.errors import DataError
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample
 from recog.data.policies import AugmentConfig
+from recog.recipes.plan import TrainConfig
 from recog.recipes.preview import draw_preview, preview
 
 
@@ -43,3 +44,17 @@ def test_the_preview_is_of_what_training_would_do(tmp_path):
     with Image.open(tmp_path / "digits.png") as sheet:
         # 8 px enlarged 12 times, 2 px of margin around and 18 px for the caption: 8 columns and 4 rows
         assert sheet.size == (8 * (96 + 4), 4 * (96 + 4 + 18))
+
+
+def test_16_bit_images_are_as_bright_as_in_training(tmp_path):
+    """Of a camera of 12 bits, level 4,095 is white; over all 16 bits it would be 16 of 255, nearly black."""
+    for name, level in (("dark", 0), ("light", 4095)):
+        for i in range(4):
+            pixels = np.full((8, 8), level, dtype=np.uint16)
+            pixels[0, i] = 2000
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    config = TrainConfig(augment=AugmentConfig(policy="none", geometry="warp", mirror=False))
+    preview(tmp_path / "data", tmp_path / "out.png", config)
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert {sheet.getpixel((50 + 100 * column, 90)) for column in range(8)} == {(0, 0, 0), (255, 255, 255)}

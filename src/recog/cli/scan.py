@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import guarded, notes
-from recog.core.errors import DataError
+from recog.core.errors import ConfigError, DataError
+from recog.report.text import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from recog.data.dataset import Exclusion
+    from recog.recipes.plan import TrainConfig
     from recog.recipes.scan import ScanReport
 
 _MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
@@ -28,11 +30,16 @@ def scan(
     preview: Annotated[
         Path | None, typer.Option(help="Draw an augmented batch, as the network sees it, into this PNG file.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of training for --preview, such as augment.policy=strong."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Say what the data are and what is wrong with them. Exit code 3 where they cannot be trained on as they are."""
     from rich.console import Console
 
+    config = _read_settings(settings or [], preview)
     report = _scan_with_bar(data)
     if as_json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=True))
@@ -43,8 +50,20 @@ def scan(
     if preview is not None:
         from recog.recipes.preview import preview as draw  # imports torch, which scanning alone does not
 
-        augment = draw(data, preview)
+        augment = draw(data, preview, config)
         notes.print(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})", soft_wrap=True)
+
+
+def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig | None:
+    """Checked before the images are looked at, which may take minutes."""
+    if not settings:
+        return None
+    if preview is None:
+        raise ConfigError("--set says how --preview is drawn; give --preview out.png too, or leave --set out.")
+    from recog.core.config import build_config, override
+    from recog.recipes.plan import TrainConfig
+
+    return build_config(TrainConfig, override({}, settings))
 
 
 def _scan_with_bar(data: str) -> ScanReport:
@@ -66,15 +85,18 @@ def _scan_with_bar(data: str) -> ScanReport:
 def _print_report(report: ScanReport, console: Console) -> None:
     images = report.images
     console.print(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
-    console.print(f"{report.num_images:,} images, {len(report.class_names)} classes")
+    num_classes = plural(len(report.class_names), "class", "classes")
+    console.print(f"{plural(report.num_images, 'image')}, {num_classes}")
     _print_classes(report, console)
     if images.num_images:
         console.print(f"sizes: {_sizes(images.widths_px, images.heights_px)}")
-        console.print(f"formats: {_tally(images.formats)}; modes: {_tally(images.modes)}")
+        # an array that stands in memory has no file format
+        formats = "no files, but pixels" if set(images.formats) == {"memory"} else f"formats: {_tally(images.formats)}"
+        console.print(f"{formats}; modes: {_tally(images.modes)}")
     if images.grey16_max is not None:
         console.print(f"16-bit grey: the highest level is {images.grey16_max:,}")
     for split, classes in report.class_map_gaps.items():
-        console.print(f"split {split} lacks {len(classes)} classes: {_listed(classes)}")
+        console.print(f"split {split} lacks {plural(len(classes), 'class', 'classes')}: {_listed(classes)}")
     console.print(f"bad files: {len(report.bad)}")
     _print_exclusions(report.bad, console)
     if report.left_out:
@@ -82,13 +104,11 @@ def _print_report(report: ScanReport, console: Console) -> None:
         _print_exclusions(report.left_out, console)
     num_copies = sum(len(same) - 1 for same in report.copies)
     console.print(
-        f"identical files: {num_copies} copies of {len(report.copies)} images; {len(report.across_classes)} across classes, "
+        f"identical files: {_copies(num_copies, len(report.copies))}; {len(report.across_classes)} across classes, "
         f"{len(report.across_splits)} across splits"
     )
-    for text in report.notes:
-        console.print(f"note: {text}")
-    for text in report.warnings:
-        console.print(f"warning: {text}")
+    _print_some("note", report.notes, console)
+    _print_some("warning", report.warnings, console)
     for text in report.problems:
         console.print(f"cannot be trained on: {text}")
     if not report.problems:
@@ -137,6 +157,18 @@ def _tally(counts: Mapping[str, int]) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     return ", ".join(_plain(name) for name in names[:_MAX_LISTED]) + more
+
+
+def _copies(num_copies: int, num_images: int) -> str:
+    return f"{plural(num_copies, 'copy', 'copies')} of {plural(num_images, 'image')}" if num_copies else "none"
+
+
+def _print_some(kind: str, texts: Sequence[str], console: Console) -> None:
+    """The first few, as a thousand shards may have a note each."""
+    for text in texts[:_MAX_LISTED]:
+        console.print(f"{kind}: {text}")
+    if len(texts) > _MAX_LISTED:
+        console.print(f"  and {len(texts) - _MAX_LISTED:,} {kind}s more; --json lists all")
 
 
 def _print_exclusions(exclusions: Sequence[Exclusion], console: Console) -> None:

@@ -16,6 +16,7 @@ from recog.core.files import write_bytes_atomic
 from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample
+from recog.data.grey16 import full_scale, highest_grey16
 from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
 from recog.data.sources import open_source
@@ -41,7 +42,8 @@ def preview(source: str | Path, path: Path, config: TrainConfig | None = None) -
         planned, _ = plan(replace(planned, recipe="finetune"), dataset, facts, hardware, has_bfloat16=False)
     # only the network's Preprocess is wanted, so that its weights need not be at hand
     model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
-    draw_preview(dataset, planned.augment, path, preprocess=model.preprocess, seed=planned.seed)
+    preprocess = replace(model.preprocess, grey16_max=planned.data.grey16_max or _grey16_scale(dataset))
+    draw_preview(dataset, planned.augment, path, preprocess=preprocess, seed=planned.seed)
     return planned.augment
 
 
@@ -71,14 +73,23 @@ def draw_preview(
     write_bytes_atomic(path, _png(sheet))
 
 
+def _grey16_scale(dataset: Dataset) -> int:
+    """The 16-bit level that training would make white."""
+    highest = highest_grey16(_training_samples(dataset))
+    return 65535 if highest is None else full_scale(highest)
+
+
+def _training_samples(dataset: Dataset) -> list[Sample]:
+    return [sample for sample in dataset.samples if sample.split in (None, "train")]
+
+
 def _read_spread(
     dataset: Dataset, augment: AugmentConfig, preprocess: Preprocess
 ) -> tuple[list[Sample], list[NDArray[np.uint8]]]:
     """Up to 32 usable training images, class by class in turn."""
     by_class: dict[int, list[Sample]] = {}
-    for sample in dataset.samples:
-        if sample.split in (None, "train"):
-            by_class.setdefault(sample.label, []).append(sample)
+    for sample in _training_samples(dataset):
+        by_class.setdefault(sample.label, []).append(sample)
     most = max((len(members) for members in by_class.values()), default=0)
     turns = [members[turn] for turn in range(most) for members in by_class.values() if turn < len(members)]
     reader = read_larger(preprocess) if augment.needs_larger_images else read_exact(preprocess)

@@ -1,0 +1,75 @@
+"""What `recog scan` prints: one readable screen, whatever the data."""
+
+import numpy as np
+import pytest
+from containers import idx_bytes, labelled_pngs, png, write_folder, write_text
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from recog.cli import build_app
+from recog.cli.scan import _print_report
+from recog.recipes.scan import scan
+
+
+def printed(source):
+    console = Console(markup=False, highlight=False, width=200)
+    with console.capture() as captured:
+        _print_report(scan(source), console)
+    return captured.get()
+
+
+def test_one_of_a_thing_is_said_in_the_singular(tmp_path):
+    images = labelled_pngs(4, classes=("cat", "dog"))
+    write_folder(images, tmp_path / "train")
+    write_folder(labelled_pngs(2, classes=("cat",), size=9), tmp_path / "test")
+    (tmp_path / "train/cat/copy.png").write_bytes(images["cat", 0])
+    text = printed(tmp_path)
+    assert "split test lacks 1 class: dog" in text
+    assert "identical files: 1 copy of 1 image; 0 across classes, 0 across splits" in text
+
+
+def test_data_without_copies_say_so_in_a_word(tmp_path):
+    assert "identical files: none; 0 across classes" in printed(write_folder(labelled_pngs(3), tmp_path))
+
+
+def test_arrays_are_not_called_files(tmp_path):
+    pixels = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(pixels))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes([0, 1] * 6))
+    assert "no files, but pixels; modes: L 12" in printed(tmp_path)
+
+
+def test_many_notes_do_not_leave_the_screen(tmp_path):
+    """Forty pairs of classes that differ by case only: forty notes, of which five are printed."""
+    for i in range(40):
+        for name in (f"kind{i}", f"Kind{i}"):
+            write_text(tmp_path / f"{name}/0.png", "")
+            (tmp_path / f"{name}/0.png").write_bytes(png(np.full((4, 4), i, np.uint8)))
+    report = scan(tmp_path)
+    text = printed(tmp_path)
+    assert len(report.notes) == 40
+    assert text.count("note: ") == 5
+    assert "and 35 notes more; --json lists all" in text
+    assert len(text.splitlines()) <= 40
+
+
+def run(*arguments):
+    return CliRunner().invoke(build_app(("scan",)), ["scan", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("policy", ["none", "strong"])
+def test_the_preview_is_drawn_by_the_settings(tmp_path, policy):
+    levels = {("dark", 0): np.zeros((8, 8), np.uint8), ("light", 0): np.full((8, 8), 200, np.uint8)}
+    images = {(name, i): png(pixels + i) for (name, _), pixels in levels.items() for i in range(4)}
+    folder, out = write_folder(images, tmp_path / "data"), tmp_path / "out.png"
+    done = run(folder, "--preview", out, "--set", f"augment.policy={policy}")
+    assert done.exit_code == 0, done.output
+    assert f"policy {policy}" in done.output
+    assert Image.open(out).size == (8 * 100, 118)  # one row of 8 images, each enlarged to 96 px
+
+
+def test_settings_without_a_preview_are_refused():
+    done = run("digits", "--set", "augment.policy=strong")
+    assert done.exit_code == 2
+    assert "give --preview" in done.output
