@@ -130,6 +130,8 @@ def test_errors_and_their_exit_codes():
         "BundleError": 4,
         "TrainingError": 5,
         "MissingExtraError": 6,
+        "CheckpointError": 7,
+        "DiskError": 74,
     }
 
 

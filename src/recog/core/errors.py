@@ -53,6 +53,18 @@ class MissingExtraError(RecogError):
     exit_code = 6
 
 
+class CheckpointError(RecogError):
+    """A run cannot be continued: no checkpoint of it can be used, or it is finished, or another process trains it."""
+
+    exit_code = 7
+
+
+class DiskError(RecogError):
+    """What must be kept cannot be written."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
+
+
 _EXTRA_OF = {
     "torch": "train",
     "torchvision": "train",
