@@ -129,6 +129,7 @@ def test_errors_and_their_exit_codes():
         "ShapeError": 3,
         "BundleError": 4,
         "TrainingError": 5,
+        "PeerError": 5,
         "MissingExtraError": 6,
         "CheckpointError": 7,
         "DiskError": 74,

@@ -1,6 +1,7 @@
 import logging
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.augment import AugmentConfig
-from recog.data.loader import LoaderConfig, TrainLoader
+from recog.data.loader import LoaderConfig, TrainLoader, share
 from recog.data.store import ImageStore
 
 NUM_IMAGES = 26
@@ -161,3 +162,30 @@ def test_nothing_to_learn_from_is_an_error():
 def test_impossible_settings_are_refused_by_name(settings, message):
     with pytest.raises(ConfigError, match=message):
         LoaderConfig(**settings)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("augment", [AUGMENT, AugmentConfig(policy="standard", geometry="warp", mixup=0.8, cutmix=1.0)])
+def test_the_shares_of_the_processes_are_the_batches_of_one(store, num_ranks, augment):
+    """Of a batch of 10, three processes take 3, 3 and 4: the same images, augmented and mixed alike, in the same order."""
+    loader = replace(loader_of(store, augment=augment, batch_size=10), num_ranks=num_ranks, num_classes=260)
+    parts = [list(replace(loader, rank=rank).batches(1, first_step=1)) for rank in range(num_ranks)]
+    (whole,) = list(replace(loader, num_ranks=1).batches(1, first_step=1))
+    together = [torch.cat([part[0][i] for part in parts]) for i in (0, 1)]
+    assert torch.equal(together[0], whole[0])
+    assert torch.equal(together[1], whole[1])
+    sizes = [len(part[0][1]) for part in parts]
+    assert sum(sizes) == 10
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_without_an_image_is_an_error(store):
+    with pytest.raises(ConfigError, match=r"loader\.batch_size is 2, of 26 training images\) for 3 processes"):
+        replace(loader_of(store, batch_size=2), num_ranks=3)
+    with pytest.raises(ConfigError, match="a step takes 26 images"):
+        replace(loader_of(store, batch_size=64), num_ranks=27)
+
+
+def test_shares_by_hand():
+    assert [range(10)[share(10, rank, 3)] for rank in range(3)] == [range(0, 3), range(3, 6), range(6, 10)]
+    assert [range(2)[share(2, rank, 4)] for rank in range(4)] == [range(0), range(0, 1), range(1, 1), range(1, 2)]

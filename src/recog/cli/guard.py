@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from recog.core.errors import RecogError, missing_extra
+from recog.core.errors import PeerError, RecogError, missing_extra
 
 P = ParamSpec("P")
 
@@ -36,6 +36,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         signal.signal(signal.SIGTERM, _terminate)
         try:
             command(*args, **kwargs)
+        except PeerError as error:
+            raise typer.Exit(error.exit_code) from None  # the process that failed first speaks for all
         except RecogError as error:
             _fail(str(error), error.exit_code)
         except ModuleNotFoundError as error:

@@ -47,6 +47,10 @@ class TrainingError(RecogError):
     exit_code = 5
 
 
+class PeerError(TrainingError):
+    """Another of several training processes failed first and says why; this one ends in silence."""
+
+
 class MissingExtraError(RecogError):
     """An optional part of recog is not installed."""
 

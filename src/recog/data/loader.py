@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    batch_size: int | None = None  # planned if None
+    batch_size: int | None = None  # images of a step, of all processes together; planned if None
     num_workers: int = 0  # processes that augment; 0 augments between the steps
 
     def __post_init__(self) -> None:
@@ -35,12 +35,18 @@ class LoaderConfig:
             raise ConfigError(f"loader.num_workers is {self.num_workers}; it must be 0 or more.")
 
 
+def share(num_rows: int, rank: int, num_ranks: int) -> slice:
+    """The rows of process `rank`: all processes' shares are the rows in order, and differ by one row at most in length."""
+    return slice(num_rows * rank // num_ranks, num_rows * (rank + 1) // num_ranks)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainLoader:
     """Batches of `store` with `labels` int64 [N], for an epoch and from a step on, in the order of (seed, epoch).
 
     The last batch of an epoch is left out when it is not full, so that every step weighs the same; the next epoch's
-    order is another one. With fewer images than a batch, the batch is all of them.
+    order is another one. With fewer images than a batch, the batch is all of them. Where several processes train together,
+    each is given its `share` of the same batches.
     """
 
     store: Images
@@ -52,17 +58,30 @@ class TrainLoader:
     num_workers: int = 0
     num_classes: int | None = None  # by default, one more than the largest label
     balanced: bool = False  # draw every class equally often
+    rank: int = 0
+    num_ranks: int = 1
 
     def __post_init__(self) -> None:
         if not len(self.store):
             raise DataError("the training split is empty; there is nothing to learn from.")
+        if self.images_per_step < self.num_ranks:
+            raise ConfigError(
+                f"a step takes {self.images_per_step} images (loader.batch_size is {self.batch_size}, of "
+                f"{len(self.store)} training images) for {self.num_ranks} processes; each needs one or more. Raise "
+                "loader.batch_size, which counts the images of all processes together, or start fewer processes."
+            )
 
     @property
     def steps_per_epoch(self) -> int:
         return max(1, len(self.store) // self.batch_size)
 
+    @property
+    def images_per_step(self) -> int:
+        """Of all processes together."""
+        return min(self.batch_size, len(self.store))
+
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(images uint8 [B, H, W, C], labels int64 [B]) for the steps `first_step`... of `epoch`.
+        """(images uint8 [B, H, W, C], labels int64 [B]) of this process for the steps `first_step`... of `epoch`.
 
         Where images are mixed, soft targets float32 [B, K] stand in place of the labels.
         """
@@ -106,7 +125,8 @@ class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         loader = self._loader
         start = (self._first_step + item) * loader.batch_size
-        draws = self._order[start : start + loader.batch_size]
+        batch = self._order[start : start + loader.images_per_step]
+        draws = batch[share(len(batch), loader.rank, loader.num_ranks)]
         images = self._augment(draws)
         labels = loader.labels[draws % len(loader.store)]
         if self._partners is None:

@@ -1,0 +1,199 @@
+"""Training by several processes, as torchrun starts them: who this process is, and the few things that all of them do together.
+
+Without torchrun there is a `World` of one, no process group, and every function here returns at once. What is exchanged is
+tensors and JSON, never pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from recog.core.errors import ConfigError, DataError, PeerError, RecogError, TrainingError
+from recog.core.files import canonical_json, sha256_bytes
+from recog.data.loader import share
+
+TIMEOUT = timedelta(days=1)  # the first process may export for hours; that one has died is seen at once, not by waiting
+_ENDED = (
+    "another process of this training has ended. Its own message says why, or else the system ended it, as it does when "
+    "memory is used up; started with torchrun --max-restarts N, training goes on from its last checkpoint."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One of `size` processes that train together; `local_rank` and `local_size` count those on its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process writes files and speaks; one of all does."""
+        return self.rank == 0
+
+
+def read_world(environ: Mapping[str, str] | None = None) -> World:
+    """The world that torchrun (or another launcher that sets the same variables) describes; of one where there is none."""
+    environ = os.environ if environ is None else environ
+    if "RANK" not in environ and "WORLD_SIZE" not in environ:
+        return World()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    try:
+        rank, size, local_rank, local_size = (int(environ[name]) for name in names)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"the environment says that several processes train together, but {', '.join(names)} are not all whole "
+            f"numbers in it ({error}). Start them with torchrun, or unset RANK and WORLD_SIZE to train in one process."
+        ) from None
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+        raise ConfigError(
+            f"the environment says process {rank} of {size}, and {local_rank} of {local_size} on this machine, which cannot "
+            "be. Start the processes with torchrun, or unset RANK and WORLD_SIZE to train in one process."
+        )
+    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[World]:
+    """The world for the block, its processes connected: gloo for what is on a CPU, NCCL for what is on a GPU.
+
+    Where a process fails, the first to do so raises its own error, and the others PeerError, which nobody prints. A process
+    group that the caller has made already is used, and left as it is.
+    """
+    world = read_world()
+    if world.size == 1 or dist.is_initialized():
+        yield world
+        return
+    with_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if with_gpu else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=world.rank,
+            world_size=world.size,
+            timeout=TIMEOUT,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"process {world.rank} cannot reach the others ({_first_line(error)}). Start all of them with torchrun, with the "
+            "same --rdzv-endpoint on every machine, and see that its port is open between them."
+        ) from None
+    try:
+        yield world
+        barrier(world)  # nobody leaves while another still needs the store or the connections
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        raise _said_once(store, error) from error.__cause__
+    finally:
+        dist.destroy_process_group()
+
+
+def _said_once(store: dist.Store, error: BaseException) -> BaseException:
+    """`error` itself for the process that failed first, what ended it in words; PeerError for all that failed by it."""
+    try:
+        is_first = store.add("failed", 1) == 1
+    except RuntimeError:
+        is_first = False  # whoever kept the store is gone, and has said why
+    if not is_first:
+        return PeerError(_ENDED)
+    return TrainingError(_ENDED) if _is_lost_connection(error) else error
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    if isinstance(error, RecogError) or not isinstance(error, RuntimeError):
+        return False
+    # gloo has no error of its own
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def barrier(world: World) -> None:
+    """Wait until all processes are here."""
+    any_of(world, False)
+
+
+def any_of(world: World, flag: bool) -> bool:
+    """Whether `flag` is set in any process: what one of them decides, such as to stop, all do."""
+    if world.size == 1:
+        return flag
+    flags = torch.tensor([int(flag)], dtype=torch.int32)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags.item())
+
+
+def broadcast(world: World, value: Any) -> Any:
+    """`value` of process 0, of plain JSON types, in all processes; what the others hand in is not looked at."""
+    if world.size == 1:
+        return value
+    data = json.dumps(value).encode() if world.is_writer else b""
+    return json.loads(broadcast_bytes(world, data))
+
+
+def broadcast_bytes(world: World, data: bytes) -> bytes:
+    """`data` of process 0 in all processes."""
+    if world.size == 1:
+        return data
+    length = torch.tensor([len(data)], dtype=torch.int64)
+    dist.broadcast(length, src=0)
+    buffer = torch.zeros(int(length.item()), dtype=torch.uint8)
+    if world.is_writer and data:
+        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    dist.broadcast(buffer, src=0)
+    return buffer.numpy().tobytes()
+
+
+def broadcast_tensors(world: World, tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite `tensors` with those of process 0."""
+    if world.size == 1:
+        return
+    with torch.no_grad():
+        for tensor in tensors:
+            whole = tensor.detach().contiguous()
+            dist.broadcast(whole, src=0)
+            tensor.copy_(whole)
+
+
+def gather_rows(world: World, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """[num_rows, ...] in order, in all processes, of which `rows` are this one's `share`. Gradients flow into `rows` alone."""
+    if world.size == 1:
+        return rows
+    shares = [range(num_rows)[share(num_rows, rank, world.size)] for rank in range(world.size)]
+    own = rows.detach()
+    padded = own.new_zeros((max(map(len, shares)), *own.shape[1:]))  # a collective takes equal shapes
+    padded[: len(own)] = own
+    gathered = [torch.empty_like(padded) for _ in shares]
+    dist.all_gather(gathered, padded)
+    return torch.cat(
+        [rows if rank == world.rank else gathered[rank][: len(shares[rank])] for rank in range(world.size)]
+    )
+
+
+def check_agreement(world: World, what: str, value: Any) -> None:
+    """DataError in all processes where `value`, of plain JSON types, is not the same in all; `what` names it."""
+    if world.size == 1:
+        return
+    digest = torch.frombuffer(bytearray.fromhex(sha256_bytes(canonical_json(value))), dtype=torch.uint8)
+    gathered = [torch.empty_like(digest) for _ in range(world.size)]
+    dist.all_gather(gathered, digest)
+    others = [str(rank) for rank, found in enumerate(gathered) if not torch.equal(found, gathered[0])]
+    if others:
+        raise DataError(
+            f"the {world.size} processes have not the same {what}: process {', '.join(others)} differs from process 0. Every "
+            "machine needs the same data, the same settings and the same version of recog."
+        )
