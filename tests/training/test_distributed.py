@@ -2,14 +2,12 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
-import traceback
 
 import numpy as np
 import pytest
 import torch
 
-from recog.core.errors import ConfigError, DataError, PeerError, TrainingError
+from recog.core.errors import ConfigError, DataError, PeerError, RecogError
 from recog.training.distributed import (
     World,
     any_of,
@@ -21,6 +19,7 @@ from recog.training.distributed import (
     gather_rows,
     joined,
     read_world,
+    sum_of,
 )
 
 
@@ -43,10 +42,8 @@ def in_processes(work, size, *, num_killed=0):
         try:
             with joined() as world:
                 answer = work(world)
-        except BaseException as error:
+        except RecogError as error:
             answer = error
-            if not isinstance(error, (TrainingError, DataError, KeyboardInterrupt)):
-                traceback.print_exc(file=sys.stderr)
         answers.put((rank, answer))
 
     processes = [context.Process(target=run, args=(rank,)) for rank in range(size)]
@@ -95,6 +92,7 @@ def test_alone_everything_is_as_it_was():
     assert broadcast_bytes(alone, b"x") == b"x"
     assert any_of(alone, True)
     assert not any_of(alone, False)
+    assert sum_of(alone, 2.5) == 2.5
     assert gather_rows(alone, rows, 3) is rows
 
 
@@ -117,8 +115,11 @@ def test_what_the_first_process_says_all_know():
     assert in_processes(work, 3) == [expected] * 3
 
 
-def test_one_flag_is_enough():
-    assert in_processes(lambda world: (any_of(world, world.rank == 2), any_of(world, False)), 3) == [(True, False)] * 3
+def test_one_flag_is_enough_and_numbers_are_added_up():
+    def work(world):
+        return any_of(world, world.rank == 2), any_of(world, False), sum_of(world, 0.5 + world.rank)
+
+    assert in_processes(work, 3) == [(True, False, 4.5)] * 3
 
 
 @pytest.mark.parametrize("num_rows", [2, 3, 7, 9])

@@ -12,10 +12,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from recog.core.errors import ConfigError, DataError, PeerError, RecogError, TrainingError
 from recog.core.files import canonical_json, sha256_bytes
@@ -77,10 +81,10 @@ def joined() -> Iterator[World]:
         return
     with_gpu = torch.cuda.is_available() and dist.is_nccl_available()
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=10)))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if with_gpu else "gloo",
-            store=dist.PrefixStore("group", store),
+            store=PrefixStore("group", store),
             rank=world.rank,
             world_size=world.size,
             timeout=TIMEOUT,
@@ -90,26 +94,31 @@ def joined() -> Iterator[World]:
             f"process {world.rank} cannot reach the others ({_first_line(error)}). Start all of them with torchrun, with the "
             "same --rdzv-endpoint on every machine, and see that its port is open between them."
         ) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.push(partial(_leave, store))
         yield world
         barrier(world)  # nobody leaves while another still needs the store or the connections
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        raise _said_once(store, error) from error.__cause__
-    finally:
-        dist.destroy_process_group()
 
 
-def _said_once(store: dist.Store, error: BaseException) -> BaseException:
-    """`error` itself for the process that failed first, what ended it in words; PeerError for all that failed by it."""
-    try:
-        is_first = store.add("failed", 1) == 1
-    except RuntimeError:
-        is_first = False  # whoever kept the store is gone, and has said why
+def _leave(
+    store: Store, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Disconnect. An error is left to the process that failed first; all that fail by it have PeerError in its place."""
+    is_first = error is not None and not isinstance(error, GeneratorExit) and _fails_first(store)
+    dist.destroy_process_group()
+    if error is None or isinstance(error, GeneratorExit):
+        return
     if not is_first:
-        return PeerError(_ENDED)
-    return TrainingError(_ENDED) if _is_lost_connection(error) else error
+        raise PeerError(_ENDED) from error
+    if _is_lost_connection(error):
+        raise TrainingError(_ENDED) from error
+
+
+def _fails_first(store: Store) -> bool:
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except RuntimeError:
+        return False  # whoever kept the store is gone, and has said why
 
 
 def _is_lost_connection(error: BaseException) -> bool:
@@ -169,19 +178,25 @@ def broadcast_tensors(world: World, tensors: Iterable[torch.Tensor]) -> None:
             tensor.copy_(whole)
 
 
+def sum_of(world: World, value: float) -> float:
+    """The processes' values added up, the same number in all."""
+    if world.size == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total)
+    return float(total.item())
+
+
 def gather_rows(world: World, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """[num_rows, ...] in order, in all processes, of which `rows` are this one's `share`. Gradients flow into `rows` alone."""
+    """[num_rows, ...] in order, in all processes, of which `rows` are this one's `share`."""
     if world.size == 1:
         return rows
-    shares = [range(num_rows)[share(num_rows, rank, world.size)] for rank in range(world.size)]
-    own = rows.detach()
-    padded = own.new_zeros((max(map(len, shares)), *own.shape[1:]))  # a collective takes equal shapes
-    padded[: len(own)] = own
-    gathered = [torch.empty_like(padded) for _ in shares]
+    lengths = [len(range(num_rows)[share(num_rows, rank, world.size)]) for rank in range(world.size)]
+    padded = rows.new_zeros((max(lengths), *rows.shape[1:]))  # a collective takes equal shapes
+    padded[: len(rows)] = rows
+    gathered = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(gathered, padded)
-    return torch.cat(
-        [rows if rank == world.rank else gathered[rank][: len(shares[rank])] for rank in range(world.size)]
-    )
+    return torch.cat([part[:length] for part, length in zip(gathered, lengths, strict=True)])
 
 
 def check_agreement(world: World, what: str, value: Any) -> None:
