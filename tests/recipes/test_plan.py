@@ -43,6 +43,14 @@ def test_small_grey_images_are_learnt_from_scratch_at_their_own_size():
     assert any("up to 8 px" in reason for reason in reasons)
 
 
+@pytest.mark.parametrize(
+    ("asked", "facts", "channels"), [(None, TINY, 1), (None, PHOTOS, 3), (3, TINY, 3), (1, PHOTOS, 1)]
+)
+def test_channels_are_planned_unless_they_are_set(asked, facts, channels):
+    config, _ = planned(TrainConfig(model=ModelConfig(channels=asked)), facts)
+    assert config.model.channels == channels
+
+
 def test_what_the_user_sets_is_not_planned():
     asked = TrainConfig(recipe="finetune", model=ModelConfig(name="resnet18"))
     config, reasons = planned(

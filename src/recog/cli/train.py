@@ -26,6 +26,9 @@ def train(
     ] = None,
     model: Annotated[str | None, typer.Option(help="A network of recog's, or any name of timm.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pretrained weights from a .safetensors file, or 'none'.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="1: images are made or kept grey; 3: colour. Planned if left out.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
     balance: Annotated[
@@ -52,7 +55,7 @@ def train(
         "seed": seed,
         "balance": balance,
         "data": {"source": data, "bad_images": bad_images},
-        "model": {"name": model, "weights": weights},
+        "model": {"name": model, "weights": weights, "channels": channels},
         "optim": {"epochs": epochs},
         "loader": {"num_workers": workers},
     }

@@ -43,20 +43,27 @@ class ModelConfig:
     name: str | None = None  # of MODELS or of timm; planned if None
     weights: str = "auto"  # auto: package, then hub; none: random; else a .safetensors file
     image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
-    channels: int = 3
+    channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
     mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
+        if self.channels not in (None, 1, 3):
             raise ConfigError(f"model.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
         if self.image_size is not None and min(self.image_size) < 1:
             raise ConfigError(f"model.image_size is {self.image_size}; both sides must be 1 px or more.")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and (len(values) != self.channels or not all(map(math.isfinite, values))):
-                raise ConfigError(f"model.{name} is {values}; it must be one number per channel, {self.channels} here.")
+            if values is not None and (len(values) != self.num_channels or not all(map(math.isfinite, values))):
+                raise ConfigError(
+                    f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
+                )
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
+
+    @property
+    def num_channels(self) -> int:
+        """As set or planned, else colour."""
+        return self.channels or 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +92,7 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
 
 def _build_own(config: ModelConfig, num_classes: int) -> BuiltModel:
     name = str(config.name)
-    network = MODELS[name](num_classes=num_classes, in_chans=config.channels)
+    network = MODELS[name](num_classes=num_classes, in_chans=config.num_channels)
     origin = RANDOM_WEIGHTS
     if config.weights not in ("auto", "none"):
         path = check_local_weights(config.weights)
@@ -93,18 +100,18 @@ def _build_own(config: ModelConfig, num_classes: int) -> BuiltModel:
         origin = WeightsOrigin(source=f"file {path.name}", licence="not stated")
     classifier = Classifier(
         network.eval(),
-        mean=config.mean or (0.5,) * config.channels,
-        std=config.std or (0.5,) * config.channels,
+        mean=config.mean or (0.5,) * config.num_channels,
+        std=config.std or (0.5,) * config.num_channels,
     )
-    preprocess = Preprocess(image_size=config.image_size or (32, 32), channels=config.channels)
+    preprocess = Preprocess(image_size=config.image_size or (32, 32), channels=config.num_channels)
     return BuiltModel(name=name, classifier=classifier, preprocess=preprocess, origin=origin)
 
 
 def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
     name = str(config.name)
     arguments: dict[str, Any] = {"num_classes": num_classes}
-    if config.channels != 3:
-        arguments["in_chans"] = config.channels
+    if config.num_channels != 3:
+        arguments["in_chans"] = config.num_channels
     network, origin = _create_timm(name, config.weights, arguments)
     cfg = _cfg_of(network)
     data = resolve_data_config(pretrained_cfg=cfg)  # type: ignore[no-untyped-call]
@@ -114,11 +121,11 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
             network.set_input_size(img_size=tuple(image_size))  # type: ignore[operator]
         except (RuntimeError, ValueError, AssertionError) as error:
             raise _wrong_size(name, image_size, error) from None
-    mean = config.mean or _per_channel(data["mean"], config.channels)
-    std = config.std or _per_channel(data["std"], config.channels)
+    mean = config.mean or _per_channel(data["mean"], config.num_channels)
+    std = config.std or _per_channel(data["std"], config.num_channels)
     preprocess = Preprocess(
         image_size=(int(image_size[0]), int(image_size[1])),
-        channels=config.channels,
+        channels=config.num_channels,
         interpolation=data["interpolation"],
         crop_pct=data["crop_pct"],
         crop_mode=data["crop_mode"],

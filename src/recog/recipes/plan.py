@@ -147,14 +147,14 @@ def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]
 
 def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: list[str]) -> ModelConfig:
     if recipe != "scratch":
-        return replace(model, name=model.name or PRETRAINED)
+        return replace(model, name=model.name or PRETRAINED, channels=model.num_channels)
     small = facts.one_size if facts.one_size and facts.largest_side <= SMALL_IMAGE_PX else None
     name = model.name or "resnet8"
     if model.name is None:
         reasons.append("network resnet8: small and fast; --model takes any name of timm instead")
     size = model.image_size or small or (min(SMALL_IMAGE_PX, facts.largest_side),) * 2
     is_ours = model.name is None or model.image_size is not None
-    channels = 1 if facts.all_grey and model.name is None else model.channels
+    channels = model.channels or (1 if facts.all_grey and model.name is None else 3)
     return replace(
         model, name=name, channels=channels, weights="none", image_size=size if is_ours else model.image_size
     )
