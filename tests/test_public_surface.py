@@ -51,6 +51,7 @@ def test_config_fields():
         "augment.random_ops",
         "augment.saturation",
         "balance",
+        "calibration.method",
         "compute.num_threads",
         "compute.precision",
         "data.bad_images",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from recog.core.errors import BundleError, ConfigError, DataError, ShapeError
-from recog.evaluation.calibration import METHODS, Calibration
+from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
 from recog.evaluation.measures import softmax
+from recog.evaluation.scaling import METHODS, Scaling
 
 LOGITS = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, -5.0]], dtype=np.float32)
 
@@ -17,15 +18,21 @@ def test_none_is_the_softmax():
     assert calibration.apply(LOGITS).dtype == np.float64
 
 
+def of_method(method):
+    vector = {"factors": (1.0, 2.0, 0.5), "offsets": (0.0, 0.5, -0.5)} if method == "vector" else {}
+    return Calibration(scaling=Scaling(method=method, temperature=2.0 if method == "temperature" else 1.0, **vector))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_probs_are_the_softmax_of_the_calibrated_logits(method):
-    calibration = Calibration(method=method)
+    calibration = of_method(method)
+    assert calibration.method == method
     assert (calibration.apply(LOGITS) == softmax(calibration.calibrated_logits(LOGITS))).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_round_trip_through_json(method):
-    calibration = Calibration(method=method)
+    calibration = of_method(method)
     assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
 
 
@@ -33,15 +40,15 @@ def test_what_the_first_release_wrote_stays_readable():
     assert Calibration.from_dict({"method": "none"}) == Calibration()
 
 
-@pytest.mark.parametrize("table", [{"method": "temperature", "temperature": 1.5}, {"method": ["none"]}])
+@pytest.mark.parametrize("table", [{"method": "platt", "slope": 1.5}, {"method": ["none"]}])
 def test_a_newer_method_is_refused(table):
     with pytest.raises(BundleError, match="newer release of recog wrote it"):
         Calibration.from_dict(table)
 
 
 def test_an_unknown_key_is_refused_not_dropped():
-    with pytest.raises(BundleError, match="unknown key 'conformal'.*newer release"):
-        Calibration.from_dict({"method": "none", "conformal": {"quantile": 0.9}})
+    with pytest.raises(BundleError, match="unknown key 'attention'.*newer release"):
+        Calibration.from_dict({"method": "none", "attention": {"heads": 9}})
 
 
 @pytest.mark.parametrize("table", [{}, [], None, "none"])
@@ -52,7 +59,33 @@ def test_a_damaged_file_is_refused(table):
 
 def test_an_unknown_method_in_code():
     with pytest.raises(ConfigError, match="'platt'; expected one of none"):
-        Calibration(method="platt")
+        Scaling(method="platt")
+    with pytest.raises(ConfigError, match="'platt'; it must be one of auto, none"):
+        CalibrationConfig(method="platt")
+
+
+def test_a_temperature_by_hand():
+    calibration = Calibration.from_dict({"method": "temperature", "temperature": 2.0})
+    exps = np.exp([0.5, 1.0, 1.5])
+    np.testing.assert_allclose(calibration.apply(LOGITS)[0], exps / exps.sum())
+
+
+@pytest.mark.parametrize("table", [{"method": "temperature", "temperature": -1.0}, {"method": "none", "fit": 3}])
+def test_impossible_numbers_in_the_file_are_refused(table):
+    with pytest.raises(BundleError, match="calibration.json is damaged: calibration"):
+        Calibration.from_dict(table)
+
+
+def test_a_vector_for_other_classes_is_refused():
+    with pytest.raises(BundleError, match="for 3 classes and the model has 10"):
+        of_method("vector").check_classes(10)
+    of_method("vector").check_classes(3)
+    of_method("temperature").check_classes(10)
+
+
+def test_fitting_names_its_data():
+    fit = fit_calibration(LOGITS, np.array([2, 0]), CalibrationConfig(), data="val").scaling.fit
+    assert (fit.data, fit.num_images) == ("val", 2)
 
 
 def test_bad_logits_are_refused():

@@ -105,7 +105,7 @@ def test_json_is_plain_with_null_where_undefined():
 
 def test_the_keys_of_report_json():
     assert list(pets_report().to_dict()) == [
-        "format_version", "evidence", "task", "data", "calibration_method", "num_images", "num_classes",
+        "format_version", "evidence", "task", "data", "calibration_method", "trust", "num_images", "num_classes",
         "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "matthews", "top_k", "nll", "brier",
         "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision", "num_ranked_classes", "bootstrap",
         "macro", "weighted", "num_absent_classes", "absent_classes", "never_predicted_classes", "classes",
@@ -175,8 +175,8 @@ def test_no_evidence_says_so():
 
 
 def test_a_newer_report_is_refused():
-    table = pets_report().to_dict() | {"format_version": 3}
-    with pytest.raises(BundleError, match="format_version 3; this release reads up to 2"):
+    table = pets_report().to_dict() | {"format_version": 4}
+    with pytest.raises(BundleError, match="format_version 4; this release reads up to 3"):
         Report.from_dict(table)
 
 
@@ -279,7 +279,7 @@ def test_one_class_only():
 def version_1(table):
     """What release 1 wrote of the same evaluation: its keys, word for word as this test held them then."""
     top = (
-        "evidence", "task", "data", "calibration_method", "num_images", "num_classes", "class_names", "accuracy",
+        "evidence", "task", "data", "calibration_method", "trust", "num_images", "num_classes", "class_names", "accuracy",
         "accuracy_ci95", "balanced_accuracy", "nll", "macro", "weighted", "num_absent_classes", "absent_classes",
         "never_predicted_classes", "classes", "confusion", "num_errors", "errors",
     )  # fmt: skip
@@ -306,10 +306,17 @@ def test_a_report_of_format_1_stays_readable():
     assert old.matthews == new.matthews
     assert [row.specificity for row in old.classes] == [row.specificity for row in new.classes]
     assert (old.brier, old.ece, old.scores.auroc, old.scores.bootstrap) == (None,) * 4
-    assert (old.scores.reliability, old.scores.thresholds, old.slices) == ((), (), ())
+    assert (old.scores.reliability, old.scores.thresholds, old.slices, old.trust) == ((), (), (), None)
     assert old.classes[0].auroc is None
-    # Written again it is of format 2, and still readable.
+    # Written again it is of format 3, and still readable.
     assert Report.from_dict(json.loads(pretty_json(old.to_dict()))) == old
+
+
+def test_a_report_of_format_2_stays_readable():
+    new = pets_report()
+    table = new.to_dict() | {"format_version": 2}
+    del table["trust"]
+    assert Report.from_dict(json.loads(pretty_json(table))) == replace(new, trust=None)
 
 
 def test_a_report_of_format_1_that_contradicts_itself_is_refused_too():

@@ -23,14 +23,16 @@ def test_numbers_agree_to_nine_digits_and_all_else_exactly():
     assert not agree(None, {"a": 1})
 
 
-def test_format_1_lacks_what_format_2_added():
+def test_older_formats_lack_what_newer_ones_added():
     derived = {
-        "format_version": 2,
+        "format_version": 3,
         "accuracy": 1.0,
+        "trust": None,
         "ece": 0.1,
         "classes": [{"name": "a", "auroc": None, "recall": 1.0}],
     }
-    assert as_version(2, derived) == derived
+    assert as_version(3, derived) == derived
+    assert as_version(2, derived) == {key: derived[key] for key in derived if key != "trust"} | {"format_version": 2}
     assert as_version(1, derived) == {
         "format_version": 1,
         "accuracy": 1.0,

@@ -41,6 +41,19 @@ def test_finds_the_factor_and_mends_the_ece(factor):
     assert (after.argmax(axis=1) == logits.argmax(axis=1)).all()
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_equal_to_netcal(factor):
+    from netcal.scaling import TemperatureScaling  # a second to import
+
+    logits, labels = overconfident(1000, factor)
+    theirs = TemperatureScaling()
+    theirs.fit(softmax(logits), labels)
+    fit = fit_temperature(logits, labels)
+    assert 1 / theirs.temperature[0] == pytest.approx(fit.temperature, rel=1e-5)
+    ours = softmax(scale_logits(logits, fit.temperature))
+    np.testing.assert_allclose(theirs.transform(softmax(logits)), ours, atol=1e-5)
+
+
 def test_by_hand():
     # Three of four right, each with odds e^2 : 1. The best probability is 3/4, odds 3 = e^(2 / T).
     logits = np.tile([[2.0, 0.0]], (4, 1))

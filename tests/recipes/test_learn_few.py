@@ -10,6 +10,7 @@ from recog.models.classifier import Classifier
 from recog.recipes.learn import CrossValidated, HeadLog, learn_head
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
+from recog.runtime.engine import Outputs
 from recog.training.head import HeadConfig
 
 
@@ -17,10 +18,8 @@ class PixelEngine:
     """Features are the pixels."""
 
     def __call__(self, images):
-        class Answer:
-            features = images.reshape(len(images), -1).astype(np.float32) / 255
-
-        return Answer()
+        features = images.reshape(len(images), -1).astype(np.float32) / 255
+        return Outputs(logits=np.zeros((len(images), 2), np.float32), features=features)
 
 
 class Head(nn.Module):

@@ -153,7 +153,7 @@ def test_slices_are_cut_and_the_low_ones_named():
 
 def test_a_report_of_format_1_prints_what_it_has():
     table = FLOWERS.to_dict()
-    old = replace(FLOWERS, scores=Scores(nll=table["nll"]))
+    old = replace(FLOWERS, scores=Scores(nll=table["nll"]), trust=None)
     text = printed(old)
     assert "Matthews" in text
     assert "ECE" not in text

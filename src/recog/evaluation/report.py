@@ -4,8 +4,8 @@ Everything that is counted comes from the confusion matrix, when evaluating and 
 a file whose numbers disagree with its own counts is refused. What needs the probabilities is read and checked
 for its range.
 
-Format 2 added Matthews, specificity and all of `scores` but the NLL; a file of format 1 is read with what its
-counts give, the rest None.
+Format 2 added Matthews, specificity and all of `scores` but the NLL; format 3 `trust`. An older file is read with
+what it has, the rest None.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from recog.evaluation.measures import (
 from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
 from recog.evaluation.scores import Scores, measure_scores, parse_scores
 from recog.evaluation.slices import Slicing, parse_slicing
+from recog.evaluation.trust import Trust, measure_trust, parse_trust
 
 MAX_ERRORS = 100
 
@@ -102,6 +103,7 @@ class Report:
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
     slices: tuple[Slicing, ...] = ()
+    trust: Trust | None = None  # None in a file of an older format
 
     @property
     def num_classes(self) -> int:
@@ -169,6 +171,7 @@ class Report:
                 "test_openings": self.data.test_openings,
             },
             "calibration_method": self.calibration_method,
+            "trust": self.trust.to_dict() if self.trust else None,
             "num_images": self.num_images,
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
@@ -230,7 +233,7 @@ def evaluate(
     _check_names(class_names, num_classes, "class_names", "classes")
     calibration = calibration or Calibration()
     probs = calibration.apply(logits)
-    return _build(
+    report = _build(
         confusion_matrix(probs, labels),
         class_names=tuple(class_names),
         scores=measure_scores(calibration.calibrated_logits(logits), probs, labels),
@@ -238,6 +241,7 @@ def evaluate(
         data=data,
         calibration_method=calibration.method,
     )
+    return replace(report, trust=measure_trust(calibration, logits, labels))
 
 
 def no_evidence(reason: str) -> dict[str, Any]:
@@ -374,7 +378,11 @@ def _parse(table: Mapping[str, Any]) -> Report:
         calibration_method=str(table["calibration_method"]),
     )
     slices = () if table["format_version"] == 1 else table["slices"]
-    return replace(report, slices=tuple(parse_slicing(row, num_images, num_correct) for row in slices))
+    return replace(
+        report,
+        slices=tuple(parse_slicing(row, num_images, num_correct) for row in slices),
+        trust=parse_trust(table["trust"]) if table["format_version"] >= 3 else None,
+    )
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:

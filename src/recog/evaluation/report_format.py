@@ -8,12 +8,13 @@ from typing import Any
 
 from recog.core.errors import BundleError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
 _KEYS_OF_2 = frozenset(
     {"matthews", "top_k", "brier", "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision"}
     | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
 )
+_KEYS_OF_3 = frozenset({"trust"})
 
 
 def check_header(table: Mapping[str, Any]) -> None:
@@ -34,9 +35,11 @@ def as_version(version: int, derived: dict[str, Any]) -> dict[str, Any]:
     """What a file of this format_version must hold of what was derived from it."""
     if version == FORMAT_VERSION:
         return derived
+    kept = {key: value for key, value in derived.items() if key not in _KEYS_OF_3} | {"format_version": version}
+    if version == 2:
+        return kept
     rows = [{key: row[key] for key in row if key not in _CLASS_KEYS_OF_2} for row in derived["classes"]]
-    kept = {key: value for key, value in derived.items() if key not in _KEYS_OF_2}
-    return kept | {"format_version": version, "classes": rows}
+    return {key: value for key, value in kept.items() if key not in _KEYS_OF_2} | {"classes": rows}
 
 
 def agree(read: Any, derived: Any) -> bool:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from recog.core.errors import TrainingError
 from recog.data.balance import class_weights
 from recog.data.loader import TrainLoader
-from recog.data.store import Rows
 from recog.evaluation.measures import accuracy, nll
 from recog.models.classifier import Classifier
+from recog.recipes.calibrate import CROSS_FIT_BELOW, HeldOut, cross_fit_head, run_engine
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
@@ -74,13 +74,7 @@ class EpochResult:
     is_best: bool
 
 
-LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated
-
-
-def collect_features(engine: Engine, images: Rows, batch_size: int = 32) -> NDArray[np.float32]:
-    """Features float32 [N, D] of images uint8 [N, H, W, C]."""
-    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-    return np.concatenate([engine(batch).features for batch in batches])
+LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated | HeldOut
 
 
 def learn_head(
@@ -89,20 +83,21 @@ def learn_head(
     train: LabelledImages,
     val: LabelledImages,
     config: TrainConfig,
-) -> Iterator[HeadLog | CrossValidated]:
+) -> Iterator[HeadLog | CrossValidated | HeldOut]:
     """Fit heads on the frozen features that `engine` gives, on train; the one with the lowest NLL goes into `classifier`.
 
     NLL is that of the validation split, or under 20 images in a class, of repeated cross-validation over both splits.
+    Where the head is all that is learnt, the last event is the answers to calibrate on.
     """
     num_classes = classifier.classifier.out_features
-    features = collect_features(engine, train.store.rows())
-    val_features = collect_features(engine, val.store.rows())
+    features = run_engine(engine, train.store.rows()).features
+    val_features = run_engine(engine, val.store.rows()).features
     balanced = config.balance in ("weights", "sampler")
     weights = class_weights(train.labels, num_classes)[train.labels] if balanced else None
     head_config = config.head
     smallest = int(np.bincount(np.concatenate([train.labels, val.labels]), minlength=num_classes).min())
+    together = _pool(train, val, np.concatenate([features, val_features]), num_classes if balanced else None)
     if smallest < FEW_IMAGES:
-        together = _pool(train, val, np.concatenate([features, val_features]), num_classes if balanced else None)
         tried = list(_try_by_folds(together, config, num_classes))
         yield from tried
         chosen = min(tried, key=lambda log: log.val_nll)
@@ -131,6 +126,8 @@ def learn_head(
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
+    if config.recipe == "head" and len(val.labels) < CROSS_FIT_BELOW:
+        yield cross_fit_head(together, config.head, best[1].l2, num_classes=num_classes, seed=config.seed)
 
 
 def _pool(

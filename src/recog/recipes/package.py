@@ -1,8 +1,8 @@
-"""From a trained classifier to a sealed bundle, in order: weights and ONNX, Predictor, parity, evaluation, report, hashes."""
+"""From a trained classifier to a sealed bundle, in order: weights and ONNX, calibration, parity, evaluation, report, hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from recog.recipes.measure import measure
 from recog.recipes.plan import TrainConfig
 from recog.recipes.verify import verify
 from recog.report.card import render_card
-from recog.runtime.engine import OnnxEngine
+from recog.runtime.engine import Engine, OnnxEngine
 from recog.runtime.predictor import Predictor
 
 MAX_PARITY_IMAGES = 128
@@ -54,6 +54,7 @@ class Packed:
     manifest: Manifest
     report: Report
     parity: Parity
+    calibration: Calibration
 
 
 def pack(
@@ -61,11 +62,15 @@ def pack(
     *,
     model: BuiltModel,
     dataset: Dataset,
+    calibrate: Callable[[Engine], Calibration],
     config: TrainConfig,
     training_data: TrainingData,
     facts: DataFacts,
 ) -> Packed:
-    """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike."""
+    """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike.
+
+    `calibrate` fits the calibration with the engine that will serve the bundle.
+    """
     save_weights(model, folder / WEIGHTS)
     save_network_config(model, folder / CONFIG, class_names=dataset.class_names)
     preprocess = model.preprocess
@@ -86,7 +91,7 @@ def pack(
         files={},
     )
     engine = OnnxEngine(folder / ONNX, num_threads=config.compute.num_threads)
-    predictor = Predictor(manifest=draft, calibration=Calibration(), engine=engine)
+    predictor = Predictor(manifest=draft, calibration=calibrate(engine), engine=engine)
     # the second opinion is rebuilt from the files, so that weights and config.json are gated too
     parity = _check_export(predictor, TorchEngine(load_classifier(folder)), dataset.subset("val"))
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
@@ -108,7 +113,7 @@ def pack(
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = seal(folder, draft)
     verify(folder)  # the sealed files, read again, answer the reference images as they did
-    return Packed(manifest=manifest, report=measured.report, parity=parity)
+    return Packed(manifest=manifest, report=measured.report, parity=parity, calibration=predictor.calibration)
 
 
 def save_weights(model: BuiltModel, path: Path) -> None:

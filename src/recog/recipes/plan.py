@@ -17,6 +17,7 @@ from recog.data.loader import LoaderConfig
 from recog.data.policies import AugmentConfig
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
+from recog.evaluation.calibration import CalibrationConfig
 from recog.models.table import ModelConfig
 from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
@@ -60,6 +61,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

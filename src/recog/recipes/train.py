@@ -19,6 +19,7 @@ from recog.data.own import Items, read_items
 from recog.data.sources import NAMED_SOURCES
 from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
+from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration
 from recog.recipes.journal import Journal
 from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent, learn_head, learn_network
 from recog.recipes.package import Packed, pack
@@ -107,16 +108,21 @@ def train_events(
         yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
     with Journal(folder) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
+        held_out = None
         for event in _learn(prepared):
+            if isinstance(event, HeldOut):
+                held_out = event
+                continue
             _record(journal, event)
             yield event
-    yield Note(text="exporting, checking the export on real files, evaluating")
-    packed = _pack(folder, prepared)
+    yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
+    packed = _pack(folder, prepared, held_out)
     parity = packed.parity
     yield Note(
         text=f"the ONNX file answers {parity.num_images} image files as the torch network does: "
         f"probabilities differ by {parity.max_prob_difference:.1g} at most"
     )
+    yield Note(text=describe_calibration(packed.calibration))
     yield Run(
         folder=folder,
         bundle=folder / BUNDLE,
@@ -216,7 +222,7 @@ def _record(journal: Journal, event: LearnEvent) -> None:
         journal.record("cross_validation", event.num_repeats, values)
 
 
-def _pack(folder: Path, prepared: Prepared) -> Packed:
+def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:
     dataset, config = prepared.dataset, prepared.config
     num_classes = len(dataset.class_names)
     num_images = {split: sum(class_counts(dataset.subset(split), num_classes)) for split in dataset.given_splits}
@@ -243,6 +249,7 @@ def _pack(folder: Path, prepared: Prepared) -> Packed:
             staging,
             model=prepared.model,
             dataset=dataset,
+            calibrate=lambda engine: calibrate(engine, held_out, prepared.val, config.calibration),
             config=shipped,
             training_data=training_data,
             facts=facts,

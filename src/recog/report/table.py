@@ -7,7 +7,7 @@ from math import log
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,7 @@ from recog.evaluation.slices import Slicing
 from recog.report.notes import notes
 from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
+from recog.report.trust import Section, trust_sections
 
 MAX_CLASSES = 25
 NUM_WEAKEST = 10
@@ -34,6 +35,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_pair_table(report))
     if report.scores.thresholds:
         console.print(_threshold_table(report))
+    for section in trust_sections(report):
+        console.print(_trust_table(section))
     for slicing in report.slices:
         console.print(_slice_table(slicing, report.accuracy))
     for note in notes(report):
@@ -152,6 +155,15 @@ def _threshold_table(report: Report) -> Table:
             percent_range(cut.error_rate_ci95) if cut.error_rate_ci95 else "",
         )
     return table
+
+
+def _trust_table(section: Section) -> Group:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for i, name in enumerate(section.columns):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in section.rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    return Group(Text(section.title, style="bold"), Padding(Text(visible(section.text)), (0, 0, 0, 1)), table)
 
 
 def _slice_table(slicing: Slicing, accuracy: float) -> Table:

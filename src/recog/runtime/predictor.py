@@ -130,6 +130,7 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     engine = OnnxEngine(folder / ONNX, num_threads=num_threads)
     _check_engine(engine, manifest, folder)
     calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
+    calibration.check_classes(len(manifest.class_names))
     return Predictor(manifest=manifest, calibration=calibration, engine=engine)
 
 

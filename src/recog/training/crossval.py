@@ -35,15 +35,17 @@ class CrossValidation:
     num_folds: int
 
 
-def cross_validate(data: FewImages, config: HeadConfig, *, num_classes: int, seed: int) -> list[CrossValidation]:
+def cross_validate(
+    data: FewImages, config: HeadConfig, *, num_classes: int, seed: int, num_repeats: int = NUM_REPEATS
+) -> list[CrossValidation]:
     """Every strength of `config`, from the strongest to the weakest. DataError where a class has fewer than two groups."""
     smallest = min(len(set(data.groups[data.labels == k].tolist())) for k in range(num_classes))
     num_folds = min(NUM_FOLDS, smallest)
     if num_folds < 2:
         raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
     strengths = sorted(config.l2, reverse=True)
-    logits = np.zeros((len(strengths), NUM_REPEATS, len(data.labels), num_classes), dtype=np.float32)
-    for repeat in range(NUM_REPEATS):
+    logits = np.zeros((len(strengths), num_repeats, len(data.labels), num_classes), dtype=np.float32)
+    for repeat in range(num_repeats):
         folds = stratified_folds(data.labels, data.groups, num_folds, seed=seed, repeat=repeat)
         for fold in range(num_folds):
             train, held_out = folds != fold, folds == fold

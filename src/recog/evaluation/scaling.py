@@ -1,0 +1,183 @@
+"""How logits are scaled before the softmax: not at all, by one temperature, or by class; chosen on held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.core.chance import permutation
+from recog.core.config import build_config
+from recog.core.errors import ConfigError
+from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.probability import ece_equal_width, nll_terms, softmax
+from recog.evaluation.temperature import fit_temperature, scale_logits
+from recog.evaluation.vector import fit_vector, scale_by_class
+
+ScalingMethod = Literal["none", "temperature", "vector"]
+METHODS: tuple[str, ...] = get_args(ScalingMethod)
+NUM_FOLDS = 5
+MIN_VECTOR_IMAGES = 500  # below, and below 50 for each class, two numbers a class fit chance
+MIN_VECTOR_IMAGES_PER_CLASS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingFit:
+    """What the scaling was fitted on, and what it does there. 'After' is by cross-validation: each image scaled by a fit
+    that had not seen it."""
+
+    data: str  # which images, in words
+    reason: str  # why this method
+    num_images: int
+    num_folds: int  # of the cross-validation; 0: nothing was fitted, 'after' is 'before'
+    nll_before: float
+    nll_after: float
+    ece_before: float
+    ece_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """`fit` is None where nothing was fitted: no images were given, or a bundle of the first release."""
+
+    method: ScalingMethod = "none"
+    temperature: float = 1.0  # of 'temperature': logits are divided by it
+    factors: tuple[float, ...] = ()  # [K] of 'vector'
+    offsets: tuple[float, ...] = ()  # [K] of 'vector'
+    fit: ScalingFit | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"calibration method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        numbers = np.array([self.temperature, *self.factors])
+        if not (np.isfinite(numbers).all() and np.isfinite(self.offsets).all() and (numbers > 0).all()):
+            raise ConfigError(
+                "calibration has a number that is not finite, or a temperature or factor that is not above 0."
+            )
+        if (self.method == "vector") != bool(self.factors) or len(self.factors) != len(self.offsets):
+            raise ConfigError(
+                f"calibration method {self.method} has {len(self.factors)} factors and {len(self.offsets)} offsets; "
+                "'vector' has one of each for a class, the others have none."
+            )
+
+    def apply(self, logits: FloatArray) -> FloatArray:
+        """Scaled logits float [N, K] of the network's `logits` float [N, K]."""
+        if self.method == "temperature":
+            return scale_logits(logits, self.temperature)
+        if self.method == "vector":
+            return scale_by_class(logits, self.factors, self.offsets)
+        return logits
+
+    def to_dict(self) -> dict[str, Any]:
+        table: dict[str, Any] = {"method": self.method}
+        if self.method == "temperature":
+            table["temperature"] = self.temperature
+        if self.method == "vector":
+            table |= {"factors": list(self.factors), "offsets": list(self.offsets)}
+        return table | ({"fit": asdict(self.fit)} if self.fit else {})
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Scaling:
+        """From what `to_dict` gave; ConfigError with what is wrong."""
+        return build_config(cls, table, "calibration.")
+
+
+def fit_scaling(logits: FloatArray, labels: IntArray, *, method: str = "auto", data: str = "given images") -> Scaling:
+    """Fit on `logits` float [N, K] and `labels` int [N] that neither trained the network nor test it; `data` names them.
+
+    'auto' takes what cross-validation finds: temperature where it lowers the NLL, vector where that lowers it further by more
+    than the standard error of the difference and images are many, else none.
+    """
+    check_logits(logits)
+    check_labels(labels, *logits.shape)
+    if method not in ("auto", *METHODS):
+        raise ConfigError(f"calibration.method is {method!r}; it must be one of auto, {', '.join(METHODS)}.")
+    folds = deal_folds(labels)
+    num_folds = int(folds.max()) + 1
+    if method == "none" or num_folds < 2:
+        reason = "as asked for" if method == "none" else "one image is too few to fit anything"
+        return Scaling(fit=_describe(logits, logits, labels, data=data, reason=reason, num_folds=0))
+    held_out: dict[str, FloatArray] = {
+        "none": logits,
+        "temperature": _cross_fitted("temperature", logits, labels, folds),
+    }
+    if method == "vector" or (method == "auto" and _has_many(*logits.shape)):
+        held_out["vector"] = _cross_fitted("vector", logits, labels, folds)
+    chosen, reason = _choose(held_out, labels) if method == "auto" else (method, "as asked for")
+    if chosen == "temperature" and fit_temperature(logits, labels).is_bounded:
+        chosen, reason = "none", "every answer or none is right on these images, so they do not bound a temperature"
+    fit = _describe(
+        logits, held_out[chosen], labels, data=data, reason=reason, num_folds=num_folds if chosen != "none" else 0
+    )
+    return _fitted(chosen, logits, labels, fit)
+
+
+def deal_folds(labels: IntArray, num_folds: int = NUM_FOLDS) -> NDArray[np.int64]:
+    """A fold in 0..num_folds - 1 per image, int64 [N]: each class dealt out in random order, the next going on where it ended."""
+    num_images = len(labels)
+    order = permutation(0, 0, num_images, "calibration folds")
+    order = order[np.argsort(np.asarray(labels)[order], kind="stable")]
+    folds = np.empty(num_images, dtype=np.int64)
+    folds[order] = np.arange(num_images) % min(num_folds, num_images)
+    return folds
+
+
+def _has_many(num_images: int, num_classes: int) -> bool:
+    return num_images >= max(MIN_VECTOR_IMAGES, MIN_VECTOR_IMAGES_PER_CLASS * num_classes)
+
+
+def _fitted(method: str, logits: FloatArray, labels: IntArray, fit: ScalingFit | None = None) -> Scaling:
+    if method == "temperature":
+        return Scaling(method="temperature", temperature=fit_temperature(logits, labels).temperature, fit=fit)
+    if method == "vector":
+        vector = fit_vector(logits, labels)
+        return Scaling(method="vector", factors=vector.factors, offsets=vector.offsets, fit=fit)
+    return Scaling(fit=fit)
+
+
+def _cross_fitted(method: str, logits: FloatArray, labels: IntArray, folds: NDArray[np.int64]) -> FloatArray:
+    """Each image's logits scaled by the fit on the other folds: float64 [N, K]."""
+    scaled = np.empty(logits.shape)
+    for fold in range(int(folds.max()) + 1):
+        rest, held_out = folds != fold, folds == fold
+        scaled[held_out] = _fitted(method, logits[rest], labels[rest]).apply(logits[held_out])
+    return scaled
+
+
+def _choose(held_out: Mapping[str, FloatArray], labels: IntArray) -> tuple[str, str]:
+    """(method, why), from the cross-validated NLL of each image."""
+    terms = {method: nll_terms(scaled, labels) for method, scaled in held_out.items()}
+    means = {method: float(values.mean()) for method, values in terms.items()}
+    if "vector" in terms:
+        gain = terms["temperature"] - terms["vector"]
+        error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+        if gain.mean() > error and means["vector"] < means["none"]:
+            return "vector", (
+                f"it lowers the cross-validated NLL below temperature scaling's by {gain.mean():.4f}, standard error {error:.4f}"
+            )
+    if means["temperature"] < means["none"]:
+        return (
+            "temperature",
+            f"it lowers the cross-validated NLL from {means['none']:.4f} to {means['temperature']:.4f}",
+        )
+    return "none", (
+        f"a temperature does not lower the cross-validated NLL: {means['temperature']:.4f} with, {means['none']:.4f} without"
+    )
+
+
+def _describe(
+    before: FloatArray, after: FloatArray, labels: IntArray, *, data: str, reason: str, num_folds: int
+) -> ScalingFit:
+    return ScalingFit(
+        data=data,
+        reason=reason,
+        num_images=len(labels),
+        num_folds=num_folds,
+        nll_before=float(nll_terms(before, labels).mean()),
+        nll_after=float(nll_terms(after, labels).mean()),
+        ece_before=ece_equal_width(softmax(before), labels),
+        ece_after=ece_equal_width(softmax(after), labels),
+    )

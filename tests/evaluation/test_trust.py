@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import pytest
+
+from recog.core.errors import ConfigError
+from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.probability import ece_equal_width, nll, softmax
+from recog.evaluation.trust import measure_trust, parse_trust
+
+
+def batch(num_images, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_images)
+    return 3 * (rng.normal(0, 1, (num_images, 3)) + np.eye(3)[labels]), labels
+
+
+def test_before_is_the_plain_softmax_and_the_fit_goes_along():
+    calibration = fit_calibration(*batch(200, 0), CalibrationConfig(), data="val")
+    logits, labels = batch(50, 1)
+    trust = measure_trust(calibration, logits, labels)
+    assert trust.scaling.nll_before == nll(logits, labels)
+    assert trust.scaling.ece_before == ece_equal_width(softmax(logits), labels)
+    assert trust.scaling.fit == calibration.scaling.fit
+    assert parse_trust(json.loads(json.dumps(trust.to_dict()))) == trust
+
+
+def test_an_old_report_or_a_plain_bundle_has_no_fit():
+    assert parse_trust(None) is None
+    assert measure_trust(Calibration(), *batch(5, 0)).scaling.fit is None
+
+
+@pytest.mark.parametrize(("key", "value"), [("nll_before", -1.0), ("ece_before", 1.5), ("nll_before", float("nan"))])
+def test_impossible_numbers_are_refused(key, value):
+    table = measure_trust(Calibration(), *batch(5, 0)).to_dict()
+    table["scaling"][key] = value
+    with pytest.raises(ValueError, match="impossible"):
+        parse_trust(table)
+
+
+def test_a_number_of_another_kind_is_refused():
+    table = measure_trust(Calibration(), *batch(5, 0)).to_dict()
+    table["scaling"]["nll_before"] = "low"
+    with pytest.raises(ConfigError, match=r"trust\.scaling\.nll_before"):
+        parse_trust(table)
