@@ -57,6 +57,8 @@ def test_config_fields():
         "data.bad_images",
         "data.fingerprint",
         "data.grey16_max",
+        "data.label_columns",
+        "data.label_separator",
         "data.source",
         "head.l2",
         "head.max_iterations",

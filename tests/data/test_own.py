@@ -63,7 +63,8 @@ def test_splits_numbers_and_given_names():
         ((PIXELS, 5), "label 5, but there are names for 2 classes"),
         ((PIXELS, "eel"), "label 'eel', which is none of"),
         ((PIXELS, 0.5), "expected a whole number"),
-        ((PIXELS, [0, 1]), "expected a whole number"),
+        ((PIXELS, [0, 2]), "expected 2 values of 0 or 1"),
+        ((PIXELS, np.array([0, 1, 1])), "expected 2 values of 0 or 1"),
         (PIXELS, r"expected \(image, label\)"),
     ],
 )
@@ -93,3 +94,20 @@ def test_an_own_dataset_trains(tmp_path, monkeypatch):
     config = TrainConfig(recipe="scratch", optim=OptimConfig(epochs=1), compute=ComputeConfig(num_threads=1))
     run = recog.train(Own(items, classes=names), config, name="own")
     assert recog.load(run.bundle).class_names == ("ant", "bee", "cow")
+
+
+@pytest.mark.parametrize("as_array", [np.array, torch.tensor, list])
+def test_multi_hot_targets(as_array):
+    items = [(PIXELS, as_array(bits)) for bits in ([1, 0, 1], [0, 0, 0])]
+    data = read_items(Own(items))
+    assert (data.task, data.class_names) == ("multilabel", ("0", "1", "2"))
+    assert [s.labels for s in data.samples] == [(0, 2), ()]
+    assert read_items(Own(items, classes=["cat", "dog", "eel"])).class_names == ("cat", "dog", "eel")
+
+
+def test_lists_of_names_need_the_class_names():
+    items = [(PIXELS, ["dog"]), (PIXELS, []), (PIXELS, ("dog", "cat"))]
+    data = read_items(Own(items), class_names=["cat", "dog"])
+    assert [s.labels for s in data.samples] == [(1,), (), (0, 1)]
+    with pytest.raises(DataError, match="give `class_names`"):
+        read_items(Own(items))

@@ -75,3 +75,22 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(MissingExtraError, match=r"pip install 'recog\[data\]'"):
         open_source(path)
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+@pytest.mark.parametrize("declared", [False, True])
+def test_lists_of_labels(tmp_path, column, declared):
+    import json
+
+    image = [{"bytes": data, "path": None} for data in labelled_pngs(3, classes=("x",)).values()]
+    lists = [[1, 0], [], None] if declared else [["dog", "cat"], [], None]
+    table = pa.table({"image": image, column: pa.array(lists)})
+    if declared:
+        feature = {"feature": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "_type": "List"}
+        metadata = {"huggingface": json.dumps({"info": {"features": {column: feature}}})}
+        table = table.replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "x.parquet")
+    data = open_source(tmp_path / "x.parquet")
+    assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
+    assert [s.labels for s in data.samples] == [(0, 1), ()]
+    assert [e.reason for e in data.exclusions] == ["no label"]

@@ -70,3 +70,21 @@ def test_the_library_itself_reads_the_same(tmp_path):
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     theirs = {s["png"]: int(s["cls"]) for s in wds.WebDataset(urls, shardshuffle=False)}
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("members", "separator"),
+    [
+        ((("1.json", b'{"labels": ["cat", "dog"]}'), ("2.json", b'{"label": []}')), ""),
+        ((("1.json", b'["dog", "cat"]'), ("2.json", b"[]")), ""),
+        ((("1.cls", b"cat|dog"), ("2.cls", b"")), "|"),
+    ],
+)
+def test_lists_of_labels(tmp_path, members, separator):
+    from recog.data.label_format import LabelFormat
+
+    images = [("1.png", PNG), ("2.png", labelled_pngs(1)["bee", 0])]
+    path = shard(tmp_path / "a.tar", *images, *members)
+    data = open_source(path, labels=LabelFormat(separator=separator))
+    assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
+    assert [s.labels for s in data.samples] == [(0, 1), ()]

@@ -80,7 +80,7 @@ def test_metadata_csv_within_a_zip(tmp_path):
         ('{"file": "0000.png", "label": "a"}', "has no column 'file_name'"),
         ("[1, 2]", "no JSON object"),
         ("{", "not valid JSON"),
-        ('{"file_name": "0000.png", "label": [1, 2]}', "expected one name or one number"),
+        ('{"file_name": "0000.png", "label": [1, [2]]}', "expected one name or one number, or a list"),
     ],
 )
 def test_bad_metadata_is_said(tmp_path, lines, says):

@@ -97,3 +97,23 @@ def test_scan_loads_no_torch(tmp_path):
     folder = write_folder(labelled_pngs(3), tmp_path)
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_several_labels_are_counted_each_with_the_cardinality(tmp_path):
+    """5 images with 2, 1, 0, 1, 1 labels: 5 labels, 1.0 an image; cat 3 times, dog 2 times."""
+    from recog.data.label_format import LabelFormat
+
+    images = labelled_pngs(5, classes=("x",))
+    rows = [("cat|dog", "train"), ("cat", "train"), ("", "train"), ("dog", "test"), ("cat", "test")]
+    text = "path,label,split\n"
+    for ((_, i), data), (label, split) in zip(images.items(), rows, strict=True):
+        (tmp_path / f"{i}.png").write_bytes(data)
+        text += f"{i}.png,{label},{split}\n"
+    (tmp_path / "list.csv").write_text(text)
+    report = scan(tmp_path / "list.csv", labels=LabelFormat(separator="|"))
+    assert (report.task, report.class_names) == ("multilabel", ("cat", "dog"))
+    assert report.counts == {"train": (2, 1), "test": (1, 1)}
+    assert report.num_images_of == {"train": 3, "test": 2}
+    assert report.num_labels_per_image == {"train": (1, 1, 1), "test": (0, 2)}
+    assert (report.num_images, report.label_cardinality) == (5, 1.0)
+    assert report.to_dict()["label_cardinality"] == 1.0

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import guarded, notes
+from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 
 
 @guarded
@@ -29,6 +30,8 @@ def evaluate(
             "--slice", help="size, brightness or source-folder: accuracy on parts, worst first; may be repeated."
         ),
     ] = None,
+    label_separator: LabelSeparator = "",
+    label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
 ) -> None:
     """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
@@ -37,7 +40,15 @@ def evaluate(
     from recog.recipes.evaluate import evaluate as run_evaluation
     from recog.report.table import print_report
 
-    result = run_evaluation(bundle, data, split=split, out=out, bad_images=bad_images, slice_by=slice_by or ())
+    result = run_evaluation(
+        bundle,
+        data,
+        split=split,
+        out=out,
+        bad_images=bad_images,
+        slice_by=slice_by or (),
+        labels=label_format(label_separator, label_columns),
+    )
     for note in result.notes:
         notes.print(note, soft_wrap=True, markup=False)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import guarded, notes
+from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 from recog.core.errors import ConfigError, DataError
 from recog.report.text import plural
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from recog.data.dataset import Exclusion
+    from recog.data.label_format import LabelFormat
     from recog.recipes.plan import TrainConfig
     from recog.recipes.scan import ScanReport
 
@@ -34,13 +36,16 @@ def scan(
         list[str] | None,
         typer.Option("--set", help="A setting of training for --preview, such as augment.policy=strong."),
     ] = None,
+    label_separator: LabelSeparator = "",
+    label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Say what the data are and what is wrong with them. Exit code 3 where they cannot be trained on as they are."""
     from rich.console import Console
 
+    labels = label_format(label_separator, label_columns)
     config = _read_settings(settings or [], preview)
-    report = _scan_with_bar(data)
+    report = _scan_with_bar(data, labels)
     if as_json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=True))
     else:
@@ -50,7 +55,7 @@ def scan(
     if preview is not None:
         from recog.recipes.preview import preview as draw  # imports torch, which scanning alone does not
 
-        augment = draw(data, preview, config)
+        augment = draw(data, preview, config, labels=labels)
         notes.print(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})", soft_wrap=True)
 
 
@@ -66,7 +71,7 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
     return build_config(TrainConfig, override({}, settings))
 
 
-def _scan_with_bar(data: str) -> ScanReport:
+def _scan_with_bar(data: str, labels: LabelFormat) -> ScanReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from recog.recipes.scan import ScanReport, scan_events
@@ -74,7 +79,7 @@ def _scan_with_bar(data: str) -> ScanReport:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("looking at images", total=None)
-        for event in scan_events(data):
+        for event in scan_events(data, labels=labels):
             if isinstance(event, ScanReport):
                 return event
             if event.num_done % 100 == 0 or event.num_done == event.num_images:
@@ -86,6 +91,8 @@ def _print_report(report: ScanReport, console: Console) -> None:
     images = report.images
     console.print(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
     num_classes = plural(len(report.class_names), "class", "classes")
+    if report.task == "multilabel":
+        num_classes = f"{plural(len(report.class_names), 'label')}, of which an image may show none or several"
     console.print(f"{plural(report.num_images, 'image')}, {num_classes}")
     _print_classes(report, console)
     if images.num_images:
@@ -120,7 +127,8 @@ def _print_classes(report: ScanReport, console: Console) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("class", overflow="fold")
+    several = report.task == "multilabel"
+    table.add_column("label" if several else "class", overflow="fold")
     for split in report.counts:
         table.add_column(split, justify="right")
     totals = [sum(counts) for counts in zip(*report.counts.values(), strict=True)]
@@ -135,10 +143,21 @@ def _print_classes(report: ScanReport, console: Console) -> None:
         name = report.class_names[label]
         table.add_row(Text(_plain(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
     if len(report.class_names) > 1:
-        table.add_row(Text("all"), *(f"{sum(counts):,}" for counts in report.counts.values()), style="bold")
+        table.add_row(
+            Text("images" if several else "all"), *(f"{n:,}" for n in report.num_images_of.values()), style="bold"
+        )
     console.print(table)
+    if several:
+        _print_cardinality(report, console)
     if report.imbalance is not None:
         console.print(f"largest to smallest class: {report.imbalance:.1f} to 1")
+
+
+def _print_cardinality(report: ScanReport, console: Console) -> None:
+    longest = max(map(len, report.num_labels_per_image.values()))
+    totals = [sum(n[k] for n in report.num_labels_per_image.values() if k < len(n)) for k in range(longest)]
+    spread = ", ".join(f"{n:,} with {k}" for k, n in enumerate(totals) if n)
+    console.print(f"labels per image: {report.label_cardinality:.2f} on average; {spread}")
 
 
 def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recog.cli.guard import guarded, notes
+from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
 
 if TYPE_CHECKING:
     from recog.recipes.plan import TrainConfig
@@ -35,6 +36,8 @@ def train(
         str | None, typer.Option(help="none, weights or sampler: what is done about classes of unequal size.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that augment; they do not change the result.")] = None,
+    label_separator: LabelSeparator = "",
+    label_columns: LabelColumns = "",
     bad_images: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +57,12 @@ def train(
         "recipe": recipe,
         "seed": seed,
         "balance": balance,
-        "data": {"source": data, "bad_images": bad_images},
+        "data": {
+            "source": data,
+            "bad_images": bad_images,
+            "label_separator": label_separator or None,
+            "label_columns": list(split_columns(label_columns)) or None,
+        },
         "model": {"name": model, "weights": weights, "channels": channels},
         "optim": {"epochs": epochs},
         "loader": {"num_workers": workers},

@@ -134,8 +134,13 @@ def _labels_in(dataset: Dataset, split: str) -> set[int]:
 
 
 def check_class_map(dataset: Dataset) -> None:
-    """Raise DataError with the names where one given split lacks a class that another has."""
+    """Raise DataError with the names where one given split lacks a class that another has.
+
+    Of multi-label data, where train lacks it: elsewhere a label that no image shows is one that is truly absent.
+    """
     for split, missing in class_map_gaps(dataset).items():
+        if dataset.task == "multilabel" and split != "train":
+            continue
         own = [dataset.class_names[label] for label in sorted(_labels_in(dataset, split))]
         near = did_you_mean(missing[0], own) if len(missing) < len(dataset.class_names) else ""
         spelt = f"{near} " if near.startswith(" Did") else " "
@@ -147,12 +152,21 @@ def check_class_map(dataset: Dataset) -> None:
 
 
 def check_trainable(dataset: Dataset) -> None:
-    """Raise DataError unless there are two classes or more and each has an image in every split."""
+    """Raise DataError unless there are two classes or more and each has an image in every split.
+
+    Of multi-label data: unless each label has an image with it and one without it in train, where there is a train split,
+    else in all.
+    """
     if len(dataset.class_names) < 2:
         raise DataError(
             f"{dataset.name} has one class only ('{dataset.class_names[0]}'); a classifier needs two or more. "
             "Add a folder with images of what it is not."
+            if dataset.task == "multiclass"
+            else f"{dataset.name} has one label only ('{dataset.class_names[0]}'). Make two classes of it: with and without."
         )
+    if dataset.task == "multilabel":
+        _check_labels_vary(dataset)
+        return
     for split in dataset.given_splits:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
         missing = [name for name, n in zip(dataset.class_names, counts, strict=True) if n == 0]
@@ -162,3 +176,28 @@ def check_trainable(dataset: Dataset) -> None:
                 f"{len(dataset.class_names)} classes: {', '.join(missing[:10])}. "
                 "Every class must stand in every split: add images there or remove the class everywhere."
             )
+
+
+def _check_labels_vary(dataset: Dataset) -> None:
+    in_train = "train" in dataset.given_splits
+    samples = dataset.subset("train") if in_train else dataset.samples
+    where = f"split 'train' of {dataset.name}" if in_train else dataset.name
+    counts = class_counts(samples, len(dataset.class_names))
+    for what, constant in (("with", 0), ("without", len(samples))):
+        names = [name for name, n in zip(dataset.class_names, counts, strict=True) if n == constant]
+        if names:
+            raise DataError(
+                f"{where} has no usable image {what} {len(names)} of {len(dataset.class_names)} labels: "
+                f"{', '.join(names[:10])}. A label can be learnt only from images with it and images without it: add such "
+                "images or remove the label."
+            )
+
+
+def labels_without_images(dataset: Dataset) -> dict[str, list[str]]:
+    """{split: labels that none of its images, or all of them, show}: there the label cannot be measured."""
+    found = {}
+    for split in dataset.given_splits:
+        samples = dataset.subset(split)
+        counts = class_counts(samples, len(dataset.class_names))
+        found[split] = [name for name, n in zip(dataset.class_names, counts, strict=True) if n in (0, len(samples))]
+    return {split: names for split, names in found.items() if names}

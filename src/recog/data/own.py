@@ -12,6 +12,7 @@ from PIL import Image
 from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.core.hardware import available_memory_bytes
+from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.folders import class_name_of
 
@@ -33,7 +34,8 @@ def read_items(
     """The images of `items`, or of {'train': items, 'test': items}, held in memory as they are given.
 
     An item is (image, label): a Pillow image, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; the label a
-    whole number, or one of the class names. Class names are `class_names`, else `items.classes`, else the numbers. Each item
+    whole number, or one of the class names. Multi-label: a multi-hot array or tensor of K zeros and ones, or a list of class
+    names, which may be empty. Class names are `class_names`, else `items.classes`, else the numbers. Each item
     is asked for once, so that chance in the user's transforms cannot make two images of one.
     """
     parts: Mapping[Any, Items] = items if isinstance(items, Mapping) else {None: items}
@@ -56,16 +58,17 @@ def read_items(
         raise DataError(
             "the dataset has no usable item." + (f" The first: {bad[0].name}: {bad[0].reason}." if bad else "")
         )
+    task: Task = "multilabel" if any(_is_set(label) for _, _, label, _ in rows) else "multiclass"
     if known is None:
-        numbers = {_whole_number(label, row_name) for row_name, _, label, _ in rows}
-        known = [str(number) for number in range(max(numbers) + 1)]
+        known = _numbered([(row_name, label) for row_name, _, label, _ in rows])
     return Dataset(
         name=name or type(first).__name__.lower(),
         layout="a dataset of your own",
         why="it was given as an object",
         class_names=tuple(known),
+        task=task,
         samples=tuple(
-            Sample(name=row_name, source=image, labels=(_number_of(label, known, row_name),), split=split)
+            Sample(name=row_name, source=image, labels=_numbers_of(label, known, row_name), split=split)
             for row_name, image, label, split in rows
         ),
         exclusions=tuple(bad),
@@ -131,6 +134,36 @@ def _to_array(image: Any, name: str) -> NDArray[np.uint8]:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     return np.array(array)  # a copy: the user's buffer may be used again for the next item
+
+
+def _is_set(label: Any) -> bool:
+    """Whether a label says which of the classes there are: a multi-hot array, or a list of names."""
+    return isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
+
+
+def _numbered(labels: Sequence[tuple[str, Any]]) -> list[str]:
+    """Class names where the user gave none: the numbers."""
+    sets = [(name, label) for name, label in labels if _is_set(label)]
+    if not sets:
+        return [str(number) for number in range(max(_whole_number(label, name) for name, label in labels) + 1)]
+    name, first = sets[0]
+    if not len(first) or any(isinstance(item, str) for item in first):
+        raise DataError(f"item {name} has a list of labels by name; give `class_names`, so that all are known.")
+    return [str(number) for number in range(len(first))]
+
+
+def _numbers_of(label: Any, class_names: Sequence[str], name: str) -> tuple[int, ...]:
+    if not _is_set(label):
+        return (_number_of(label, class_names, name),)
+    if isinstance(label, (list, tuple)) and all(isinstance(item, str) for item in label):
+        return tuple(sorted({_number_of(item, class_names, name) for item in label}))
+    bits = np.asarray(label)
+    if bits.shape != (len(class_names),) or not np.isin(bits, (0, 1)).all():
+        raise DataError(
+            f"item {name} has the labels {str(label)[:60]}; expected {len(class_names)} values of 0 or 1, one per class, or "
+            "a list of class names."
+        )
+    return tuple(int(i) for i in np.flatnonzero(bits))
 
 
 def _whole_number(label: Any, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label."""
+"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label, or a list of labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.members import Spool
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -48,12 +49,13 @@ def find_parquet(root: Path) -> list[Path]:
 class _Row:
     name: str
     source: Readable
-    label: str
+    labels: tuple[str, ...]
     split: str | None
     group: str | None
+    is_list: bool  # written so that there may be none or several
 
 
-def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
+def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
     """Images are copied once into a temporary file, as Parquet has no random access to a row."""
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
@@ -63,7 +65,7 @@ def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
         for path in files:
             table = _open(path)
             declared.append(_declared_names(table, path))
-            rows += _rows(table, path, root, spool, exclusions)
+            rows += _rows(table, path, root, spool, exclusions, labels)
     finally:
         spool.close()
     if not rows:
@@ -72,7 +74,9 @@ def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
         raise DataError(f"some Parquet files of {root} are named for a split and some are not; name all of them.")
     if len(set(declared)) > 1:
         raise DataError(f"the Parquet files of {root} declare different class names; they are not of one dataset.")
-    class_names = declared[0] or tuple(sorted({row.label for row in rows}, key=natural_key))
+    class_names = declared[0] or tuple(sorted({label for row in rows for label in row.labels}, key=natural_key))
+    if not class_names:
+        raise DataError(f"no image of {root if len(files) > 1 else files[0]} has a label; there is nothing to learn.")
     number_of = {name: number for number, name in enumerate(class_names)}
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
@@ -82,9 +86,16 @@ def read_parquet(files: Sequence[Path], *, root: Path) -> Dataset:
         else "the columns image and label",
         class_names=class_names,
         samples=tuple(
-            Sample(name=row.name, source=row.source, labels=(number_of[row.label],), split=row.split, group=row.group)
+            Sample(
+                name=row.name,
+                source=row.source,
+                labels=tuple(sorted(number_of[label] for label in row.labels)),
+                split=row.split,
+                group=row.group,
+            )
             for row in rows
         ),
+        task="multilabel" if any(row.is_list for row in rows) else "multiclass",
         exclusions=tuple(exclusions),
     )
 
@@ -112,8 +123,12 @@ def _declared_names(table: Any, path: Path) -> tuple[str, ...]:
     metadata = table.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        names = tuple(class_name_of(str(name)) for name in features["label"]["names"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        feature = features[_label_column(table)]
+        if isinstance(feature, list):  # a list of ClassLabel, as Hugging Face writes it in one of three ways
+            feature = feature[0]
+        feature = feature.get("feature", feature)
+        names = tuple(class_name_of(str(name)) for name in feature["names"])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return ()
     if len(set(names)) < len(names):
         raise DataError(f"{path} declares a class name twice: {', '.join(names[:10])}.")
@@ -124,36 +139,55 @@ def _check_columns(table: Any, path: Path) -> None:
     import pyarrow
 
     schema = table.schema_arrow
-    for wanted in ("image", "label"):
+    label_column = _label_column(table)
+    for wanted in ("image", label_column):
         if wanted not in schema.names:
             raise DataError(
                 f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
                 f"label.{did_you_mean(wanted, schema.names)}"
             )
-    image, label = schema.field("image").type, schema.field("label").type
+    image, label = schema.field("image").type, schema.field(label_column).type
     is_struct = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
     if not (is_struct or pyarrow.types.is_binary(image) or pyarrow.types.is_large_binary(image)):
         raise DataError(
             f"{path} has the column image of type {image}; expected a struct with the encoded file in 'bytes'."
         )
+    if pyarrow.types.is_list(label) or pyarrow.types.is_large_list(label):
+        label = label.value_type
     if not (pyarrow.types.is_integer(label) or pyarrow.types.is_string(label) or pyarrow.types.is_large_string(label)):
-        raise DataError(f"{path} has the column label of type {label}; expected whole numbers or names.")
+        raise DataError(
+            f"{path} has the column {label_column} of type {label}; expected whole numbers or names, or lists of them."
+        )
 
 
-def _rows(table: Any, path: Path, root: Path, spool: Spool, exclusions: list[Exclusion]) -> Iterator[_Row]:
+def _label_column(table: Any) -> str:
     import pyarrow
 
-    names = _declared_names(table, path)
-    columns = [column for column in ("image", "label", "split", "group") if column in table.schema_arrow.names]
+    schema = table.schema_arrow
+    if "label" in schema.names or "labels" not in schema.names:
+        return "label"
+    kind = schema.field("labels").type
+    return "labels" if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) else "label"
+
+
+def _rows(
+    table: Any, path: Path, root: Path, spool: Spool, exclusions: list[Exclusion], labels: LabelFormat
+) -> Iterator[_Row]:
+    import pyarrow
+
+    names, label_column = _declared_names(table, path), _label_column(table)
+    columns = [column for column in ("image", label_column, "split", "group") if column in table.schema_arrow.names]
     file = path.relative_to(root).as_posix()
     split = _split_of(path, root)
     number = 0
     try:
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             for cells in batch.to_pylist():
-                row = _row(cells, f"{file}/{number:06d}", names, split, spool, exclusions)
-                if row is not None:
-                    yield row
+                row = f"{file}/{number:06d}"
+                found = _labels_of(cells[label_column], names, labels, row)
+                kept = _row(cells, row, found, split, spool, exclusions)
+                if kept is not None:
+                    yield kept
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
@@ -162,28 +196,21 @@ def _rows(table: Any, path: Path, root: Path, spool: Spool, exclusions: list[Exc
 def _row(
     cells: dict[str, Any],
     name: str,
-    names: tuple[str, ...],
+    labels: tuple[tuple[str, ...], bool] | None,
     split: str | None,
     spool: Spool,
     exclusions: list[Exclusion],
 ) -> _Row | None:
-    image, label = cells["image"], cells["label"]
+    image = cells["image"]
     data = image.get("bytes") if isinstance(image, dict) else image
     if isinstance(image, dict) and image.get("path"):
         name = f"{name}/{image['path']}"
     if data is None:
         exclusions.append(Exclusion(name=name, reason="no bytes: the image is a path to another machine"))
         return None
-    if label is None or label == "" or (names and label == -1):  # -1 is Hugging Face's word for no label
+    if labels is None:
         exclusions.append(Exclusion(name=name, reason="no label"))
         return None
-    if names and not isinstance(label, str):
-        if not 0 <= label < len(names):
-            raise DataError(f"{name} has the label {label}, but the schema names {len(names)} classes.")
-        label = names[label]
-    text = class_name_of(str(label))
-    if names and text not in names:
-        raise DataError(f"{name} has the label '{text}', which the schema does not name.")
     stated = cells.get("split")
     if stated is not None and str(stated).lower() not in SPLIT_FOLDERS:
         raise DataError(f"{name} has the split '{stated}'; it must be train, val or test.")
@@ -191,10 +218,36 @@ def _row(
     return _Row(
         name=name,
         source=spool.add(name, [data]),
-        label=text,
+        labels=labels[0],
         split=SPLIT_FOLDERS[str(stated).lower()] if stated is not None else split,
         group=None if group is None else str(group),
+        is_list=labels[1],
     )
+
+
+def _labels_of(
+    cell: Any, names: tuple[str, ...], labels: LabelFormat, where: str
+) -> tuple[tuple[str, ...], bool] | None:
+    """(labels, whether there may be none or several); None where nobody has labelled the image."""
+    if isinstance(cell, list):
+        return tuple(dict.fromkeys(_label_of(item, names, where) for item in cell)), True
+    if labels.separator and isinstance(cell, str):
+        found = labels.labels_in(cell)
+        return None if found is None else (tuple(_label_of(label, names, where) for label in found), True)
+    if cell is None or cell == "" or (names and cell == -1):  # -1 is Hugging Face's word for no label
+        return None
+    return (_label_of(cell, names, where),), False
+
+
+def _label_of(label: Any, names: tuple[str, ...], where: str) -> str:
+    if names and isinstance(label, int):
+        if not 0 <= label < len(names):
+            raise DataError(f"{where} has the label {label}, but the schema names {len(names)} classes.")
+        label = names[label]
+    text = class_name_of(str(label))
+    if names and text not in names:
+        raise DataError(f"{where} has the label '{text}', which the schema does not name.")
+    return text
 
 
 def _split_of(path: Path, root: Path) -> str | None:

@@ -14,6 +14,7 @@ from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key
 from recog.data.archives import end_mark_notes
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.members import StoredBytes, shown
 from recog.data.tars import TarContent, is_tar, read_tar
 from recog.data.tree import HIDDEN, base_of, parent_of
@@ -21,7 +22,7 @@ from recog.data.tree import HIDDEN, base_of, parent_of
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt", "npy", "npz", "joblib"})
 _LABELS = ("cls", "json")
-_JSON_KEYS = ("label", "cls", "class", "class_name", "label_name")
+_JSON_KEYS = ("label", "labels", "cls", "class", "class_name", "label_name")
 _CLASS_NAMES = "classnames.txt"
 _MAX_LABEL_BYTES = 1 << 20
 
@@ -51,19 +52,27 @@ def has_labels(content: TarContent) -> bool:
     return "json" in flat and any(_is_image(suffix) for suffix in flat)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """As written: one, or a list that may hold none or several."""
+
+    names: tuple[str, ...]
+    is_list: bool
+
+
 @dataclass
 class _Record:
     """What the members of one key say."""
 
     images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
-    label: str | None = None
+    labels: Labels | None = None
 
 
-def read_shards(shards: Sequence[Path], *, root: Path, name: str) -> Dataset:
+def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelFormat = AS_FOUND) -> Dataset:
     """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split."""
     exclusions: list[Exclusion] = []
     notes: list[str] = []
-    rows: list[tuple[str, Readable, str, str | None]] = []  # name, source, label as written, split
+    rows: list[tuple[str, Readable, Labels, str | None]] = []  # name, source, labels as written, split
     for shard in shards:
         if not shard.is_file() or not is_tar(shard):
             what = "is not a tar archive" if shard.is_file() else "is not there"
@@ -72,7 +81,7 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str) -> Dataset:
         notes += end_mark_notes(shard, content)
         split = _split_of(shard, root)
         prefix = _relative(shard, root)
-        for key, record in _records(content, prefix, exclusions).items():
+        for key, record in _records(content, prefix, exclusions, labels).items():
             rows += _row(f"{prefix}/{key}", record, split, exclusions)
     if not rows:
         raise DataError(
@@ -82,19 +91,23 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str) -> Dataset:
         raise DataError(
             f"some shards of {name} are named for a split and some are not; name all of them train-, val- or test-."
         )
-    class_names, label_of = _classes({label for _, _, label, _ in rows}, root)
+    class_names, label_of = _classes({label for _, _, found, _ in rows for label in found.names}, root)
     return Dataset(
         name=name,
         layout=f"{len(shards)} WebDataset shard{'s' * (len(shards) > 1)}",
         why="it holds tar files in which images stand beside .cls or .json",
         class_names=class_names,
-        samples=tuple(Sample(name=n, source=s, labels=(label_of[label],), split=split) for n, s, label, split in rows),
+        samples=tuple(
+            Sample(name=n, source=s, labels=tuple(sorted(label_of[label] for label in found.names)), split=split)
+            for n, s, found, split in rows
+        ),
+        task="multilabel" if any(found.is_list for _, _, found, _ in rows) else "multiclass",
         exclusions=tuple(exclusions),
         notes=tuple(notes),
     )
 
 
-def _records(content: TarContent, prefix: str, exclusions: list[Exclusion]) -> dict[str, _Record]:
+def _records(content: TarContent, prefix: str, exclusions: list[Exclusion], labels: LabelFormat) -> dict[str, _Record]:
     records: dict[str, _Record] = {}
     for member in content.members:
         name = f"{prefix}/{member.name}"
@@ -113,12 +126,12 @@ def _records(content: TarContent, prefix: str, exclusions: list[Exclusion]) -> d
             records.setdefault(key, _Record()).images.append((name, _renamed(member.stored, name)))
         elif suffix in _LABELS:
             record = records.setdefault(key, _Record())
-            label = _read_label(member.stored, suffix, name)
-            if record.label is not None and label is not None and record.label != label:
+            found = _read_labels(member.stored, suffix, name, labels)
+            if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
                 raise DataError(
-                    f"{name} says the label is {shown(label)}, another member of its key says {shown(record.label)}."
+                    f"{name} says the label is {_shown(found)}, another member of its key says {_shown(record.labels)}."
                 )
-            record.label = label if label is not None else record.label
+            record.labels = found if found is not None else record.labels
     return records
 
 
@@ -128,38 +141,53 @@ def _renamed(stored: StoredBytes, name: str) -> StoredBytes:
 
 def _row(
     where: str, record: _Record, split: str | None, exclusions: list[Exclusion]
-) -> Iterable[tuple[str, Readable, str, str | None]]:
+) -> Iterable[tuple[str, Readable, Labels, str | None]]:
     if not record.images:
         exclusions.append(Exclusion(name=where, reason="a label without an image of its key"))
-    elif record.label is None:
+    elif record.labels is None:
         exclusions.append(
             Exclusion(name=record.images[0][0], reason="no label (no .cls or .json of its key that tells it)")
         )
     elif len(record.images) > 1:
         raise DataError(f"{where} has {len(record.images)} images of one key; a sample has one image.")
     else:
-        (name, source), label = record.images[0], record.label
-        return [(name, source, label, split)]
+        name, source = record.images[0]
+        return [(name, source, record.labels, split)]
     return []
 
 
-def _read_label(stored: StoredBytes, suffix: str, name: str) -> str | None:
-    """The label as written; None where a .json tells none."""
+def _shown(labels: Labels) -> str:
+    return shown(", ".join(labels.names) or "(none)")
+
+
+def _read_labels(stored: StoredBytes, suffix: str, name: str, labels: LabelFormat) -> Labels | None:
+    """The labels as written; None where a .json tells none."""
     if stored.size > _MAX_LABEL_BYTES:
         raise DataError(f"{name} has {stored.size:,} bytes; a label is short.")
     try:
         text = stored.read().decode("utf-8")
         if suffix == "cls":
-            return class_name_of(text.strip()) or None
+            return _labels_of(class_name_of(text.strip()), labels)
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}.") from None
     if isinstance(table, Mapping):
         found = [table[key] for key in _JSON_KEYS if table.get(key) is not None]
         table = found[0] if found else None
-    if table is None or isinstance(table, (list, bool, float)):
-        return None
-    return class_name_of(str(table))
+    if isinstance(table, list) and all(_is_label(item) for item in table):
+        return Labels(tuple(dict.fromkeys(class_name_of(str(item)) for item in table)), is_list=True)
+    return _labels_of(class_name_of(str(table)), labels) if _is_label(table) else None
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _labels_of(text: str, labels: LabelFormat) -> Labels | None:
+    if labels.separator:
+        names = labels.labels_in(text)
+        return None if names is None else Labels(names, is_list=True)
+    return Labels((text,), is_list=False) if text else None
 
 
 def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, int]]:

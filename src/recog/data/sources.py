@@ -11,6 +11,7 @@ from recog.data.archives import tar_tree, zip_tree
 from recog.data.dataset import Dataset, check_class_map
 from recog.data.folders import SPLIT_FOLDERS, read_class_folders, read_folder
 from recog.data.idx import find_idx, read_idx
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.named import NAMED_SOURCES, read_digits
 from recog.data.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.shards import find_shards, has_labels, read_shards
@@ -28,28 +29,34 @@ KINDS = (
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def open_source(source: str | Path, *, one_class_map: bool = True) -> Dataset:
+def open_source(source: str | Path, *, one_class_map: bool = True, labels: LabelFormat = AS_FOUND) -> Dataset:
     """The data that `source` means: an existing path before a name.
 
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
-    split lacks a class that another has.
+    split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it.
     """
     try:
-        dataset = _read(str(source), Path(source))
+        dataset = _read(str(source), Path(source), labels)
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
+    if labels.is_given and dataset.task != "multilabel":
+        raise DataError(
+            f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
+            "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
+        )
     if one_class_map:
         check_class_map(dataset)
     return dataset
 
 
-def _read(source: str, path: Path) -> Dataset:
+def _read(source: str, path: Path, labels: LabelFormat) -> Dataset:
     if path.is_dir():
-        return _read_dir(path)
+        return _read_dir(path, labels)
     if path.is_file():
-        return _read_file(path)
+        return _read_file(path, labels)
     if _BRACES.search(source):
-        return read_shards(_expand(source), root=path.parent, name=_BRACES.sub("", path.stem).strip("-_.") or "shards")
+        name = _BRACES.sub("", path.stem).strip("-_.") or "shards"
+        return read_shards(_expand(source), root=path.parent, name=name, labels=labels)
     if path.exists():
         raise DataError(f"{source} is a pipe, socket or device; expected {KINDS}.")
     named = NAMED_SOURCES.get(source)
@@ -58,34 +65,34 @@ def _read(source: str, path: Path) -> Dataset:
     return named()
 
 
-def _read_dir(path: Path) -> Dataset:
+def _read_dir(path: Path, labels: LabelFormat) -> Dataset:
     if idx := find_idx(path):
         return read_idx(idx, name=path.resolve().name)
     if tables := find_parquet(path):
-        return read_parquet(tables, root=path)
+        return read_parquet(tables, root=path, labels=labels)
     if shards := find_shards(path):
-        return read_shards(shards, root=path, name=path.resolve().name)
-    return _read_tree(walk_tree(path))
+        return read_shards(shards, root=path, name=path.resolve().name, labels=labels)
+    return _read_tree(walk_tree(path), labels)
 
 
-def _read_tree(tree: Tree) -> Dataset:
+def _read_tree(tree: Tree, labels: LabelFormat) -> Dataset:
     metadata = find_metadata(tree)
-    return read_metadata(tree, metadata) if metadata else read_class_folders(tree)
+    return read_metadata(tree, metadata, labels) if metadata else read_class_folders(tree)
 
 
-def _read_file(path: Path) -> Dataset:
+def _read_file(path: Path, labels: LabelFormat) -> Dataset:
     suffix = path.suffix.lower()
     if suffix in PARQUET_SUFFIXES or is_parquet(path):
-        return read_parquet([path], root=path.parent)
+        return read_parquet([path], root=path.parent, labels=labels)
     if is_zip(path):
-        return _read_tree(zip_tree(path))
+        return _read_tree(zip_tree(path), labels)
     if is_tar(path):
         content = read_tar(path)
         if has_labels(content):
-            return read_shards([path], root=path.parent, name=path.name.partition(".")[0])
-        return _read_tree(tar_tree(path, content))
+            return read_shards([path], root=path.parent, name=path.name.partition(".")[0], labels=labels)
+        return _read_tree(tar_tree(path, content), labels)
     if suffix in CSV_SUFFIXES:
-        return read_csv(path)
+        return read_csv(path, labels)
     raise DataError(f"{path} is a file; expected {KINDS}.")
 
 

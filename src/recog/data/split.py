@@ -1,4 +1,4 @@
-"""Who trains and who tests: seeded, stratified by class, identical files kept together."""
+"""Who trains and who tests: seeded, stratified by class or by every label, identical files kept together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, class_counts
+from recog.data.stratify import iterative_parts, whole_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,14 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
         pool = list(range(len(dataset.samples)))
         test, val = config.test_fraction, config.val_fraction
         fractions = {"train": 1 - val - test, "val": val, "test": test}
-    labels = [dataset.samples[i].label for i in pool]
     _check_class_sizes(dataset, pool, groups, list(fractions))
-    chosen = _assign(labels, [groups[i] for i in pool], fractions, seed=seed)
+    own_groups = [groups[i] for i in pool]
+    if dataset.task == "multilabel":
+        several = [dataset.samples[i].labels for i in pool]
+        parts = iterative_parts(several, own_groups, list(fractions.values()), seed=seed)
+        chosen = [list(fractions)[part] for part in parts]
+    else:
+        chosen = _assign([dataset.samples[i].label for i in pool], own_groups, fractions, seed=seed)
     splits = [sample.split or "" for sample in dataset.samples]
     for i, split in zip(pool, chosen, strict=True):
         splits[i] = split
@@ -79,24 +85,25 @@ def join_groups(*keys: Sequence[str | None]) -> list[str]:
 
 def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str], splits: list[str]) -> None:
     counts = class_counts((dataset.samples[i] for i in pool), len(dataset.class_names))
-    distinct = Counter(label for label, _ in {(dataset.samples[i].label, groups[i]) for i in pool})
+    distinct = Counter(k for k, _ in {(k, groups[i]) for i in pool for k in dataset.samples[i].labels})
+    what = "label" if dataset.task == "multilabel" else "class"
     for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
         if count == 0:
-            raise DataError(f"class '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
+            raise DataError(f"{what} '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
         if distinct[label] < len(splits):
             images = f"{count} image{'s' * (count > 1)}"
             if distinct[label] < count:
                 images += f", of which {distinct[label]} differ{'s' * (distinct[label] == 1)}"
             raise DataError(
-                f"class '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "
-                f"to put one into each of {', '.join(splits)}. Add images or remove the class."
+                f"{what} '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "
+                f"to put one into each of {', '.join(splits)}. Add images or remove the {what}."
             )
 
 
 def _assign(labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str, float], *, seed: int) -> list[str]:
     """A split per item: the larger groups first, then in random order, each to the split that lacks most of its classes."""
     splits = list(fractions)
-    lacking = {label: _shares(n, list(fractions.values())) for label, n in Counter(labels).items()}
+    lacking = {label: whole_shares(n, list(fractions.values())) for label, n in Counter(labels).items()}
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
@@ -110,16 +117,3 @@ def _assign(labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str
             chosen[i] = splits[best]
             lacking[labels[i]][best] -= 1
     return chosen
-
-
-def _shares(count: int, fractions: list[float]) -> list[int]:
-    """`count` in whole parts near `fractions`, none empty where `count` allows: largest remainders, then the largest gives."""
-    exact = [count * fraction for fraction in fractions]
-    parts = [int(share) for share in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
-    for i in by_remainder[: count - sum(parts)]:
-        parts[i] += 1
-    while 0 in parts and max(parts) > 1:
-        parts[parts.index(max(parts))] -= 1
-        parts[parts.index(0)] += 1
-    return parts

@@ -11,6 +11,7 @@ from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import pretty_json, staged_folder
 from recog.data.dataset import Dataset, Exclusion, Sample, describe_exclusions
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.report import DataFacts, Report
@@ -50,6 +51,7 @@ def evaluate(
     out: Path | None = None,
     bad_images: BadImagePolicy = "skip",
     slice_by: Sequence[str] = (),
+    labels: LabelFormat = AS_FOUND,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts.
 
@@ -59,7 +61,7 @@ def evaluate(
     check_slice_by(slice_by)
     folder = find_bundle(bundle)
     predictor = load(folder)
-    dataset = with_classes_of(open_source(source), predictor.class_names)
+    dataset = with_classes_of(open_source(source, labels=labels), predictor.class_names)
     run = run_of(folder)
     seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
     chosen = _choose(dataset, split, seen)

@@ -13,6 +13,7 @@ from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.balance import Balance
 from recog.data.dataset import Dataset
+from recog.data.label_format import LabelFormat
 from recog.data.loader import LoaderConfig
 from recog.data.policies import AugmentConfig
 from recog.data.split import SplitConfig
@@ -34,8 +35,19 @@ PRETRAINED = "tf_efficientnet_lite0"
 class DataConfig:
     source: str = ""  # a folder or file, relative to the config file that names it, or a name such as digits
     bad_images: BadImagePolicy = "skip"
+    label_separator: str = (
+        ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
+    )
+    label_columns: tuple[str, ...] = ()  # a CSV's columns of 0 and 1, one per label; recognised if empty
     grey16_max: int | None = None  # the 16-bit grey level that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
+
+    def __post_init__(self) -> None:
+        _ = self.labels  # valid once built
+
+    @property
+    def labels(self) -> LabelFormat:
+        return LabelFormat(separator=self.label_separator, columns=self.label_columns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
 
     Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training.
     """
-    dataset, hashes = _identify(dataset or open_source(config.data.source))
+    dataset, hashes = _identify(dataset or open_source(config.data.source, labels=config.data.labels))
     facts = read_image_facts(dataset)
     notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
     config, reasons = plan(config, dataset, facts, read_hardware(), has_bfloat16=has_bfloat16())

@@ -17,6 +17,7 @@ from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample
 from recog.data.grey16 import full_scale, highest_grey16
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
 from recog.data.sources import open_source
@@ -29,12 +30,14 @@ MIN_CELL_PX = 96  # smaller images are enlarged in whole steps, so that their pi
 _TEXT_PX = 18
 
 
-def preview(source: str | Path, path: Path, config: TrainConfig | None = None) -> AugmentConfig:
+def preview(
+    source: str | Path, path: Path, config: TrainConfig | None = None, *, labels: LabelFormat = AS_FOUND
+) -> AugmentConfig:
     """Draw a batch of `source` into the PNG `path` as training by steps would see it; returns the augmentation drawn.
 
     Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
     """
-    dataset = open_source(source)
+    dataset = open_source(source, labels=labels)
     facts = read_image_facts(dataset)
     hardware = read_hardware()
     planned, _ = plan(config or TrainConfig(), dataset, facts, hardware, has_bfloat16=False)

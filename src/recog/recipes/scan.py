@@ -7,9 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recog.core.errors import DataError
-from recog.data.dataset import Dataset, Exclusion, check_class_map, check_trainable, class_counts, class_map_gaps
+from recog.core.task import Task
+from recog.data.dataset import (
+    Dataset,
+    Exclusion,
+    Sample,
+    check_class_map,
+    check_trainable,
+    class_counts,
+    class_map_gaps,
+    labels_without_images,
+)
 from recog.data.inspection import ImageSummary, Inspected, inspect_images, summarise
+from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.overlap import Copies, Overlap, find_overlap
 from recog.data.sources import open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
@@ -26,8 +39,11 @@ class ScanReport:
     name: str
     layout: str
     why: str
+    task: Task
     class_names: tuple[str, ...]
-    counts: Mapping[str, tuple[int, ...]]  # split -> images per class, the bad ones too
+    num_images_of: Mapping[str, int]  # split -> images, the bad ones too
+    counts: Mapping[str, tuple[int, ...]]  # split -> images per class; one with several labels counts under each
+    num_labels_per_image: Mapping[str, tuple[int, ...]]  # split -> images with 0, 1, 2, ... labels
     images: ImageSummary
     bad: tuple[Exclusion, ...]
     left_out: tuple[Exclusion, ...]
@@ -43,10 +59,22 @@ class ScanReport:
 
     @property
     def num_images(self) -> int:
-        return sum(sum(counts) for counts in self.counts.values())
+        return sum(self.num_images_of.values())
+
+    @property
+    def label_cardinality(self) -> float | None:
+        """Mean number of labels of an image, of multi-label data. Tsoumakas and Katakis (2007), IJDWM 3(3)."""
+        if self.task == "multiclass":
+            return None
+        return sum(sum(counts) for counts in self.counts.values()) / self.num_images
 
     def to_dict(self) -> dict[str, Any]:
-        return {"num_images": self.num_images, "usable": not self.problems, **asdict(self)}
+        return {
+            "num_images": self.num_images,
+            "usable": not self.problems,
+            "label_cardinality": self.label_cardinality,
+            **asdict(self),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +83,20 @@ class ScanProgress:
     num_images: int
 
 
-def scan(source: str | Path) -> ScanReport:
-    """Look at every image of `source`, a folder, file or name. Raises DataError where it cannot be understood at all."""
-    for event in scan_events(source):
+def scan(source: str | Path, *, labels: LabelFormat = AS_FOUND) -> ScanReport:
+    """Look at every image of `source`, a folder, file or name. Raises DataError where it cannot be understood at all.
+
+    `labels` says how several labels of one image are written, where a list needs it.
+    """
+    for event in scan_events(source, labels=labels):
         if isinstance(event, ScanReport):
             return event
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
 
 
-def scan_events(source: str | Path) -> Iterator[ScanProgress | ScanReport]:
+def scan_events(source: str | Path, *, labels: LabelFormat = AS_FOUND) -> Iterator[ScanProgress | ScanReport]:
     """The progress as it happens, the ScanReport last."""
-    dataset = open_source(source, one_class_map=False)
+    dataset = open_source(source, one_class_map=False, labels=labels)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
     for image in inspect_images(dataset.samples):
@@ -78,13 +109,17 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
     hashes = [image.sha256 or f"unreadable {s.name}" for s, image in zip(dataset.samples, inspected, strict=True)]
     overlap = find_overlap(dataset.samples, hashes)
     counts = _counts(dataset)
+    parts = {split: dataset.subset(split) for split in dataset.given_splits} or {ALL: dataset.samples}
     imbalance = _imbalance(counts.get("train") or counts.get(ALL) or ())
     return ScanReport(
         name=dataset.name,
         layout=dataset.layout,
         why=dataset.why,
+        task=dataset.task,
         class_names=dataset.class_names,
+        num_images_of={split: len(samples) for split, samples in parts.items()},
         counts=counts,
+        num_labels_per_image={split: _cardinalities(samples) for split, samples in parts.items()},
         images=summarise(inspected),
         bad=tuple(Exclusion(name=i.bad.name, reason=i.bad.reason) for i in inspected if i.bad is not None),
         left_out=dataset.exclusions,
@@ -95,7 +130,7 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
         class_map_gaps=class_map_gaps(dataset),
         imbalance=imbalance,
         notes=dataset.notes,
-        warnings=tuple(_warnings(overlap, inspected, imbalance)),
+        warnings=tuple(_warnings(dataset, overlap, inspected, imbalance)),
         problems=tuple(_problems(dataset, inspected, hashes)),
     )
 
@@ -108,6 +143,10 @@ def _counts(dataset: Dataset) -> dict[str, tuple[int, ...]]:
     return {split: tuple(class_counts(dataset.subset(split), num_classes)) for split in splits}
 
 
+def _cardinalities(samples: Sequence[Sample]) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.bincount([len(sample.labels) for sample in samples], minlength=1))
+
+
 def _imbalance(counts: Sequence[int]) -> float | None:
     return max(counts) / min(counts) if counts and min(counts) else None
 
@@ -116,8 +155,13 @@ def _names(sets: Sequence[Copies]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sample.name for sample in same) for same in sets)
 
 
-def _warnings(overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None) -> Iterator[str]:
+def _warnings(
+    dataset: Dataset, overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None
+) -> Iterator[str]:
     yield from overlap.notes()
+    if dataset.task == "multilabel":
+        for split, names in labels_without_images(dataset).items():
+            yield f"in split {split} no image differs in {len(names)} labels: {', '.join(names[:10])}; n/a in its numbers"
     if imbalance is not None and imbalance >= IMBALANCE_WARNING:
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)

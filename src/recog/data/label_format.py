@@ -1,0 +1,93 @@
+"""How a list of images writes the labels of an image that may show none or several of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from recog.core.config import did_you_mean
+from recog.core.errors import ConfigError, DataError
+from recog.data.folders import class_name_of
+
+_NO_LABEL = frozenset({"", "nan", "<na>", "null"})
+_BITS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes 1.0 where a column had a gap
+MIN_COLUMNS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFormat:
+    """Either of the two makes the data multi-label. Lists of labels, as JSON and Parquet have them, need neither."""
+
+    separator: str = ""  # what joins the labels of an image in one cell, such as '|' or ' '
+    columns: tuple[str, ...] = ()  # the columns of 0 and 1, one per label; recognised by what they hold if empty
+
+    def __post_init__(self) -> None:
+        if self.separator and self.columns:
+            raise ConfigError(
+                f"a label separator ({self.separator!r}) and label columns ({', '.join(self.columns[:5])}) exclude each "
+                "other: labels stand in one cell, joined, or in columns of 0 and 1. Give one of them."
+            )
+        if any(sign in self.separator for sign in '"\n\r'):
+            raise ConfigError(
+                f"the label separator is {self.separator!r}; it must be without quotes and line breaks, such as '|'."
+            )
+        if len(set(self.columns)) < len(self.columns):
+            raise ConfigError(f"the label columns name one twice: {', '.join(self.columns)}.")
+
+    @property
+    def is_given(self) -> bool:
+        return bool(self.separator or self.columns)
+
+    def labels_in(self, cell: str) -> tuple[str, ...] | None:
+        """The labels that a cell names, each once; None where nobody has labelled the image.
+
+        With a separator an empty cell is an empty set of labels; without, it is no label.
+        """
+        if not self.separator:
+            return None if cell.lower() in _NO_LABEL else (cell,)
+        if cell and cell.lower() in _NO_LABEL:
+            return None
+        parts = (class_name_of(part.strip()) for part in cell.split(self.separator))
+        return tuple(dict.fromkeys(part for part in parts if part))
+
+
+AS_FOUND = LabelFormat()  # one label in a cell, unless lists or columns of 0 and 1 say otherwise
+
+
+def find_label_columns(
+    header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, reserved: frozenset[str], wanted: Sequence[str]
+) -> dict[str, int]:
+    """{label: its column} of the columns `wanted`, or of all outside of `reserved` (lower case) that hold only 0 and 1.
+
+    `rows` are (where, cells). Empty where none are wanted and fewer than two hold only 0 and 1. DataError where a wanted
+    one is missing or holds something else.
+    """
+    if wanted:
+        missing = [name for name in wanted if name not in header]
+        if missing:
+            raise DataError(f"there is no label column '{missing[0]}'.{did_you_mean(missing[0], header)}")
+        columns = {name: header.index(name) for name in wanted}
+        for where, cells in rows:
+            for name, column in columns.items():
+                if cells[column].strip() not in _BITS:
+                    raise DataError(
+                        f"{where} has '{cells[column][:40]}' in the label column '{name}'; expected 0 or 1."
+                    )
+        return _named(columns)
+    columns = {name: i for i, name in enumerate(header) if name and name.lower() not in reserved}
+    num_rows = 0
+    for num_rows, (_, cells) in enumerate(rows, start=1):  # noqa: B007
+        columns = {name: i for name, i in columns.items() if cells[i].strip() in _BITS}
+    return _named(columns) if num_rows and len(columns) >= MIN_COLUMNS else {}
+
+
+def labels_of_bits(cells: Sequence[str], columns: dict[str, int]) -> tuple[str, ...]:
+    """The labels whose column holds 1."""
+    return tuple(name for name, column in columns.items() if _BITS[cells[column].strip()])
+
+
+def _named(columns: dict[str, int]) -> dict[str, int]:
+    named = {class_name_of(name): column for name, column in columns.items()}
+    if len(named) < len(columns):
+        raise DataError(f"two label columns have one name: {', '.join(columns)}. Rename one of them.")
+    return named
