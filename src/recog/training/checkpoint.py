@@ -231,22 +231,24 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise _Unusable(f"is larger than {_MAX_MANIFEST_BYTES >> 20} MiB, which no manifest is")
-        manifest = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        manifest = json.loads(data)
     except (OSError, ValueError, RecursionError) as error:
         raise _Unusable(f"is damaged: {error}") from None
     if not isinstance(manifest, dict):
         raise _Unusable("is damaged: it is not a JSON object")
     version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if isinstance(version, int) and not 1 <= version <= FORMAT_VERSION:
         raise _Unusable(
-            f"has format_version {version}, and this release reads up to {FORMAT_VERSION}; install the recog that wrote it"
+            f"has format_version {version}, and this release reads 1 to {FORMAT_VERSION}; install the recog that wrote it"
         )
     for key, kind in _KINDS.items():
         if key not in manifest or not isinstance(manifest[key], kind):
             raise _Unusable(f"is damaged: '{key}' is missing or of another type")
-    digest = manifest.pop("digest")
     try:
-        intact = sha256_bytes(canonical_json(manifest)) == digest
+        as_written = pretty_json(manifest)
+        digest = manifest.pop("digest")
+        intact = as_written == data and sha256_bytes(canonical_json(manifest)) == digest
     except ValueError:  # NaN, which JSON does not have and Python reads
         intact = False
     if not intact:
