@@ -15,7 +15,8 @@ from PIL import Image
 from recog.bundle.manifest import read_manifest
 from recog.core.decode import decode
 from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Run, load_run_config, train_events
+from recog.recipes.runs import load_run_config
+from recog.recipes.train import Run, train_events
 from recog.training.optim import OptimConfig
 
 TIMM_SCRIPT = """

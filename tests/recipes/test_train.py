@@ -10,7 +10,8 @@ from recog.bundle.manifest import read_manifest
 from recog.bundle.reference import read_reference
 from recog.core.errors import ConfigError
 from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import load_run_config, train, train_events
+from recog.recipes.runs import load_run_config
+from recog.recipes.train import train, train_events
 from recog.recipes.verify import verify
 from recog.training.optim import OptimConfig
 

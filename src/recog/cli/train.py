@@ -86,7 +86,7 @@ def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence
     """The config file, the flags over it, --set over both."""
     from recog.core.config import build_config, config_to_dict, merge, override
     from recog.recipes.plan import TrainConfig
-    from recog.recipes.train import load_run_config
+    from recog.recipes.runs import load_run_config
 
     table = config_to_dict(load_run_config(path)) if path is not None else {}
     return build_config(TrainConfig, override(merge(table, _given(flags)), settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +10,10 @@ from pathlib import Path
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import TrainingData
-from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import ConfigError
-from recog.core.files import staged_folder, write_bytes_atomic
+from recog.core.files import staged_folder
 from recog.data.dataset import Dataset, class_counts
 from recog.data.own import Items, read_items
-from recog.data.sources import NAMED_SOURCES
 from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration
@@ -25,11 +22,10 @@ from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
+from recog.recipes.runs import make_run_folder, write_run_config
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.runtime.engine import OnnxEngine
 from recog.training.fit import StepLog
-
-RUN_CONFIG = "run.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +95,9 @@ def train_events(
     prepared = prepare(config, dataset)
     for text in prepared.notes:
         yield Note(text=text)
-    folder = _make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
+    folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
     write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
-    _write_run_config(folder, prepared.config)
+    write_run_config(folder, prepared.config)
     if config.data.bad_images == "quarantine":
         bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
         write_quarantine(folder, bad)
@@ -129,48 +125,6 @@ def train_events(
         report=packed.report,
         duration_s=time.perf_counter() - started,
     )
-
-
-def load_run_config(path: Path) -> TrainConfig:
-    """A TrainConfig from TOML; a relative data.source or model.weights is taken from the file's folder."""
-    config = build_config(TrainConfig, load_toml(path))
-    source = path.parent / config.data.source
-    if config.data.source and source.exists():
-        config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
-    weights = path.parent / config.model.weights
-    if config.model.weights not in ("auto", "none") and weights.exists():
-        config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
-    return config
-
-
-def _make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
-    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free."""
-    runs.mkdir(parents=True, exist_ok=True)
-    if fixed:
-        try:
-            (runs / name).mkdir()
-        except FileExistsError:
-            raise ConfigError(f"{runs / name} exists already; choose another --name or remove it.") from None
-        return runs / name
-    number = 1
-    while True:
-        try:
-            (runs / f"{name}-{number}").mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return runs / f"{name}-{number}"
-
-
-def _write_run_config(folder: Path, config: TrainConfig) -> None:
-    """run.toml with paths relative to itself, so that a run folder moved together with its data still trains."""
-    source, weights = config.data.source, config.model.weights
-    if source and (source not in NAMED_SOURCES or Path(source).exists()):
-        source = os.path.relpath(source, folder)
-    if weights not in ("auto", "none"):
-        weights = os.path.relpath(weights, folder)
-    config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
-    write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
 
 
 def _num_steps(prepared: Prepared) -> int:

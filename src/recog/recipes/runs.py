@@ -1,0 +1,158 @@
+"""The folder of a run: made once, trained in by one process at a time, and found again to be continued."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from recog.bundle.locate import BUNDLE, RUNS
+from recog.bundle.manifest import MANIFEST
+from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
+from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError
+from recog.core.files import write_bytes_atomic
+from recog.data.sources import NAMED_SOURCES
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import Prepared
+from recog.recipes.splits import SPLITS_FILE
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs in one folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+RUN_CONFIG = "run.toml"
+CHECKPOINTS = "checkpoints"
+LOCK = "train.lock"
+
+
+def load_run_config(path: Path) -> TrainConfig:
+    """A TrainConfig from TOML; a relative data.source or model.weights is taken from the file's folder."""
+    config = build_config(TrainConfig, load_toml(path))
+    source = path.parent / config.data.source
+    if config.data.source and source.exists():
+        config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
+    weights = path.parent / config.model.weights
+    if config.model.weights not in ("auto", "none") and weights.exists():
+        config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
+    return config
+
+
+def make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
+    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free."""
+    runs.mkdir(parents=True, exist_ok=True)
+    if fixed:
+        try:
+            (runs / name).mkdir()
+        except FileExistsError:
+            raise ConfigError(f"{runs / name} exists already; choose another --name or remove it.") from None
+        return runs / name
+    number = 1
+    while True:
+        try:
+            (runs / f"{name}-{number}").mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return runs / f"{name}-{number}"
+
+
+def write_run_config(folder: Path, config: TrainConfig) -> None:
+    """run.toml with paths relative to itself, so that a run folder moved together with its data still trains."""
+    source, weights = config.data.source, config.model.weights
+    if source and (source not in NAMED_SOURCES or Path(source).exists()):
+        source = os.path.relpath(source, folder)
+    if weights not in ("auto", "none"):
+        weights = os.path.relpath(weights, folder)
+    config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
+    write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The run in `folder` is this process's alone for the block; CheckpointError where another one trains there.
+
+    The lock dies with its process, however that ends. Its file stays, and means nothing by itself.
+    """
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        _lock(file.fileno(), folder)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        # not flock: loader workers would inherit it, and hold it for a while after a killed run
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        with contextlib.suppress(OSError):
+            who = (folder / LOCK).read_text(encoding="utf-8").strip()
+            raise CheckpointError(
+                f"{folder} is being trained in by another process ({who or 'unknown'}); wait for it, or stop it, or train "
+                "under another --name."
+            ) from None
+        raise
+
+
+def find_unfinished(name: str | Path, runs: Path = RUNS) -> Path:
+    """The run folder that `name` means: an existing path, else a run of this name. An error where there is nothing to go on with."""
+    for folder in (Path(name), runs / name):
+        if (folder / BUNDLE / MANIFEST).is_file():
+            raise CheckpointError(
+                f"{folder} is finished: its bundle is sealed, and there is nothing to resume. To train again with the same "
+                f"settings: recog train --config {folder / RUN_CONFIG}"
+            )
+        if (folder / RUN_CONFIG).is_file():
+            return folder
+    raise CheckpointError(
+        f"there is no run '{name}' to resume: neither {name} nor {runs / name} holds a {RUN_CONFIG}, which is written once "
+        "training is planned. To begin a run: recog train DATA"
+    )
+
+
+def check_same_data(folder: Path, planned_for: str | None, prepared: Prepared) -> None:
+    """DataError, with what changed, unless the images, labels and splits are those that the run in `folder` was planned for."""
+    if planned_for == prepared.fingerprint:
+        return
+    changes = list(_changes(folder, prepared))
+    shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5:,} more" if len(changes) > 5 else "")
+    raise DataError(
+        f"the data of {folder} have changed since it began, and a run goes on with the same images only: "
+        f"{shown or 'see ' + SPLITS_FILE}. Put them back as they were, or begin anew: "
+        f"recog train --config {folder / RUN_CONFIG}"
+    )
+
+
+def _changes(folder: Path, prepared: Prepared) -> Iterator[str]:
+    """Images that are gone or new, then those that are not what they were."""
+    dataset = prepared.dataset
+    now = {
+        s.name: ([dataset.class_names[label] for label in s.labels], prepared.hashes[s.name], s.split)
+        for s in dataset.samples
+    }
+    before = {}
+    try:
+        splits = json.loads((folder / SPLITS_FILE).read_bytes())["splits"]
+        for split, rows in splits.items():
+            for row in rows:
+                names = row["classes"] if "classes" in row else [row["class"]]
+                before[row["name"]] = (names, row["sha256"], split)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder / SPLITS_FILE} cannot be read: {error}.") from None
+    yield from (f"{name} is gone" for name in before if name not in now)
+    yield from (f"{name} is new" for name in now if name not in before)
+    for name in sorted(before.keys() & now.keys()):
+        parts = zip(("class", "content", "split"), before[name], now[name], strict=True)
+        others = [what for what, was, is_now in parts if was != is_now]
+        if others:
+            yield f"{name} has another {' and '.join(others)}"
