@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,8 @@ from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared
 from recog.recipes.splits import SPLITS_FILE
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows, where two runs in one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 RUN_CONFIG = "run.toml"
 CHECKPOINTS = "checkpoints"
@@ -87,8 +86,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, folder: Path) -> None:
-    if fcntl is None:
-        return
+    if sys.platform == "win32":
+        return  # where two runs in one folder are not kept apart
     try:
         # not flock: loader workers would inherit it, and hold it for a while after a killed run
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +104,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def find_unfinished(name: str | Path, runs: Path = RUNS) -> Path:
-    """The run folder that `name` means: an existing path, else a run of this name. An error where there is nothing to go on with."""
+    """The run folder that `name` means, a path before a name. CheckpointError where there is nothing to go on with."""
     for folder in (Path(name), runs / name):
         if (folder / BUNDLE / MANIFEST).is_file():
             raise CheckpointError(
