@@ -1,11 +1,12 @@
 # make demo: from nothing to a trained, evaluated, predicting classifier.  make test: all tests.  Both make .venv if it is absent.
+# make ledger: every kind of bad image and dataset that is tried, and what became of it.
 # make bare: the base install, without extras, answers.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test bare check format clean
+.PHONY: demo test ledger bare check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -19,6 +20,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest
+
+ledger: $(VENV)/installed
+	$(BIN)/pytest --quiet tests/hostile -k ledger
 
 bare:
 	rm -rf .venv-bare

@@ -29,8 +29,6 @@ from image_bytes import (
 from PIL import Image, ImageCms, ImageOps, features
 from stalling_files import further_cases
 
-NUM_KINDS = 26  # numbered as in the list of bad inputs that the reliability plan gives
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

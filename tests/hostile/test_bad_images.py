@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+import ledger
 import numpy as np
 import pytest
-from bad_images import NUM_KINDS, Case, all_cases
+from bad_images import Case, all_cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_bytes import encode, photo
+from ledger import NUM_IMAGE_KINDS
 
 from recog.core.decode import decode, probe
 from recog.core.errors import BadImage
@@ -48,7 +50,7 @@ def outcome(work: Callable[[], T], what: str = "") -> tuple[T | None, BadImage |
 
 
 def attempt(case: Case, source: object) -> str:
-    """'image' or 'refused', once all that is promised of the outcome was checked."""
+    """'decoded' or 'refused', once all that is promised of the outcome was checked."""
     image, error = outcome(lambda: decode(source), case.name)
     if error is not None:
         assert case.expected is None, f"{case.name}: refused for {error.reason}"
@@ -62,7 +64,7 @@ def attempt(case: Case, source: object) -> str:
     assert image.shape == case.expected.shape
     difference = np.abs(image.astype(np.int16) - case.expected).max()
     assert difference <= case.tolerance, f"{case.name}: off by {difference}"
-    return "image"
+    return "decoded"
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +73,7 @@ def _without_heif(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
 
 
-@pytest.mark.parametrize("kind", range(1, NUM_KINDS + 1))
+@pytest.mark.parametrize("kind", range(1, NUM_IMAGE_KINDS + 1))
 def test_kind(kind, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10_000_000)  # below our limits: Pillow would warn, were it heard
     with warnings.catch_warnings():
@@ -113,7 +115,7 @@ def check_preprocess(case: Case, verdict: str) -> None:
         assert error.name == "it"
         assert verdict == "refused" or max(case.expected.shape) > 500 * min(case.expected.shape[:2]), case.name
     else:
-        assert verdict == "image"
+        assert verdict == "decoded"
         assert image.shape == (224, 224, 3)
 
 
@@ -187,11 +189,15 @@ def test_many_flipped_bits(which, positions):
 
 
 def test_ledger(capsys):
-    verdicts = Counter(attempt(case, case.source) for case in cases())
-    kinds = {case.kind for case in cases()}
-    assert kinds == set(range(1, NUM_KINDS + 1))
+    """`make ledger` prints it."""
+    verdicts: dict[int, Counter[str]] = {}
+    for case in cases():
+        verdicts.setdefault(case.kind, Counter())[attempt(case, case.source)] += 1
+    assert set(verdicts) == set(range(1, NUM_IMAGE_KINDS + 1))
+    total = sum(verdicts.values(), Counter())
     with capsys.disabled():
+        print("", *ledger.lines(verdicts), sep="\n")
         print(
-            f"\nbad images: {len(kinds)} kinds, {len(cases())} cases: {verdicts['image']} decoded as expected, "
-            f"{verdicts['refused']} refused with reason and remedy, 0 crashed, hung or wrong"
+            f"bad images: {len(verdicts)} kinds, {len(cases())} cases: {total['decoded']} decoded as expected, "
+            f"{total['refused']} refused with reason and remedy, 0 crashed, hung or wrong"
         )
