@@ -16,7 +16,7 @@ from recog.models.resnet import resnet8
 from recog.training.fit import EpochLog, StepLog, collect_logits, eval_mode, fit, train_step
 from recog.training.losses import LossConfig, build_loss
 from recog.training.optim import OptimConfig, build_optimizer
-from recog.training.state import TrainState
+from recog.training.state import TrainState, build_state
 
 NUM_CLASSES = 3
 MEAN, STD = 0.5, 0.25
@@ -219,6 +219,35 @@ def test_the_average_follows_the_weights():
     expected = 0.25 * snapshots[0] + 0.25 * snapshots[1] + 0.5 * snapshots[2]
     torch.testing.assert_close(state.answering.network.fc.weight, expected)
     assert not state.answering.training
+
+
+def test_frozen_layers_do_not_change_nor_their_statistics():
+    torch.manual_seed(0)
+    classifier = Classifier(resnet8(num_classes=NUM_CLASSES, in_chans=1), mean=(MEAN,), std=(STD,))
+    optim = OptimConfig(lr=0.1, freeze_layers=2)
+    state = build_state(classifier, optim=optim, loss=build_loss(LossConfig()), precision="float32")
+    before = weights_of(state)
+    train_step(state, torch.from_numpy(random_images(8)), torch.arange(8) % NUM_CLASSES, lr=0.1)
+    after = weights_of(state)
+    same = {key for key in before if torch.equal(before[key], after[key])}
+    assert same == {key for key in before if key.startswith(("network.conv1", "network.bn1", "network.blocks.0."))}
+
+
+def test_only_the_head_learns_in_the_first_epochs():
+    torch.manual_seed(0)
+    classifier = Classifier(resnet8(num_classes=NUM_CLASSES, in_chans=1), mean=(MEAN,), std=(STD,))
+    optim = OptimConfig(lr=0.1, freeze_epochs=1)
+    state = build_state(classifier, optim=optim, loss=build_loss(LossConfig()), precision="float32")
+    before = weights_of(state)
+    list(fit(state, loader_of(), lambda _: 0.1, epochs=1))
+    middle = weights_of(state)
+    changed = {key for key in before if not torch.equal(before[key], middle[key])}
+    assert changed == {"network.fc.weight", "network.fc.bias"}
+    resumed = copy.deepcopy(state)
+    for each in (state, resumed):  # what is frozen follows from the epoch, so that a resumed run does alike
+        list(fit(each, loader_of(), lambda _: 0.1, epochs=2))
+    assert not torch.equal(weights_of(state)["network.conv1.weight"], middle["network.conv1.weight"])
+    assert_equal_weights(weights_of(state), weights_of(resumed))
 
 
 # the loop

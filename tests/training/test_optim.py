@@ -1,11 +1,12 @@
 import pytest
 import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.resnet import resnet8
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.optim import CUSTOMARY, OPTIMIZERS, OptimConfig, build_optimizer
 
 
 def groups_by_name(network, head, **settings):
@@ -39,7 +40,7 @@ def test_norms_and_biases_are_not_decayed(network, head):
     }
     assert norms
     for name, group in groups.items():
-        decays = not (name in norms or name.endswith(".bias"))
+        decays = not (name in norms or name.endswith(".bias") or name in ("cls_token", "pos_embed"))
         assert group["weight_decay"] == (0.01 if decays else 0), name
 
 
@@ -60,6 +61,147 @@ def test_frozen_parameters_are_left_out():
     assert set(groups_by_name(network, head)) == {"fc.weight", "fc.bias"}
 
 
+def test_what_timm_does_not_decay_is_not_decayed():
+    network, head = networks()[1]
+    groups = groups_by_name(network, head, weight_decay=0.01)
+    assert network.no_weight_decay() >= {"pos_embed"}
+    assert groups["pos_embed"]["weight_decay"] == 0
+    assert groups["patch_embed.proj.weight"]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize("name", ["test_vit", "resnet18", "test_convnext"])
+def test_layer_wise_rates_and_decay_are_timms(name):
+    """Each parameter's factor and decay against timm's own grouping."""
+    network = timm.create_model(name, num_classes=3)
+    groups = groups_by_name(network, network.get_classifier(), layer_decay=0.7, weight_decay=0.02)
+    exempt = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    names = {id(parameter): key for key, parameter in network.named_parameters()}
+    theirs = param_groups_layer_decay(network, 0.02, no_weight_decay_list=exempt, layer_decay=0.7)
+    for group in theirs:
+        for parameter in group["params"]:
+            ours = groups[names[id(parameter)]]
+            assert (ours["lr_factor"], ours["weight_decay"]) == (group["lr_scale"], group["weight_decay"])
+    assert len({group["lr_factor"] for group in groups.values()}) > 2
+
+
+def test_layer_wise_rates_of_our_own_network():
+    network, head = networks()[0]
+    groups = groups_by_name(network, head, layer_decay=0.5, head_lr_factor=3.0)
+    factors = {name: group["lr_factor"] for name, group in groups.items() if name.endswith("weight")}
+    assert factors["fc.weight"] == 3
+    assert (factors["blocks.2.conv1.weight"], factors["blocks.0.bn1.weight"]) == (1 / 2, 1 / 8)
+    assert factors["conv1.weight"] == factors["bn1.weight"] == 1 / 16
+
+
+# the optimisers by name
+
+
+def steps_of(optimizer_of, num_steps=4):
+    """The weights of one small network after some steps along the same gradients."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 4))
+    optimizer = optimizer_of(network)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(num_steps):
+        for parameter in network.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01
+        optimizer.step()
+    return [parameter.detach() for parameter in network.parameters()]
+
+
+def two_groups(network, decay):
+    """Matrices decayed, the rest not, by hand."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+THEIRS = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=0.01, betas=(0.9, 0.999)),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.999)),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=0.01, alpha=0.9),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_named_optimiser_is_torchs_with_its_customary_numbers(name):
+    decay = CUSTOMARY[name].weight_decay
+    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name=name)))
+    theirs = steps_of(lambda network: THEIRS[name](two_groups(network, decay)))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_muon_is_timms_on_the_body_and_adamw_elsewhere():
+    def build(network, fallback=True):
+        return timm.optim.create_optimizer_v2(
+            network,
+            "nmuon",
+            lr=0.01,
+            weight_decay=0.05,
+            momentum=0.95,
+            betas=(0.9, 0.95),
+            fallback_list=("2.*",) if fallback else (),
+        )
+
+    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name="muon")))
+    theirs, other = steps_of(build), steps_of(lambda network: build(network, fallback=False))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(theirs[4], other[4])  # the head is AdamW's, not orthogonalised
+
+
+def test_muons_step_is_orthogonal_also_for_convolutions():
+    """After one step from zero momentum, the change of a flattened kernel has nearly equal singular values."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8, 4))
+    before = network[0].weight.detach().clone()
+    optimizer = build_optimizer(network, network[2], OptimConfig(name="muon", lr=0.1, weight_decay=0.0))
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    change = (network[0].weight.detach() - before).flatten(1)  # 8 x 36
+    singular = torch.linalg.svdvals(change)
+    assert singular.min() > 0.6 * singular.max()  # Newton-Schulz stops near 1, not at it
+    # scaled as AdamW's: 0.2 * sqrt(36) times the rate, of singular values about 1
+    assert singular.mean().item() == pytest.approx(0.1 * 0.2 * 6, rel=0.2)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_learns_a_line(name):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    inputs = torch.randn(64, 8)
+    targets = inputs @ torch.randn(8, 8)
+    optimizer = build_optimizer(network, network[1], OptimConfig(name=name, weight_decay=0.0))
+    losses = []
+    for _ in range(60):
+        loss = (network(inputs) - targets).square().mean()
+        losses.append(loss.item())
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_is_filled_in():
+    filled = OptimConfig().filled()
+    assert (filled.name, filled.lr, filled.momentum, filled.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert OptimConfig().filled(fine_tuning=True).lr == 0.003
+    assert OptimConfig(name="adamw", lr=0.5).filled().lr == 0.5
+    zero = OptimConfig(name="muon", momentum=0.0, weight_decay=0.0).filled()
+    assert (zero.momentum, zero.weight_decay) == (0, 0)
+    assert filled.filled() == filled
+    assert set(CUSTOMARY) == set(OPTIMIZERS)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_momentum_is_nesterovs(momentum):
     network, head = networks()[0]
@@ -77,7 +219,13 @@ NAN, INF = float("nan"), float("inf")
         ("epochs", [0, -1]),
         ("lr", [0.0, -0.1, NAN, INF]),
         ("momentum", [-0.1, 1.0, NAN]),
-        ("warmup_fraction", [-0.1, 1.0]),
+        ("beta2", [-0.1, 1.0, NAN]),
+        ("ema_decay", [-0.1, 1.0, NAN]),
+        ("layer_decay", [0.0, 1.1, NAN]),
+        ("max_grad_norm", [-1.0, NAN, INF]),
+        ("accumulation", [0, -1]),
+        ("freeze_layers", [-1]),
+        ("freeze_epochs", [-1]),
         ("weight_decay", [-1e-4, NAN, INF]),
         ("head_lr_factor", [-1.0, NAN, INF]),
     ],

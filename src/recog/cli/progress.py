@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from recog.cli.guard import notes
 from recog.recipes.learn import CrossValidated, EpochResult, HeadLog
 from recog.recipes.train import Note, Planned, Run, TrainEvent
+from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
 
 
@@ -36,7 +37,7 @@ class TrainPrinter:
                 notes.print(
                     f"head with L2 {event.l2:g}: {measured} accuracy {event.val_accuracy:.1%}, NLL {event.val_nll:.3f}"
                 )
-            case CrossValidated():
+            case CrossValidated() | EarlyStopped():
                 notes.print(str(event), soft_wrap=True, markup=False)
             case EpochResult():
                 self._show_epoch(event)

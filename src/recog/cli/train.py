@@ -31,6 +31,9 @@ def train(
         int | None, typer.Option(help="1: images are made or kept grey; 3: colour. Planned if left out.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; the optimiser's usual one if left out.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images that go through the network at once.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw, rmsprop or muon.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
     balance: Annotated[
         str | None, typer.Option(help="none, weights or sampler: what is done about classes of unequal size.")
@@ -64,8 +67,8 @@ def train(
             "label_columns": list(split_columns(label_columns)) or None,
         },
         "model": {"name": model, "weights": weights, "channels": channels},
-        "optim": {"epochs": epochs},
-        "loader": {"num_workers": workers},
+        "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
+        "loader": {"batch_size": batch_size, "num_workers": workers},
     }
     chosen = _read_config(config, flags, settings or [])
     # imported here, after the options were checked: torch takes seconds

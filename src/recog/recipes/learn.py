@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,12 +20,12 @@ from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
+from recog.training.early_stop import EarlyStopped, Measure, early_stop
 from recog.training.fit import EpochLog, StepLog, collect_logits, fit
 from recog.training.head import LinearHead, fit_heads
 from recog.training.losses import build_loss
-from recog.training.optim import build_optimizer
-from recog.training.schedule import cosine_lr
-from recog.training.state import Precision, TrainState
+from recog.training.schedule import build_schedule
+from recog.training.state import Precision, TrainState, build_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +72,12 @@ class EpochResult:
     val_nll: float
     is_best: bool
 
+    def measure(self, name: Measure) -> float:
+        values = {"val_accuracy": self.val_accuracy, "val_nll": self.val_nll, "train_loss": self.log.train_loss}
+        return values[name]
 
-LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated | HeldOut
+
+LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
 
 
 def learn_head(
@@ -162,9 +165,37 @@ def learn_network(
     config: TrainConfig,
     *,
     image_size: tuple[int, int],
-) -> Iterator[StepLog | EpochResult]:
+) -> Iterator[StepLog | EpochResult | EarlyStopped]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL."""
-    optim, precision = config.optim, config.compute.precision or "float32"
+    state, loader = start_training(classifier, train, config, image_size=image_size)
+    epochs = config.optim.epochs or 1
+    num_steps = epochs * loader.steps_per_epoch
+    lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
+    measured: list[float] = []
+    # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
+    best_rank, best_weights = _rank(classifier, val, state.precision), copy.deepcopy(classifier.state_dict())
+    for log in fit(state, loader, lr_at, epochs=epochs):
+        if isinstance(log, StepLog):
+            yield log
+            continue
+        rank = _rank(state.answering, val, state.precision)
+        is_best = rank > best_rank
+        if is_best:
+            best_rank, best_weights = rank, copy.deepcopy(state.answering.state_dict())
+        result = EpochResult(log=log, val_accuracy=rank[0], val_nll=-rank[1], is_best=is_best)
+        yield result
+        measured.append(result.measure(config.stop.measure))
+        stopped = early_stop(measured, config.stop, num_epochs=epochs)
+        if stopped is not None:
+            yield stopped
+            break
+    classifier.load_state_dict(best_weights)
+
+
+def start_training(
+    classifier: Classifier, train: LabelledImages, config: TrainConfig, *, image_size: tuple[int, int]
+) -> tuple[TrainState, TrainLoader]:
+    """`classifier` before its first step, and the batches that it learns from; a step's batch is all its parts together."""
     num_classes = classifier.classifier.out_features
     weights = class_weights(train.labels, num_classes) if config.balance == "weights" else None
     loader = TrainLoader(
@@ -172,40 +203,15 @@ def learn_network(
         labels=train.labels,
         augment=config.augment,
         image_size=image_size,
-        batch_size=config.loader.batch_size or 64,
+        batch_size=(config.loader.batch_size or 64) * config.optim.accumulation,
         seed=config.seed,
         num_workers=config.loader.num_workers,
         num_classes=num_classes,
         balanced=config.balance == "sampler",
     )
-    epochs = optim.epochs or 1
-    num_steps = epochs * loader.steps_per_epoch
-    lr_at = partial(
-        cosine_lr,
-        num_steps=num_steps,
-        num_warmup_steps=round(optim.warmup_fraction * num_steps),
-        peak_lr=optim.lr or 0.1,
-    )
-    classifier.to(memory_format=torch.channels_last)
-    state = TrainState(
-        classifier=classifier,
-        optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
-        loss=build_loss(config.loss, class_weights=None if weights is None else torch.from_numpy(weights).float()),
-        precision=precision,
-        freeze_batch_norm=bool(optim.freeze_batch_norm),
-    )
-    # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    best_rank, best_weights = _rank(classifier, val, precision), copy.deepcopy(classifier.state_dict())
-    for log in fit(state, loader, lr_at, epochs=epochs):
-        if isinstance(log, StepLog):
-            yield log
-            continue
-        rank = _rank(classifier, val, precision)
-        is_best = rank > best_rank
-        if is_best:
-            best_rank, best_weights = rank, copy.deepcopy(classifier.state_dict())
-        yield EpochResult(log=log, val_accuracy=rank[0], val_nll=-rank[1], is_best=is_best)
-    classifier.load_state_dict(best_weights)
+    loss = build_loss(config.loss, class_weights=None if weights is None else torch.from_numpy(weights).float())
+    precision = config.compute.precision or "float32"
+    return build_state(classifier, optim=config.optim, loss=loss, precision=precision), loader
 
 
 def _rank(classifier: Classifier, val: LabelledImages, precision: Precision) -> tuple[float, float]:

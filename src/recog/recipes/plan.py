@@ -20,9 +20,11 @@ from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.calibration import CalibrationConfig
 from recog.models.table import ModelConfig
+from recog.training.early_stop import StopConfig
 from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
+from recog.training.schedule import ScheduleConfig
 from recog.training.state import Precision
 
 Recipe = Literal["head", "finetune", "scratch"]
@@ -71,6 +73,8 @@ class TrainConfig:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -142,7 +146,7 @@ def plan(
     )
     if recipe == "head":
         return config, reasons
-    return _plan_training(config, dataset, facts), reasons
+    return _plan_training(config, dataset, facts, reasons), reasons
 
 
 def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]:
@@ -174,7 +178,7 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: 
     )
 
 
-def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts) -> TrainConfig:
+def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts, reasons: list[str]) -> TrainConfig:
     fine = config.recipe == "finetune"
     fits = config.model.image_size is not None and facts.one_size == config.model.image_size and not fine
     augment = replace(
@@ -184,17 +188,20 @@ def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts) -> 
         mirror=dataset.mirror if config.augment.mirror is None else config.augment.mirror,
     ).filled()
     optim = replace(
-        config.optim,
+        config.optim.filled(fine_tuning=fine),
         epochs=config.optim.epochs or _plan_epochs(fine, len(dataset.samples)),
-        lr=config.optim.lr or (0.003 if fine else 0.1),
         freeze_batch_norm=fine if config.optim.freeze_batch_norm is None else config.optim.freeze_batch_norm,
     )
+    if config.optim.lr is None:
+        start = "pretrained weights" if fine else "random weights"
+        reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the usual one from {start}")
     batch_size = config.loader.batch_size or (32 if fine else 64)
     return replace(
         config,
         augment=augment,
-        loss=config.loss.planned("multiclass"),
+        loss=config.loss.planned(dataset.task),
         optim=optim,
+        schedule=config.schedule.filled(),
         loader=replace(config.loader, batch_size=batch_size),
     )
 

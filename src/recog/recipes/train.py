@@ -25,6 +25,7 @@ from recog.recipes.prepare import Prepared, prepare
 from recog.recipes.runs import make_run_folder, write_run_config
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.runtime.engine import OnnxEngine
+from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
 
 
@@ -131,7 +132,8 @@ def _num_steps(prepared: Prepared) -> int:
     config = prepared.config
     if prepared.larger is None:
         return 0
-    steps_per_epoch = max(1, len(prepared.larger.labels) // (config.loader.batch_size or 1))
+    batch_size = (config.loader.batch_size or 1) * config.optim.accumulation
+    steps_per_epoch = max(1, len(prepared.larger.labels) // batch_size)
     return steps_per_epoch * (config.optim.epochs or 1)
 
 
@@ -158,7 +160,10 @@ def _learn(prepared: Prepared) -> Iterator[LearnEvent]:
 
 def _record(journal: Journal, event: LearnEvent) -> None:
     if isinstance(event, StepLog):
-        journal.record("step", event.step, {"epoch": event.epoch, "loss": event.loss, "lr": event.lr})
+        values: dict[str, float | int | str] = {"epoch": event.epoch, "loss": event.loss, "lr": event.lr}
+        if event.grad_norm is not None:
+            values["grad_norm"] = event.grad_norm
+        journal.record("step", event.step, values)
     elif isinstance(event, EpochResult):
         log = event.log
         values = {
@@ -168,6 +173,9 @@ def _record(journal: Journal, event: LearnEvent) -> None:
             "images_per_s": log.num_images / log.train_s,
         }
         journal.record("epoch", log.epoch, values)
+    elif isinstance(event, EarlyStopped):
+        values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
+        journal.record("early_stop", event.epoch, values)
     elif isinstance(event, HeadLog):
         values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
         journal.record("head", event.trial, values)

@@ -55,6 +55,7 @@ def fit(
     Raises TrainingError on a loss that is not finite, before the optimiser's step.
     """
     for epoch in range(state.epoch, epochs):
+        _freeze_body(state, epoch)
         num_images = 0
         started = time.perf_counter()
         for images, targets in loader.batches(epoch, first_step=state.step):
@@ -114,12 +115,22 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
     )
 
 
+def _freeze_body(state: TrainState, epoch: int) -> None:
+    """Only the head learns in the first `freeze_epochs` epochs; what never learns is in no group."""
+    if state.freeze_epochs:
+        head = {id(parameter) for parameter in state.classifier.classifier.parameters()}
+        for group in state.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(epoch >= state.freeze_epochs or id(parameter) in head)
+
+
 def _set_modes(state: TrainState) -> None:
+    """Training mode, but for the norms whose statistics shall stay: all of them, or those whose weights are frozen."""
     state.classifier.train()
-    if state.freeze_batch_norm:
-        for module in state.classifier.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    for module in state.classifier.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            frozen = any(not parameter.requires_grad for parameter in module.parameters())
+            module.train(not (frozen or state.freeze_batch_norm))
 
 
 def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,70 +1,182 @@
-"""The optimiser and its settings."""
+"""Optimisers by name, their settings, and which parameter learns how fast."""
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
+from timm.optim.muon import Muon
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.training.layers import layer_numbers
+
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
+Groups = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    MOVED: ClassVar[Mapping[str, str]] = {"label_smoothing": "loss.label_smoothing"}  # settings that lived here once
+    MOVED: ClassVar[Mapping[str, str]] = {  # settings that lived here once
+        "label_smoothing": "loss.label_smoothing",
+        "warmup_fraction": "schedule.warmup_fraction",
+    }
 
+    name: OptimizerName | None = None  # planned if None
     epochs: int | None = None  # planned if None
-    lr: float | None = None  # peak, reached after warm-up, of SGD with Nesterov momentum; planned if None
+    lr: float | None = None  # peak, reached after warm-up; planned if None
     head_lr_factor: float = 1.0  # the last layer's learning rate over the others'
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # only on parameters with two axes or more
-    warmup_fraction: float = 0.15  # of all steps
+    layer_decay: float = (
+        1.0  # each layer's learning rate over that of the next one towards the head; 1 is the same for all
+    )
+    momentum: float | None = None  # beta1 of adam and adamw; the optimiser's customary one if None
+    nesterov: bool = True  # of sgd and muon
+    beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the customary one if None
+    weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
+    accumulation: int = 1  # batches of loader.batch_size that one step is made of
+    max_grad_norm: float = 0.0  # a longer gradient is shortened to this; 0 leaves it as it is
+    ema_decay: float = 0.0  # of the moving average of the weights, which is then evaluated and shipped; 0 keeps none
+    freeze_layers: int = 0  # the first layers, which keep their weights throughout
+    freeze_epochs: int = 0  # the first epochs, in which only the head learns
     freeze_batch_norm: bool | None = (
         None  # keep the pretrained running statistics, as small data spoil them; planned if None
     )
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 1:
-            raise ConfigError(f"optim.epochs is {self.epochs}; it must be 1 or more.")
+        for name, least in (("epochs", 1), ("accumulation", 1), ("freeze_layers", 0), ("freeze_epochs", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"optim.{name} is {value}; it must be {least} or more.")
         if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ConfigError(
-                f"optim.lr is {self.lr}; it must be above 0 (0.1 suits small networks, 0.01 fine-tuning)."
-            )
-        for name, top in (("momentum", 1.0), ("warmup_fraction", 1.0)):
+            raise ConfigError(f"optim.lr is {self.lr}; it must be above 0 (0.1 suits SGD, 1e-3 AdamW).")
+        for name in ("momentum", "beta2", "ema_decay"):
             value = getattr(self, name)
-            if not 0 <= value < top:
-                raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below {top:g}.")
-        for name in ("weight_decay", "head_lr_factor"):
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below 1.")
+        for name in ("weight_decay", "head_lr_factor", "max_grad_norm"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
+            if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"optim.{name} is {value}; it must be 0 or more.")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1 (0.75 suits ViT)."
+            )
+
+    def filled(self, *, fine_tuning: bool = False) -> OptimConfig:
+        """With SGD where no optimiser is named, and the optimiser's customary numbers where none is set."""
+        name: OptimizerName = self.name or "sgd"
+        custom = CUSTOMARY[name]
+        return replace(
+            self,
+            name=name,
+            lr=self.lr or (custom.fine_tuning_lr if fine_tuning else custom.lr),
+            momentum=custom.momentum if self.momentum is None else self.momentum,
+            beta2=custom.beta2 if self.beta2 is None else self.beta2,
+            weight_decay=custom.weight_decay if self.weight_decay is None else self.weight_decay,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customary:
+    """What an optimiser is usually run with."""
+
+    lr: float  # of small networks from random weights
+    fine_tuning_lr: float
+    momentum: float
+    beta2: float
+    weight_decay: float
+
+
+CUSTOMARY: Mapping[OptimizerName, Customary] = MappingProxyType(
+    {
+        # momentum and decay: He et al. (2015), section 3.4, with the decay that small images are usually trained with
+        "sgd": Customary(lr=0.1, fine_tuning_lr=0.003, momentum=0.9, beta2=0.0, weight_decay=5e-4),
+        # Kingma and Ba (2015), algorithm 1
+        "adam": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.0),
+        # decay: Liu et al. (2022), "A ConvNet for the 2020s", table 5
+        "adamw": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
+        # Tieleman and Hinton (2012), lecture 6e; decay: Tan and Le (2019), EfficientNet, section 5.2
+        "rmsprop": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
+        # momentum: Jordan (2024), "Muon"; rate: AdamW's order, after Liu et al. (2025), "Muon is Scalable", section 2.2
+        "muon": Customary(lr=2e-3, fine_tuning_lr=2e-4, momentum=0.95, beta2=0.95, weight_decay=0.05),
+    }
+)
 
 
 def build_optimizer(network: nn.Module, head: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum over four groups: the head or not, decayed or not.
+    """The optimiser that `config` names, over groups of parameters: the head or not, decayed or not, by layer.
 
     Each group carries `lr_factor`, by which the schedule's rate is multiplied. Norm scales and biases are not decayed, after
-    He et al. (2019), "Bag of Tricks", section 3.1.
+    He et al. (2019), "Bag of Tricks", section 3.1, nor what timm's networks name in `no_weight_decay`.
     """
+    config = config.filled()
+    groups = parameter_groups(network, head, config)
+    return OPTIMIZERS[config.name or "sgd"](groups, config)
+
+
+def parameter_groups(network: nn.Module, head: nn.Module, config: OptimConfig) -> Groups:
+    """Every parameter that learns, in one group each; `use_fallback` marks the head, which muon leaves to AdamW."""
     in_head = {id(parameter) for parameter in head.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in in_head, parameter.ndim >= 2), []).append(parameter)
-    return torch.optim.SGD(
-        [
-            {
-                "params": parameters,
-                "weight_decay": config.weight_decay if decayed else 0.0,
-                "lr_factor": config.head_lr_factor if of_head else 1.0,
-            }
-            for (of_head, decayed), parameters in groups.items()
-        ],
+    exempt = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()  # type: ignore[operator]
+    layers = layer_numbers(network)
+    last = max(layers.values())
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        of_head = id(parameter) in in_head
+        factor = config.head_lr_factor if of_head else config.layer_decay ** (last - layers[name])
+        decayed = parameter.ndim >= 2 and not any(fnmatch.fnmatch(name, pattern) for pattern in exempt)
+        groups.setdefault((of_head, decayed, factor), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": (config.weight_decay or 0.0) if decayed else 0.0,
+            "lr_factor": factor,
+            "use_fallback": of_head,
+        }
+        for (of_head, decayed, factor), parameters in groups.items()
+    ]
+
+
+def _sgd(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+    momentum = config.momentum or 0.0
+    return torch.optim.SGD(groups, lr=config.lr or 0.0, momentum=momentum, nesterov=config.nesterov and momentum > 0)
+
+
+def _adam(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=config.lr or 0.0, betas=_betas(config))
+
+
+def _adamw(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=config.lr or 0.0, betas=_betas(config))
+
+
+def _rmsprop(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=config.lr or 0.0, alpha=config.beta2 or 0.0, momentum=config.momentum or 0.0)
+
+
+def _muon(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+    # timm's, as torch's takes no convolutions; its scaling to AdamW's size of update lets one rate serve both
+    return Muon(
+        groups,
         lr=config.lr or 0.0,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
+        momentum=config.momentum or 0.0,
+        nesterov=config.nesterov,
+        betas=(0.9, config.beta2 or 0.0),
+        adjust_lr_fn="match_rms_adamw",
     )
+
+
+def _betas(config: OptimConfig) -> tuple[float, float]:
+    return config.momentum or 0.0, config.beta2 or 0.0
+
+
+OPTIMIZERS: Mapping[OptimizerName, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = MappingProxyType(
+    {"sgd": _sgd, "adam": _adam, "adamw": _adamw, "rmsprop": _rmsprop, "muon": _muon}
+)

@@ -3,11 +3,121 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Literal
+
+from recog.core.errors import ConfigError
+
+ScheduleName = Literal["cosine", "one-cycle", "step", "linear", "constant"]
+WARMUP_FRACTION = 0.15
+ONE_CYCLE_RISE = 0.3  # torch's OneCycleLR
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    name: ScheduleName = "cosine"
+    warmup_fraction: float | None = None  # of all steps; planned if None
+    milestones: tuple[float, ...] = (
+        0.5,
+        0.75,
+    )  # of all steps: where `step` drops, as He et al. (2015) did for CIFAR-10
+    gamma: float = 0.1  # what `step` multiplies the rate by at each milestone
+
+    def __post_init__(self) -> None:
+        if self.warmup_fraction is not None and not 0 <= self.warmup_fraction < 1:
+            raise ConfigError(f"schedule.warmup_fraction is {self.warmup_fraction}; it must be at least 0 and below 1.")
+        rising = all(low < high for low, high in zip((0.0, *self.milestones), (*self.milestones, 1.0), strict=True))
+        if not rising:
+            raise ConfigError(
+                f"schedule.milestones is {self.milestones}; they are fractions of all steps, above 0 and below 1, in rising "
+                "order, such as [0.5, 0.75]."
+            )
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"schedule.gamma is {self.gamma}; it must be above 0 and at most 1.")
+
+    def filled(self) -> ScheduleConfig:
+        """With the customary warm-up where none is set."""
+        if self.warmup_fraction is not None:
+            return self
+        return replace(self, warmup_fraction=ONE_CYCLE_RISE if self.name == "one-cycle" else WARMUP_FRACTION)
+
+
+def build_schedule(config: ScheduleConfig, *, num_steps: int, peak_lr: float) -> Callable[[int], float]:
+    """The learning rate as a function of the steps done, 0 to `num_steps` - 1."""
+    rate = SCHEDULES[config.name]
+    if config.name == "step":
+        rate = partial(step_lr, milestones=config.milestones, gamma=config.gamma)
+    num_warmup_steps = round((config.filled().warmup_fraction or 0.0) * num_steps)
+    return partial(rate, num_steps=num_steps, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr)
 
 
 def cosine_lr(step: int, *, num_steps: int, num_warmup_steps: int, peak_lr: float) -> float:
     """Linear warm-up to `peak_lr`, then half a cosine down to 0 at `num_steps`. Loshchilov and Hutter (2017), SGDR."""
     if step < num_warmup_steps:
-        return peak_lr * (step + 1) / num_warmup_steps
-    progress = (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps)
-    return 0.5 * peak_lr * (1 + math.cos(math.pi * progress))
+        return warmup_lr(step, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr)
+    return 0.5 * peak_lr * (1 + math.cos(math.pi * _progress(step, num_steps, num_warmup_steps)))
+
+
+def one_cycle_lr(step: int, *, num_steps: int, num_warmup_steps: int, peak_lr: float) -> float:
+    """Up from `peak_lr` / 25 and down to a ten-thousandth of that at the last step, both by half a cosine, as torch's
+    OneCycleLR does by default but for the momentum, which stays. Smith and Topin (2018), "Super-Convergence".
+    """
+    lowest = peak_lr / 25
+    top = max(0, num_warmup_steps - 1)
+    if step <= top:
+        return _between(lowest, peak_lr, step / top if top else 1.0)
+    return _between(peak_lr, lowest / 1e4, (step - top) / max(1, num_steps - 1 - top))
+
+
+def step_lr(
+    step: int,
+    *,
+    num_steps: int,
+    num_warmup_steps: int,
+    peak_lr: float,
+    milestones: Sequence[float] = (0.5, 0.75),
+    gamma: float = 0.1,
+) -> float:
+    """Linear warm-up to `peak_lr`, then times `gamma` at each of the `milestones`, fractions of all steps."""
+    drops = sum(step >= round(milestone * num_steps) for milestone in milestones)
+    rate = peak_lr * gamma**drops
+    if step < num_warmup_steps:
+        return min(rate, warmup_lr(step, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr))
+    return rate
+
+
+def linear_lr(step: int, *, num_steps: int, num_warmup_steps: int, peak_lr: float) -> float:
+    """Linear warm-up to `peak_lr`, then a straight line down to 0 at `num_steps`."""
+    if step < num_warmup_steps:
+        return warmup_lr(step, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr)
+    return peak_lr * (1 - _progress(step, num_steps, num_warmup_steps))
+
+
+def constant_lr(step: int, *, num_steps: int, num_warmup_steps: int, peak_lr: float) -> float:
+    """Linear warm-up to `peak_lr`, which then stays."""
+    if step < num_warmup_steps:
+        return warmup_lr(step, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr)
+    return peak_lr
+
+
+def warmup_lr(step: int, *, num_warmup_steps: int, peak_lr: float) -> float:
+    """1/n, 2/n, ... of `peak_lr`: no step is wasted at 0. Goyal et al. (2017), section 2.2."""
+    return peak_lr * (step + 1) / num_warmup_steps
+
+
+def _progress(step: int, num_steps: int, num_warmup_steps: int) -> float:
+    return (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps)
+
+
+def _between(start: float, end: float, progress: float) -> float:
+    """Half a cosine from `start` to `end`."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
+
+
+SCHEDULES: Mapping[ScheduleName, Callable[..., float]] = MappingProxyType(
+    {"cosine": cosine_lr, "one-cycle": one_cycle_lr, "step": step_lr, "linear": linear_lr, "constant": constant_lr}
+)
+"""Each is a function of the step with num_steps, num_warmup_steps and peak_lr."""

@@ -9,7 +9,9 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 
 from recog.models.classifier import Classifier
+from recog.training.layers import freeze_layers
 from recog.training.losses import Loss
+from recog.training.optim import OptimConfig, build_optimizer
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -26,6 +28,7 @@ class TrainState:
     accumulation: int = 1  # parts that a batch is put through the network in; the step is the whole batch's
     max_grad_norm: float | None = None
     freeze_batch_norm: bool = False
+    freeze_epochs: int = 0  # in which only the head learns
     epoch: int = 0
     step: int = 0  # within the epoch
     num_steps_done: int = 0
@@ -38,3 +41,21 @@ class TrainState:
             return self.classifier
         averaged: Classifier = self.ema.module
         return averaged
+
+
+def build_state(classifier: Classifier, *, optim: OptimConfig, loss: Loss, precision: Precision) -> TrainState:
+    """`classifier` ready for its first step, as `optim` says: laid out channels-last, its first layers frozen."""
+    freeze_layers(classifier.network, optim.freeze_layers)
+    classifier.to(memory_format=torch.channels_last)
+    return TrainState(
+        classifier=classifier,
+        optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
+        loss=loss,
+        precision=precision,
+        # the decay grows with the steps: at once 0.9998 would be the random first weights for thousands of steps
+        ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=True) if optim.ema_decay else None,
+        accumulation=optim.accumulation,
+        max_grad_norm=optim.max_grad_norm or None,
+        freeze_batch_norm=bool(optim.freeze_batch_norm),
+        freeze_epochs=optim.freeze_epochs,
+    )

@@ -1,0 +1,115 @@
+"""Learning by steps: which epoch's weights are kept, the average in their place, an early stop, a step in parts."""
+
+import numpy as np
+import pytest
+import torch
+
+from recog.data.loader import LoaderConfig
+from recog.data.policies import AugmentConfig
+from recog.data.store import ImageStore
+from recog.evaluation.measures import accuracy
+from recog.models.classifier import Classifier
+from recog.models.resnet import resnet8
+from recog.recipes.learn import EpochResult, learn_network
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import LabelledImages
+from recog.training.early_stop import EarlyStopped, StopConfig
+from recog.training.fit import StepLog, collect_logits
+from recog.training.losses import LossConfig
+from recog.training.optim import OPTIMIZERS, OptimConfig
+from recog.training.schedule import ScheduleConfig
+
+
+def split_of(count, seed):
+    """Images of three levels of grey, so that a class is a brightness."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    levels = generator.integers(0, 60, (count, 8, 8, 1)) + 90 * labels[:, None, None, None]
+    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), labels=labels, groups=np.arange(count))
+
+
+def events_of(classifier, **optim):
+    tables = {key: optim.pop(key) for key in ("stop", "loss", "schedule") if key in optim}
+    config = TrainConfig(
+        augment=AugmentConfig(policy="none"),
+        loader=LoaderConfig(batch_size=12),
+        optim=OptimConfig(**{"epochs": 3, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4} | optim),
+        **tables,
+    )
+    return learn_network(classifier, split_of(48, 1), split_of(30, 2), config, image_size=(8, 8))
+
+
+def new_classifier():
+    torch.manual_seed(0)
+    return Classifier(resnet8(num_classes=3, in_chans=1), mean=(0.5,), std=(0.25,))
+
+
+def learn(**optim):
+    """The events, the accuracy on the validation split of the weights that are left, and the classifier."""
+    classifier, val = new_classifier(), split_of(30, 2)
+    events = list(events_of(classifier, **optim))
+    logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
+    return events, accuracy(logits, val.labels), classifier
+
+
+def epochs_of(events):
+    return [event for event in events if isinstance(event, EpochResult)]
+
+
+def test_the_best_epoch_is_what_is_left():
+    events, found, _ = learn()
+    results = epochs_of(events)
+    assert [type(event) for event in events] == ([StepLog] * 4 + [EpochResult]) * 3
+    assert found == max(result.val_accuracy for result in results)
+    assert [result.is_best for result in results].count(True) >= 1
+
+
+def test_training_stops_early_on_the_named_measure():
+    events, _, _ = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
+    *_, last = events
+    assert isinstance(last, EarlyStopped)
+    assert (last.epoch, last.num_epochs, last.best_epoch, last.measure) == (3, 9, 1, "val_accuracy")
+    assert len(epochs_of(events)) == 3
+
+
+def test_the_average_is_evaluated_and_kept():
+    """One epoch of 4 steps; the average by hand from the weights after each, with timm's decay 1 - n^(-2/3) after n."""
+    classifier = new_classifier()
+    average, result = None, None
+    for event in events_of(classifier, epochs=1, ema_decay=0.9):
+        if isinstance(event, StepLog):
+            weight = classifier.network.fc.weight.detach().clone()
+            decay = 0 if average is None else 1 - event.step ** (-2 / 3)
+            average = weight if average is None else decay * average + (1 - decay) * weight
+        else:
+            result = event
+    assert result.is_best
+    torch.testing.assert_close(classifier.network.fc.weight.detach(), average)
+    assert not torch.allclose(average, weight)
+    val = split_of(30, 2)
+    logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
+    assert accuracy(logits, val.labels) == result.val_accuracy
+
+
+def test_a_step_may_be_made_of_several_batches():
+    events, _, _ = learn(epochs=1, accumulation=2)
+    steps = [event for event in events if isinstance(event, StepLog)]
+    assert [step.num_images for step in steps] == [24, 24]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_tells_the_levels_apart(name):
+    rates = {"sgd": 0.05, "muon": 0.01}
+    _, found, _ = learn(name=name, lr=rates.get(name, 0.005), epochs=6, momentum=None, weight_decay=None)
+    assert found > 0.9
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "focal", "bce", "mse"])
+def test_every_loss_tells_the_levels_apart(name):
+    _, found, _ = learn(epochs=6, loss=LossConfig(name=name))
+    assert found > 0.9
+
+
+def test_the_schedule_is_the_one_that_is_named():
+    events, _, _ = learn(epochs=1, schedule=ScheduleConfig(name="linear", warmup_fraction=0.0))
+    assert [event.lr for event in events if isinstance(event, StepLog)] == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
