@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from recog.cli import build_app
 from recog.core.decode import decode
-from recog.models.table import ModelConfig, build_model, load_classifier
+from recog.models.build import ModelConfig, build_model
+from recog.models.network_files import load_classifier
 from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.train import Run, train_events
 from recog.runtime.predictor import load

@@ -10,9 +10,9 @@ import torch
 from recog.core.errors import TrainingError
 from recog.export import onnx as export
 from recog.export.onnx import export_onnx
+from recog.models.build import ModelConfig, build_model
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.models.table import ModelConfig, build_model
 from recog.runtime.engine import OnnxEngine
 
 CLASSES = ["cat", "Löwe", "犬 🐕", 'with "quotes", a comma and \\', "<b>&amp;", "1"]

@@ -5,8 +5,8 @@ from recog.bundle.reference import read_reference
 from recog.export.parity import check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.classifier import Classifier
+from recog.models.network_files import load_classifier
 from recog.models.resnet import resnet8
-from recog.models.table import load_classifier
 from recog.runtime.predictor import load
 
 

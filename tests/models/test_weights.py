@@ -2,16 +2,22 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from recog.core.errors import ConfigError, MissingExtraError
 from recog.models import weights
-from recog.models.table import ModelConfig, build_model
-from recog.models.weights import PACKAGED_WEIGHTS, check_local_weights, find_packaged_weights
+from recog.models.build import ModelConfig, build_model
+from recog.models.weights import (
+    PACKAGED_WEIGHTS,
+    check_local_weights,
+    find_packaged_weights,
+    load_torchvision_weights,
+    torchvision_file,
+)
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -23,35 +29,43 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "recog" / "weights"
 
 
+def target_of(name):
+    with torch.device("meta"):
+        return timm.create_model(name).state_dict()
+
+
 @pytest.fixture(scope="module")
 def target():
-    with torch.device("meta"):
-        return timm.create_model(LITE0).state_dict()
+    return target_of(LITE0)
 
 
-def packaged_file():
-    module = pytest.importorskip(PACKAGED_WEIGHTS[LITE0].module)
-    return Path(module.__file__).parent / PACKAGED_WEIGHTS[LITE0].file
+def packaged_file(name=LITE0):
+    module = pytest.importorskip(PACKAGED_WEIGHTS[name].module)
+    return Path(module.__file__).parent / PACKAGED_WEIGHTS[name].file
 
 
 def swap_entry(monkeypatch, **changes):
     monkeypatch.setattr(weights, "PACKAGED_WEIGHTS", {LITE0: replace(PACKAGED_WEIGHTS[LITE0], **changes)})
 
 
-def test_the_pinned_hash_is_that_of_the_installed_file():
-    assert hashlib.sha256(packaged_file().read_bytes()).hexdigest() == PACKAGED_WEIGHTS[LITE0].sha256
+@pytest.mark.parametrize("name", PACKAGED_WEIGHTS)
+def test_the_pinned_hash_is_that_of_the_installed_file(name):
+    assert hashlib.sha256(packaged_file(name).read_bytes()).hexdigest() == PACKAGED_WEIGHTS[name].sha256
 
 
-def test_both_facts_about_the_licence_are_stated():
-    licence = PACKAGED_WEIGHTS[LITE0].licence
+@pytest.mark.parametrize("name", PACKAGED_WEIGHTS)
+def test_both_facts_about_the_licence_are_stated(name):
+    licence = PACKAGED_WEIGHTS[name].licence
     assert "names no licence" in licence
     assert "Apache-2.0" in licence
 
 
-def test_lite0_maps_one_to_one_in_order(cache, target):
-    original = torch.load(packaged_file(), weights_only=True)  # noqa: TID251  the test's own look at the pinned file
-    converted = load_file(find_packaged_weights(LITE0, target))
-    assert list(cache.iterdir()) == [find_packaged_weights(LITE0, target)]
+@pytest.mark.parametrize("name", PACKAGED_WEIGHTS)
+def test_lite_weights_map_one_to_one_in_order(name, cache):
+    original = torch.load(packaged_file(name), weights_only=True)  # noqa: TID251  the test's own look at the pinned file
+    target = target_of(name)
+    converted = load_file(find_packaged_weights(name, target))
+    assert list(cache.iterdir()) == [find_packaged_weights(name, target)]
     assert set(converted) == set(target)
     assert len(original) == len(target)
     for (theirs, tensor), ours in zip(original.items(), target, strict=True):
@@ -59,18 +73,32 @@ def test_lite0_maps_one_to_one_in_order(cache, target):
         assert torch.equal(tensor, converted[ours])
 
 
-def test_lite0_names_what_is_in_real_photos():
-    """scikit-learn's two sample photos: a flower head with a bee, and a Beijing palace. ImageNet's 985 is daisy, 698 palace."""
+LITE = [("efficientnet_lite0", 224), ("efficientnet_lite1", 240), ("efficientnet_lite2", 260)]
+"""Input sizes of the paper's repository (tensorflow/tpu, efficientnet/lite)."""
+
+
+@pytest.mark.parametrize(("name", "size"), LITE)
+def test_lite_networks_name_a_palace_in_a_photo(name, size):
+    """scikit-learn's sample photo of a Beijing palace; ImageNet's 698 is palace."""
     datasets = pytest.importorskip("sklearn.datasets")
-    model = build_model(ModelConfig(name=LITE0), num_classes=1000)
-    folder = Path(datasets.__file__).parent / "images"
-    labels = []
-    for name in ("flower.jpg", "china.jpg"):
-        with Image.open(folder / name) as image, torch.no_grad():
-            pixels = torch.tensor(model.preprocess(datasets.load_sample_image(image.filename.rpartition("/")[2])))
-            labels.append(model.classifier(pixels[None])[0].argmax().item())
-    assert labels == [985, 698]
+    model = build_model(ModelConfig(name=name), num_classes=1000)
+    assert model.preprocess.image_size == (size, size)
     assert model.classifier.channel_mean == model.classifier.channel_std == (0.5, 0.5, 0.5)
+    pixels = torch.from_numpy(model.preprocess(datasets.load_sample_image("china.jpg")))
+    with torch.no_grad():
+        assert model.classifier(pixels[None])[0].argmax().item() == 698
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), LITE)
+def test_lite_networks_name_daisies(name, size, flowers):
+    """ImageNet's 985 is daisy; by chance one in 1,000 would be named so."""
+    model = build_model(ModelConfig(name=name), num_classes=1000)
+    files = sorted((flowers / "test" / "daisy").iterdir())
+    pixels = torch.from_numpy(np.stack([model.preprocess.read(file, name=file.name) for file in files]))
+    with torch.no_grad():
+        labels = model.classifier(pixels)[0].argmax(dim=1)
+    assert (labels == 985).float().mean() > 0.8
 
 
 def test_conversion_happens_once(cache, target, monkeypatch):
@@ -139,3 +167,25 @@ def test_a_missing_file_and_a_folder(tmp_path):
         check_local_weights(str(tmp_path))
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     assert check_local_weights(str(tmp_path)) == tmp_path / "model.safetensors"
+
+
+def test_torchvisions_weights_are_read_from_its_cache_and_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = "AlexNet_Weights.IMAGENET1K_V1"
+    file = torchvision_file(name)
+    assert file == tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"  # as torchvision's page names it
+    file.parent.mkdir(parents=True)
+    torch.save({"a": torch.ones(2)}, file)
+    state, origin = load_torchvision_weights(name)
+    assert torch.equal(state["a"], torch.ones(2))
+    assert (origin.source, origin.licence[:12]) == (f"torchvision {name}", "BSD-3-Clause")
+
+
+def test_without_network_torchvisions_weights_fail_and_name_the_way_out(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ConfigError, match=r"could not be had \(no route\).*--weights FILE\.safetensors"):
+        build_model(ModelConfig(name="alexnet"), num_classes=3)

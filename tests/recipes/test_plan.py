@@ -11,7 +11,7 @@ from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.dataset import Dataset, Sample
 from recog.data.split import SplitConfig
-from recog.models.table import ModelConfig
+from recog.models.build import ModelConfig
 from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
 
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
@@ -114,3 +114,24 @@ def test_image_facts_from_headers(tmp_path):
 def test_a_seed_that_cannot_be():
     with pytest.raises(ConfigError, match="seed is -1"):
         TrainConfig(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "image_size", "channels"),
+    [
+        ("lenet5", ImageFacts(sizes=((28, 28),), all_grey=True), (28, 28), 1),
+        ("lenet5", TINY, None, 1),  # 8 px are too few for it, so it takes its own 32
+        ("cnn_32_64", COLOUR_32, (32, 32), 3),
+        ("fastnet32", PHOTOS, None, 3),
+    ],
+)
+def test_a_network_without_published_weights_learns_from_scratch_in_the_images_size(name, facts, image_size, channels):
+    config, reasons = planned(TrainConfig(model=ModelConfig(name=name)), facts)
+    assert (config.recipe, config.model.weights) == ("scratch", "none")
+    assert (config.model.image_size, config.model.channels) == (image_size, channels)
+    assert f"recipe scratch: {name} has no published weights" in reasons
+
+
+def test_channels_that_are_set_stay():
+    config, _ = planned(TrainConfig(model=ModelConfig(name="lenet5", channels=3)), TINY)
+    assert config.model.channels == 3

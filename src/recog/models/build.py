@@ -1,0 +1,163 @@
+"""From a ModelConfig to a network with its Preprocess and its weights' origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data.config import resolve_data_config
+from torch import nn
+
+from recog.core.config import did_you_mean
+from recog.core.errors import ConfigError
+from recog.core.preprocess import Preprocess
+from recog.models.classifier import Classifier
+from recog.models.contract import check_contract, first_reason, wrong_size
+from recog.models.table import MODELS, Own, own_network, timm_name
+from recog.models.timm_bridge import cfg_of, create_timm
+from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, check_local_weights, load_torchvision_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    name: str | None = None  # of MODELS or of timm; planned if None
+    weights: str = "auto"  # auto: package, then hub; none: random; else a .safetensors file
+    image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
+    channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
+    mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"model.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ConfigError(f"model.image_size is {self.image_size}; both sides must be 1 px or more.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != self.num_channels or not all(map(math.isfinite, values))):
+                raise ConfigError(
+                    f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
+                )
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
+
+    @property
+    def num_channels(self) -> int:
+        """As set or planned, else colour."""
+        return self.channels or 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltModel:
+    name: str  # the architecture, as config.json has it
+    library: Literal["recog", "timm"]  # that can rebuild it from config.json
+    classifier: Classifier
+    preprocess: Preprocess
+    origin: WeightsOrigin
+
+
+def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
+    """The network that `config` names, in evaluation mode, with a fresh last layer for `num_classes`.
+
+    Random weights come from torch's generator, which the caller seeds. Raises ConfigError for an unknown name or weights that
+    cannot be had.
+    """
+    if config.name is None:
+        raise ConfigError("model.name is not set.")
+    own = own_network(config.name)
+    if own is not None:
+        return _build_own(config, own, num_classes)
+    if not timm.is_model(timm_name(config.name)):
+        known = [*MODELS, *timm.list_models()]
+        raise ConfigError(f"there is no network '{config.name}' here or in timm.{did_you_mean(config.name, known)}")
+    return _build_timm(config, num_classes)
+
+
+def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
+    name = str(config.name)
+    image_size = config.image_size or entry.image_size
+    channels = config.channels or entry.channels
+    try:
+        network = entry.build(num_classes=num_classes, in_chans=channels, image_size=image_size)
+    except ValueError as error:
+        raise wrong_size(name, image_size, error) from None
+    origin = RANDOM_WEIGHTS
+    if config.weights not in ("auto", "none"):
+        path = check_local_weights(config.weights)
+        try:
+            _load_state(network, load_file(path))
+        except (RuntimeError, SafetensorError) as error:
+            raise ConfigError(f"the weights in {path.name} do not fit: {first_reason(error)}") from None
+        origin = WeightsOrigin(source=f"file {path.name}", licence="not stated")
+    elif config.weights == "auto" and entry.weights is not None:
+        state, origin = load_torchvision_weights(entry.weights)
+        _load_state(network, state)
+    classifier = Classifier(
+        network.eval(),
+        mean=config.mean or _per_channel(entry.mean or (0.5,), channels),
+        std=config.std or _per_channel(entry.std or (0.5,), channels),
+    )
+    preprocess = Preprocess(
+        image_size=image_size, channels=channels, interpolation=entry.interpolation, crop_pct=entry.crop_pct
+    )
+    check_contract(name, classifier, preprocess)
+    return BuiltModel(name=name, library="recog", classifier=classifier, preprocess=preprocess, origin=origin)
+
+
+def _load_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load `state`, which must fit wholly, but that a last layer for other classes is left out and colour filters are summed
+    for a grey network."""
+    layer = network.get_classifier()  # type: ignore[operator]
+    head = next(name for name, module in network.named_modules() if module is layer)
+    fitted = dict(state)
+    for key, ours in network.state_dict().items():
+        theirs = fitted.get(key)
+        if theirs is None or theirs.shape == ours.shape:
+            continue
+        if key.startswith(f"{head}.") and theirs.shape[1:] == ours.shape[1:]:
+            fitted[key] = ours
+        elif theirs.ndim == 4 and theirs.shape[1] == 3 and ours.shape[1] == 1:
+            fitted[key] = theirs.sum(dim=1, keepdim=True)
+    network.load_state_dict(fitted)
+
+
+def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
+    name = timm_name(str(config.name))
+    channels = config.num_channels
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if channels != 3:
+        arguments["in_chans"] = channels
+    network, origin = create_timm(name, config.weights, arguments)
+    cfg = cfg_of(network)
+    data = resolve_data_config(pretrained_cfg=cfg)  # type: ignore[no-untyped-call]
+    image_size = config.image_size or data["input_size"][1:]
+    if tuple(image_size) != tuple(data["input_size"][1:]) and cfg.get("fixed_input_size"):
+        try:
+            network.set_input_size(img_size=tuple(image_size))  # type: ignore[operator]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise wrong_size(name, image_size, error) from None
+    mean = config.mean or _per_channel(data["mean"], channels)
+    std = config.std or _per_channel(data["std"], channels)
+    preprocess = Preprocess(
+        image_size=(int(image_size[0]), int(image_size[1])),
+        channels=channels,
+        interpolation=data["interpolation"],
+        crop_pct=data["crop_pct"],
+        crop_mode=data["crop_mode"],
+        fill=tuple(round(255 * m) for m in mean),
+    )
+    classifier = Classifier(network.eval(), mean=mean, std=std)
+    check_contract(name, classifier, preprocess)
+    # the architecture is the name without the tag of its weights, as timm writes it into config.json
+    return BuiltModel(
+        name=cfg["architecture"], library="timm", classifier=classifier, preprocess=preprocess, origin=origin
+    )
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels

@@ -1,0 +1,90 @@
+"""A network as two files of a bundle, config.json and model.safetensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models._hub import save_config_for_hf
+from torch import nn
+
+from recog.bundle.manifest import MANIFEST, read_json, read_manifest
+from recog.bundle.seal import CONFIG, WEIGHTS, check_files
+from recog.core.errors import BundleError
+from recog.core.files import pretty_json
+from recog.models.build import BuiltModel
+from recog.models.classifier import Classifier
+from recog.models.contract import first_reason
+from recog.models.table import own_network
+
+
+def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[str]) -> None:
+    """Write config.json in the layout of timm and the Hugging Face hub, so that timm can load what is timm's."""
+    preprocess, classifier = model.preprocess, model.classifier
+    pretrained_cfg = {
+        "input_size": [preprocess.channels, *preprocess.image_size],
+        "mean": list(classifier.channel_mean),
+        "std": list(classifier.channel_std),
+        "interpolation": preprocess.interpolation,
+        "crop_pct": preprocess.crop_pct,
+        "crop_mode": preprocess.crop_mode,
+    }
+    if model.library == "recog":
+        table = {
+            "architecture": model.name,
+            "library": "recog",
+            "num_classes": len(class_names),
+            "num_features": classifier.classifier.in_features,
+            "label_names": list(class_names),
+            "model_args": {"in_chans": preprocess.channels},
+            "pretrained_cfg": pretrained_cfg,
+        }
+        path.write_bytes(pretty_json(table))
+        return
+    save_config_for_hf(
+        classifier.network,
+        str(path),
+        model_config={"label_names": list(class_names), "pretrained_cfg": pretrained_cfg},
+    )
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """The classifier of a bundle, rebuilt from its config.json and model.safetensors alone, in evaluation mode.
+
+    Raises BundleError where the two are not those that were sealed, or do not make a network.
+    """
+    if (folder / MANIFEST).exists():
+        check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
+    config = read_json(folder / CONFIG)
+    if not (folder / WEIGHTS).is_file():
+        raise BundleError(f"{folder} holds no {WEIGHTS}.")
+    try:
+        cfg = config["pretrained_cfg"]
+        classifier = Classifier(_rebuild(config, folder).eval(), mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+        if classifier.classifier.out_features != config["num_classes"]:
+            raise ValueError(
+                f"num_classes is {config['num_classes']}, the last layer's {classifier.classifier.out_features}"
+            )
+        return classifier
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: {first_reason(error)}") from None
+
+
+def _rebuild(config: Mapping[str, Any], folder: Path) -> nn.Module:
+    name = config["architecture"]
+    own = own_network(name)
+    if own is not None:
+        _, height, width = config["pretrained_cfg"]["input_size"]
+        network = own.build(
+            num_classes=config["num_classes"], in_chans=config["model_args"]["in_chans"], image_size=(height, width)
+        )
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return network
+    if not timm.is_model(name):
+        raise BundleError(f"{folder} holds the network '{name}', which neither this release nor timm knows.")
+    rebuilt: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return rebuilt

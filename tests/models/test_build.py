@@ -1,0 +1,141 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_models import build, images_for, logits_of
+
+from recog.core.errors import ConfigError
+from recog.models.build import ModelConfig
+from recog.models.table import MODELS, own_network
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"no network 'resnett20' here or in timm. Did you mean 'resnet20'\?"):
+        build("resnett20")
+    with pytest.raises(ConfigError, match=r"Did you mean 'tf_efficientnet_lite0'\?"):
+        build("tf_eficientnet_lite0")
+
+
+def test_a_name_that_is_not_set_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.name is not set"):
+        build(None)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if own_network(name)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_of_ours_keeps_the_contract(name, channels):
+    size = (64, 80) if name == "alexnet" else (16, 20)
+    model = build(name, channels=channels, image_size=size, weights="none")
+    network, images = model.classifier.network, images_for(model)
+    logits, features = model.classifier(images)
+    assert (logits.shape, features.shape) == ((2, 3), (2, network.get_classifier().in_features))
+    assert torch.allclose(logits, network(model.classifier.normalise(images)), atol=1e-6)
+    assert not network.training
+    assert model.preprocess.image_size == size
+    assert model.preprocess.channels == channels
+    assert "random" in model.origin.source
+
+
+def test_networks_are_built_from_torchs_generator():
+    first, again = build("resnet8").classifier.state_dict(), build("resnet8").classifier.state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"channels": 2}, "must be 1 .grey. or 3"),
+        ({"image_size": (0, 4)}, "1 px or more"),
+        ({"mean": (0.5,)}, r"model\.mean is \(0\.5,\); it must be one number per channel, 3 here"),
+        ({"std": (0.5, 0.5, 0.5, 0.5)}, "one number per channel"),
+        ({"channels": 1, "mean": (0.5, 0.5, 0.5)}, "one number per channel, 1 here"),
+        ({"std": (0.5, 0.0, 0.5)}, "every value must be above 0"),
+        ({"mean": (float("nan"), 0.5, 0.5)}, "one number per channel"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(name="resnet8", **settings)
+
+
+def test_preprocess_and_statistics_follow_timms_config():
+    model = build("test_resnet", weights="none")
+    cfg = model.classifier.network.pretrained_cfg
+    assert model.preprocess.image_size == tuple(cfg["input_size"][1:])
+    assert (model.preprocess.interpolation, model.preprocess.crop_pct) == (cfg["interpolation"], cfg["crop_pct"])
+    assert model.classifier.channel_mean == tuple(cfg["mean"])
+
+
+def test_grey_images_take_the_mean_of_the_colour_statistics():
+    model = build("test_resnet", weights="none", channels=1)
+    mean = model.classifier.network.pretrained_cfg["mean"]
+    assert model.classifier.channel_mean == (pytest.approx(sum(mean) / 3),)
+    assert logits_of(model.classifier, images_for(model)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
+def test_statistics_that_are_set_win(name):
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    model = build(name, weights="none", mean=mean, std=std)
+    assert (model.classifier.channel_mean, model.classifier.channel_std) == (mean, std)
+
+
+def test_a_network_that_was_trained_on_squashed_images_gets_them():
+    model = build("tf_efficientnetv2_b3", weights="none", image_size=(64, 64))
+    assert model.classifier.network.pretrained_cfg["crop_mode"] == model.preprocess.crop_mode == "squash"
+
+
+def test_the_border_is_filled_with_the_mean_colour():
+    model = build("test_resnet", weights="none", mean=(0.0, 0.5, 1.0))
+    assert model.preprocess.fill == (0, 128, 255)
+
+
+def test_random_weights_are_never_silent():
+    for name in ("resnet8", "test_vit"):
+        assert build(name, weights="none").origin.source == "random, from the seed"
+
+
+def test_weights_for_a_network_of_ours_must_fit_wholly(tmp_path):
+    state = build("resnet20").classifier.network.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match=r"the weights in w\.safetensors do not fit: Unexpected key"):
+        build("resnet8", weights=str(tmp_path / "w.safetensors"))
+    loaded = build("resnet20", weights=str(tmp_path / "w.safetensors"))
+    assert loaded.origin.source == "file w.safetensors"
+    assert all(torch.equal(state[key], value) for key, value in loaded.classifier.network.state_dict().items())
+
+
+def test_a_field_name_leads_to_timms_architecture():
+    model = build("mobilenet_v3_small", weights="none", image_size=(32, 32))
+    assert (model.name, model.library) == ("mobilenetv3_small_100", "timm")
+    assert build("resnet8").library == "recog"
+
+
+def test_a_network_of_ours_has_its_own_channels_unless_told():
+    assert build("lenet5").preprocess.channels == 1
+    assert build("lenet5", channels=3).preprocess.channels == 3
+    assert build("cnn_6_16").preprocess.channels == 3
+
+
+def test_a_size_that_is_too_small_for_a_network_of_ours_is_refused():
+    with pytest.raises(ConfigError, match="cnn_6_16 cannot take images of 15 x 40 px: its convolutions leave nothing"):
+        build("cnn_6_16", image_size=(40, 15))
+
+
+def test_weights_for_other_classes_leave_the_last_layer_fresh(tmp_path):
+    state = build("cnn_6_16", num_classes=7).classifier.network.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    loaded = build("cnn_6_16", num_classes=3, weights=str(tmp_path / "w.safetensors")).classifier.network.state_dict()
+    assert loaded["fc.weight"].shape == (3, 84)
+    assert all(torch.equal(state[key], loaded[key]) for key in state if not key.startswith("fc."))
+    with pytest.raises(ConfigError, match="do not fit: size mismatch"):  # its fully connected layers have another size
+        build("cnn_6_16", image_size=(40, 40), weights=str(tmp_path / "w.safetensors"))
+
+
+def test_colour_weights_answer_grey_images_as_colour_ones_of_three_equal_channels(tmp_path):
+    colour = build("resnet8")
+    save_file(colour.classifier.network.state_dict(), tmp_path / "w.safetensors")
+    grey = build("resnet8", channels=1, weights=str(tmp_path / "w.safetensors"))
+    images = images_for(grey)
+    assert torch.allclose(
+        logits_of(grey.classifier, images), logits_of(colour.classifier, images.expand(-1, -1, -1, 3)), atol=1e-5
+    )
