@@ -52,6 +52,7 @@ def test_config_fields():
         "augment.saturation",
         "balance",
         "calibration.method",
+        "compute.device",
         "compute.num_threads",
         "compute.precision",
         "data.bad_images",

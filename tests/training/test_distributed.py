@@ -19,7 +19,7 @@ from recog.training.distributed import (
     gather_rows,
     joined,
     read_world,
-    sum_of,
+    sums,
 )
 
 
@@ -92,7 +92,7 @@ def test_alone_everything_is_as_it_was():
     assert broadcast_bytes(alone, b"x") == b"x"
     assert any_of(alone, True)
     assert not any_of(alone, False)
-    assert sum_of(alone, 2.5) == 2.5
+    assert sums(alone, [2.5]) == [2.5]
     assert gather_rows(alone, rows, 3) is rows
 
 
@@ -117,9 +117,9 @@ def test_what_the_first_process_says_all_know():
 
 def test_one_flag_is_enough_and_numbers_are_added_up():
     def work(world):
-        return any_of(world, world.rank == 2), any_of(world, False), sum_of(world, 0.5 + world.rank)
+        return any_of(world, world.rank == 2), any_of(world, False), sums(world, [0.5 + world.rank, 1])
 
-    assert in_processes(work, 3) == [(True, False, 4.5)] * 3
+    assert in_processes(work, 3) == [(True, False, [4.5, 3])] * 3
 
 
 @pytest.mark.parametrize("num_rows", [2, 3, 7, 9])

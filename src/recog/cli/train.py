@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from recog.cli.guard import guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
+from recog.core.errors import PeerError, RecogError
 
 if TYPE_CHECKING:
     from recog.recipes.plan import TrainConfig
@@ -70,14 +72,22 @@ def train(
         "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
         "loader": {"batch_size": batch_size, "num_workers": workers},
     }
-    chosen = _read_config(config, flags, settings or [])
+    try:
+        chosen = _read_config(config, flags, settings or [])
+    except RecogError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # torchrun's other processes find the same
+            raise PeerError(str(error)) from error
+        raise
     # imported here, after the options were checked: torch takes seconds
     from recog.cli.progress import TrainPrinter
     from recog.recipes.train import Run, train_events
+    from recog.training.distributed import read_world
 
     printer = TrainPrinter()
     try:
         for event in train_events(chosen, name=name):
+            if not read_world().is_writer:
+                continue
             printer.show(event)
             if isinstance(event, Run):
                 _print_outcome(event, as_json=as_json)

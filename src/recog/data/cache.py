@@ -74,18 +74,21 @@ def decode_images(
     *,
     name: str,
     max_memory_bytes: int | None = None,
+    num_sharers: int = 1,
 ) -> DecodedImages:
     """All `samples`, whose content hashes are `hashes`, through `reader`; from the cache where it holds them.
 
-    `name` is shown by `recog cache`. Up to `max_memory_bytes` are held in memory, by default a share of what is free.
+    `name` is shown by `recog cache`. Up to `max_memory_bytes` are held in memory, by default a share of what is free, of
+    which each of `num_sharers` processes on this machine has its part; what is mapped from the cache they have in common.
     """
     key = cache_key(hashes, reader)
     found = _from_cache(key, samples)
     if found is not None:
         return found
-    budget = int(MEMORY_SHARE * available_memory_bytes()) if max_memory_bytes is None else max_memory_bytes
+    if max_memory_bytes is None:
+        max_memory_bytes = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
     index = _Index(name=name, key=key, reader=reader.describe())
-    pixels, problem = _collect(samples, reader, index, budget)
+    pixels, problem = _collect(samples, reader, index, max_memory_bytes)
     if pixels is not None:
         note = f"{_sizes(index)} are mapped from the cache" if isinstance(pixels, np.memmap) else None
         return _decoded(pixels, index, len(samples), note)

@@ -60,6 +60,7 @@ class TrainLoader:
     balanced: bool = False  # draw every class equally often
     rank: int = 0
     num_ranks: int = 1
+    pin_memory: bool = False  # for a GPU, which then fetches a batch while the one before is at work
 
     def __post_init__(self) -> None:
         if not len(self.store):
@@ -92,6 +93,7 @@ class TrainLoader:
             batch_size=None,
             sampler=SequentialSampler(steps),
             num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
             generator=torch.Generator(),  # else the workers' seeds, which nothing uses, are drawn from dropout's generator
         )
         for step, (images, targets, pid) in enumerate(batches, start=first_step):

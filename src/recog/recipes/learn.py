@@ -20,12 +20,15 @@ from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
+from recog.training.device import choose_device
+from recog.training.distributed import World, broadcast_tensors
 from recog.training.early_stop import EarlyStopped, Measure, early_stop
 from recog.training.fit import EpochLog, StepLog, collect_logits, fit
 from recog.training.head import LinearHead, fit_heads
 from recog.training.losses import build_loss
+from recog.training.parallel import synchronised_batch_norm
 from recog.training.schedule import build_schedule
-from recog.training.state import Precision, TrainState, build_state
+from recog.training.state import TrainState, build_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,20 +168,36 @@ def learn_network(
     config: TrainConfig,
     *,
     image_size: tuple[int, int],
+    world: World | None = None,
 ) -> Iterator[StepLog | EpochResult | EarlyStopped]:
-    """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL."""
-    state, loader = start_training(classifier, train, config, image_size=image_size)
+    """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
+
+    The processes of `world` train together, from the weights of the first, and end with the same ones.
+    """
+    world = world or World()
+    classifier.to(choose_device(config.compute.device, local_rank=world.local_rank))
+    broadcast_tensors(world, [*classifier.parameters(), *classifier.buffers()])
+    with synchronised_batch_norm(world, classifier):
+        state, loader = start_training(classifier, train, config, image_size=image_size, world=world)
+        yield from _train_and_keep_best(state, loader, val, config)
+    classifier.to("cpu")
+
+
+def _train_and_keep_best(
+    state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig
+) -> Iterator[StepLog | EpochResult | EarlyStopped]:
+    classifier = state.classifier
     epochs = config.optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
     measured: list[float] = []
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    best_rank, best_weights = _rank(classifier, val, state.precision), copy.deepcopy(classifier.state_dict())
+    best_rank, best_weights = _rank(classifier, val, state), copy.deepcopy(classifier.state_dict())
     for log in fit(state, loader, lr_at, epochs=epochs):
         if isinstance(log, StepLog):
             yield log
             continue
-        rank = _rank(state.answering, val, state.precision)
+        rank = _rank(state.answering, val, state)
         is_best = rank > best_rank
         if is_best:
             best_rank, best_weights = rank, copy.deepcopy(state.answering.state_dict())
@@ -193,9 +212,15 @@ def learn_network(
 
 
 def start_training(
-    classifier: Classifier, train: LabelledImages, config: TrainConfig, *, image_size: tuple[int, int]
+    classifier: Classifier,
+    train: LabelledImages,
+    config: TrainConfig,
+    *,
+    image_size: tuple[int, int],
+    world: World | None = None,
 ) -> tuple[TrainState, TrainLoader]:
     """`classifier` before its first step, and the batches that it learns from; a step's batch is all its parts together."""
+    world = world or World()
     num_classes = classifier.classifier.out_features
     weights = class_weights(train.labels, num_classes) if config.balance == "weights" else None
     loader = TrainLoader(
@@ -208,15 +233,19 @@ def start_training(
         num_workers=config.loader.num_workers,
         num_classes=num_classes,
         balanced=config.balance == "sampler",
+        rank=world.rank,
+        num_ranks=world.size,
+        pin_memory=classifier.device.type == "cuda",
     )
     loss = build_loss(config.loss, class_weights=None if weights is None else torch.from_numpy(weights).float())
     precision = config.compute.precision or "float32"
-    return build_state(classifier, optim=config.optim, loss=loss, precision=precision), loader
+    return build_state(classifier, optim=config.optim, loss=loss, precision=precision, world=world), loader
 
 
-def _rank(classifier: Classifier, val: LabelledImages, precision: Precision) -> tuple[float, float]:
+def _rank(classifier: Classifier, val: LabelledImages, state: TrainState) -> tuple[float, float]:
     """(val accuracy, minus val NLL): of two epochs the greater is better. TrainingError where the network has diverged."""
-    logits = collect_logits(classifier, val.store.rows(), precision=precision).logits
+    broadcast_tensors(state.world, classifier.buffers())  # BatchNorm's statistics are each process's own
+    logits = collect_logits(classifier, val.store.rows(), precision=state.precision, world=state.world).logits
     if not np.isfinite(logits).all():
         raise TrainingError(
             "the network's answers on the validation split are not finite; a lower learning rate usually mends it: "

@@ -21,12 +21,12 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.calibration import CalibrationConfig
 from recog.models.build import ModelConfig
 from recog.models.table import own_network
+from recog.training.device import Device, Precision
 from recog.training.early_stop import StopConfig
 from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
 from recog.training.schedule import ScheduleConfig
-from recog.training.state import Precision
 
 Recipe = Literal["head", "finetune", "scratch"]
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -55,7 +55,8 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    num_threads: int | None = None  # planned if None
+    device: Device = "auto"  # planned if auto
+    num_threads: int | None = None  # of each process; planned if None
     precision: Precision | None = None  # of training's forward pass; planned if None
 
 
@@ -124,9 +125,18 @@ def read_image_facts(dataset: Dataset) -> ImageFacts:
 
 
 def plan(
-    config: TrainConfig, dataset: Dataset, facts: ImageFacts, hardware: Hardware, *, has_bfloat16: bool
+    config: TrainConfig,
+    dataset: Dataset,
+    facts: ImageFacts,
+    hardware: Hardware,
+    *,
+    has_bfloat16: bool,
+    device: Device = "cpu",
 ) -> tuple[TrainConfig, list[str]]:
-    """`config` with every open field decided, and the reasons for what was decided here. A planned config stays as it is."""
+    """`config` with every open field decided, and the reasons for what was decided here. A planned config stays as it is.
+
+    `device` is the one that `config.compute.device` comes to on this machine, and `has_bfloat16` is of that one.
+    """
     reasons: list[str] = []
     recipe = config.recipe
     if recipe is None:
@@ -141,8 +151,9 @@ def plan(
         split=split,
         model=_plan_model(config.model, recipe, facts, reasons),
         compute=ComputeConfig(
+            device=device,
             num_threads=config.compute.num_threads or hardware.num_cores,
-            precision=config.compute.precision or ("bfloat16" if has_bfloat16 and recipe == "finetune" else "float32"),
+            precision=config.compute.precision or _plan_precision(recipe, device, has_bfloat16),
         ),
     )
     if recipe == "head":
@@ -165,6 +176,12 @@ def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]
         "head",
         "pretrained features with a linear head are the fastest good start for photos; finetune may add some points",
     )
+
+
+def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Precision:
+    if device == "cuda" and recipe != "head":
+        return "bfloat16" if has_bfloat16 else "float16"
+    return "bfloat16" if has_bfloat16 and recipe == "finetune" else "float32"
 
 
 def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: list[str]) -> ModelConfig:

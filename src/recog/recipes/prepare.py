@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recog.core.config import build_config, config_to_dict
 from recog.core.errors import BadImage, ConfigError
 from recog.core.hardware import read_hardware
 from recog.data.balance import describe_balance
@@ -19,6 +21,7 @@ from recog.data.overlap import find_overlap
 from recog.data.sources import open_source
 from recog.data.split import join_groups, split_dataset
 from recog.data.store import (
+    ExactReader,
     ImageStore,
     Reader,
     StreamedImages,
@@ -32,8 +35,10 @@ from recog.models.build import BuiltModel, build_model
 from recog.models.classifier import Classifier
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
-from recog.recipes.plan import TrainConfig, describe_data, plan, read_image_facts
+from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
 from recog.recipes.splits import fingerprint, hash_samples
+from recog.training.device import check_precision, choose_device, has_bfloat16
+from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +66,25 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
+def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World | None = None) -> Prepared:
     """`dataset` is what was given as an object; else config.data.source names it.
 
+    Each process of `world` prepares for itself, by the plan of the first, and it is an error where they come to differ.
     Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training.
     """
+    world = world or World()
+    device = choose_device(config.compute.device, local_rank=world.local_rank)
     dataset, hashes = _identify(dataset or open_source(config.data.source, labels=config.data.labels))
     facts = read_image_facts(dataset)
     notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
-    config, reasons = plan(config, dataset, facts, read_hardware(), has_bfloat16=has_bfloat16())
+    config, reasons = _plan_together(config, dataset, facts, device, world)
     groups = join_groups(list(hashes.values()), [sample.group for sample in dataset.samples])
     dataset = split_dataset(dataset, config.split, seed=config.seed, groups=groups)
     config = _with_grey16_max(config, dataset, reasons)
     torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
     torch.set_num_threads(config.compute.num_threads or 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     model = build_model(config.model, num_classes=len(dataset.class_names))
     if config.recipe != "scratch" and model.origin == RANDOM_WEIGHTS:
         raise ConfigError(
@@ -82,7 +92,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
             "use --recipe scratch, or give --weights FILE.safetensors."
         )
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=config.data.grey16_max or 65535))
-    dataset, images, bad = _decode(dataset, model, config, hashes, reasons)
+    dataset, images, bad = _decode(dataset, model, config, hashes, reasons, world=world)
     digest = fingerprint(dataset, hashes)
     if config.data.fingerprint not in (None, digest):
         reasons.append("the data are not those that this config was written for; the result may differ")
@@ -92,6 +102,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Prepared:
         data=replace(config.data, fingerprint=digest),
         model=replace(config.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
+    check_agreement(world, "settings", config_to_dict(config))
     reasons += describe_balance(dataset, config.balance, by_steps=config.recipe != "head")
     notes += [
         *describe_exclusions(dataset),
@@ -136,39 +147,76 @@ def _with_grey16_max(config: TrainConfig, dataset: Dataset, reasons: list[str]) 
     return replace(config, data=replace(config.data, grey16_max=scale))
 
 
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
+def _plan_together(
+    config: TrainConfig, dataset: Dataset, facts: ImageFacts, device: torch.device, world: World
+) -> tuple[TrainConfig, list[str]]:
+    """The plan of the first process for all of them: the others' machines may be of another kind."""
+    hardware = read_hardware()
+    config, reasons = plan(
+        config,
+        dataset,
+        facts,
+        replace(hardware, num_cores=max(1, hardware.num_cores // world.local_size)),
+        has_bfloat16=has_bfloat16(device),
+        device="cuda" if device.type == "cuda" else "cpu",
+    )
+    check_precision(device, config.compute.precision or "float32")
+    if device.type == "cuda":
+        reasons.append(f"training on {torch.cuda.get_device_name(device)} in {config.compute.precision}")
+    if world.size > 1:
+        reasons.append(_describe_world(world, config, device))
+        config = build_config(TrainConfig, broadcast(world, config_to_dict(config)))
+    return config, reasons
+
+
+def _describe_world(world: World, config: TrainConfig, device: torch.device) -> str:
+    if config.recipe == "head":
+        return f"{world.size} processes: a head is fitted by the first of them alone, the others wait for it"
+    norms = (
+        "over the whole batch" if device.type == "cuda" else "over each process's own images (a CPU knows no other way)"
+    )
+    return (
+        f"{world.size} processes train together: of every batch of {config.loader.batch_size} each takes its part; "
+        f"BatchNorm, where there is any, normalises {norms}; {config.compute.num_threads} threads each"
+    )
 
 
 def _decode(
-    dataset: Dataset, model: BuiltModel, config: TrainConfig, hashes: Mapping[str, str], notes: list[str]
+    dataset: Dataset,
+    model: BuiltModel,
+    config: TrainConfig,
+    hashes: Mapping[str, str],
+    notes: list[str],
+    *,
+    world: World,
 ) -> tuple[Dataset, dict[str, LabelledImages], dict[str, tuple[Exclusion, ...]]]:
     """Read every split; bad files are excluded by one policy wherever they are, the test split's included.
 
     The test split is decoded here only to find its bad files before the time is spent; nothing of it is kept.
     """
     exact = read_exact(model.preprocess)
-    larger = read_larger(model.preprocess) if config.augment.needs_larger_images else exact
-    wanted: dict[str, tuple[str, Reader]] = {"val": ("val", exact)}
-    if config.recipe in ("head", "finetune"):
-        wanted["exact"] = ("train", exact)
-    if config.recipe in ("scratch", "finetune"):
-        wanted["larger"] = ("train", larger)
     numbers = {digest: number for number, digest in enumerate(dict.fromkeys(hashes.values()))}
     bad: dict[str, BadImage] = {}
     images = {}
-    for purpose, (split, reader) in wanted.items():
+    for purpose, (split, reader) in _wanted(config, exact, is_writer=world.is_writer).items():
         samples = dataset.subset(split)
-        decoded = decode_images(samples, reader, [hashes[s.name] for s in samples], name=f"{dataset.name} {split}")
+        digests = [hashes[sample.name] for sample in samples]
+        with first_on_machine(world) if purpose != "exact" else contextlib.nullcontext():
+            decoded = decode_images(
+                samples, reader, digests, name=f"{dataset.name} {split}", num_sharers=world.local_size
+            )
+        if purpose != "exact":
+            check_agreement(world, f"readable {split} images", decoded.rows.tolist())
         bad.update((error.name, error) for error in decoded.bad)
         notes += [f"{split}: {decoded.note}"] if decoded.note else []
         labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
         groups = np.array([numbers[hashes[samples[row].name]] for row in decoded.rows], dtype=np.int64)
         images[purpose] = LabelledImages(store=decoded.images, labels=labels, groups=groups)
-    for result in read_images(dataset.subset("test"), exact):
+    for result in read_images(dataset.subset("test"), exact) if world.is_writer else ():
         if isinstance(result, BadImage):
             bad[result.name] = result
+    told = broadcast(world, [[error.name, error.reason, error.remedy] for error in bad.values()])
+    bad = {name: BadImage(name, reason, remedy) for name, reason, remedy in told}
     split_of = {sample.name: sample.split or "" for sample in dataset.samples}
     left_out = {
         split: tuple(Exclusion(name=e.name, reason=e.reason) for e in bad.values() if split_of[e.name] == split)
@@ -177,6 +225,17 @@ def _decode(
     dataset = exclude_bad(dataset, list(bad.values()), policy=config.data.bad_images)
     check_trainable(dataset)
     return dataset, images, left_out
+
+
+def _wanted(config: TrainConfig, exact: ExactReader, *, is_writer: bool) -> dict[str, tuple[str, Reader]]:
+    """By purpose, the split to decode and its reader. Of several processes, the first one alone fits a head."""
+    wanted: dict[str, tuple[str, Reader]] = {"val": ("val", exact)}
+    if config.recipe in ("head", "finetune") and is_writer:
+        wanted["exact"] = ("train", exact)
+    if config.recipe in ("scratch", "finetune"):
+        larger = read_larger(exact.preprocess) if config.augment.needs_larger_images else exact
+        wanted["larger"] = ("train", larger)
+    return wanted
 
 
 def _with_statistics(

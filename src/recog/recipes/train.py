@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import TrainingData
@@ -25,6 +26,7 @@ from recog.recipes.prepare import Prepared, prepare
 from recog.recipes.runs import make_run_folder, write_run_config
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.runtime.engine import OnnxEngine
+from recog.training.distributed import World, broadcast, joined
 from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
 
@@ -88,12 +90,30 @@ def train_events(
 ) -> Iterator[TrainEvent]:
     """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle.
 
+    Of the processes that torchrun starts, the first does so; each of the others yields only the Run, once it is written.
+
     `dataset` is what is trained on where `config.data.source` names nothing.
     """
-    started = time.perf_counter()
     if not config.data.source and dataset is None:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
-    prepared = prepare(config, dataset)
+    with joined() as world:
+        if world.is_writer:
+            for event in _write_run(config, name=name, runs=runs, dataset=dataset, world=world):
+                if isinstance(event, Run):
+                    broadcast(world, _run_to_json(event))
+                yield event
+        else:
+            for _ in _learn(prepare(config, dataset, world=world), world):
+                pass
+            yield _run_from_json(broadcast(world, None))
+
+
+def _write_run(
+    config: TrainConfig, *, name: str | None, runs: Path, dataset: Dataset | None, world: World
+) -> Iterator[TrainEvent]:
+    """The run of the process that writes, which is the only one where torchrun has not started others."""
+    started = time.perf_counter()
+    prepared = prepare(config, dataset, world=world)
     for text in prepared.notes:
         yield Note(text=text)
     folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
@@ -106,7 +126,7 @@ def train_events(
     with Journal(folder) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
         held_out = None
-        for event in _learn(prepared):
+        for event in _learn(prepared, world):
             if isinstance(event, HeldOut):
                 held_out = event
                 continue
@@ -128,6 +148,24 @@ def train_events(
     )
 
 
+def _run_to_json(run: Run) -> dict[str, Any]:
+    return {
+        "folder": str(run.folder),
+        "bundle": str(run.bundle),
+        "report": run.report.to_dict(),
+        "duration_s": run.duration_s,
+    }
+
+
+def _run_from_json(table: dict[str, Any]) -> Run:
+    return Run(
+        folder=Path(table["folder"]),
+        bundle=Path(table["bundle"]),
+        report=Report.from_dict(table["report"]),
+        duration_s=table["duration_s"],
+    )
+
+
 def _num_steps(prepared: Prepared) -> int:
     config = prepared.config
     if prepared.larger is None:
@@ -137,7 +175,7 @@ def _num_steps(prepared: Prepared) -> int:
     return steps_per_epoch * (config.optim.epochs or 1)
 
 
-def _learn(prepared: Prepared) -> Iterator[LearnEvent]:
+def _learn(prepared: Prepared, world: World) -> Iterator[LearnEvent]:
     config, model = prepared.config, prepared.model
     if prepared.exact is not None:
         with tempfile.TemporaryDirectory(prefix="recog-") as folder:
@@ -154,7 +192,12 @@ def _learn(prepared: Prepared) -> Iterator[LearnEvent]:
             yield from learn_head(model.classifier, engine, prepared.exact, prepared.val, config)
     if prepared.larger is not None:
         yield from learn_network(
-            model.classifier, prepared.larger, prepared.val, config, image_size=model.preprocess.image_size
+            model.classifier,
+            prepared.larger,
+            prepared.val,
+            config,
+            image_size=model.preprocess.image_size,
+            world=world,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -137,6 +137,16 @@ def barrier(world: World) -> None:
     any_of(world, False)
 
 
+@contextlib.contextmanager
+def first_on_machine(world: World) -> Iterator[None]:
+    """The first process of each machine goes through the block before the others, which then find in the cache what it left."""
+    if world.local_rank:
+        barrier(world)
+    yield
+    if not world.local_rank:
+        barrier(world)
+
+
 def any_of(world: World, flag: bool) -> bool:
     """Whether `flag` is set in any process: what one of them decides, such as to stop, all do."""
     if world.size == 1:
@@ -178,13 +188,13 @@ def broadcast_tensors(world: World, tensors: Iterable[torch.Tensor]) -> None:
             tensor.copy_(whole)
 
 
-def sum_of(world: World, value: float) -> float:
-    """The processes' values added up, the same number in all."""
+def sums(world: World, values: Sequence[float]) -> list[float]:
+    """Each of `values` added up over the processes, the same numbers in all."""
     if world.size == 1:
-        return value
-    total = torch.tensor([value], dtype=torch.float64)
-    dist.all_reduce(total)
-    return float(total.item())
+        return list(values)
+    totals = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(totals)
+    return totals.tolist()
 
 
 def gather_rows(world: World, rows: torch.Tensor, num_rows: int) -> torch.Tensor:

@@ -15,10 +15,13 @@ from torch import nn
 
 from recog.core.errors import TrainingError
 from recog.data.geometry import as_tensor
-from recog.data.loader import TrainLoader
+from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
-from recog.training.state import Precision, TrainState
+from recog.training.device import Precision, autocast, move
+from recog.training.distributed import World, gather_rows, sums
+from recog.training.parallel import seed_own_chance, synchronised
+from recog.training.state import TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ def fit(
         num_images = 0
         started = time.perf_counter()
         for images, targets in loader.batches(epoch, first_step=state.step):
+            seed_own_chance(state.world, seed=loader.seed, step=state.num_steps_done)
             log = train_step(state, images, targets, lr=lr_at(state.num_steps_done))
             num_images += log.num_images
             yield log
@@ -78,26 +82,34 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
     """One step on images uint8 [B, H, W, C] and labels int64 [B], or targets float32 [B, K].
 
     The batch goes through the network in `state.accumulation` parts, each weighted by its share of the batch's loss, so that
-    loss and gradient are the whole batch's (but for what BatchNorm sees).
+    loss and gradient are the whole batch's (but for what BatchNorm sees). Where several processes train, the batch is that of
+    all of them together, of which this one is given its share.
     """
     _set_modes(state)
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     state.optimizer.zero_grad(set_to_none=True)
+    total_weight, num_images = sums(state.world, [state.loss.total_weight(targets), len(targets)])
     value = 0.0
     num_parts = min(state.accumulation, len(images))
-    for part, part_targets in zip(images.chunk(num_parts), targets.chunk(num_parts), strict=True):
-        loss = _loss(state, part, part_targets)
-        if num_parts > 1:
-            loss = loss * (state.loss.total_weight(part_targets) / state.loss.total_weight(targets))
-        value += loss.item()
-        _check_finite(state, value, lr=lr)
-        loss.backward()  # type: ignore[no-untyped-call]
+    parts = list(zip(images.chunk(num_parts), targets.chunk(num_parts), strict=True))
+    for number, (part, part_targets) in enumerate(parts, start=1):
+        is_last = number == len(parts)
+        with synchronised(state.parallel, is_last_part=is_last):
+            loss = _loss(state, part, part_targets) * (state.loss.total_weight(part_targets) / total_weight)
+            value += loss.item()
+            _check_finite(state, value, lr=lr)
+            if is_last:
+                (value,) = sums(state.world, [value])
+            # the processes' gradients are averaged, and it is their sum that is the whole batch's
+            state.scaler.scale(loss * state.world.size).backward()  # type: ignore[no-untyped-call]
     grad_norm = None
     if state.max_grad_norm is not None:
+        state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(state.classifier.parameters(), state.max_grad_norm)
         grad_norm = norm.item()
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     state.num_steps_done, state.step, state.epoch_loss = (
         state.num_steps_done + 1,
         state.step + 1,
@@ -110,7 +122,7 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
         step=state.num_steps_done,
         loss=value,
         lr=lr,
-        num_images=len(targets),
+        num_images=int(num_images),
         grad_norm=grad_norm,
     )
 
@@ -135,9 +147,10 @@ def _set_modes(state: TrainState) -> None:
 
 def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     device = state.classifier.device
+    network = state.classifier if state.parallel is None else state.parallel
     with autocast(device, state.precision):
-        logits, _ = state.classifier(images.to(device))
-    return state.loss(logits.float(), targets.to(device))
+        logits, _ = network(move(images, device))
+    return state.loss(logits.float(), move(targets, device))
 
 
 def _check_finite(state: TrainState, value: float, *, lr: float) -> None:
@@ -149,20 +162,32 @@ def _check_finite(state: TrainState, value: float, *, lr: float) -> None:
         )
 
 
-def collect_logits(classifier: Classifier, images: Rows, *, precision: Precision, batch_size: int = 64) -> Evaluation:
-    """Run `images` uint8 [N, H, W, C] through the classifier in evaluation mode; its mode is left as it was."""
+def collect_logits(
+    classifier: Classifier,
+    images: Rows,
+    *,
+    precision: Precision,
+    batch_size: int = 64,
+    world: World | None = None,
+) -> Evaluation:
+    """Run `images` uint8 [N, H, W, C] through the classifier in evaluation mode; its mode is left as it was.
+
+    The processes of `world` run a share each, so that no image is run twice, and all are given the whole.
+    """
+    if world is None or len(images) < world.size:
+        world = World()
+    mine = range(len(images))[share(len(images), world.rank, world.size)]
     logits, features = [], []
     with eval_mode(classifier), torch.inference_mode(), autocast(classifier.device, precision):
-        for start in range(0, len(images), batch_size):
-            batch = as_tensor(images[start : start + batch_size]).to(classifier.device)
+        for start in range(mine.start, mine.stop, batch_size):
+            batch = move(as_tensor(images[start : min(start + batch_size, mine.stop)]), classifier.device)
             batch_logits, batch_features = classifier(batch)
-            logits.append(batch_logits.float().cpu().numpy())
-            features.append(batch_features.float().cpu().numpy())
-    return Evaluation(logits=np.concatenate(logits), features=np.concatenate(features))
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+            logits.append(batch_logits.float().cpu())
+            features.append(batch_features.float().cpu())
+        return Evaluation(
+            logits=gather_rows(world, torch.cat(logits), len(images)).numpy(),
+            features=gather_rows(world, torch.cat(features), len(images)).numpy(),
+        )
 
 
 @contextlib.contextmanager

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
 
 from recog.models.classifier import Classifier
+from recog.training.device import Precision, build_scaler
+from recog.training.distributed import World
 from recog.training.layers import freeze_layers
 from recog.training.losses import Loss
 from recog.training.optim import OptimConfig, build_optimizer
-
-Precision = Literal["float32", "bfloat16"]
+from recog.training.parallel import parallel
 
 
 @dataclass(kw_only=True)
@@ -29,6 +30,9 @@ class TrainState:
     max_grad_norm: float | None = None
     freeze_batch_norm: bool = False
     freeze_epochs: int = 0  # in which only the head learns
+    scaler: torch.amp.GradScaler = field(default_factory=build_scaler)  # of the loss, in float16
+    world: World = field(default_factory=World)
+    parallel: DistributedDataParallel | None = None  # the classifier as several processes train it
     epoch: int = 0
     step: int = 0  # within the epoch
     num_steps_done: int = 0
@@ -43,8 +47,11 @@ class TrainState:
         return averaged
 
 
-def build_state(classifier: Classifier, *, optim: OptimConfig, loss: Loss, precision: Precision) -> TrainState:
+def build_state(
+    classifier: Classifier, *, optim: OptimConfig, loss: Loss, precision: Precision, world: World | None = None
+) -> TrainState:
     """`classifier` ready for its first step, as `optim` says: laid out channels-last, its first layers frozen."""
+    world = world or World()
     freeze_layers(classifier.network, optim.freeze_layers)
     classifier.to(memory_format=torch.channels_last)
     return TrainState(
@@ -58,4 +65,7 @@ def build_state(classifier: Classifier, *, optim: OptimConfig, loss: Loss, preci
         max_grad_norm=optim.max_grad_norm or None,
         freeze_batch_norm=bool(optim.freeze_batch_norm),
         freeze_epochs=optim.freeze_epochs,
+        scaler=build_scaler(precision),
+        world=world,
+        parallel=parallel(world, classifier, will_freeze=optim.freeze_epochs > 0),
     )
