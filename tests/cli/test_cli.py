@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,3 +163,20 @@ def test_verify_refuses_a_changed_bundle(bundle):
     weights.write_bytes(data)
     done = run("verify", bundle, expect=4)
     assert "model.safetensors is not the file that was sealed" in done.stderr
+
+
+def test_predict_shows_what_each_image_may_show(digits_run, digit_files):
+    import recog
+
+    expected = recog.load(digits_run.bundle).predict(str(digit_files / "photos"))
+    rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)
+    assert [row["set"] for row in rows] == [list(prediction.label_set) for prediction in expected]
+    cells = csv.DictReader(
+        io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv", "--sets").stdout)
+    )
+    assert [row["set"] for row in cells] == [" | ".join(prediction.label_set) for prediction in expected]
+    assert "may show" in run("predict", digits_run.bundle, "photos", "--sets", cwd=digit_files).stdout
+    golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
+    done = run("predict", golden, "photos", "--sets", cwd=digit_files, expect=2)
+    assert "makes no prediction sets" in done.stderr
+    assert "set" not in json.loads(run("predict", golden, digit_files / "photos", "--json").stdout)[0]

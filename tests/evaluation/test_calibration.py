@@ -5,8 +5,9 @@ import pytest
 
 from recog.core.errors import BundleError, ConfigError, DataError, ShapeError
 from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.conformal import SET_METHODS, conformal_quantile, fit_sets
 from recog.evaluation.measures import softmax
-from recog.evaluation.scaling import METHODS, Scaling
+from recog.evaluation.scaling import METHODS, Scaling, scale_held_out
 
 LOGITS = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, -5.0]], dtype=np.float32)
 
@@ -84,8 +85,57 @@ def test_a_vector_for_other_classes_is_refused():
 
 
 def test_fitting_names_its_data():
-    fit = fit_calibration(LOGITS, np.array([2, 0]), CalibrationConfig(), data="val").scaling.fit
-    assert (fit.data, fit.num_images) == ("val", 2)
+    calibration = fit_calibration(LOGITS, np.array([2, 0]), CalibrationConfig(), data="val")
+    assert (calibration.scaling.fit.data, calibration.scaling.fit.num_images) == ("val", 2)
+    assert (calibration.sets.data, calibration.sets.num_images, calibration.sets.method) == ("val", 2, "lac")
+
+
+def batch(num_images, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_images)
+    return 3 * (rng.normal(0, 1, (num_images, 3)) + np.eye(3)[labels]), labels
+
+
+@pytest.mark.parametrize("conformal", ["none", *SET_METHODS])
+def test_what_is_asked_for_is_fitted_and_written(conformal):
+    calibration = fit_calibration(*batch(300), CalibrationConfig(conformal=conformal, alpha=0.2), data="val")
+    assert (calibration.sets is None) == (conformal == "none")
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+    assert calibration.sets is None or (calibration.sets.method, calibration.sets.alpha) == (conformal, 0.2)
+
+
+def test_sets_are_fitted_on_probabilities_scaled_without_the_image():
+    logits, labels = batch(300)
+    calibration = fit_calibration(logits, labels, CalibrationConfig(method="temperature"), data="val")
+    probs = softmax(scale_held_out(logits, labels, "temperature"))
+    assert calibration.sets.quantile == conformal_quantile(1 - probs[np.arange(300), labels], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conformal": "nap"}, "'nap'; it must be one of none, lac"),
+        ({"alpha": 1.0}, "alpha is 1.0; it must lie between"),
+    ],
+)
+def test_a_wrong_config_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        CalibrationConfig(**changes)
+
+
+def test_class_quantiles_for_other_classes_are_refused():
+    sets = fit_sets(
+        softmax(batch(900)[0]), batch(900)[1], np.zeros(900), method="lac", alpha=0.1, class_conditional=True
+    )
+    with pytest.raises(BundleError, match="for 3 classes and the model has 10"):
+        Calibration(sets=sets).check_classes(10)
+
+
+def test_damaged_sets_are_refused():
+    with pytest.raises(BundleError, match=r"calibration.json is damaged: unknown setting 'sets\.quantil'"):
+        Calibration.from_dict({"method": "none", "sets": {"method": "lac", "quantil": 0.5}})
+    with pytest.raises(BundleError, match="calibration.json is damaged"):
+        Calibration.from_dict({"method": "none", "sets": {"method": "lac"}})
 
 
 def test_bad_logits_are_refused():

@@ -1,12 +1,14 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recog.core.errors import ConfigError
 from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust import measure_trust, parse_trust
+from recog.evaluation.trust import measure_sets, measure_trust, parse_trust
 
 
 def batch(num_images, seed):
@@ -23,6 +25,29 @@ def test_before_is_the_plain_softmax_and_the_fit_goes_along():
     assert trust.scaling.ece_before == ece_equal_width(softmax(logits), labels)
     assert trust.scaling.fit == calibration.scaling.fit
     assert parse_trust(json.loads(json.dumps(trust.to_dict()))) == trust
+
+
+def test_sets_are_counted():
+    sets = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=bool)
+    rule = fit_calibration(*batch(200, 0), CalibrationConfig(), data="val").sets
+    evidence = measure_sets(rule, sets, np.array([0, 2, 2, 0]))
+    assert (evidence.num_covered, evidence.num_images, evidence.sizes) == (2, 4, ((1, 2), (2, 1), (3, 1)))
+    assert (evidence.coverage, evidence.mean_size) == (0.5, 1.75)
+    assert evidence.coverage_ci95 == wilson_interval(2, 4)
+    assert (evidence.num_calibration_images, evidence.num_own_classes, evidence.data) == (200, 0, "val")
+    trust = replace(measure_trust(Calibration(), *batch(4, 0)), sets=evidence)
+    assert parse_trust(json.loads(json.dumps(trust.to_dict()))) == trust
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_covered", 5), ("sizes", [[1, 3]]), ("num_images", 0)])
+def test_impossible_set_counts_are_refused(key, value):
+    sets = np.ones((4, 3), dtype=bool)
+    rule = fit_calibration(*batch(200, 0), CalibrationConfig(), data="val").sets
+    evidence = measure_sets(rule, sets, np.zeros(4, dtype=np.int64))
+    table = replace(measure_trust(Calibration(), *batch(4, 0)), sets=evidence).to_dict()
+    table["sets"][key] = value
+    with pytest.raises(ValueError, match="impossible counts"):
+        parse_trust(table)
 
 
 def test_an_old_report_or_a_plain_bundle_has_no_fit():

@@ -8,8 +8,10 @@ import pytest
 import recog
 from recog.data.store import ImageStore
 from recog.evaluation.calibration import Calibration, CalibrationConfig
+from recog.evaluation.conformal import image_coins
 from recog.evaluation.scaling import Scaling
 from recog.recipes.calibrate import HeldOut, calibrate, cross_fit_head, describe_calibration, run_engine
+from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Outputs
 from recog.training.crossval import FewImages
@@ -32,15 +34,17 @@ def val_split(num_images=50):
 
 
 def test_a_network_is_calibrated_on_val_by_the_engine_that_serves_it():
-    calibration = calibrate(LevelEngine(), None, val_split(), CalibrationConfig())
+    calibration = calibrate(LevelEngine(), None, val_split(), TrainConfig())
     fit = calibration.scaling.fit
     assert (fit.num_images, fit.data[:22]) == (50, "val; it also chose the")
     assert calibration.method == "temperature"
 
 
 def test_held_out_answers_go_before_val():
-    held_out = HeldOut(logits=np.zeros((3, 2), np.float32), labels=np.array([0, 1, 0]), data="somewhere else")
-    fit = calibrate(LevelEngine(), held_out, val_split(), CalibrationConfig()).scaling.fit
+    held_out = HeldOut(
+        logits=np.zeros((3, 2), np.float32), labels=np.array([0, 1, 0]), coins=np.zeros(3), data="somewhere else"
+    )
+    fit = calibrate(LevelEngine(), held_out, val_split(), TrainConfig()).scaling.fit
     assert (fit.num_images, fit.data) == (3, "somewhere else")
 
 
@@ -50,7 +54,7 @@ def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
     images = FewImages(
         features=rng.normal(size=(200, 100)).astype(np.float32), labels=rng.integers(0, 2, 200), groups=np.arange(200)
     )
-    held_out = cross_fit_head(images, HeadConfig(), 1e-4, num_classes=2, seed=0)
+    held_out = cross_fit_head(images, np.zeros(200), HeadConfig(l2=(1e-4,)), num_classes=2, seed=0)
     assert held_out.logits.shape == (200, 2)
     assert 0.35 < (held_out.logits.argmax(axis=1) == images.labels).mean() < 0.65
     assert "5 folds" in held_out.data
@@ -73,7 +77,8 @@ def test_without_a_fit_nothing_is_claimed(calibration, text):
 
 
 def test_the_sentence_has_the_numbers():
-    text = describe_calibration(calibrate(LevelEngine(), None, val_split(), CalibrationConfig(method="temperature")))
+    config = TrainConfig(calibration=CalibrationConfig(method="temperature"))
+    text = describe_calibration(calibrate(LevelEngine(), None, val_split(), config))
     assert "by a temperature of" in text
     assert "fitted on 50 images (val" in text
     assert "NLL" in text
@@ -90,4 +95,10 @@ def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tm
     report = json.loads((digits_run.bundle / "report.json").read_text())
     assert report["calibration_method"] == table["method"]
     assert report["trust"]["scaling"]["fit"] == table["fit"]
+    in_set = predictor.calibration.sets.sets(answer.probs[None], image_coins(image[None, :, :, None]))[0]
+    assert (answer.in_set == in_set).all()
+    assert answer.label_set[0] == answer.label
+    sets = report["trust"]["sets"]
+    assert (sets["num_images"], sets["num_calibration_images"]) == (360, 269)
+    assert sets["coverage_ci95"][1] >= 0.9
     assert recog.verify(digits_run.bundle).max_prob_difference <= 1e-4

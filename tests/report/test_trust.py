@@ -4,6 +4,7 @@ import numpy as np
 
 from recog.evaluation.calibration import CalibrationConfig, fit_calibration
 from recog.evaluation.report import DataFacts, evaluate
+from recog.evaluation.trust import measure_sets
 from recog.report.text import percent
 from recog.report.trust import trust_sections
 
@@ -45,6 +46,32 @@ def test_without_a_fit_only_the_images_measured():
     assert [row[0] for row in section.rows] == ["test, n = 60"]
     assert section.rows[0][1] == section.rows[0][2]
     assert "as asked for" in section.text
+
+
+def test_sets_with_their_coverage_and_sizes():
+    report = report_with(CalibrationConfig())
+    rule = fit_calibration(*batch(700, 0), CalibrationConfig(class_conditional=True), data="val").sets
+    sets = np.zeros((60, 3), dtype=bool)
+    sets[:, 0] = True
+    sets[:12] = True
+    labels = np.zeros(60, dtype=np.int64)
+    labels[40:] = 1
+    with_sets = replace(report, trust=replace(report.trust, sets=measure_sets(rule, sets, labels)))
+    section = trust_sections(with_sets)[1]
+    assert section.rows[0][:2] == ("True class in the set", "66.7%")
+    assert section.rows[1] == ("Classes in the set", "1.40", "on average")
+    assert section.rows[2:] == (("Sets of 1 class", "80.0%", "48 images"), ("Sets of 3 classes", "20.0%", "12 images"))
+    assert "at least 90.0% of images like the 700 of calibration (val)" in section.text
+    assert "Where no class fits" in section.text
+    assert "held within each of 3 classes" in section.text
+
+
+def test_refused_classes_are_named_with_the_reason():
+    report = report_with(CalibrationConfig())
+    rule = fit_calibration(*batch(100, 0), CalibrationConfig(class_conditional=True), data="val").sets
+    evidence = measure_sets(rule, np.ones((60, 3), dtype=bool), np.zeros(60, dtype=np.int64))
+    text = trust_sections(replace(report, trust=replace(report.trust, sets=evidence)))[1].text
+    assert "3 classes have fewer than 200 calibration images" in text
 
 
 def test_an_older_report_has_none():

@@ -23,6 +23,7 @@ def predict(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(help="How many classes to show for each image.", min=1)] = 1,
+    sets: Annotated[bool, typer.Option("--sets", help="Show every class that an image may show.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
 ) -> None:
@@ -32,14 +33,16 @@ def predict(
     from recog.runtime.predictor import load
 
     predictor = load(bundle)
+    if sets and predictor.calibration.sets is None:
+        raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
     answers = predictor.predict_each(files)
     if as_json:
         num_bad = _print_json(files, answers, top)
     elif as_csv:
-        num_bad = _print_csv(files, answers, top)
+        num_bad = _print_csv(files, answers, top, sets=sets)
     else:
-        num_bad = _print_table(files, answers, top)
+        num_bad = _print_table(files, answers, top, sets=sets)
     if num_bad:
         notes.print(f"{num_bad} of {len(files)} images could not be used")
         raise typer.Exit(DataError.exit_code)
@@ -65,24 +68,27 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
             rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
             continue
         classes = [{"label": label, "prob": prob} for label, prob in answer.top(top)]
-        rows.append({"file": str(file), "label": answer.label, "confidence": answer.confidence, "top": classes})
+        row = {"file": str(file), "label": answer.label, "confidence": answer.confidence, "top": classes}
+        rows.append(row if answer.label_set is None else row | {"set": list(answer.label_set)})
     print(json.dumps(rows, indent=2, ensure_ascii=False))
     return num_bad
 
 
-def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
+def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", *(f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob")), "error"])
+    top_columns = (f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob"))
+    writer.writerow(["file", *top_columns, *(["set"] if sets else []), "error"])
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
             num_bad += 1
-            writer.writerow([_cell(str(file)), *[""] * (2 * top), _cell(answer.reason)])
+            writer.writerow([_cell(str(file)), *[""] * (2 * top + sets), _cell(answer.reason)])
             continue
         classes = answer.top(top)
         cells = [cell for label, prob in classes for cell in (_cell(label), f"{prob:.6f}")]
         cells += [""] * (2 * (top - len(classes)))
-        writer.writerow([_cell(str(file)), *cells, ""])
+        label_set = [_cell(" | ".join(answer.label_set or ()))] if sets else []
+        writer.writerow([_cell(str(file)), *cells, *label_set, ""])
     return num_bad
 
 
@@ -91,7 +97,7 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
+def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -100,6 +106,8 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
     table.add_column("image", overflow="fold")
     table.add_column("label")
     table.add_column("confidence", justify="right")
+    if sets:
+        table.add_column("may show", overflow="fold")
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
@@ -107,6 +115,7 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
             table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"), "")
             continue
         for i, (label, prob) in enumerate(answer.top(top)):
-            table.add_row(Text(str(file) if i == 0 else ""), Text(label), f"{prob:.1%}")
+            label_set = [Text(" | ".join(answer.label_set or ()) if i == 0 else "")] if sets else []
+            table.add_row(Text(str(file) if i == 0 else ""), Text(label), f"{prob:.1%}", *label_set)
     Console(highlight=False).print(table)
     return num_bad

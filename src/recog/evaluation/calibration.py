@@ -11,24 +11,36 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.arrays import FloatArray, IntArray
+from recog.evaluation.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
 from recog.evaluation.probability import softmax
-from recog.evaluation.scaling import METHODS, Scaling, fit_scaling
+from recog.evaluation.scaling import METHODS, Scaling, fit_scaling, scale_held_out
 
 _SCALING_KEYS = ("method", "temperature", "factors", "offsets", "fit")
+_KEYS = (*_SCALING_KEYS, "sets")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
     method: str = "auto"  # 'auto': what cross-validation on the calibration images finds; or one of METHODS
+    conformal: str = "lac"  # how prediction sets are made, one of SET_METHODS; or 'none'
+    alpha: float = 0.1  # the share of images whose prediction set may lack the true class
+    class_conditional: bool = False  # hold alpha within each class that has 200 calibration images
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
             raise ConfigError(f"calibration.method is {self.method!r}; it must be one of auto, {', '.join(METHODS)}.")
+        if self.conformal not in ("none", *SET_METHODS):
+            raise ConfigError(
+                f"calibration.conformal is {self.conformal!r}; it must be one of none, {', '.join(SET_METHODS)}."
+            )
+        if not 0 < self.alpha < 1:
+            raise ConfigError(f"calibration.alpha is {self.alpha}; it must lie between 0 and 1, such as 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     scaling: Scaling = field(default_factory=Scaling)
+    sets: ConformalSets | None = None  # None: the bundle gives no prediction sets
 
     @property
     def method(self) -> str:
@@ -45,21 +57,22 @@ class Calibration:
 
     def check_classes(self, num_classes: int) -> None:
         """BundleError where it was fitted for another number of classes."""
-        if self.scaling.factors and len(self.scaling.factors) != num_classes:
-            raise BundleError(
-                f"calibration.json is for {len(self.scaling.factors)} classes and the model has {num_classes}; "
-                "the bundle is not used."
-            )
+        for per_class in (self.scaling.factors, self.sets.class_quantiles if self.sets else ()):
+            if per_class and len(per_class) != num_classes:
+                raise BundleError(
+                    f"calibration.json is for {len(per_class)} classes and the model has {num_classes}; "
+                    "the bundle is not used."
+                )
 
     def to_dict(self) -> dict[str, Any]:
-        return self.scaling.to_dict()
+        return self.scaling.to_dict() | ({"sets": self.sets.to_dict()} if self.sets else {})
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
         """From `calibration.json`. What is unknown here is refused: to leave it out would change answers."""
         if not isinstance(table, Mapping) or "method" not in table:
             raise BundleError("calibration.json has no 'method'; it is damaged or was not written by recog.")
-        unknown = [key for key in table if key not in _SCALING_KEYS]
+        unknown = [key for key in table if key not in _KEYS]
         if table["method"] not in METHODS or unknown:
             what = f"has the unknown key '{unknown[0]}'" if unknown else f"says method {table['method']!r}"
             raise BundleError(
@@ -67,14 +80,36 @@ class Calibration:
                 "A newer release of recog wrote it: install that version or newer."
             )
         try:
-            return cls(scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}))
+            return cls(
+                scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}),
+                sets=ConformalSets.from_dict(table["sets"]) if "sets" in table else None,
+            )
         except (ConfigError, TypeError) as error:
             raise BundleError(f"calibration.json is damaged: {error}") from None
 
 
-def fit_calibration(logits: FloatArray, labels: IntArray, config: CalibrationConfig, *, data: str) -> Calibration:
+def fit_calibration(
+    logits: FloatArray,
+    labels: IntArray,
+    config: CalibrationConfig,
+    *,
+    data: str,
+    coins: NDArray[np.float64] | None = None,
+) -> Calibration:
     """Fit what `config` asks for on `logits` float [N, K] and `labels` int [N] that neither trained nor test the network.
 
-    `data` says in words which images they are.
+    `data` says in words which images they are; `coins` float64 [N] are those of `image_coins`, without them by row number.
     """
-    return Calibration(scaling=fit_scaling(logits, labels, method=config.method, data=data))
+    scaling = fit_scaling(logits, labels, method=config.method, data=data)
+    if config.conformal == "none":
+        return Calibration(scaling=scaling)
+    sets = fit_sets(
+        softmax(scale_held_out(logits, labels, scaling.method)),  # as new images are: scaled by a fit without them
+        labels,
+        row_coins(np.arange(len(labels))) if coins is None else coins,
+        method=config.conformal,
+        alpha=config.alpha,
+        class_conditional=config.class_conditional,
+        data=data,
+    )
+    return Calibration(scaling=scaling, sets=sets)

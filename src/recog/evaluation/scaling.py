@@ -115,6 +115,12 @@ def fit_scaling(logits: FloatArray, labels: IntArray, *, method: str = "auto", d
     return _fitted(chosen, logits, labels, fit)
 
 
+def scale_held_out(logits: FloatArray, labels: IntArray, method: str) -> FloatArray:
+    """Each image's logits scaled by a fit of `method` that had not seen it: float [N, K]. Of one image, as they are."""
+    folds = deal_folds(labels)
+    return logits if method == "none" or not folds.any() else _cross_fitted(method, logits, labels, folds)
+
+
 def deal_folds(labels: IntArray, num_folds: int = NUM_FOLDS) -> NDArray[np.int64]:
     """A fold in 0..num_folds - 1 per image, int64 [N]: each class dealt out in random order, the next going on where it ended."""
     num_images = len(labels)

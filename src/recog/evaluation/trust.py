@@ -1,4 +1,4 @@
-"""What a report says of the bundle's calibration, on the images measured: the probabilities before and after scaling."""
+"""What a report says of the bundle's calibration, on the images measured: scaling before and after, and the prediction sets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recog.core.config import build_config
 from recog.evaluation.arrays import FloatArray, IntArray
 from recog.evaluation.calibration import Calibration
+from recog.evaluation.conformal import ConformalSets
+from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.probability import ece_equal_width, nll, softmax
 from recog.evaluation.scaling import ScalingFit
 
@@ -24,11 +29,64 @@ class ScalingEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
-    scaling: ScalingEvidence
+class SetEvidence:
+    """The prediction sets of the images measured, held against the truth."""
+
+    method: str
+    alpha: float
+    data: str  # of calibration, in words
+    num_calibration_images: int
+    num_own_classes: int  # with a quantile of their own
+    num_refused_classes: int  # that were to have one and have too few calibration images
+    num_images: int
+    num_covered: int  # whose set holds the true class
+    sizes: tuple[tuple[int, int], ...]  # (classes in the set, images with such a set), ascending
+
+    @property
+    def coverage(self) -> float:
+        return self.num_covered / self.num_images
+
+    @property
+    def coverage_ci95(self) -> tuple[float, float]:
+        """Wilson's."""
+        return wilson_interval(self.num_covered, self.num_images)
+
+    @property
+    def mean_size(self) -> float:
+        return sum(size * count for size, count in self.sizes) / self.num_images
 
     def to_dict(self) -> dict[str, Any]:
-        return {"scaling": asdict(self.scaling)}
+        return asdict(self) | {
+            "sizes": [list(pair) for pair in self.sizes],
+            "coverage": self.coverage,
+            "coverage_ci95": list(self.coverage_ci95),
+            "mean_size": self.mean_size,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    scaling: ScalingEvidence
+    sets: SetEvidence | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"scaling": asdict(self.scaling), "sets": self.sets.to_dict() if self.sets else None}
+
+
+def measure_sets(rule: ConformalSets, sets: NDArray[np.bool_], labels: IntArray) -> SetEvidence:
+    """From the `sets` bool [N, K] that `rule` gave and `labels` int [N]."""
+    sizes, counts = np.unique(sets.sum(axis=1), return_counts=True)
+    return SetEvidence(
+        method=rule.method,
+        alpha=rule.alpha,
+        data=rule.data,
+        num_calibration_images=rule.num_images,
+        num_own_classes=len(rule.class_quantiles) - len(rule.refused) if rule.class_quantiles else 0,
+        num_refused_classes=len(rule.refused),
+        num_images=len(labels),
+        num_covered=int(sets[np.arange(len(labels)), labels].sum()),
+        sizes=tuple(zip(sizes.tolist(), counts.tolist(), strict=True)),
+    )
 
 
 def measure_trust(calibration: Calibration, logits: FloatArray, labels: IntArray) -> Trust:
@@ -54,4 +112,14 @@ def parse_trust(table: Mapping[str, Any] | None) -> Trust | None:
         losses += [scaling.fit.nll_before, scaling.fit.nll_after]
     if not all(0 <= rate <= 1 + 1e-9 for rate in rates) or not all(isfinite(loss) and loss >= 0 for loss in losses):
         raise ValueError("'trust' has an impossible NLL or ECE.")
-    return Trust(scaling=scaling)
+    sets = table["sets"]
+    return Trust(scaling=scaling, sets=None if sets is None else _parse_sets(sets))
+
+
+def _parse_sets(table: Mapping[str, Any]) -> SetEvidence:
+    derived = ("coverage", "coverage_ci95", "mean_size")
+    evidence = build_config(SetEvidence, {k: v for k, v in table.items() if k not in derived}, "trust.sets.")
+    counts_fit = sum(count for _, count in evidence.sizes) == evidence.num_images > 0
+    if not counts_fit or not 0 <= evidence.num_covered <= evidence.num_images:
+        raise ValueError("'trust.sets' has impossible counts.")
+    return evidence

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.data.store import Rows
-from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.calibration import Calibration, fit_calibration
+from recog.evaluation.conformal import image_coins
+from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
-from recog.runtime.engine import Engine, Outputs
+from recog.runtime.engine import Engine
 from recog.training.crossval import FewImages, cross_validate
 from recog.training.head import HeadConfig
 
@@ -19,44 +21,67 @@ CROSS_FIT_BELOW = 2000  # validation images; from here on they are enough, and c
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Logits float [N, K] and labels int64 [N] of images that the answering weights had not seen; `data` says which."""
+    """Answers to images that the answering weights had not seen; `data` says in words which."""
 
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]  # [N, K]
+    labels: NDArray[np.int64]  # [N]
+    coins: NDArray[np.float64]  # [N], see image_coins
     data: str
 
 
-def run_engine(engine: Engine, images: Rows, batch_size: int = 32) -> Outputs:
-    """Logits float32 [N, K] and features float32 [N, D] of images uint8 [N, H, W, C]."""
-    outputs = [engine(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-    return Outputs(
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What an engine gives for N images, and their coins, so that each is read once."""
+
+    logits: NDArray[np.float32]  # [N, K]
+    features: NDArray[np.float32]  # [N, D]
+    coins: NDArray[np.float64]  # [N]
+
+
+def run_engine(engine: Engine, images: Rows, batch_size: int = 32) -> Collected:
+    """From images uint8 [N, H, W, C]."""
+    outputs, coins = [], []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        outputs.append(engine(batch))
+        coins.append(image_coins(batch))
+    return Collected(
         logits=np.concatenate([output.logits for output in outputs]),
         features=np.concatenate([output.features for output in outputs]),
+        coins=np.concatenate(coins),
     )
 
 
-def cross_fit_head(images: FewImages, config: HeadConfig, l2: float, *, num_classes: int, seed: int) -> HeldOut:
-    """Each of the train and val `images` answered by a head of the chosen strength that was fitted without its fold.
+def cross_fit_head(
+    images: FewImages, coins: NDArray[np.float64], config: HeadConfig, *, num_classes: int, seed: int
+) -> HeldOut:
+    """Each of the train and val `images` answered by a head of the strength in `config`, fitted without its fold.
 
     The bundle's own head was fitted on train, about as many images as such a head, so their confidence is alike.
     """
-    (result,) = cross_validate(images, replace(config, l2=(l2,)), num_classes=num_classes, seed=seed, num_repeats=1)
+    (result,) = cross_validate(images, config, num_classes=num_classes, seed=seed, num_repeats=1)
     return HeldOut(
         logits=result.logits[0],
         labels=images.labels,
+        coins=coins,
         data=f"train and val, cross-fitted in {result.num_folds} folds; they also chose the head's L2",
     )
 
 
-def calibrate(engine: Engine, held_out: HeldOut | None, val: LabelledImages, config: CalibrationConfig) -> Calibration:
+def calibrate(engine: Engine, held_out: HeldOut | None, val: LabelledImages, config: TrainConfig) -> Calibration:
     """Fit on `held_out` if the recipe gave it, else on the answers of `engine` to the validation split."""
     if held_out is None:
+        answers = run_engine(engine, val.store.rows())
+        chose = "head's L2" if config.recipe == "head" else "epoch"
         held_out = HeldOut(
-            logits=run_engine(engine, val.store.rows()).logits,
+            logits=answers.logits,
             labels=val.labels,
-            data="val; it also chose the epoch, so the fit leans slightly to the sure side",
+            coins=answers.coins,
+            data=f"val; it also chose the {chose}, so the fit leans slightly to the sure side",
         )
-    return fit_calibration(held_out.logits, held_out.labels, config, data=held_out.data)
+    return fit_calibration(
+        held_out.logits, held_out.labels, config.calibration, data=held_out.data, coins=held_out.coins
+    )
 
 
 def describe_calibration(calibration: Calibration) -> str:

@@ -96,8 +96,8 @@ def learn_head(
     Where the head is all that is learnt, the last event is the answers to calibrate on.
     """
     num_classes = classifier.classifier.out_features
-    features = run_engine(engine, train.store.rows()).features
-    val_features = run_engine(engine, val.store.rows()).features
+    of_train, of_val = (run_engine(engine, split.store.rows()) for split in (train, val))
+    features, val_features = of_train.features, of_val.features
     balanced = config.balance in ("weights", "sampler")
     weights = class_weights(train.labels, num_classes)[train.labels] if balanced else None
     head_config = config.head
@@ -133,7 +133,9 @@ def learn_head(
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
     if config.recipe == "head" and len(val.labels) < CROSS_FIT_BELOW:
-        yield cross_fit_head(together, config.head, best[1].l2, num_classes=num_classes, seed=config.seed)
+        coins = np.concatenate([of_train.coins, of_val.coins])
+        chosen_head = replace(config.head, l2=(best[1].l2,))
+        yield cross_fit_head(together, coins, chosen_head, num_classes=num_classes, seed=config.seed)
 
 
 def _pool(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.data.dataset import Dataset, Sample
 from recog.data.store import BadImagePolicy, exclude_bad
+from recog.evaluation.calibration import Calibration
 from recog.evaluation.report import DataFacts, Report, evaluate
+from recog.evaluation.trust import measure_sets
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
 from recog.runtime.predictor import Prediction, Predictor
 
@@ -71,5 +73,16 @@ def measure(
         ),
         calibration=predictor.calibration,
     )
+    report = _with_sets(report, predictor.calibration, [answer for _, answer in good], labels)
     preds = np.array([answer.probs.argmax() for _, answer in good])
     return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=preds == labels)
+
+
+def _with_sets(
+    report: Report, calibration: Calibration, answers: Sequence[Prediction], labels: NDArray[np.int64]
+) -> Report:
+    """The report with what the prediction sets did on its images, where the bundle makes any."""
+    in_sets = [answer.in_set for answer in answers if answer.in_set is not None]
+    if report.trust is None or calibration.sets is None or not in_sets:
+        return report
+    return replace(report, trust=replace(report.trust, sets=measure_sets(calibration.sets, np.stack(in_sets), labels)))

@@ -127,7 +127,7 @@ def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[S
     chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_PARITY_IMAGES)]
     images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
     ours = predictor.calibration.apply(second(images).logits)
-    parity = compare_engines(ours, predictor.predict_batch(images)[1])
+    parity = compare_engines(ours, predictor.predict_batch(images).probs)
     check_parity(parity)
     return parity
 
@@ -143,5 +143,5 @@ def _reference(predictor: Predictor, samples: Sequence[Sample], config: TrainCon
         pictures = [decode(samples[i].source, name=samples[i].name, channels=preprocess.channels) for i in chosen]
     files = tuple(encode_reference(picture, preprocess) for picture in pictures)
     images = np.stack([preprocess.read(file) for file in files])
-    probs = predictor.predict_batch(images)[1].astype(np.float32)
+    probs = predictor.predict_batch(images).probs.astype(np.float32)
     return Reference(kind=config.reference, images=files, probs=probs)

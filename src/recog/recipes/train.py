@@ -254,7 +254,7 @@ def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:
             staging,
             model=prepared.model,
             dataset=dataset,
-            calibrate=lambda engine: calibrate(engine, held_out, prepared.val, config.calibration),
+            calibrate=lambda engine: calibrate(engine, held_out, prepared.val, config),
             config=shipped,
             training_data=training_data,
             facts=facts,

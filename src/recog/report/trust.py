@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recog.evaluation.conformal import MIN_CLASS_IMAGES
 from recog.evaluation.report import Report
-from recog.evaluation.trust import ScalingEvidence
-from recog.report.text import percent, plural
+from recog.evaluation.trust import ScalingEvidence, SetEvidence
+from recog.report.text import percent, percent_range, plural
+
+MAX_SIZES = 6  # of sets, each with its share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,47 @@ def trust_sections(report: Report) -> list[Section]:
     """Those that the report has; none for a report of an older format."""
     if report.trust is None:
         return []
-    return [_scaling(report, report.trust.scaling)]
+    sections = [_scaling(report, report.trust.scaling)]
+    if report.trust.sets is not None:
+        sections.append(_sets(report.trust.sets))
+    return sections
+
+
+def _sets(evidence: SetEvidence) -> Section:
+    rows = [
+        ("True class in the set", percent(evidence.coverage), f"95% {percent_range(evidence.coverage_ci95)}"),
+        ("Classes in the set", f"{evidence.mean_size:.2f}", "on average"),
+    ]
+    shown = evidence.sizes[:MAX_SIZES]
+    rows += [
+        (f"Sets of {plural(size, 'class', 'classes')}", percent(count / evidence.num_images), f"{count:,} images")
+        for size, count in shown
+    ]
+    if rest := sum(count for _, count in evidence.sizes[MAX_SIZES:]):
+        rows.append(("Larger sets", percent(rest / evidence.num_images), f"{rest:,} images"))
+    return Section(
+        title="Prediction sets",
+        text=_sets_text(evidence),
+        columns=(f"Of {plural(evidence.num_images, 'image')}", "Value", ""),
+        rows=tuple(rows),
+    )
+
+
+def _sets_text(evidence: SetEvidence) -> str:
+    text = (
+        f"The classes that an image may show ({evidence.method.upper()}), made to hold the true one for at least "
+        f"{percent(1 - evidence.alpha)} of images like the {evidence.num_calibration_images:,} of calibration "
+        f"({evidence.data}). Where no class fits, the most probable one is the set: that only raises the share."
+    )
+    if evidence.num_own_classes:
+        text += f" The rate is held within each of {plural(evidence.num_own_classes, 'class', 'classes')}."
+    if evidence.num_refused_classes:
+        have = "has" if evidence.num_refused_classes == 1 else "have"
+        text += (
+            f" {plural(evidence.num_refused_classes, 'class', 'classes')} {have} fewer than {MIN_CLASS_IMAGES} calibration "
+            "images, too few for a rate of their own, and share that of all images."
+        )
+    return text
 
 
 def _scaling(report: Report, evidence: ScalingEvidence) -> Section:

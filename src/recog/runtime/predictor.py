@@ -22,6 +22,7 @@ from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
 from recog.evaluation.calibration import Calibration
+from recog.evaluation.conformal import image_coins
 from recog.runtime.engine import Engine, OnnxEngine
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
@@ -37,6 +38,15 @@ class Prediction:
     class_names: tuple[str, ...]
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
+    in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
+
+    @property
+    def label_set(self) -> tuple[str, ...] | None:
+        """The classes that the image may show, the most probable first; never empty. None where the bundle makes no sets."""
+        if self.in_set is None:
+            return None
+        order = np.argsort(-self.probs, kind="stable")
+        return tuple(self.class_names[i] for i in order if self.in_set[i])
 
     @property
     def label(self) -> str:
@@ -53,6 +63,15 @@ class Prediction:
             raise ConfigError(f"top takes 1 class or more; it got {k}.")
         order = np.argsort(-self.probs, kind="stable")[:k]
         return [(self.class_names[i], float(self.probs[i])) for i in order]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """For a batch of B images: what the network says, and what the calibration makes of it."""
+
+    logits: NDArray[np.float32]  # [B, K]
+    probs: NDArray[np.float64]  # [B, K]
+    sets: NDArray[np.bool_] | None  # [B, K]
 
 
 class Predictor:
@@ -103,19 +122,30 @@ class Predictor:
         self, images: list[NDArray[np.uint8] | BadImage], sources: list[ImageSource]
     ) -> Iterator[Prediction | BadImage]:
         good = [image for image in images if not isinstance(image, BadImage)]
-        logits, probs = self.predict_batch(np.stack(good)) if good else (np.empty(0), np.empty(0))
+        if not good:
+            yield from (image for image in images if isinstance(image, BadImage))
+            return
+        answers = self.predict_batch(np.stack(good))
         row = 0
         for image, source in zip(images, sources, strict=True):
             if isinstance(image, BadImage):
                 yield image
                 continue
-            yield Prediction(name=_name_of(source), class_names=self.class_names, probs=probs[row], logits=logits[row])
+            yield Prediction(
+                name=_name_of(source),
+                class_names=self.class_names,
+                probs=answers.probs[row],
+                logits=answers.logits[row],
+                in_set=None if answers.sets is None else answers.sets[row],
+            )
             row += 1
 
-    def predict_batch(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Images uint8 [B, H, W, C], as Preprocess gives them -> logits float32 [B, K], calibrated probs float64 [B, K]."""
+    def predict_batch(self, images: NDArray[np.uint8]) -> Answers:
+        """Answer for images uint8 [B, H, W, C], as Preprocess gives them."""
         logits = self.engine(images).logits
-        return logits, self.calibration.apply(logits)
+        probs = self.calibration.apply(logits)
+        sets = self.calibration.sets
+        return Answers(logits=logits, probs=probs, sets=None if sets is None else sets.sets(probs, image_coins(images)))
 
 
 def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
