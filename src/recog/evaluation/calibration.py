@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.arrays import FloatArray, IntArray
 from recog.evaluation.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
+from recog.evaluation.multilabel import BoolArray, decide, sigmoid
 from recog.evaluation.probability import softmax
 from recog.evaluation.scaling import METHODS, Scaling, fit_scaling, scale_held_out
+from recog.evaluation.thresholds import LabelThresholds
 
 _SCALING_KEYS = ("method", "temperature", "factors", "offsets", "fit")
-_KEYS = (*_SCALING_KEYS, "sets")
+_KEYS = (*_SCALING_KEYS, "sets", "thresholds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class CalibrationConfig:
 class Calibration:
     scaling: Scaling = field(default_factory=Scaling)
     sets: ConformalSets | None = None  # None: the bundle gives no prediction sets
+    thresholds: LabelThresholds | None = None  # of multi-label answers, whose probabilities are a sigmoid each
 
     @property
     def method(self) -> str:
@@ -48,16 +51,27 @@ class Calibration:
         return self.scaling.method
 
     def calibrated_logits(self, logits: FloatArray) -> FloatArray:
-        """Logits float [N, K] whose softmax are the probabilities; what the NLL is taken from."""
+        """Logits float [N, K] whose softmax (multi-label: sigmoid) are the probabilities; what the NLL is taken from."""
         return self.scaling.apply(logits)
 
     def apply(self, logits: FloatArray) -> NDArray[np.float64]:
-        """Probabilities float64 [N, K], each row summing to 1, from the network's `logits` float [N, K]."""
-        return softmax(self.calibrated_logits(logits))
+        """Probabilities float64 [N, K] from the network's `logits` float [N, K].
+
+        Each row sums to 1, but for multi-label answers, where each label has a probability of its own.
+        """
+        calibrated = self.calibrated_logits(logits)
+        return softmax(calibrated) if self.thresholds is None else sigmoid(calibrated)
+
+    def decide(self, probs: FloatArray) -> BoolArray:
+        """Which labels are said, bool [N, K], of multi-label `probs` float [N, K]. ConfigError for other answers."""
+        if self.thresholds is None:
+            raise ConfigError("there are no label thresholds: these answers are one class each, the most probable.")
+        return decide(probs, np.array(self.thresholds.values))
 
     def check_classes(self, num_classes: int) -> None:
         """BundleError where it was fitted for another number of classes."""
-        for per_class in (self.scaling.factors, self.sets.class_quantiles if self.sets else ()):
+        thresholds = self.thresholds.values if self.thresholds else ()
+        for per_class in (self.scaling.factors, self.sets.class_quantiles if self.sets else (), thresholds):
             if per_class and len(per_class) != num_classes:
                 raise BundleError(
                     f"calibration.json is for {len(per_class)} classes and the model has {num_classes}; "
@@ -65,7 +79,9 @@ class Calibration:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        return self.scaling.to_dict() | ({"sets": self.sets.to_dict()} if self.sets else {})
+        table = self.scaling.to_dict()
+        parts = {"sets": self.sets, "thresholds": self.thresholds}
+        return table | {key: part.to_dict() for key, part in parts.items() if part is not None}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
@@ -83,6 +99,7 @@ class Calibration:
             return cls(
                 scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}),
                 sets=ConformalSets.from_dict(table["sets"]) if "sets" in table else None,
+                thresholds=LabelThresholds.from_dict(table["thresholds"]) if "thresholds" in table else None,
             )
         except (ConfigError, TypeError) as error:
             raise BundleError(f"calibration.json is damaged: {error}") from None

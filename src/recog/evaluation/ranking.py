@@ -29,7 +29,7 @@ def auroc(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
     """
     check_logits(probs, "probs")
     check_labels(labels, *probs.shape)
-    return np.array([_auroc_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+    return np.array([auroc_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
 
 
 def average_precision(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
@@ -40,7 +40,7 @@ def average_precision(probs: FloatArray, labels: IntArray) -> NDArray[np.float64
     """
     check_logits(probs, "probs")
     check_labels(labels, *probs.shape)
-    return np.array([_average_precision_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+    return np.array([average_precision_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> float:
@@ -49,7 +49,8 @@ def mean_of_defined(values: NDArray[np.float64]) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
-def _auroc_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+def auroc_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+    """AUROC of `scores` float [N] for telling `is_positive` bool [N] from the others; NaN where one kind is missing."""
     num_positive = int(is_positive.sum())
     num_negative = len(scores) - num_positive
     if num_positive == 0 or num_negative == 0:
@@ -62,7 +63,8 @@ def _auroc_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
     return wins / (2 * num_positive * num_negative)
 
 
-def _average_precision_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+def average_precision_of(scores: FloatArray, is_positive: NDArray[np.bool_]) -> float:
+    """Average precision of `scores` float [N] for finding `is_positive` bool [N]; NaN where all are positive or none is."""
     num_positive = int(is_positive.sum())
     if num_positive in (0, len(scores)):
         return float("nan")

@@ -229,8 +229,8 @@ def evaluate(
     check_logits(logits)
     num_images, num_classes = logits.shape
     check_labels(labels, num_images, num_classes)
-    _check_names(names, num_images, "names", "images")
-    _check_names(class_names, num_classes, "class_names", "classes")
+    check_names(names, num_images, "names", "images")
+    check_names(class_names, num_classes, "class_names", "classes")
     calibration = calibration or Calibration()
     probs = calibration.apply(logits)
     report = _build(
@@ -350,7 +350,7 @@ def _rate(num_successes: int, num_trials: int) -> tuple[float | None, Interval |
     return num_successes / num_trials, wilson_interval(num_successes, num_trials)
 
 
-def _check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
+def check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
     if len(names) != expected:
         raise DataError(f"{what} has {len(names)} entries for {expected} {of}; expected one each.")
     if len(set(names)) != expected:

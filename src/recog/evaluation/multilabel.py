@@ -1,0 +1,224 @@
+"""Measures where an image may show none or several of the classes, and each is a question of its own: a sigmoid per label.
+
+`logits` and `probs` are float [N, K], `targets` [N, K] of 0 and 1, `decisions` bool [N, K]. Where scikit-learn has a measure,
+the value is scikit-learn's. The one difference is in what has no value: there scikit-learn fills in a number with a warning,
+here it is undefined (NaN), and means leave it out:
+
+- A label that no image shows: its precision, recall, F1, AUROC and average precision. The micro means still count what was
+  wrongly said of it.
+- A label that all images show: its AUROC, average precision and specificity.
+
+A label with images that was never said has a precision of 0 in the macro mean, as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from recog.core.errors import DataError, ShapeError
+from recog.evaluation.arrays import FloatArray, check_logits
+from recog.evaluation.counts import MeanMeasures
+from recog.evaluation.probability import NUM_BINS, equal_width_bins
+from recog.evaluation.ranking import auroc_of, average_precision_of, mean_of_defined
+
+TargetArray = NDArray[Any]  # of bool, whole or floating numbers
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCounts:
+    """Per label, int64 [K]."""
+
+    both: NDArray[np.int64]  # shown and said
+    said: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    num_images: int
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Float64 [K]: of the images that the label was said of, the share that shows it; NaN where it is never said or shown."""
+        return _share(self.both, np.where(self.shown > 0, self.said, 0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        return _share(self.both, self.shown)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        return _share(2 * self.both, np.where(self.shown > 0, self.said + self.shown, 0))
+
+    @property
+    def specificity(self) -> NDArray[np.float64]:
+        """Float64 [K]: of the images without the label, the share that it was not said of."""
+        others = self.num_images - self.shown
+        return _share(others - (self.said - self.both), others)
+
+
+def sigmoid(logits: FloatArray) -> NDArray[np.float64]:
+    """Probabilities float64 [N, K] in [0, 1], each label's for itself: the rows do not sum to 1."""
+    check_logits(logits)
+    probs: NDArray[np.float64] = expit(logits.astype(np.float64))
+    return probs
+
+
+def check_targets(targets: TargetArray, num_images: int, num_classes: int) -> BoolArray:
+    """`targets` as bool [N, K]; ShapeError or DataError where they are anything but zeros and ones of that shape."""
+    if not isinstance(targets, np.ndarray) or targets.shape != (num_images, num_classes):
+        shape = targets.shape if isinstance(targets, np.ndarray) else type(targets).__name__
+        raise ShapeError(f"targets are {shape}; expected a NumPy array ({num_images}, {num_classes}) of 0 and 1.")
+    is_shown: BoolArray = targets == 1
+    strange = ~is_shown & (targets != 0)
+    if strange.any():
+        row, column = (int(i) for i in np.argwhere(strange)[0])
+        raise DataError(f"the target in row {row}, column {column} is {targets[row, column]}; expected 0 or 1.")
+    return is_shown
+
+
+def decide(probs: FloatArray, thresholds: FloatArray) -> BoolArray:
+    """Which labels are said, bool [N, K]: those whose probability is at or above their threshold, `thresholds` [K]."""
+    return np.asarray(probs >= thresholds)
+
+
+def count_labels(decisions: BoolArray, targets: BoolArray) -> LabelCounts:
+    return LabelCounts(
+        both=(decisions & targets).sum(axis=0),
+        said=decisions.sum(axis=0),
+        shown=targets.sum(axis=0),
+        num_images=len(targets),
+    )
+
+
+def macro_means(counts: LabelCounts) -> MeanMeasures:
+    """Mean over the labels that images show, each alike; a label that is never said counts with a precision of 0."""
+    return _weighed(counts, (counts.shown > 0).astype(np.float64))
+
+
+def weighted_means(counts: LabelCounts) -> MeanMeasures:
+    """Mean over the labels, each weighted by the images that show it."""
+    return _weighed(counts, counts.shown.astype(np.float64))
+
+
+def micro_means(counts: LabelCounts) -> MeanMeasures:
+    """Over all pairs of an image and a label at once; NaN where none is said, none is shown, or neither."""
+    both, said, shown = int(counts.both.sum()), int(counts.said.sum()), int(counts.shown.sum())
+    return MeanMeasures(
+        precision=both / said if said else float("nan"),
+        recall=both / shown if shown else float("nan"),
+        f1=2 * both / (said + shown) if said + shown else float("nan"),
+    )
+
+
+def hamming_loss(decisions: BoolArray, targets: BoolArray) -> float:
+    """Share of the N * K pairs of an image and a label that are wrong; 0 is best. Schapire and Singer (1999)."""
+    return float((decisions != targets).mean())
+
+
+def is_subset_correct(decisions: BoolArray, targets: BoolArray) -> BoolArray:
+    """Per image, bool [N]: whether all its labels are right at once; the mean is the subset accuracy."""
+    return np.asarray((decisions == targets).all(axis=1))
+
+
+def example_f1_terms(decisions: BoolArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Per image, float64 [N]: F1 of the labels said of it; 1 where it shows none and none is said.
+
+    Its mean is scikit-learn's f1_score(average='samples', zero_division=1). Tsoumakas and Katakis (2007), IJDWM 3(3).
+    """
+    sizes = decisions.sum(axis=1) + targets.sum(axis=1)
+    both = (decisions & targets).sum(axis=1)
+    return np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), 1.0)
+
+
+def ranking_precision_terms(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Per image, float64 [N]: mean over its labels of the share of its labels among all that are at least as probable.
+
+    Its mean is scikit-learn's label_ranking_average_precision_score: 1 is best, and an image that shows none or all counts
+    1. Schapire and Singer (2000), Machine Learning 39.
+    """
+    places = rankdata(-probs, method="max", axis=1)
+    terms = np.ones(len(probs))
+    for i in np.flatnonzero(targets.any(axis=1) & ~targets.all(axis=1)):
+        own = targets[i]
+        terms[i] = (rankdata(-probs[i, own], method="max") / places[i, own]).mean()
+    return terms
+
+
+def label_auroc(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Per label, float64 [K]: the chance that an image with the label gets more of its probability than one without."""
+    return np.array([auroc_of(probs[:, k], targets[:, k]) for k in range(probs.shape[1])])
+
+
+def label_average_precision(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Per label, float64 [K]; the mean of the defined ones is the mAP."""
+    return np.array([average_precision_of(probs[:, k], targets[:, k]) for k in range(probs.shape[1])])
+
+
+def mean_average_precision(probs: FloatArray, targets: BoolArray) -> float:
+    """Mean over the labels of the average precision, where defined; 1 is best, a label's share of the images is chance.
+
+    `probs` may be logits. NaN where it is defined for no label.
+    """
+    return mean_of_defined(label_average_precision(probs, targets))
+
+
+def micro_average_precision(probs: FloatArray, targets: BoolArray) -> float:
+    """Average precision over all N * K pairs of an image and a label at once; NaN where all or none are shown."""
+    return average_precision_of(probs.ravel(), targets.ravel())
+
+
+def bce_terms(logits: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Negative log-likelihood in nats of each target under the sigmoid of its logit: float64 [N, K], >= 0."""
+    wide = logits.astype(np.float64)
+    terms: NDArray[np.float64] = np.logaddexp(0, np.where(targets, -wide, wide))
+    return terms
+
+
+def bce(logits: FloatArray, targets: BoolArray) -> float:
+    """Mean of `bce_terms` over images and labels: 0 is best, ln 2 is a coin toss."""
+    return float(bce_terms(logits, targets).mean())
+
+
+def label_brier_terms(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
+    """Squared gap between each probability and its target: float64 [N, K]; its mean is the Brier score, 0.25 by coin toss."""
+    gaps: NDArray[np.float64] = np.square(probs.astype(np.float64) - targets)
+    return gaps
+
+
+def label_gaps(probs: FloatArray, targets: BoolArray, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
+    """Per image and equal-width bin, float64 [N, num_bins]: the sum over its labels of probability less target, over N * K.
+
+    Summed over the images, the absolute values add up to the ECE: how far a probability is from how often its label is
+    shown, over all pairs of an image and a label.
+    """
+    num_images, num_labels = probs.shape
+    cells = equal_width_bins(probs.astype(np.float64), num_bins) + num_bins * np.arange(num_images)[:, None]
+    sums = np.bincount(cells.ravel(), weights=(probs - targets).ravel(), minlength=num_images * num_bins)
+    gaps: NDArray[np.float64] = sums.reshape(num_images, num_bins) / (num_images * num_labels)
+    return gaps
+
+
+def label_ece(probs: FloatArray, targets: BoolArray, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error over all N * K probabilities in equal-width bins; 0 is best. Naeini et al. (2015), AAAI."""
+    return float(np.abs(label_gaps(probs, targets, num_bins).sum(axis=0)).sum())
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return share
+
+
+def _weighed(counts: LabelCounts, weights: NDArray[np.float64]) -> MeanMeasures:
+    if not weights.any():
+        return MeanMeasures(precision=float("nan"), recall=float("nan"), f1=float("nan"))
+    present = weights > 0
+    means = (
+        float(np.average(np.nan_to_num(rates[present]), weights=weights[present]))
+        for rates in (counts.precision, counts.recall, counts.f1)
+    )
+    precision, recall, f1 = means
+    return MeanMeasures(precision=precision, recall=recall, f1=f1)

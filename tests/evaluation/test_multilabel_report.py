@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn import metrics
+
+from recog.core.errors import DataError
+from recog.evaluation.calibration import Calibration
+from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.multilabel_report import evaluate_multilabel, probability_bins
+from recog.evaluation.report import DataFacts
+from recog.evaluation.thresholds import LabelThresholds
+
+NAMES = ("boat", "car", "dog", "eel")
+FACTS = DataFacts(name="pets", split="test", excluded=(("bad.png", "truncated"),))
+
+
+def report_of(num_images=120, thresholds=(0.5, 0.4, 0.3, 0.5), seed=0, shown=None):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(num_images, 4)).astype(np.float32)
+    if shown is None:
+        shown = rng.random(logits.shape) < expit(2 * logits - 1)
+    support = tuple(int(n) for n in shown.sum(axis=0))
+    calibration = Calibration(thresholds=LabelThresholds(values=thresholds, data="val", num_images=50, support=support))
+    report = evaluate_multilabel(
+        logits,
+        shown.astype(np.float32),
+        class_names=NAMES,
+        names=[f"{i}.png" for i in range(num_images)],
+        data=FACTS,
+        calibration=calibration,
+    )
+    probs = expit(logits.astype(np.float64))
+    return report, probs, probs >= np.array(thresholds), shown
+
+
+def test_every_number_equals_scikit_learns():
+    report, probs, said, shown = report_of()
+    assert report.mean_average_precision == pytest.approx(metrics.average_precision_score(shown, probs), abs=1e-9)
+    assert report.micro_average_precision == pytest.approx(
+        metrics.average_precision_score(shown, probs, average="micro"), abs=1e-9
+    )
+    assert report.subset_accuracy == pytest.approx(metrics.accuracy_score(shown, said), abs=1e-9)
+    assert report.hamming_loss == pytest.approx(metrics.hamming_loss(shown, said), abs=1e-9)
+    for average in ("macro", "micro", "weighted"):
+        theirs = metrics.precision_recall_fscore_support(shown, said, average=average)[:3]
+        means = getattr(report, average)
+        assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
+    for k, row in enumerate(report.labels):
+        assert row.average_precision == pytest.approx(
+            metrics.average_precision_score(shown[:, k], probs[:, k]), abs=1e-9
+        )
+        assert row.auroc == pytest.approx(metrics.roc_auc_score(shown[:, k], probs[:, k]), abs=1e-9)
+        assert row.f1 == pytest.approx(metrics.f1_score(shown[:, k], said[:, k]), abs=1e-9)
+        assert row.precision_ci95 == wilson_interval(row.num_correct, row.num_predicted)
+        assert row.recall_ci95 == wilson_interval(row.num_correct, row.support)
+    assert report.chance_map == pytest.approx(shown.mean())
+    assert report.labels_per_image == pytest.approx((shown.sum(axis=1).mean(), said.sum(axis=1).mean()))
+    assert (report.num_images, report.num_found) == (120, 121)
+
+
+def test_the_wrong_images_say_what_was_missed_and_invented_the_worst_first():
+    report, probs, said, shown = report_of()
+    assert report.num_errors == len(report.errors) == (said != shown).any(axis=1).sum()
+    surprises = [error.worst_surprise for error in report.errors]
+    assert surprises == sorted(surprises, reverse=True)
+    first = report.errors[0]
+    i = int(first.name.partition(".")[0])
+    assert {name for name, _ in first.missed} == {NAMES[k] for k in np.flatnonzero(shown[i] & ~said[i])}
+    assert {name for name, _ in first.invented} == {NAMES[k] for k in np.flatnonzero(~shown[i] & said[i])}
+    assert surprises[0] == pytest.approx(np.abs(probs[i] - shown[i])[shown[i] != said[i]].max())
+
+
+def test_json_is_plain_and_says_its_task():
+    report, *_ = report_of()
+    table = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (table["task"], table["evidence"], table["num_images"]) == ("multilabel", "evaluation", 120)
+    assert table["data"]["excluded"] == [{"name": "bad.png", "reason": "truncated"}]
+    assert table["subset_accuracy"] == report.subset_accuracy
+    assert table["bootstrap"]["mean_average_precision_ci95"] == list(report.interval("mean_average_precision"))
+    assert len(table["labels"]) == 4
+    assert table["micro"]["f1"] == report.micro.f1
+
+
+def test_an_absent_label_and_an_all_positive_one_have_no_average_precision():
+    shown = np.random.default_rng(1).random((30, 4)) < 0.5
+    shown[:, 0], shown[:, 1] = False, True
+    report, *_ = report_of(30, shown=shown)
+    boat, car = report.labels[:2]
+    assert (boat.recall, boat.f1, boat.precision, boat.auroc, boat.average_precision) == (None,) * 5
+    assert (car.specificity, car.auroc, car.average_precision) == (None,) * 3
+    assert car.recall is not None
+    assert report.absent_labels == ("boat",)
+    assert report.num_ranked_labels == 2
+    assert report.weak_thresholds == ("boat",)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_one_image_without_labels():
+    report, *_ = report_of(1, shown=np.zeros((1, 4), bool))
+    assert report.mean_average_precision is None
+    assert report.chance_map is None
+    table = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert table["macro"] == {"precision": None, "recall": None, "f1": None}
+
+
+def test_bins_hold_every_pair_once_by_hand():
+    bins = probability_bins(np.array([[0.2, 0.5], [0.9, 0.5]]), np.array([[True, False], [True, True]]), num_bins=2)
+    assert [(b.num_pairs, b.num_shown) for b in bins] == [(3, 2), (1, 1)]  # 0.5 is the first bin's upper edge
+    assert [b.mean_prob for b in bins] == pytest.approx([0.4, 0.9])
+
+
+def test_without_thresholds_nothing_is_measured():
+    with pytest.raises(DataError, match="no label thresholds"):
+        evaluate_multilabel(
+            np.zeros((1, 2)),
+            np.zeros((1, 2)),
+            class_names=("a", "b"),
+            names=["1"],
+            data=FACTS,
+            calibration=replace(Calibration()),
+        )
