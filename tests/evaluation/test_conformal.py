@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapie_oracle import mapie_coins, mapie_sets
+from mapie_sets import mapie_coins, mapie_sets
 
 from recog.core.errors import ConfigError, DataError, ShapeError
 from recog.evaluation.conformal import (

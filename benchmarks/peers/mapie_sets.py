@@ -1,9 +1,11 @@
-"""MAPIE on given probabilities: the oracle of prediction sets, for tests and for benchmarks/coverage.py."""
+"""MAPIE's prediction sets from given probabilities: the oracle of coverage.py and of the tests."""
 
 import numpy as np
 from mapie.classification import SplitConformalClassifier
-from mapie.conformity_scores import APSConformityScore, LACConformityScore
+from mapie.conformity_scores import APSConformityScore, LACConformityScore, RAPSConformityScore
 from sklearn.base import BaseEstimator, ClassifierMixin
+
+SCORES = {"lac": LACConformityScore, "aps": APSConformityScore, "raps": RAPSConformityScore}
 
 
 class GivenProbs(ClassifierMixin, BaseEstimator):
@@ -25,17 +27,20 @@ class GivenProbs(ClassifierMixin, BaseEstimator):
 
 
 def mapie_sets(method, probs, labels, new_probs, *, alpha, seed=0):
-    """(quantile, sets bool [M, K]) of MAPIE's 'lac' or randomised 'aps' from calibration and new probabilities.
+    """(quantile, sets bool [M, K]) of MAPIE's 'lac', randomised 'aps' or 'raps' from calibration and new probabilities.
 
-    Its coins for calibration and for new images are both RandomState(seed).uniform, see `mapie_coins`.
+    Its coins for calibration and for new images are both RandomState(seed).uniform, see `mapie_coins`. For 'raps' it holds a
+    fifth of the calibration images back and chooses the penalty on them.
     """
-    score = {"lac": LACConformityScore, "aps": APSConformityScore}[method]()
-    estimator = GivenProbs(probs.shape[1])
     model = SplitConformalClassifier(
-        estimator, confidence_level=1 - alpha, conformity_score=score, prefit=True, random_state=seed
+        GivenProbs(probs.shape[1]),
+        confidence_level=1 - alpha,
+        conformity_score=SCORES[method](),
+        prefit=True,
+        random_state=seed,
     )
     model.conformalize(probs, labels)
-    params = {"include_last_label": "randomized"} if method == "aps" else {}
+    params = {} if method == "lac" else {"include_last_label": "randomized"}
     sets = model.predict_set(new_probs, conformity_score_params=params)[1]
     return float(model._mapie_classifier.conformity_score_function_.quantiles_[0]), sets[:, :, 0]
 
