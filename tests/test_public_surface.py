@@ -18,7 +18,7 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 def test_verbs():
     assert recog.__all__ == ["compare", "evaluate", "load", "scan", "train", "verify"]
-    assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify", "cache")
+    assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
 
 
 def test_config_fields():

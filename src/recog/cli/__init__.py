@@ -9,8 +9,8 @@ import typer
 
 import recog
 
-COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "cache")
-NEED_NOTHING = ("cache",)  # do their work without an argument; the others show their help
+COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
+NEED_NOTHING = ("models", "cache")  # do their work without an argument; the others show their help
 
 _HELP = """Labelled images in, an image classifier that can be trusted and shipped out.
 
