@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ import typer
 
 from recog.cli.guard import guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
-from recog.core.errors import PeerError, RecogError
 
 if TYPE_CHECKING:
     from recog.recipes.plan import TrainConfig
@@ -72,27 +72,37 @@ def train(
         "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
         "loader": {"batch_size": batch_size, "num_workers": workers},
     }
-    try:
+    with _joined():
         chosen = _read_config(config, flags, settings or [])
-    except RecogError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # torchrun's other processes find the same
-            raise PeerError(str(error)) from error
-        raise
+        _train(chosen, name=name, as_json=as_json)
+
+
+def _train(config: TrainConfig, *, name: str | None, as_json: bool) -> None:
     # imported here, after the options were checked: torch takes seconds
     from recog.cli.progress import TrainPrinter
     from recog.recipes.train import Run, train_events
     from recog.training.distributed import read_world
 
+    is_writer = read_world().is_writer
     printer = TrainPrinter()
     try:
-        for event in train_events(chosen, name=name):
-            if not read_world().is_writer:
+        for event in train_events(config, name=name):
+            if not is_writer:
                 continue
             printer.show(event)
             if isinstance(event, Run):
                 _print_outcome(event, as_json=as_json)
     finally:
         printer.close()
+
+
+def _joined() -> contextlib.AbstractContextManager[object]:
+    """torchrun's processes know of each other before anything can go wrong, so that one of them says it for all."""
+    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+        return contextlib.nullcontext()
+    from recog.training.distributed import joined
+
+    return joined()
 
 
 def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:

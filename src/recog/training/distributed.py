@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,7 @@ from recog.core.files import canonical_json, sha256_bytes
 from recog.data.loader import share
 
 TIMEOUT = timedelta(days=1)  # the first process may export for hours; that one has died is seen at once, not by waiting
+SILENCE_S = 1.0  # between another's failure and this one's end, on which torchrun ends all, the one that speaks too
 _ENDED = (
     "another process of this training has ended. Its own message says why, or else the system ended it, as it does when "
     "memory is used up; started with torchrun --max-restarts N, training goes on from its last checkpoint."
@@ -109,6 +111,7 @@ def _leave(
     if error is None or isinstance(error, GeneratorExit):
         return
     if not is_first:
+        time.sleep(SILENCE_S)
         raise PeerError(_ENDED) from error
     if _is_lost_connection(error):
         raise TrainingError(_ENDED) from error

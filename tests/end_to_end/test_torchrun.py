@@ -1,0 +1,66 @@
+"""`torchrun -m recog train`: the run of one process, made by two."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+# LeNet-5 has no BatchNorm, and 51 is odd: the shares are 25 and 26
+SETTINGS = ("digits", "--recipe", "scratch", "--model", "lenet5", "--epochs", "2", "--lr", "0.05")
+SMALL = ("--set", "loader.batch_size=51", "--set", "compute.num_threads=1")
+
+
+def recog_train(folder, *arguments, num_processes=1, options=()):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    start = [sys.executable]
+    if num_processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", *options]
+    command = [*start, "-m", "recog", "train", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def records(run, kind):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path):
+    """Steps within 1e-4, the same images evaluated, one report on stdout, one run folder; and what run.toml says of it."""
+    alone = recog_train(tmp_path, *SETTINGS, *SMALL, "--name", "alone", "--json")
+    together = recog_train(tmp_path, *SETTINGS, *SMALL, "--name", "together", "--json", num_processes=2)
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    assert together.returncode == 0, together.stderr[-3000:]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["alone", "together"]
+    one, two = (records(tmp_path / "runs" / name, "step") for name in ("alone", "together"))
+    assert len(one) == len(two) == 2 * (1168 // 51)
+    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(one, two, strict=True)) < 1e-4
+    for a, b in zip(*(records(tmp_path / "runs" / name, "epoch") for name in ("alone", "together")), strict=True):
+        assert b["val_nll"] == pytest.approx(a["val_nll"], abs=1e-4)
+        assert b["train_loss"] == pytest.approx(a["train_loss"], abs=1e-4)
+    (report,) = together.stdout.splitlines()
+    found, expected = json.loads(report)["report"], json.loads(alone.stdout)["report"]
+    assert found["num_images"] == expected["num_images"] == 360
+    assert found["nll"] == pytest.approx(expected["nll"], abs=1e-3)
+    assert "2 processes train together: of every batch of 51" in together.stderr
+    assert together.stderr.count("run folder:") == 1
+    assert 'device = "cpu"' in (tmp_path / "runs" / "together" / "run.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits", "--set", "optim.lr=-1"), "optim.lr is -1"),
+        (("nowhere",), "there is no folder nowhere"),
+        ((*SETTINGS, "--set", "loader.batch_size=1"), r"a step takes 1 images .* for 2 processes"),
+    ],
+)
+def test_an_error_is_said_once_and_ends_all(tmp_path, arguments, message):
+    done = recog_train(tmp_path, *arguments, num_processes=2)
+    assert done.returncode != 0
+    assert len(re.findall(r"^error: ", done.stderr, flags=re.M)) == 1
+    assert re.search(rf"^error: {message}", done.stderr, flags=re.M)
+    assert not list(tmp_path.glob("runs/*/bundle"))
