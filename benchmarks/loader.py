@@ -145,8 +145,8 @@ def main() -> None:
     )
     body = ["## Epochs after the first, 224 px, flower photos, batch 32", header]
     body += compare(flowers / "train", 224, 32, epochs=6)
-    body += ["", "## Epochs after the first, 32 px, CIFAR-10 files (its 10,000 test images), batch 128", header]
-    body += compare(cifar / "test", 32, 128, epochs=6)
+    body += ["", "## Epochs after the first, 32 px, CIFAR-10 files (its 50,000 training images), batch 128", header]
+    body += compare(cifar / "train", 32, 128, epochs=6)
     with tempfile.TemporaryDirectory() as folder:
         size = make_photos(flowers, Path(folder))
         body += [

@@ -216,3 +216,44 @@ def test_data_larger_than_the_process_may_hold_stream_without_growth():
     kind, size_mib, grown_mib = done.stdout.split()
     assert (kind, size_mib) == ("memmap", "675")
     assert int(grown_mib) < 256
+
+
+EPOCHS = """
+import resource, sys
+import numpy as np
+from recog.core.preprocess import Preprocess
+from recog.data import cache
+from recog.data.dataset import Sample
+from recog.data.loader import TrainLoader
+from recog.data.policies import AugmentConfig
+from recog.data.store import read_exact
+def status(field):
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field + ":")) >> 10
+if sys.argv[1] == "StreamedImages":
+    cache.MIN_FREE_DISK_BYTES = 1 << 60  # as on a full disk
+tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+samples = [Sample(name=str(i), source=tile, labels=(i % 2,)) for i in range(160)]
+limit = (status("VmData") + 128) << 20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+decoded = cache.decode_images(samples, read_exact(Preprocess(image_size=(768, 768))), list(map(str, range(160))), name="big")
+loader = TrainLoader(
+    store=decoded.images, labels=np.arange(160) % 2, image_size=(64, 64), batch_size=8, seed=0,
+    augment=AugmentConfig(policy="standard", geometry="crop", mirror=True),
+)
+for epoch in range(3):
+    num_images = sum(len(images) for images, _ in loader.batches(epoch))
+    print(type(decoded.images).__name__, num_images, status("RssAnon"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+@pytest.mark.parametrize("kind", ["ImageStore", "StreamedImages"])
+def test_epochs_over_data_larger_than_the_limit_do_not_grow(kind):
+    """270 MiB of pixels under a limit of 128 MiB (RLIMIT_DATA) beyond the imports, from the mapped file and without it."""
+    done = subprocess.run([sys.executable, "-c", EPOCHS, kind], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    epochs = [line.split() for line in done.stdout.splitlines()]
+    assert [epoch[:2] for epoch in epochs] == [[kind, "160"]] * 3
+    first, *later = (int(mib) for *_, mib in epochs)
+    assert max(later) <= first + 16

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,7 +243,7 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
         reason = f"a {type(source).__name__} is not an image source"
         raise BadImage(name, reason, "Give a path, an encoded file's bytes, a Pillow image or a NumPy array.")
     with open_encoded(source, name, limits) as file:
-        data = file.read(limits.max_bytes) if whole else b""
+        data = _read_whole(file, limits) if whole else b""
         if whole:
             file = io.BytesIO(data)
         prefix = file.read(PREFIX_BYTES)
@@ -255,6 +255,12 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
             check_strict(kind, name)
             check_body(kind, data, image.width * image.height, name)
         yield image
+
+
+def _read_whole(file: BinaryIO, limits: Limits) -> bytes:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return file.read(min(size, limits.max_bytes))  # read(max_bytes) would first ask for so much memory, for each file
 
 
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:
