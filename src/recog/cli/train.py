@@ -36,6 +36,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; the optimiser's usual one if left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images that go through the network at once.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw, rmsprop or muon.")] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try rising learning rates first, draw what the loss does, take the best.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
     balance: Annotated[
         str | None, typer.Option(help="none, weights or sampler: what is done about classes of unequal size.")
@@ -74,10 +77,10 @@ def train(
     }
     with _joined():
         chosen = _read_config(config, flags, settings or [])
-        _train(chosen, name=name, as_json=as_json)
+        _train(chosen, name=name, find_lr=find_lr, as_json=as_json)
 
 
-def _train(config: TrainConfig, *, name: str | None, as_json: bool) -> None:
+def _train(config: TrainConfig, *, name: str | None, find_lr: bool, as_json: bool) -> None:
     # imported here, after the options were checked: torch takes seconds
     from recog.cli.progress import TrainPrinter
     from recog.recipes.train import Run, train_events
@@ -86,7 +89,7 @@ def _train(config: TrainConfig, *, name: str | None, as_json: bool) -> None:
     is_writer = read_world().is_writer
     printer = TrainPrinter()
     try:
-        for event in train_events(config, name=name):
+        for event in train_events(config, name=name, choose_lr=find_lr):
             if not is_writer:
                 continue
             printer.show(event)

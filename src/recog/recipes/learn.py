@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +16,12 @@ from recog.core.errors import TrainingError
 from recog.data.balance import class_weights
 from recog.data.loader import TrainLoader
 from recog.evaluation.measures import accuracy, nll
+from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import CROSS_FIT_BELOW, HeldOut, cross_fit_head, run_engine
 from recog.recipes.plan import TrainConfig
-from recog.recipes.prepare import LabelledImages
-from recog.runtime.engine import Engine
+from recog.recipes.prepare import LabelledImages, Prepared
+from recog.runtime.engine import Engine, OnnxEngine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors
@@ -81,6 +84,25 @@ class EpochResult:
 
 
 LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
+
+
+def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog | CrossValidated | HeldOut]:
+    """Fit the head of `classifier` on its frozen features, where the recipe has one."""
+    if prepared.exact is None:
+        return
+    preprocess, config = prepared.model.preprocess, prepared.config
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        # features by the engine that will serve them: the same numbers, several times faster than torch on a CPU
+        path = Path(folder) / "features.onnx"
+        export_onnx(
+            classifier,
+            path,
+            image_size=preprocess.image_size,
+            channels=preprocess.channels,
+            class_names=prepared.dataset.class_names,
+        )
+        engine = OnnxEngine(path, num_threads=config.compute.num_threads)
+        yield from learn_head(classifier, engine, prepared.exact, prepared.val, config)
 
 
 def learn_head(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,15 @@ from recog.core.files import staged_folder
 from recog.data.dataset import Dataset, class_counts
 from recog.data.own import Items, read_items
 from recog.evaluation.report import DataFacts, Report
-from recog.export.onnx import export_onnx
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration
+from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
 from recog.recipes.journal import Journal
-from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent, learn_head, learn_network
+from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent, learn_frozen, learn_network
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
 from recog.recipes.runs import make_run_folder, write_run_config
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
-from recog.runtime.engine import OnnxEngine
 from recog.training.distributed import World, broadcast, joined
 from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
@@ -66,11 +64,13 @@ def train(
     *,
     name: str | None = None,
     class_names: Sequence[str] | None = None,
+    choose_lr: bool = False,
 ) -> Run:
     """Train on `source` and return the finished Run; `config` holds what shall not be planned.
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
-    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`.
+    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
+    learning rate that a range test suggests, as --find-lr does.
     """
     config = config or TrainConfig()
     dataset = None
@@ -79,37 +79,49 @@ def train(
     elif source is not None:
         dataset = read_items(source, class_names=class_names)
         config = replace(config, data=replace(config.data, source=""))
-    for event in train_events(config, name=name, dataset=dataset):
+    for event in train_events(config, name=name, dataset=dataset, choose_lr=choose_lr):
         if isinstance(event, Run):
             return event
     raise ConfigError("training ended without a run.")  # train_events ends with a Run or raises
 
 
 def train_events(
-    config: TrainConfig, *, name: str | None = None, runs: Path = RUNS, dataset: Dataset | None = None
+    config: TrainConfig,
+    *,
+    name: str | None = None,
+    runs: Path = RUNS,
+    dataset: Dataset | None = None,
+    choose_lr: bool = False,
 ) -> Iterator[TrainEvent]:
     """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle.
 
     Of the processes that torchrun starts, the first does so; each of the others yields only the Run, once it is written.
 
-    `dataset` is what is trained on where `config.data.source` names nothing.
+    `dataset` is what is trained on where `config.data.source` names nothing. With `choose_lr`, a range test on copies comes
+    first, and its suggestion is the learning rate of the run, and of its run.toml.
     """
     if not config.data.source and dataset is None:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
+    if choose_lr:
+        check_find_lr(config)
     with joined() as world:
         if world.is_writer:
-            for event in _write_run(config, name=name, runs=runs, dataset=dataset, world=world):
+            events = _write_run(config, name=name, runs=runs, dataset=dataset, choose_lr=choose_lr, world=world)
+            for event in events:
                 if isinstance(event, Run):
                     broadcast(world, _run_to_json(event))
                 yield event
         else:
-            for _ in _learn(prepare(config, dataset, world=world), world):
+            prepared = prepare(config, dataset, world=world)
+            if choose_lr:
+                prepared = with_lr(prepared, broadcast(world, None))
+            for _ in _learn(prepared, world):
                 pass
             yield _run_from_json(broadcast(world, None))
 
 
 def _write_run(
-    config: TrainConfig, *, name: str | None, runs: Path, dataset: Dataset | None, world: World
+    config: TrainConfig, *, name: str | None, runs: Path, dataset: Dataset | None, choose_lr: bool, world: World
 ) -> Iterator[TrainEvent]:
     """The run of the process that writes, which is the only one where torchrun has not started others."""
     started = time.perf_counter()
@@ -117,6 +129,10 @@ def _write_run(
     for text in prepared.notes:
         yield Note(text=text)
     folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
+    if choose_lr:
+        prepared, text = find_lr(prepared, folder)
+        broadcast(world, prepared.config.optim.lr)
+        yield Note(text=text)
     write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
     write_run_config(folder, prepared.config)
     if config.data.bad_images == "quarantine":
@@ -177,19 +193,7 @@ def _num_steps(prepared: Prepared) -> int:
 
 def _learn(prepared: Prepared, world: World) -> Iterator[LearnEvent]:
     config, model = prepared.config, prepared.model
-    if prepared.exact is not None:
-        with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-            # features by the engine that will serve them: the same numbers, several times faster than torch on a CPU
-            path = Path(folder) / "features.onnx"
-            export_onnx(
-                model.classifier,
-                path,
-                image_size=model.preprocess.image_size,
-                channels=model.preprocess.channels,
-                class_names=prepared.dataset.class_names,
-            )
-            engine = OnnxEngine(path, num_threads=config.compute.num_threads)
-            yield from learn_head(model.classifier, engine, prepared.exact, prepared.val, config)
+    yield from learn_frozen(model.classifier, prepared)
     if prepared.larger is not None:
         yield from learn_network(
             model.classifier,
