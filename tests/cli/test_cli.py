@@ -63,7 +63,7 @@ def test_predict_loads_nothing_heavy(digits_run, digit_files):
         f"import sys; sys.argv = ['recog', 'predict', {str(digits_run.bundle)!r}, {str(digit_files / 'photos')!r}]\n"
         "from recog.cli import main\ntry: main()\nexcept SystemExit: pass"
     )
-    assert not HEAVY & modules_after(code)
+    assert not (HEAVY | {"scipy"}) & modules_after(code)  # SciPy measures and fits; it takes longer than the answer
 
 
 def test_help_lists_every_command_and_exit_code():

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import rankdata
 
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.arrays import FloatArray, check_logits
@@ -63,7 +61,9 @@ class LabelCounts:
 def sigmoid(logits: FloatArray) -> NDArray[np.float64]:
     """Probabilities float64 [N, K] in [0, 1], each label's for itself: the rows do not sum to 1."""
     check_logits(logits)
-    probs: NDArray[np.float64] = expit(logits.astype(np.float64))
+    wide = logits.astype(np.float64)
+    shrunk = np.exp(-np.abs(wide))  # never above 1, so nothing overflows
+    probs: NDArray[np.float64] = np.where(wide >= 0, 1.0, shrunk) / (1.0 + shrunk)
     return probs
 
 
@@ -140,6 +140,8 @@ def ranking_precision_terms(probs: FloatArray, targets: BoolArray) -> NDArray[np
     Its mean is scikit-learn's label_ranking_average_precision_score: 1 is best, and an image that shows none or all counts
     1. Schapire and Singer (2000), Machine Learning 39.
     """
+    from scipy.stats import rankdata  # takes longer to import than one image to answer; only measuring needs it
+
     places = rankdata(-probs, method="max", axis=1)
     terms = np.ones(len(probs))
     for i in np.flatnonzero(targets.any(axis=1) & ~targets.all(axis=1)):

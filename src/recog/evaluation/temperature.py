@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
 from recog.evaluation.probability import nll, softmax
@@ -34,6 +33,8 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> TemperatureFit:
     Fit it on images that neither trained the network nor test it. The NLL is convex in the inverse temperature, so its
     slope there, mean expected logit less mean true logit, has one root. Guo et al. (2017), ICML.
     """
+    from scipy.optimize import brentq  # only fitting needs it, and answering shall begin at once
+
     check_logits(logits)
     check_labels(labels, *logits.shape)
     wide = logits.astype(np.float64)

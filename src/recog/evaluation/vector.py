@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
 from recog.evaluation.probability import nll, softmax
@@ -37,6 +36,8 @@ def fit_vector(logits: FloatArray, labels: IntArray) -> VectorFit:
     Begins at temperature scaling; the NLL is convex in both, so where it ends is the lowest. Fit it on images that neither
     trained the network nor test it, many for each class. Guo et al. (2017), ICML.
     """
+    from scipy.optimize import minimize  # only fitting needs it, and answering shall begin at once
+
     check_logits(logits)
     num_images, num_classes = logits.shape
     check_labels(labels, num_images, num_classes)
