@@ -49,7 +49,7 @@ def run_ours(folder: str, image_size: int, batch_size: int, epochs: int) -> None
     images = [image for image in read_images(samples, reader) if isinstance(image, np.ndarray)]
     loader = TrainLoader(
         store=ImageStore(images),
-        labels=np.array([sample.label for sample in samples]),
+        targets=np.array([sample.label for sample in samples]),
         augment=POLICY,
         image_size=(image_size, image_size),
         batch_size=batch_size,

@@ -67,3 +67,31 @@ def test_what_was_done_is_said():
     assert "about 2.0 times each" in sampler
     (head,) = describe_balance(data, "sampler", by_steps=False)
     assert "taken by weights" in head
+
+
+def test_labels_weigh_by_their_images_without_to_with_by_hand():
+    from recog.data.balance import class_sizes, head_weights, loss_weights, positive_weights
+
+    targets = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.float32)
+    assert positive_weights(targets).tolist() == [1 / 3, 3.0, 1.0]
+    assert class_sizes(targets, 3).tolist() == [3, 1, 0]
+    assert loss_weights(targets, 3).tolist() == head_weights(targets, 3).tolist() == [1 / 3, 3.0, 1.0]
+    labels = np.array([0, 0, 0, 1])
+    assert class_sizes(labels, 2).tolist() == [3, 1]
+    assert loss_weights(labels, 2).tolist() == pytest.approx([4 / 6, 2.0])
+    assert head_weights(labels, 2).tolist() == pytest.approx([4 / 6, 4 / 6, 4 / 6, 2.0])
+
+
+def test_several_labels_have_no_sampler():
+    from recog.core.errors import ConfigError
+
+    samples = tuple(Sample(name=str(i), source=PIXEL, labels=(0,) if i else (0, 1), split="train") for i in range(20))
+    data = Dataset(name="d", layout="", task="multilabel", class_names=("a", "b"), samples=samples)
+    with pytest.raises(ConfigError, match="cannot be drawn for one without the others"):
+        describe_balance(data, "sampler", by_steps=True)
+    assert (
+        "'b' stands on 1 of 20 training images (1 with to 19.0 without)"
+        in describe_balance(data, "auto", by_steps=True)[0]
+    )
+    assert "counts 19.0 times" in describe_balance(data, "weights", by_steps=True)[0]
+    assert describe_balance(data, "none", by_steps=True) == []

@@ -29,7 +29,7 @@ def loader_of(store, *, augment=AUGMENT, batch_size=4, seed=5, num_workers=0):
     labels = np.arange(len(store), dtype=np.int64) * 10
     return TrainLoader(
         store=store,
-        labels=labels,
+        targets=labels,
         augment=augment,
         image_size=(12, 12),
         batch_size=batch_size,
@@ -189,3 +189,22 @@ def test_a_process_without_an_image_is_an_error(store):
 def test_shares_by_hand():
     assert [range(10)[share(10, rank, 3)] for rank in range(3)] == [range(0, 3), range(3, 6), range(6, 10)]
     assert [range(2)[share(2, rank, 4)] for rank in range(4)] == [range(0), range(0, 1), range(1, 1), range(1, 2)]
+
+
+def test_batches_of_several_labels_carry_their_own_rows():
+    rows = (np.arange(12)[:, None] >> np.arange(3) & 1).astype(np.float32)
+    store = ImageStore([np.full((4, 4, 1), i, np.uint8) for i in range(12)])
+    loader = TrainLoader(
+        store=store,
+        targets=rows,
+        augment=AugmentConfig(policy="none", geometry="warp").filled(),
+        image_size=(4, 4),
+        batch_size=4,
+        seed=0,
+    )
+    assert loader.class_count == 3
+    for images, targets in loader.batches(0):
+        assert targets.dtype == torch.float32
+        np.testing.assert_array_equal(targets.numpy(), rows[images[:, 0, 0, 0].numpy()])
+    with pytest.raises(ConfigError, match="without the others"):
+        replace(loader, balanced=True)

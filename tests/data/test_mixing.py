@@ -47,3 +47,10 @@ def test_weights_follow_beta_and_both_kinds_are_drawn():
 def test_soft_targets_sum_to_one():
     targets = soft_targets(np.array([0, 2]), np.array([1, 2]), np.array([0.7, 0.4]), 3)
     torch.testing.assert_close(targets, torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]]))
+
+
+def test_several_labels_mix_by_hand():
+    own, partner = np.array([[1, 0, 1]], np.float32), np.array([[0, 0, 1]], np.float32)
+    mixed = soft_targets(own, partner, np.array([0.75]), 3)
+    assert mixed.tolist() == [[0.75, 0.0, 1.0]]
+    assert mixed.dtype == torch.float32

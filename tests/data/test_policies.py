@@ -41,7 +41,7 @@ def make_loader(config, *, batch_size=8, channels=3, side=20, num_workers=0, **m
     images = np.random.default_rng(1).integers(0, 256, (24, 20, 20, channels), dtype=np.uint8)
     return TrainLoader(
         store=ImageStore(list(images)),
-        labels=np.arange(24) % 3,
+        targets=np.arange(24) % 3,
         augment=config,
         image_size=(side, side),
         batch_size=batch_size,

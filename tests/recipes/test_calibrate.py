@@ -30,7 +30,7 @@ def val_split(num_images=50):
     rng = np.random.default_rng(0)
     labels = np.arange(num_images) % 2
     levels = np.clip(rng.normal(20 * labels[:, None, None, None], 30, (num_images, 1, 1, 1)) + 60, 0, 255)
-    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), labels=labels, groups=np.arange(num_images))
+    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), targets=labels, groups=np.arange(num_images))
 
 
 def test_a_network_is_calibrated_on_val_by_the_engine_that_serves_it():
@@ -42,7 +42,7 @@ def test_a_network_is_calibrated_on_val_by_the_engine_that_serves_it():
 
 def test_held_out_answers_go_before_val():
     held_out = HeldOut(
-        logits=np.zeros((3, 2), np.float32), labels=np.array([0, 1, 0]), coins=np.zeros(3), data="somewhere else"
+        logits=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), coins=np.zeros(3), data="somewhere else"
     )
     fit = calibrate(LevelEngine(), held_out, val_split(), TrainConfig()).scaling.fit
     assert (fit.num_images, fit.data) == (3, "somewhere else")
@@ -52,11 +52,11 @@ def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
     """Labels by coin: what a head remembers cannot help, so out of fold it is no better than chance."""
     rng = np.random.default_rng(1)
     images = FewImages(
-        features=rng.normal(size=(200, 100)).astype(np.float32), labels=rng.integers(0, 2, 200), groups=np.arange(200)
+        features=rng.normal(size=(200, 100)).astype(np.float32), targets=rng.integers(0, 2, 200), groups=np.arange(200)
     )
     held_out = cross_fit_head(images, np.zeros(200), HeadConfig(l2=(1e-4,)), num_classes=2, seed=0)
     assert held_out.logits.shape == (200, 2)
-    assert 0.35 < (held_out.logits.argmax(axis=1) == images.labels).mean() < 0.65
+    assert 0.35 < (held_out.logits.argmax(axis=1) == images.targets).mean() < 0.65
     assert "5 folds" in held_out.data
 
 

@@ -36,7 +36,7 @@ def split_of(count, seed):
     labels = np.arange(count) % 2
     levels = generator.integers(0, 100, (count, 2, 2, 1)) + 150 * labels[:, None, None, None]
     store = ImageStore(list(levels.astype(np.uint8)))
-    return LabelledImages(store=store, labels=labels, groups=np.arange(count) + 1000 * seed)
+    return LabelledImages(store=store, targets=labels, groups=np.arange(count) + 1000 * seed)
 
 
 def learn(num_train, num_val, **more):
@@ -58,7 +58,7 @@ def test_under_twenty_images_per_class_are_cross_validated(balance):
     assert "4 times 5-fold stratified cross-validation over all 28" in str(chosen)
     val = split_of(8, 2)
     features = torch.from_numpy(PixelEngine()(val.store.stack()).features)
-    assert (classifier.classifier(features).argmax(dim=1).numpy() == val.labels).mean() > 0.8
+    assert (classifier.classifier(features).argmax(dim=1).numpy() == val.targets).mean() > 0.8
 
 
 def test_from_twenty_images_per_class_on_the_validation_split_chooses():

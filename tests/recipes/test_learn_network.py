@@ -25,7 +25,7 @@ def split_of(count, seed):
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     levels = generator.integers(0, 60, (count, 8, 8, 1)) + 90 * labels[:, None, None, None]
-    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), labels=labels, groups=np.arange(count))
+    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), targets=labels, groups=np.arange(count))
 
 
 def events_of(classifier, **optim):
@@ -49,7 +49,7 @@ def learn(**optim):
     classifier, val = new_classifier(), split_of(30, 2)
     events = list(events_of(classifier, **optim))
     logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
-    return events, accuracy(logits, val.labels), classifier
+    return events, accuracy(logits, val.targets), classifier
 
 
 def epochs_of(events):
@@ -88,7 +88,7 @@ def test_the_average_is_evaluated_and_kept():
     assert not torch.allclose(average, weight)
     val = split_of(30, 2)
     logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
-    assert accuracy(logits, val.labels) == result.val_accuracy
+    assert accuracy(logits, val.targets) == result.val_accuracy
 
 
 def test_a_step_may_be_made_of_several_batches():

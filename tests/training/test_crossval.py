@@ -26,7 +26,7 @@ def test_features_that_tell_the_class_are_found_out_and_noise_is_not():
     telling = noise + 6 * np.eye(3, 4, dtype=np.float32)[labels]
     config = HeadConfig(l2=(0.01, 0.1))
     for features, low, high in ((telling, 0.97, 1.0), (noise, 0.05, 0.6)):
-        data = FewImages(features=features, labels=labels, groups=np.arange(36))
+        data = FewImages(features=features, targets=labels, groups=np.arange(36))
         results = cross_validate(data, config, num_classes=3, seed=0)
         assert [result.l2 for result in results] == [0.1, 0.01]
         assert results[0].num_folds == 5
@@ -43,7 +43,7 @@ def test_an_image_and_its_copy_never_test_each_other():
     config = HeadConfig(l2=(0.001,))
 
     def accuracy(groups):
-        data = FewImages(features=features, labels=labels, groups=groups)
+        data = FewImages(features=features, targets=labels, groups=groups)
         return (cross_validate(data, config, num_classes=2, seed=0)[0].logits.argmax(axis=2) == labels).mean()
 
     assert accuracy(np.arange(40)) > 0.85
@@ -51,6 +51,6 @@ def test_an_image_and_its_copy_never_test_each_other():
 
 
 def test_a_single_image_of_a_class_is_refused():
-    data = FewImages(features=np.zeros((3, 2), np.float32), labels=np.array([0, 0, 1]), groups=np.arange(3))
+    data = FewImages(features=np.zeros((3, 2), np.float32), targets=np.array([0, 0, 1]), groups=np.arange(3))
     with pytest.raises(DataError, match="one image only"):
         cross_validate(data, HeadConfig(), num_classes=2, seed=0)

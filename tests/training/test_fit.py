@@ -60,7 +60,7 @@ def loader_of(num_images=17, batch_size=4):
     images = random_images(num_images)
     return TrainLoader(
         store=ImageStore(list(images)),
-        labels=np.arange(num_images) % NUM_CLASSES,
+        targets=np.arange(num_images) % NUM_CLASSES,
         augment=AugmentConfig(policy="standard", geometry="warp", mirror=True),
         image_size=(8, 8),
         batch_size=batch_size,
@@ -275,7 +275,7 @@ def test_it_learns():
     images = (labels[:, None, None, None] * 90 + noise).astype(np.uint8)
     store = ImageStore(list(images))
     loader = TrainLoader(
-        store=store, labels=labels, augment=AugmentConfig(policy="none"), image_size=(8, 8), batch_size=16, seed=0
+        store=store, targets=labels, augment=AugmentConfig(policy="none"), image_size=(8, 8), batch_size=16, seed=0
     )
     state = resnet_state()
     list(fit(state, loader, lambda _: 0.05, epochs=8))

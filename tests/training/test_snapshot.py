@@ -66,7 +66,7 @@ def loader():
     images = np.random.default_rng(0).integers(0, 256, (size, 8, 8, 1), dtype=np.uint8)
     return TrainLoader(
         store=ImageStore(list(images)),
-        labels=np.arange(size) % NUM_CLASSES,
+        targets=np.arange(size) % NUM_CLASSES,
         augment=AugmentConfig(policy="standard", geometry="warp", mirror=True, mixup=0.5),
         image_size=(8, 8),
         batch_size=BATCH,

@@ -70,7 +70,7 @@ def test_an_epoch_of_mixed_images_trains():
     store = ImageStore(list(np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8)))
     augment = AugmentConfig(policy="none", mixup=0.5, cutmix=1.0)
     loader = TrainLoader(
-        store=store, labels=np.arange(8) % 3, augment=augment, image_size=(4, 4), batch_size=4, seed=0, num_classes=3
+        store=store, targets=np.arange(8) % 3, augment=augment, image_size=(4, 4), batch_size=4, seed=0, num_classes=3
     )
     *_, last = fit(make_state(), loader, lambda step: 0.1, epochs=1)
     assert isinstance(last, EpochLog)

@@ -34,9 +34,7 @@ class TrainPrinter:
                 self._show_step(event)
             case HeadLog():
                 measured = "cross-validated" if event.num_folds else "val"
-                notes.print(
-                    f"head with L2 {event.l2:g}: {measured} accuracy {event.val_accuracy:.1%}, NLL {event.val_nll:.3f}"
-                )
+                notes.print(f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}")
             case CrossValidated() | EarlyStopped():
                 notes.print(str(event), soft_wrap=True, markup=False)
             case EpochResult():
@@ -79,7 +77,7 @@ class TrainPrinter:
         log = result.log
         left = self._time_left()
         notes.print(
-            f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val accuracy {result.val_accuracy:.1%}, "
+            f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "
             f"NLL {result.val_nll:.3f}, {log.num_images / log.train_s:.0f} images/s{left}"
             f"{', best so far' if result.is_best else ''}",
             soft_wrap=True,
@@ -94,3 +92,7 @@ class TrainPrinter:
         elapsed = time.perf_counter() - self._started
         seconds = elapsed / task.completed * (task.total - task.completed)
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
+
+
+def _quality(event: HeadLog | EpochResult) -> str:
+    return f"accuracy {event.val_accuracy:.1%}" if event.val_map is None else f"mAP {event.val_map:.1%}"

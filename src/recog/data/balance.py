@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.chance import permutation, random_words
-from recog.data.dataset import Dataset, class_counts
+from recog.core.errors import ConfigError
+from recog.data.dataset import Dataset, Targets, class_counts
 
 Balance = Literal["auto", "none", "weights", "sampler"]  # auto: none, with a warning from 10:1 on
 WARN_FROM_RATIO = 10.0  # largest class to smallest; from here on 'auto' warns
@@ -23,12 +24,50 @@ def class_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.flo
     return np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
 
 
+NO_SAMPLER = (
+    "balance is 'sampler', which draws every class equally often; an image with several labels cannot be drawn for one "
+    "without the others. Use --balance weights, which weighs each label's images with it against those without."
+)
+
+
+def positive_weights(targets: NDArray[np.float32]) -> NDArray[np.float64]:
+    """float64 [K]: images without the label to images with it, of `targets` [N, K], so that both count alike in its loss.
+
+    As torch's pos_weight. A label that no image shows weighs 1.
+    """
+    num_shown = targets.sum(axis=0, dtype=np.float64)
+    return np.where(num_shown > 0, (len(targets) - num_shown) / np.maximum(num_shown, 1), 1.0)
+
+
+def class_sizes(targets: Targets, num_classes: int) -> NDArray[np.int64]:
+    """Images of each class, or with each label: int64 [K]. `targets` are labels [N], or zeros and ones [N, K]."""
+    if targets.ndim == 2:
+        shown: NDArray[np.int64] = (targets == 1).sum(axis=0)
+        return shown
+    return np.bincount(targets.astype(np.int64), minlength=num_classes)
+
+
+def loss_weights(targets: Targets, num_classes: int) -> NDArray[np.float64]:
+    """What balances a loss, float64 [K]: the weight of each class's images, or of the images with each label."""
+    if targets.ndim == 2:
+        return positive_weights(targets.astype(np.float32))
+    return class_weights(targets.astype(np.int64), num_classes)
+
+
+def head_weights(targets: Targets, num_classes: int) -> NDArray[np.float64]:
+    """What balances a head: the weight of each image, float64 [N], or of the images with each label, [K]."""
+    weights = loss_weights(targets, num_classes)
+    return weights if targets.ndim == 2 else weights[targets.astype(np.int64)]
+
+
 def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> list[str]:
     """What is done about unequal classes of the training split, or should be, in lines for a person.
 
     `by_steps`: whether the network learns by gradient steps, which can draw; a head is fitted to all images at once.
     """
     counts = class_counts(dataset.subset("train"), len(dataset.class_names))
+    if dataset.task == "multilabel":
+        return _describe_label_balance(dataset, balance, counts)
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
     ratio = counts[largest] / max(1, counts[smallest])
     extremes = (
@@ -55,6 +94,26 @@ def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> l
     return [
         f"balance by sampler: {extremes}; every epoch draws about {sum(counts) // len(counts):,} of each class, those of "
         f"the rarest about {sum(counts) / len(counts) / max(1, counts[smallest]):.1f} times each"
+    ]
+
+
+def _describe_label_balance(dataset: Dataset, balance: Balance, counts: list[int]) -> list[str]:
+    if balance == "sampler":
+        raise ConfigError(NO_SAMPLER)
+    num_images, rarest = len(dataset.subset("train")), int(np.argmin(counts))
+    ratio = (num_images - counts[rarest]) / max(1, counts[rarest])
+    rare = (
+        f"'{dataset.class_names[rarest]}' stands on {counts[rarest]:,} of {num_images:,} training images "
+        f"(1 with to {ratio:.1f} without)"
+    )
+    if balance == "weights":
+        return [
+            f"balance by weights: {rare}; an image with it counts {ratio:.1f} times in its loss, and so each label's"
+        ]
+    if balance == "none" or ratio < WARN_FROM_RATIO:
+        return []
+    return [
+        f"note: {rare}; the thresholds allow for it, and --balance weights makes both sides count alike in learning"
     ]
 
 

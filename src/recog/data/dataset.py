@@ -16,6 +16,7 @@ from recog.core.errors import DataError
 from recog.core.files import sha256_bytes, sha256_file
 from recog.core.task import Task
 
+Targets = NDArray[np.int64] | NDArray[np.float32]  # labels [N]; or, of multi-label data, zeros and ones [N, K]
 SPLITS = ("train", "val", "test")
 
 
@@ -109,6 +110,16 @@ def class_counts(samples: Iterable[Sample], num_classes: int) -> list[int]:
     """The images that carry each label; an image with several counts under each of them."""
     counts = Counter(label for sample in samples for label in sample.labels)
     return [counts[label] for label in range(num_classes)]
+
+
+def targets_of(samples: Sequence[Sample], num_classes: int, task: Task) -> Targets:
+    """What is learnt of `samples`: labels int64 [N], or of multi-label data zeros and ones float32 [N, K]."""
+    if task == "multiclass":
+        return np.array([sample.label for sample in samples], dtype=np.int64)
+    targets = np.zeros((len(samples), num_classes), dtype=np.float32)
+    for row, sample in zip(targets, samples, strict=True):
+        row[list(sample.labels)] = 1
+    return targets
 
 
 def describe_exclusions(dataset: Dataset, limit: int = 5) -> list[str]:

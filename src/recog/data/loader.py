@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from recog.core.chance import permutation, uniforms
 from recog.core.errors import ConfigError, DataError
 from recog.data.augment import augment_batch
-from recog.data.balance import balanced_draws
+from recog.data.balance import NO_SAMPLER, balanced_draws
+from recog.data.dataset import Targets
 from recog.data.mixing import MIX_COINS, mix, soft_targets
 from recog.data.policies import AugmentConfig
 from recog.data.store import Images
@@ -42,7 +43,9 @@ def share(num_rows: int, rank: int, num_ranks: int) -> slice:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLoader:
-    """Batches of `store` with `labels` int64 [N], for an epoch and from a step on, in the order of (seed, epoch).
+    """Batches of `store` for an epoch and from a step on, in the order of (seed, epoch).
+
+    `targets` are labels int64 [N], or zeros and ones float32 [N, K].
 
     The last batch of an epoch is left out when it is not full, so that every step weighs the same; the next epoch's
     order is another one. With fewer images than a batch, the batch is all of them. Where several processes train together,
@@ -50,13 +53,13 @@ class TrainLoader:
     """
 
     store: Images
-    labels: NDArray[np.int64]
+    targets: Targets
     augment: AugmentConfig
     image_size: tuple[int, int]
     batch_size: int
     seed: int
     num_workers: int = 0
-    num_classes: int | None = None  # by default, one more than the largest label
+    num_classes: int | None = None  # by default, one more than the largest label, or K
     balanced: bool = False  # draw every class equally often
     rank: int = 0
     num_ranks: int = 1
@@ -65,6 +68,8 @@ class TrainLoader:
     def __post_init__(self) -> None:
         if not len(self.store):
             raise DataError("the training split is empty; there is nothing to learn from.")
+        if self.balanced and self.targets.ndim == 2:
+            raise ConfigError(NO_SAMPLER)
         if self.images_per_step < self.num_ranks:
             raise ConfigError(
                 f"a step takes {self.images_per_step} images (loader.batch_size is {self.batch_size}, of "
@@ -82,7 +87,7 @@ class TrainLoader:
         return min(self.batch_size, len(self.store))
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(images uint8 [B, H, W, C], labels int64 [B]) of this process for the steps `first_step`... of `epoch`.
+        """(images uint8 [B, H, W, C], targets int64 [B] or float32 [B, K]) of this process for the steps from `first_step` on.
 
         Where images are mixed, soft targets float32 [B, K] stand in place of the labels.
         """
@@ -103,12 +108,14 @@ class TrainLoader:
     def draws(self, epoch: int) -> NDArray[np.int64]:
         """The draws of `epoch` in order, int64 [N]; draw n is image n % N."""
         if self.balanced:
-            return balanced_draws(self.labels, self.class_count, seed=self.seed, epoch=epoch)
+            return balanced_draws(self.targets.astype(np.int64), self.class_count, seed=self.seed, epoch=epoch)
         return permutation(self.seed, epoch, len(self.store))
 
     @property
     def class_count(self) -> int:
-        return self.num_classes or int(self.labels.max()) + 1
+        if self.targets.ndim == 2:
+            return int(self.targets.shape[1])
+        return self.num_classes or int(self.targets.max()) + 1
 
 
 class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
@@ -130,14 +137,14 @@ class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         batch = self._order[start : start + loader.images_per_step]
         draws = batch[share(len(batch), loader.rank, loader.num_ranks)]
         images = self._augment(draws)
-        labels = loader.labels[draws % len(loader.store)]
+        own = loader.targets[draws % len(loader.store)]
         if self._partners is None:
-            return images, torch.from_numpy(labels), os.getpid()
+            return images, torch.from_numpy(own), os.getpid()
         partners = self._partners[draws % len(loader.store)]
         strengths = loader.augment.strengths
         coins = uniforms(loader.seed, self._epoch, draws, "mix", MIX_COINS)
         mixed, weights = mix(images, self._augment(partners), coins, mixup=strengths.mixup, cutmix=strengths.cutmix)
-        targets = soft_targets(labels, loader.labels[partners], weights, loader.class_count)
+        targets = soft_targets(own, loader.targets[partners], weights, loader.class_count)
         return mixed, targets, os.getpid()
 
     def _augment(self, draws: NDArray[np.int64]) -> torch.Tensor:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from recog.data.dataset import Targets
+
 MIX_COINS = 4  # which of the two, the weight, and the box's place
 
 
@@ -47,12 +49,16 @@ def cut_box(height: int, width: int, kept: float, y: float, x: float) -> tuple[i
     return max(0, top), max(0, left), min(height, top + tall), min(width, left + wide)
 
 
-def soft_targets(
-    labels: NDArray[np.int64], partner_labels: NDArray[np.int64], weights: NDArray[np.float64], num_classes: int
-) -> torch.Tensor:
-    """float32 [B, K]: weight on the image's own label, the rest on its partner's; both where the labels are one."""
-    targets = np.zeros((len(labels), num_classes))
-    rows = np.arange(len(labels))
-    targets[rows, labels] = weights
-    targets[rows, partner_labels] += 1 - weights
+def soft_targets(own: Targets, partners: Targets, weights: NDArray[np.float64], num_classes: int) -> torch.Tensor:
+    """float32 [B, K]: weight on the image's own labels, the rest on its partner's; both where the labels are one.
+
+    `own` and `partners` are labels int64 [B], or zeros and ones [B, K].
+    """
+    if own.ndim == 2:
+        mixed = weights[:, None] * own + (1 - weights[:, None]) * partners
+        return torch.from_numpy(mixed).float()
+    targets = np.zeros((len(own), num_classes))
+    rows = np.arange(len(own))
+    targets[rows, own.astype(np.int64)] = weights
+    targets[rows, partners.astype(np.int64)] += 1 - weights
     return torch.from_numpy(targets).float()

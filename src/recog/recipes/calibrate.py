@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.data.dataset import Targets
 from recog.data.store import Rows
 from recog.evaluation.calibration import Calibration, fit_calibration
 from recog.evaluation.conformal import image_coins
+from recog.evaluation.multilabel_calibration import fit_multilabel_calibration
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.runtime.engine import Engine
@@ -24,7 +26,7 @@ class HeldOut:
     """Answers to images that the answering weights had not seen; `data` says in words which."""
 
     logits: NDArray[np.float32]  # [N, K]
-    labels: NDArray[np.int64]  # [N]
+    targets: Targets  # labels [N], or multi-label [N, K]
     coins: NDArray[np.float64]  # [N], see image_coins
     data: str
 
@@ -62,7 +64,7 @@ def cross_fit_head(
     (result,) = cross_validate(images, config, num_classes=num_classes, seed=seed, num_repeats=1)
     return HeldOut(
         logits=result.logits[0],
-        labels=images.labels,
+        targets=images.targets,
         coins=coins,
         data=f"train and val, cross-fitted in {result.num_folds} folds; they also chose the head's L2",
     )
@@ -75,12 +77,14 @@ def calibrate(engine: Engine, held_out: HeldOut | None, val: LabelledImages, con
         chose = "head's L2" if config.recipe == "head" else "epoch"
         held_out = HeldOut(
             logits=answers.logits,
-            labels=val.labels,
+            targets=val.targets,
             coins=answers.coins,
             data=f"val; it also chose the {chose}, so the fit leans slightly to the sure side",
         )
+    if held_out.targets.ndim == 2:
+        return fit_multilabel_calibration(held_out.logits, held_out.targets, config.calibration, data=held_out.data)
     return fit_calibration(
-        held_out.logits, held_out.labels, config.calibration, data=held_out.data, coins=held_out.coins
+        held_out.logits, held_out.targets.astype(np.int64), config.calibration, data=held_out.data, coins=held_out.coins
     )
 
 

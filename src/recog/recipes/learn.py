@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
-from recog.data.balance import class_weights
+from recog.data.balance import class_sizes, head_weights, loss_weights
 from recog.data.loader import TrainLoader
-from recog.evaluation.measures import accuracy, nll
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import CROSS_FIT_BELOW, HeldOut, cross_fit_head, run_engine
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages, Prepared
+from recog.recipes.validation import ValScores, score_answers
 from recog.runtime.engine import Engine, OnnxEngine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
 from recog.training.device import choose_device
@@ -45,6 +45,7 @@ class HeadLog:
     num_folds: int = 0  # 0: the validation split
     num_repeats: int = 0
     accuracy_std: float = 0.0  # over the repeats
+    val_map: float | None = None  # multi-label; val_accuracy is then of whole images at a probability of 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +60,20 @@ class CrossValidated:
     accuracy: float
     accuracy_std: float
     nll: float
+    mean_average_precision: float | None = None  # multi-label
 
     def __str__(self) -> str:
+        several = self.mean_average_precision
+        found = (
+            f"an accuracy of {self.accuracy:.1%}"
+            if several is None
+            else f"a mAP of {several:.1%}, all labels right on {self.accuracy:.1%}"
+        )
+        what = "class" if several is None else "label"
         return (
-            f"a class has only {self.smallest_class} training and validation images, too few for one split to say much: "
+            f"a {what} has only {self.smallest_class} training and validation images, too few for one split to say much: "
             f"{self.num_repeats} times {self.num_folds}-fold stratified cross-validation over all {self.num_images} of them "
-            f"chose L2 {self.l2:g} and found an accuracy of {self.accuracy:.1%} (std {self.accuracy_std:.1%} over the "
+            f"chose L2 {self.l2:g} and found {found} (std {self.accuracy_std:.1%} over the "
             f"repeats), NLL {self.nll:.3f}; the choice of L2 from these images makes it slightly too good"
         )
 
@@ -77,6 +86,7 @@ class EpochResult:
     val_accuracy: float
     val_nll: float
     is_best: bool
+    val_map: float | None = None  # multi-label; it chooses the epoch, and val_accuracy is of whole images at 0.5
 
     def measure(self, name: Measure) -> float:
         values = {"val_accuracy": self.val_accuracy, "val_nll": self.val_nll, "train_loss": self.log.train_loss}
@@ -121,10 +131,10 @@ def learn_head(
     of_train, of_val = (run_engine(engine, split.store.rows()) for split in (train, val))
     features, val_features = of_train.features, of_val.features
     balanced = config.balance in ("weights", "sampler")
-    weights = class_weights(train.labels, num_classes)[train.labels] if balanced else None
+    weights = head_weights(train.targets, num_classes) if balanced else None
     head_config = config.head
-    smallest = int(np.bincount(np.concatenate([train.labels, val.labels]), minlength=num_classes).min())
     together = _pool(train, val, np.concatenate([features, val_features]), num_classes if balanced else None)
+    smallest = int(class_sizes(together.targets, num_classes).min())
     if smallest < FEW_IMAGES:
         tried = list(_try_by_folds(together, config, num_classes))
         yield from tried
@@ -132,29 +142,35 @@ def learn_head(
         head_config = replace(head_config, l2=(chosen.l2,))
         yield CrossValidated(
             smallest_class=smallest,
-            num_images=len(together.labels),
+            num_images=len(together.targets),
             num_folds=chosen.num_folds,
             num_repeats=chosen.num_repeats,
             l2=chosen.l2,
             accuracy=chosen.val_accuracy,
             accuracy_std=chosen.accuracy_std,
             nll=chosen.val_nll,
+            mean_average_precision=chosen.val_map,
         )
     best: tuple[float, LinearHead] | None = None
-    heads = fit_heads(features, train.labels, head_config, num_classes=num_classes, weights=weights)
+    heads = fit_heads(features, train.targets, head_config, num_classes=num_classes, weights=weights)
     for trial, head in enumerate(heads, start=1):
-        logits = head(val_features)
-        val_nll = nll(logits, val.labels)
-        if best is None or val_nll < best[0]:
-            best = (val_nll, head)
+        scores = score_answers(head(val_features), val.targets)
+        if best is None or scores.nll < best[0]:
+            best = (scores.nll, head)
         if head_config is config.head:
-            yield HeadLog(trial=trial, l2=head.l2, val_accuracy=accuracy(logits, val.labels), val_nll=val_nll)
+            yield HeadLog(
+                trial=trial,
+                l2=head.l2,
+                val_accuracy=scores.accuracy,
+                val_nll=scores.nll,
+                val_map=scores.mean_average_precision,
+            )
     if best is None:
         raise TrainingError("no L2 strength was tried; head.l2 is empty.")
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
-    if config.recipe == "head" and len(val.labels) < CROSS_FIT_BELOW:
+    if config.recipe == "head" and len(val.targets) < CROSS_FIT_BELOW:
         coins = np.concatenate([of_train.coins, of_val.coins])
         chosen_head = replace(config.head, l2=(best[1].l2,))
         yield cross_fit_head(together, coins, chosen_head, num_classes=num_classes, seed=config.seed)
@@ -163,25 +179,28 @@ def learn_head(
 def _pool(
     train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], weigh_classes: int | None
 ) -> FewImages:
-    labels = np.concatenate([train.labels, val.labels])
-    weights = None if weigh_classes is None else class_weights(labels, weigh_classes)[labels]
+    targets = np.concatenate([train.targets, val.targets])
+    weights = None if weigh_classes is None else head_weights(targets, weigh_classes)
     return FewImages(
-        features=features, labels=labels, groups=np.concatenate([train.groups, val.groups]), weights=weights
+        features=features, targets=targets, groups=np.concatenate([train.groups, val.groups]), weights=weights
     )
 
 
 def _try_by_folds(data: FewImages, config: TrainConfig, num_classes: int) -> Iterator[HeadLog]:
     results = cross_validate(data, config.head, num_classes=num_classes, seed=config.seed)
     for trial, result in enumerate(results, start=1):
-        accuracies = [accuracy(logits, data.labels) for logits in result.logits]
+        scores = [score_answers(logits, data.targets) for logits in result.logits]
+        accuracies = [score.accuracy for score in scores]
+        maps = [score.mean_average_precision for score in scores if score.mean_average_precision is not None]
         yield HeadLog(
             trial=trial,
             l2=result.l2,
             val_accuracy=float(np.mean(accuracies)),
-            val_nll=float(np.mean([nll(logits, data.labels) for logits in result.logits])),
+            val_nll=float(np.mean([score.nll for score in scores])),
             num_folds=result.num_folds,
             num_repeats=len(accuracies),
             accuracy_std=float(np.std(accuracies)),
+            val_map=float(np.mean(maps)) if maps else None,
         )
 
 
@@ -195,6 +214,8 @@ def learn_network(
     world: World | None = None,
 ) -> Iterator[StepLog | EpochResult | EarlyStopped]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
+
+    Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
 
     The processes of `world` train together, from the weights of the first, and end with the same ones.
     """
@@ -216,16 +237,23 @@ def _train_and_keep_best(
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
     measured: list[float] = []
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    best_rank, best_weights = _rank(classifier, val, state), copy.deepcopy(classifier.state_dict())
+    best_rank, best_weights = _scores(classifier, val, state).rank, copy.deepcopy(classifier.state_dict())
     for log in fit(state, loader, lr_at, epochs=epochs):
         if isinstance(log, StepLog):
             yield log
             continue
-        rank = _rank(state.answering, val, state)
+        scores = _scores(state.answering, val, state)
+        rank = scores.rank
         is_best = rank > best_rank
         if is_best:
             best_rank, best_weights = rank, copy.deepcopy(state.answering.state_dict())
-        result = EpochResult(log=log, val_accuracy=rank[0], val_nll=-rank[1], is_best=is_best)
+        result = EpochResult(
+            log=log,
+            val_accuracy=scores.accuracy,
+            val_nll=scores.nll,
+            is_best=is_best,
+            val_map=scores.mean_average_precision,
+        )
         yield result
         measured.append(result.measure(config.stop.measure))
         stopped = early_stop(measured, config.stop, num_epochs=epochs)
@@ -246,10 +274,10 @@ def start_training(
     """`classifier` before its first step, and the batches that it learns from; a step's batch is all its parts together."""
     world = world or World()
     num_classes = classifier.classifier.out_features
-    weights = class_weights(train.labels, num_classes) if config.balance == "weights" else None
+    weights = loss_weights(train.targets, num_classes) if config.balance == "weights" else None
     loader = TrainLoader(
         store=train.store,
-        labels=train.labels,
+        targets=train.targets,
         augment=config.augment,
         image_size=image_size,
         batch_size=(config.loader.batch_size or 64) * config.optim.accumulation,
@@ -261,18 +289,16 @@ def start_training(
         num_ranks=world.size,
         pin_memory=classifier.device.type == "cuda",
     )
-    loss = build_loss(config.loss, class_weights=None if weights is None else torch.from_numpy(weights).float())
+    loss = build_loss(
+        config.loss,
+        task="multilabel" if train.targets.ndim == 2 else "multiclass",
+        class_weights=None if weights is None else torch.from_numpy(weights).float(),
+    )
     precision = config.compute.precision or "float32"
     return build_state(classifier, optim=config.optim, loss=loss, precision=precision, world=world), loader
 
 
-def _rank(classifier: Classifier, val: LabelledImages, state: TrainState) -> tuple[float, float]:
-    """(val accuracy, minus val NLL): of two epochs the greater is better. TrainingError where the network has diverged."""
+def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> ValScores:
     broadcast_tensors(state.world, classifier.buffers())  # BatchNorm's statistics are each process's own
     logits = collect_logits(classifier, val.store.rows(), precision=state.precision, world=state.world).logits
-    if not np.isfinite(logits).all():
-        raise TrainingError(
-            "the network's answers on the validation split are not finite; a lower learning rate usually mends it: "
-            "--set optim.lr=..."
-        )
-    return accuracy(logits, val.labels), -nll(logits, val.labels)
+    return score_answers(logits, val.targets)

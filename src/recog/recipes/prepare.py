@@ -15,7 +15,16 @@ from recog.core.errors import BadImage, ConfigError
 from recog.core.hardware import read_hardware
 from recog.data.balance import describe_balance
 from recog.data.cache import decode_images
-from recog.data.dataset import Dataset, Exclusion, check_trainable, class_counts, describe_exclusions, in_content_order
+from recog.data.dataset import (
+    Dataset,
+    Exclusion,
+    Targets,
+    check_trainable,
+    class_counts,
+    describe_exclusions,
+    in_content_order,
+    targets_of,
+)
 from recog.data.grey16 import full_scale, highest_grey16
 from recog.data.overlap import find_overlap
 from recog.data.sources import open_source
@@ -43,10 +52,13 @@ from recog.training.distributed import World, broadcast, check_agreement, first_
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """A split with its labels int64 [N] in the same order; equal `groups` int64 [N] are copies of one image."""
+    """A split with its targets in the same order: labels int64 [N], multi-label zeros and ones float32 [N, K].
+
+    Equal `groups` int64 [N] are copies of one image.
+    """
 
     store: ImageStore | StreamedImages
-    labels: NDArray[np.int64]
+    targets: Targets
     groups: NDArray[np.int64]
 
 
@@ -209,9 +221,9 @@ def _decode(
             check_agreement(world, f"readable {split} images", decoded.rows.tolist())
         bad.update((error.name, error) for error in decoded.bad)
         notes += [f"{split}: {decoded.note}"] if decoded.note else []
-        labels = np.array([sample.label for sample in samples], dtype=np.int64)[decoded.rows]
+        targets = targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows]
         groups = np.array([numbers[hashes[samples[row].name]] for row in decoded.rows], dtype=np.int64)
-        images[purpose] = LabelledImages(store=decoded.images, labels=labels, groups=groups)
+        images[purpose] = LabelledImages(store=decoded.images, targets=targets, groups=groups)
     for result in read_images(dataset.subset("test"), exact) if world.is_writer else ():
         if isinstance(result, BadImage):
             bad[result.name] = result

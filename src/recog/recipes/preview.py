@@ -15,7 +15,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import write_bytes_atomic
 from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
-from recog.data.dataset import Dataset, Sample
+from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.grey16 import full_scale, highest_grey16
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
@@ -60,18 +60,18 @@ def draw_preview(
     """
     samples, images = _read_spread(dataset, augment, preprocess)
     store = ImageStore(images)
-    labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    targets = targets_of(samples, len(dataset.class_names), dataset.task)
     loader = TrainLoader(
         store=store,
-        labels=labels,
+        targets=targets,
         augment=augment,
         image_size=preprocess.image_size,
         batch_size=len(samples),
         seed=seed,
         num_classes=len(dataset.class_names),
     )
-    pixels, targets = next(loader.batches(epoch=0))
-    captions = [_caption(target, dataset.class_names) for target in targets]
+    pixels, drawn = next(loader.batches(epoch=0))
+    captions = [_caption(target, dataset.class_names) for target in drawn]
     sheet = _draw(pixels.numpy(), captions)
     write_bytes_atomic(path, _png(sheet))
 
@@ -90,9 +90,9 @@ def _read_spread(
     dataset: Dataset, augment: AugmentConfig, preprocess: Preprocess
 ) -> tuple[list[Sample], list[NDArray[np.uint8]]]:
     """Up to 32 usable training images, class by class in turn."""
-    by_class: dict[int, list[Sample]] = {}
+    by_class: dict[tuple[int, ...], list[Sample]] = {}
     for sample in _training_samples(dataset):
-        by_class.setdefault(sample.label, []).append(sample)
+        by_class.setdefault(sample.labels, []).append(sample)
     most = max((len(members) for members in by_class.values()), default=0)
     turns = [members[turn] for turn in range(most) for members in by_class.values() if turn < len(members)]
     reader = read_larger(preprocess) if augment.needs_larger_images else read_exact(preprocess)
@@ -112,8 +112,12 @@ def _caption(target: torch.Tensor, class_names: tuple[str, ...]) -> str:
     if target.ndim == 0:
         return class_names[int(target)]
     present = sorted(np.flatnonzero(target.numpy()), key=lambda k: -float(target[k]))
-    if len(present) == 1:
+    if len(present) == 1 and target[present[0]] == 1:
         return class_names[present[0]]
+    if not present:
+        return "(no label)"
+    if all(target[k] == 1 for k in present):
+        return ", ".join(class_names[k] for k in present)
     return " + ".join(f"{float(target[k]):.0%} {class_names[k]}" for k in present)
 
 

@@ -187,7 +187,7 @@ def _num_steps(prepared: Prepared) -> int:
     if prepared.larger is None:
         return 0
     batch_size = (config.loader.batch_size or 1) * config.optim.accumulation
-    steps_per_epoch = max(1, len(prepared.larger.labels) // batch_size)
+    steps_per_epoch = max(1, len(prepared.larger.targets) // batch_size)
     return steps_per_epoch * (config.optim.epochs or 1)
 
 
@@ -217,6 +217,7 @@ def _record(journal: Journal, event: LearnEvent) -> None:
             "train_loss": log.train_loss,
             "val_accuracy": event.val_accuracy,
             "val_nll": event.val_nll,
+            **_map_of(event.val_map),
             "images_per_s": log.num_images / log.train_s,
         }
         journal.record("epoch", log.epoch, values)
@@ -224,11 +225,20 @@ def _record(journal: Journal, event: LearnEvent) -> None:
         values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
         journal.record("early_stop", event.epoch, values)
     elif isinstance(event, HeadLog):
-        values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+        values = {
+            "l2": event.l2,
+            "val_accuracy": event.val_accuracy,
+            "val_nll": event.val_nll,
+            **_map_of(event.val_map),
+        }
         journal.record("head", event.trial, values)
     elif isinstance(event, CrossValidated):
         values = {"accuracy": event.accuracy, "accuracy_std": event.accuracy_std, "nll": event.nll, "l2": event.l2}
         journal.record("cross_validation", event.num_repeats, values)
+
+
+def _map_of(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"val_map": value}
 
 
 def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recog.core.chance import random_words
 from recog.core.errors import DataError
+from recog.data.stratify import iterative_parts
 from recog.training.head import HeadConfig, fit_heads
 
 NUM_FOLDS = 5
@@ -18,12 +19,18 @@ FEW_IMAGES = 20  # per class: below this, one validation split says little
 
 @dataclass(frozen=True, kw_only=True)
 class FewImages:
-    """What cross-validation holds out: labels int64 [N], and groups int64 [N], whose members are never parted."""
+    """What cross-validation holds out: targets as of `fit_heads`, and groups int64 [N], whose members are never parted."""
 
     features: NDArray[np.float32]  # [N, D]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.int64] | NDArray[np.float32]
     groups: NDArray[np.int64]
-    weights: NDArray[np.float64] | None = None  # [N], of the loss
+    weights: NDArray[np.float64] | None = None  # of the loss: [N], multi-label [K]
+
+    def smallest(self, num_classes: int) -> int:
+        """Groups with the class, or the label, that has fewest."""
+        if self.targets.ndim == 2:
+            return min(len(set(self.groups[self.targets[:, k] == 1].tolist())) for k in range(num_classes))
+        return min(len(set(self.groups[self.targets == k].tolist())) for k in range(num_classes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +46,18 @@ def cross_validate(
     data: FewImages, config: HeadConfig, *, num_classes: int, seed: int, num_repeats: int = NUM_REPEATS
 ) -> list[CrossValidation]:
     """Every strength of `config`, from the strongest to the weakest. DataError where a class has fewer than two groups."""
-    smallest = min(len(set(data.groups[data.labels == k].tolist())) for k in range(num_classes))
-    num_folds = min(NUM_FOLDS, smallest)
+    num_folds = min(NUM_FOLDS, data.smallest(num_classes))
     if num_folds < 2:
         raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
     strengths = sorted(config.l2, reverse=True)
-    logits = np.zeros((len(strengths), num_repeats, len(data.labels), num_classes), dtype=np.float32)
+    logits = np.zeros((len(strengths), num_repeats, len(data.targets), num_classes), dtype=np.float32)
     for repeat in range(num_repeats):
-        folds = stratified_folds(data.labels, data.groups, num_folds, seed=seed, repeat=repeat)
+        folds = stratified_folds(data.targets, data.groups, num_folds, seed=seed, repeat=repeat)
         for fold in range(num_folds):
             train, held_out = folds != fold, folds == fold
-            weights = None if data.weights is None else data.weights[train]
+            weights = data.weights if data.weights is None or data.targets.ndim == 2 else data.weights[train]
             heads = fit_heads(
-                data.features[train], data.labels[train], config, num_classes=num_classes, weights=weights
+                data.features[train], data.targets[train], config, num_classes=num_classes, weights=weights
             )
             for number, head in enumerate(heads):
                 logits[number, repeat, held_out] = head(data.features[held_out])
@@ -61,9 +67,22 @@ def cross_validate(
 
 
 def stratified_folds(
-    labels: NDArray[np.int64], groups: NDArray[np.int64], num_folds: int, *, seed: int, repeat: int
+    targets: NDArray[np.int64] | NDArray[np.float32],
+    groups: NDArray[np.int64],
+    num_folds: int,
+    *,
+    seed: int,
+    repeat: int,
 ) -> NDArray[np.int64]:
-    """A fold per image, int64 [N]: groups in random order, each to the fold that has fewest of its class, then fewest at all."""
+    """A fold per image, int64 [N]: groups in random order, each to the fold that has fewest of its class, then fewest at all.
+
+    Where images have several labels, `iterative_parts` of every label.
+    """
+    if targets.ndim == 2:
+        shown = [tuple(np.flatnonzero(row).tolist()) for row in targets]
+        shares = [1 / num_folds] * num_folds
+        return iterative_parts(shown, groups.tolist(), shares, seed=seed, repeat=repeat, stream="folds")
+    labels = targets.astype(np.int64)
     keys = random_words(seed, repeat, np.arange(len(labels)), "folds", 1)[:, 0]
     held = np.zeros((int(labels.max()) + 1, num_folds), dtype=np.int64)
     folds = np.zeros(len(labels), dtype=np.int64)

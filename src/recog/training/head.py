@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import ConfigError, TrainingError
+from recog.training.label_head import fit_label_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,12 @@ class LinearHead:
         return features @ self.weight.T + self.bias
 
 
+_Fit = tuple[float, NDArray[np.float64], NDArray[np.float64]]  # l2, coefficients [K, D], intercepts [K]
+
+
 def fit_heads(
     features: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    targets: NDArray[np.int64] | NDArray[np.float32],
     config: HeadConfig,
     *,
     num_classes: int,
@@ -55,26 +59,56 @@ def fit_heads(
     """A head per L2 strength of `config`, from the strongest to the weakest, each starting from the one before.
 
     `features` float32 [N, D] are standardised for the fit, and the standardisation is folded into the head. `l2` weighs
-    half the squared weights against the mean loss per image, so that it means the same for any N. `weights` float64 [N]
-    are what each image counts, 1 on average.
-    """
-    from sklearn.linear_model import LogisticRegression  # takes a second to import; only this recipe needs it
+    half the squared weights against the mean loss per image, so that it means the same for any N.
 
+    `targets` are labels int64 [N], and `weights` float64 [N] what each image counts, 1 on average; or, for labels that do
+    not exclude each other, zeros and ones float32 [N, K], and `weights` [K] what an image with the label counts.
+    """
     if not np.isfinite(features).all():
         raise TrainingError("the features are not finite; the pretrained weights do not suit this network.")
     # in float64: the mean of a constant feature must be the constant, or rounding over 1e-6 looks like a feature that counts
     mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
     standard = (features - mean) / std
+    if targets.ndim == 2:
+        fits = _fit_labels(standard, targets.astype(np.float32), config, weights)
+    else:
+        fits = _fit_classes(standard, targets.astype(np.int64), config, num_classes, weights)
+    for l2, coefficients, intercepts in fits:
+        weight = coefficients / std
+        bias = intercepts - weight @ mean
+        yield LinearHead(l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+
+
+def _fit_classes(
+    standard: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    config: HeadConfig,
+    num_classes: int,
+    weights: NDArray[np.float64] | None,
+) -> Iterator[_Fit]:
+    from sklearn.linear_model import LogisticRegression  # takes a second to import; only this recipe needs it
+
     model = LogisticRegression(max_iter=config.max_iterations, tol=1e-4, warm_start=True)
     for l2 in sorted(config.l2, reverse=True):
         model.C = 1 / (l2 * len(labels))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # stopping at max_iterations is early stopping, which is all right here
             model.fit(standard, labels, sample_weight=weights)
-        coefficients, intercepts = _two_rows(model.coef_, model.intercept_, num_classes)
-        weight = coefficients / std
-        bias = intercepts - weight @ mean
-        yield LinearHead(l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+        yield l2, *_two_rows(model.coef_, model.intercept_, num_classes)
+
+
+def _fit_labels(
+    standard: NDArray[np.float64],
+    targets: NDArray[np.float32],
+    config: HeadConfig,
+    weights: NDArray[np.float64] | None,
+) -> Iterator[_Fit]:
+    found = None
+    for l2 in sorted(config.l2, reverse=True):
+        found = fit_label_weights(
+            standard, targets, l2, start=found, max_iterations=config.max_iterations, positive_weights=weights
+        )
+        yield l2, found[:, :-1], found[:, -1]
 
 
 def _two_rows(
