@@ -72,6 +72,8 @@ def test_config_fields():
         "loss.label_smoothing",
         "loss.name",
         "model.channels",
+        "model.drop_path_rate",
+        "model.drop_rate",
         "model.image_size",
         "model.mean",
         "model.name",

@@ -19,6 +19,7 @@ from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
 from recog.models.contract import check_contract, first_reason, wrong_size
+from recog.models.dropout import check_rates, refusing_rates, set_own_rates, timm_rates
 from recog.models.table import MODELS, Own, own_network, timm_name
 from recog.models.timm_bridge import cfg_of, create_timm
 from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, check_local_weights, load_torchvision_weights
@@ -32,6 +33,8 @@ class ModelConfig:
     channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
     mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
     std: tuple[float, ...] | None = None
+    drop_rate: float | None = None  # of dropout in training, mostly before the last layer; the network's own if None
+    drop_path_rate: float | None = None  # of whole residual branches, rising with depth; the network's own if None
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
@@ -43,6 +46,9 @@ class ModelConfig:
                 raise ConfigError(
                     f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
                 )
+        for name, rate in (("drop_rate", self.drop_rate), ("drop_path_rate", self.drop_path_rate)):
+            if rate is not None and not 0 <= rate < 1:
+                raise ConfigError(f"model.{name} is {rate}; it must be at least 0 and below 1.")
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
 
@@ -86,6 +92,7 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
         network = entry.build(num_classes=num_classes, in_chans=channels, image_size=image_size)
     except ValueError as error:
         raise wrong_size(name, image_size, error) from None
+    set_own_rates(name, network, config.drop_rate, config.drop_path_rate)
     origin = RANDOM_WEIGHTS
     if config.weights not in ("auto", "none"):
         path = check_local_weights(config.weights)
@@ -132,7 +139,10 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
     arguments: dict[str, Any] = {"num_classes": num_classes}
     if channels != 3:
         arguments["in_chans"] = channels
-    network, origin = create_timm(name, config.weights, arguments)
+    rates = timm_rates(config.drop_rate, config.drop_path_rate)
+    with refusing_rates(name, rates):
+        network, origin = create_timm(name, config.weights, arguments | rates)
+    check_rates(name, network, rates)
     cfg = cfg_of(network)
     data = resolve_data_config(pretrained_cfg=cfg)  # type: ignore[no-untyped-call]
     image_size = config.image_size or data["input_size"][1:]
