@@ -55,6 +55,9 @@ def test_config_fields():
         "calibration.class_conditional",
         "calibration.conformal",
         "calibration.method",
+        "checkpoint.every_s",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
         "compute.device",
         "compute.num_threads",
         "compute.precision",
@@ -156,6 +159,7 @@ def test_errors_and_their_exit_codes():
         "PeerError": 5,
         "MissingExtraError": 6,
         "CheckpointError": 7,
+        "TrainingStopped": 130,
         "DiskError": 74,
     }
 

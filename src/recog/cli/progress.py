@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -17,6 +18,7 @@ class TrainPrinter:
     """Shows the events of a run on stderr. The bar appears on a terminal only; elsewhere each epoch is a line."""
 
     def __init__(self) -> None:
+        self.folder: Path | None = None  # of the run, once it is planned
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._started = time.perf_counter()
@@ -27,6 +29,7 @@ class TrainPrinter:
             case Note():
                 notes.print(event.text, soft_wrap=True, markup=False)
             case Planned():
+                self.folder = event.folder
                 notes.print(f"run folder: {event.folder}", soft_wrap=True, markup=False)
                 if event.num_steps:
                     self._open_bar(event.num_steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,11 @@ import typer
 
 from recog.cli.guard import guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
+from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from recog.recipes.plan import TrainConfig
-    from recog.recipes.train import Run
+    from recog.recipes.train import Run, TrainEvent
 
 
 @guarded
@@ -53,6 +54,9 @@ def train(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder below runs/.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="A run that ended before its time: go on with it as if nothing had happened.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -75,26 +79,45 @@ def train(
         "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
         "loader": {"batch_size": batch_size, "num_workers": workers},
     }
+    others = {"name": name, "config": config, "find-lr": find_lr or None, "set": settings or None}
     with _joined():
+        if resume is not None:
+            _check_alone(resume, _given({**flags, **others}))
         chosen = _read_config(config, flags, settings or [])
-        _train(chosen, name=name, find_lr=find_lr, as_json=as_json)
+        # imported here, after the options were checked: torch takes seconds
+        from recog.recipes.train import resume_events, train_events
+
+        begun = train_events(chosen, name=name, choose_lr=find_lr) if resume is None else resume_events(resume)
+        _show(begun, as_json=as_json)
 
 
-def _train(config: TrainConfig, *, name: str | None, find_lr: bool, as_json: bool) -> None:
-    # imported here, after the options were checked: torch takes seconds
+def _check_alone(resume: str, given: Mapping[str, Any]) -> None:
+    if given:
+        raise ConfigError(
+            f"--resume goes on with the data and settings of {resume}; nothing else can be given ({', '.join(given)} was). "
+            "To train with other settings, begin a run: recog train --config RUN/run.toml --set ..."
+        )
+
+
+def _show(events: Iterator[TrainEvent], *, as_json: bool) -> None:
     from recog.cli.progress import TrainPrinter
-    from recog.recipes.train import Run, train_events
+    from recog.recipes.train import Run
     from recog.training.distributed import read_world
 
     is_writer = read_world().is_writer
     printer = TrainPrinter()
     try:
-        for event in train_events(config, name=name, choose_lr=find_lr):
+        for event in events:
             if not is_writer:
                 continue
             printer.show(event)
             if isinstance(event, Run):
                 _print_outcome(event, as_json=as_json)
+    except (KeyboardInterrupt, SystemExit):
+        printer.close()
+        if printer.folder is not None:
+            notes.print(f"to go on: recog train --resume {printer.folder}", soft_wrap=True, markup=False)
+        raise
     finally:
         printer.close()
 

@@ -63,6 +63,16 @@ class CheckpointError(RecogError):
     exit_code = 7
 
 
+class TrainingStopped(RecogError):  # noqa: N818  it is no failure
+    """Training was asked to stop, and did after a checkpoint; `exit_code` is 128 and the signal's number."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class DiskError(RecogError):
     """What must be kept cannot be written."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from recog.data.loader import TrainLoader
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import CROSS_FIT_BELOW, HeldOut, cross_fit_head, run_engine
+from recog.recipes.keeping import Keeper, Kept, Progress
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages, Prepared
+from recog.recipes.stopping import StopAsked
 from recog.recipes.validation import ValScores, score_answers
 from recog.runtime.engine import Engine, OnnxEngine
 from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
@@ -211,56 +214,61 @@ def learn_network(
     config: TrainConfig,
     *,
     image_size: tuple[int, int],
+    kept: Kept | None = None,
     world: World | None = None,
 ) -> Iterator[StepLog | EpochResult | EarlyStopped]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
 
     Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
 
-    The processes of `world` train together, from the weights of the first, and end with the same ones.
+    Goes on from what was `kept` and keeps what it does; TrainingStopped where SIGINT or SIGTERM asks to. The processes of
+    `world` train together, from the weights of the first, and end with the same ones.
     """
     world = world or World()
     classifier.to(choose_device(config.compute.device, local_rank=world.local_rank))
     broadcast_tensors(world, [*classifier.parameters(), *classifier.buffers()])
     with synchronised_batch_norm(world, classifier):
         state, loader = start_training(classifier, train, config, image_size=image_size, world=world)
-        yield from _train_and_keep_best(state, loader, val, config)
+        yield from _train_and_keep_best(state, loader, val, config, Keeper(kept or Kept(), world))
     classifier.to("cpu")
 
 
 def _train_and_keep_best(
-    state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig
+    state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig, keeper: Keeper
 ) -> Iterator[StepLog | EpochResult | EarlyStopped]:
-    classifier = state.classifier
     epochs = config.optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
-    measured: list[float] = []
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    best_rank, best_weights = _scores(classifier, val, state).rank, copy.deepcopy(classifier.state_dict())
-    for log in fit(state, loader, lr_at, epochs=epochs):
-        if isinstance(log, StepLog):
-            yield log
-            continue
-        scores = _scores(state.answering, val, state)
-        rank = scores.rank
-        is_best = rank > best_rank
-        if is_best:
-            best_rank, best_weights = rank, copy.deepcopy(state.answering.state_dict())
-        result = EpochResult(
-            log=log,
-            val_accuracy=scores.accuracy,
-            val_nll=scores.nll,
-            is_best=is_best,
-            val_map=scores.mean_average_precision,
-        )
-        yield result
-        measured.append(result.measure(config.stop.measure))
-        stopped = early_stop(measured, config.stop, num_epochs=epochs)
-        if stopped is not None:
-            yield stopped
-            break
-    classifier.load_state_dict(best_weights)
+    progress = keeper.take_up(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
+    stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)
+    before = [] if progress.unmeasured is None else [progress.unmeasured]
+    with keeper.listening():
+        for log in chain(before, fit(state, loader, lr_at, epochs=epochs)) if stopped is None else ():
+            if isinstance(log, StepLog):
+                yield log
+                keeper.keep(state, progress)
+                continue
+            progress.unmeasured, scores = log, None
+            with contextlib.suppress(StopAsked), keeper.at_once():
+                scores = _scores(state.answering, val, state)
+            if scores is not None:
+                is_best = progress.offer(scores.rank, state.answering)
+                result = EpochResult(
+                    log=log,
+                    val_accuracy=scores.accuracy,
+                    val_nll=scores.nll,
+                    is_best=is_best,
+                    val_map=scores.mean_average_precision,
+                )
+                yield result
+                progress.close_epoch(result.measure(config.stop.measure))
+                stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)
+            keeper.keep(state, progress, epoch_ended=True)
+            if stopped is not None:
+                yield stopped
+                break
+    state.classifier.load_state_dict(progress.best_weights)
 
 
 def start_training(

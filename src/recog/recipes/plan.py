@@ -21,6 +21,7 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.calibration import CalibrationConfig
 from recog.models.build import ModelConfig
 from recog.models.table import own_network
+from recog.training.checkpoint import CheckpointConfig
 from recog.training.device import Device, Precision
 from recog.training.early_stop import StopConfig
 from recog.training.head import HeadConfig
@@ -79,6 +80,7 @@ class TrainConfig:
     stop: StopConfig = field(default_factory=StopConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     def __post_init__(self) -> None:

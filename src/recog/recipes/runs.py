@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from recog.data.sources import NAMED_SOURCES
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared
 from recog.recipes.splits import SPLITS_FILE
+from recog.training.checkpoint import Checkpoints, Loaded, describe_versions
 
 if sys.platform != "win32":
     import fcntl
@@ -69,6 +71,39 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
         weights = os.path.relpath(weights, folder)
     config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
     write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+
+
+def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
+    """The checkpoints of the run in `folder`, which hold for every setting of `config` that the weights depend on."""
+    table = config_to_dict(config)
+    del (
+        table["checkpoint"],
+        table["loader"]["num_workers"],
+        table["data"]["source"],
+    )  # fingerprints tell data, not places
+    table["model"]["weights"] = Path(config.model.weights).name
+    return Checkpoints(folder / CHECKPOINTS, {"config": table}, config.checkpoint)
+
+
+def describe_loaded(loaded: Loaded | None) -> list[str]:
+    """Which checkpoint a run goes on from and why not from a newer one, in lines for a person; none where it begins."""
+    if loaded is None:
+        return []
+    lines = [f"skipped a newer checkpoint: {skipped}" for skipped in loaded.skipped]
+    lines.append(f"going on from {loaded.path}: {loaded.epoch} epochs and {loaded.step} steps of the next are done")
+    versions = describe_versions(loaded)
+    if versions is not None:
+        lines.append(f"it was written by other versions, so the result may differ in its last digits: {versions}")
+    return lines
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a process that was killed in this run has left half-written."""
+    for path in folder.glob("*.tmp-*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import TrainingData
+from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import staged_folder
 from recog.data.dataset import Dataset, class_counts
@@ -17,16 +18,26 @@ from recog.data.own import Items, read_items
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
-from recog.recipes.journal import Journal
-from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent, learn_frozen, learn_network
+from recog.recipes.journal import Journal, record_event
+from recog.recipes.keeping import Kept, shared
+from recog.recipes.learn import LearnEvent, learn_frozen, learn_network
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
-from recog.recipes.runs import make_run_folder, write_run_config
+from recog.recipes.runs import (
+    RUN_CONFIG,
+    check_same_data,
+    describe_loaded,
+    find_unfinished,
+    load_run_config,
+    locked,
+    make_run_folder,
+    open_checkpoints,
+    remove_leftovers,
+    write_run_config,
+)
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
-from recog.training.early_stop import EarlyStopped
-from recog.training.fit import StepLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,24 +76,33 @@ def train(
     name: str | None = None,
     class_names: Sequence[str] | None = None,
     choose_lr: bool = False,
+    resume: str | Path | None = None,
 ) -> Run:
     """Train on `source` and return the finished Run; `config` holds what shall not be planned.
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
-    learning rate that a range test suggests, as --find-lr does.
+    learning rate that a range test suggests, as --find-lr does. `resume` names a run that ended before its time: it goes
+    on by its own settings, and ends as if nothing had happened; only a Dataset of your own is to be given again.
     """
-    config = config or TrainConfig()
     dataset = None
-    if isinstance(source, (str, Path)):
-        config = replace(config, data=replace(config.data, source=str(source)))
-    elif source is not None:
+    if source is not None and not isinstance(source, (str, Path)):
         dataset = read_items(source, class_names=class_names)
-        config = replace(config, data=replace(config.data, source=""))
-    for event in train_events(config, name=name, dataset=dataset, choose_lr=choose_lr):
+    if resume is not None:
+        if config is not None or name is not None or choose_lr or (source is not None and dataset is None):
+            raise ConfigError(
+                f"resume={str(resume)!r} goes on with the run's own data and settings; give nothing else."
+            )
+        events = resume_events(resume, dataset=dataset)
+    else:
+        config = config or TrainConfig()
+        if source is not None:
+            config = replace(config, data=replace(config.data, source="" if dataset is not None else str(source)))
+        events = train_events(config, name=name, dataset=dataset, choose_lr=choose_lr)
+    for event in events:
         if isinstance(event, Run):
             return event
-    raise ConfigError("training ended without a run.")  # train_events ends with a Run or raises
+    raise ConfigError("training ended without a run.")  # the events end with a Run or raise
 
 
 def train_events(
@@ -106,21 +126,25 @@ def train_events(
         check_find_lr(config)
     with joined() as world:
         if world.is_writer:
-            events = _write_run(config, name=name, runs=runs, dataset=dataset, choose_lr=choose_lr, world=world)
-            for event in events:
-                if isinstance(event, Run):
-                    broadcast(world, _run_to_json(event))
-                yield event
+            yield from _begin(config, name=name, runs=runs, dataset=dataset, choose_lr=choose_lr, world=world)
         else:
             prepared = prepare(config, dataset, world=world)
             if choose_lr:
                 prepared = with_lr(prepared, broadcast(world, None))
-            for _ in _learn(prepared, world):
-                pass
-            yield _run_from_json(broadcast(world, None))
+            yield _follow(prepared, world)
 
 
-def _write_run(
+def resume_events(name: str | Path, *, runs: Path = RUNS, dataset: Dataset | None = None) -> Iterator[TrainEvent]:
+    """As train_events, for the run in the folder `name` or of that name, from its newest checkpoint that verifies."""
+    with joined() as world:
+        if world.is_writer:
+            yield from _resume(name, runs=runs, dataset=dataset, world=world)
+        else:
+            config = build_config(TrainConfig, broadcast(world, None))
+            yield _follow(prepare(config, dataset, world=world), world)
+
+
+def _begin(
     config: TrainConfig, *, name: str | None, runs: Path, dataset: Dataset | None, choose_lr: bool, world: World
 ) -> Iterator[TrainEvent]:
     """The run of the process that writes, which is the only one where torchrun has not started others."""
@@ -129,39 +153,80 @@ def _write_run(
     for text in prepared.notes:
         yield Note(text=text)
     folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
-    if choose_lr:
-        prepared, text = find_lr(prepared, folder)
-        broadcast(world, prepared.config.optim.lr)
+    with locked(folder):
+        if choose_lr:
+            prepared, text = find_lr(prepared, folder)
+            broadcast(world, prepared.config.optim.lr)
+            yield Note(text=text)
+        write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
+        write_run_config(folder, prepared.config)
+        if config.data.bad_images == "quarantine":
+            bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
+            write_quarantine(folder, bad)
+            yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
+        yield from _run(folder, prepared, world, started=started)
+
+
+def _resume(name: str | Path, *, runs: Path, dataset: Dataset | None, world: World) -> Iterator[TrainEvent]:
+    started = time.perf_counter()
+    folder = find_unfinished(name, runs)
+    with locked(folder):
+        find_unfinished(folder)  # again: whoever held the lock may have finished it
+        remove_leftovers(folder)
+        config = load_run_config(folder / RUN_CONFIG)
+        if not config.data.source and dataset is None:
+            raise ConfigError(
+                f"{folder} was trained on a Dataset object; give it again: recog.train(dataset, resume=...)."
+            )
+        broadcast(world, config_to_dict(config))
+        prepared = prepare(config, dataset, world=world)
+        check_same_data(folder, config.data.fingerprint, prepared)
+        for text in prepared.notes:
+            yield Note(text=text)
+        yield from _run(folder, prepared, world, started=started)
+
+
+def _follow(prepared: Prepared, world: World) -> Run:
+    """What a process does that does not write: learn as the writer does, and be told how it ended."""
+    kept = shared(world, Kept())
+    for _ in _learn(prepared, kept, world):
+        pass
+    return _run_from_json(broadcast(world, None))
+
+
+def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> Iterator[TrainEvent]:
+    """Learn, from the newest checkpoint on where there is one, and seal the bundle."""
+    checkpoints = open_checkpoints(folder, prepared.config)
+    loaded = checkpoints.load_newest()
+    for text in describe_loaded(loaded):
         yield Note(text=text)
-    write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
-    write_run_config(folder, prepared.config)
-    if config.data.bad_images == "quarantine":
-        bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
-        write_quarantine(folder, bad)
-        yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
-    with Journal(folder) as journal:
+    kept = shared(world, Kept(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
+    with Journal(folder, after=kept.cursor) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
         held_out = None
-        for event in _learn(prepared, world):
+        for event in _learn(prepared, kept, world):
             if isinstance(event, HeldOut):
                 held_out = event
                 continue
-            _record(journal, event)
+            record_event(journal, event)
             yield event
     yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
     packed = _pack(folder, prepared, held_out)
+    checkpoints.remove()  # several times the bundle's size, and of a finished run nothing goes on
     parity = packed.parity
     yield Note(
         text=f"the ONNX file answers {parity.num_images} image files as the torch network does: "
         f"probabilities differ by {parity.max_prob_difference:.1g} at most"
     )
     yield Note(text=describe_calibration(packed.calibration))
-    yield Run(
+    run = Run(
         folder=folder,
         bundle=folder / BUNDLE,
         report=packed.report,
         duration_s=time.perf_counter() - started,
     )
+    broadcast(world, _run_to_json(run))
+    yield run
 
 
 def _run_to_json(run: Run) -> dict[str, Any]:
@@ -191,9 +256,10 @@ def _num_steps(prepared: Prepared) -> int:
     return steps_per_epoch * (config.optim.epochs or 1)
 
 
-def _learn(prepared: Prepared, world: World) -> Iterator[LearnEvent]:
+def _learn(prepared: Prepared, kept: Kept, world: World) -> Iterator[LearnEvent]:
     config, model = prepared.config, prepared.model
-    yield from learn_frozen(model.classifier, prepared)
+    if kept.state is None:
+        yield from learn_frozen(model.classifier, prepared)
     if prepared.larger is not None:
         yield from learn_network(
             model.classifier,
@@ -201,44 +267,9 @@ def _learn(prepared: Prepared, world: World) -> Iterator[LearnEvent]:
             prepared.val,
             config,
             image_size=model.preprocess.image_size,
+            kept=kept,
             world=world,
         )
-
-
-def _record(journal: Journal, event: LearnEvent) -> None:
-    if isinstance(event, StepLog):
-        values: dict[str, float | int | str] = {"epoch": event.epoch, "loss": event.loss, "lr": event.lr}
-        if event.grad_norm is not None:
-            values["grad_norm"] = event.grad_norm
-        journal.record("step", event.step, values)
-    elif isinstance(event, EpochResult):
-        log = event.log
-        values = {
-            "train_loss": log.train_loss,
-            "val_accuracy": event.val_accuracy,
-            "val_nll": event.val_nll,
-            **_map_of(event.val_map),
-            "images_per_s": log.num_images / log.train_s,
-        }
-        journal.record("epoch", log.epoch, values)
-    elif isinstance(event, EarlyStopped):
-        values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
-        journal.record("early_stop", event.epoch, values)
-    elif isinstance(event, HeadLog):
-        values = {
-            "l2": event.l2,
-            "val_accuracy": event.val_accuracy,
-            "val_nll": event.val_nll,
-            **_map_of(event.val_map),
-        }
-        journal.record("head", event.trial, values)
-    elif isinstance(event, CrossValidated):
-        values = {"accuracy": event.accuracy, "accuracy_std": event.accuracy_std, "nll": event.nll, "l2": event.l2}
-        journal.record("cross_validation", event.num_repeats, values)
-
-
-def _map_of(value: float | None) -> dict[str, float]:
-    return {} if value is None else {"val_map": value}
 
 
 def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:

@@ -91,6 +91,11 @@ class Checkpoints:
         self._config = config
         self._saved_at = time.monotonic()
 
+    @property
+    def run(self) -> Path:
+        """The run's folder, which holds that of its checkpoints."""
+        return self._folder.parent
+
     def is_due(self, num_steps_done: int) -> bool:
         """Whether the caller, between two steps, should save now."""
         steps = self._config.every_steps
@@ -144,10 +149,9 @@ class Checkpoints:
         if not skipped:
             return None
         reasons = "\n".join(f"  {skip}" for skip in skipped)
-        run = self._folder.parent
         raise CheckpointError(
-            f"no checkpoint of {run} can be used:\n{reasons}\nTo train again from the first step: "
-            f"recog train --config {run / 'run.toml'}"
+            f"no checkpoint of {self.run} can be used:\n{reasons}\nTo train again from the first step: "
+            f"recog train --config {self.run / 'run.toml'}"
         )
 
     def remove(self) -> None:
@@ -171,7 +175,7 @@ class Checkpoints:
                 if pause is None:
                     raise DiskError(
                         f"the checkpoint {path} ({len(data):,} bytes) cannot be written: {error.strerror}. The ones before "
-                        f"it are intact. Free space, then: recog train --resume {self._folder.parent}"
+                        f"it are intact. Free space, then: recog train --resume {self.run}"
                     ) from None
                 logger.warning("writing %s failed (%s); again in %s s", path, error.strerror, pause)
                 time.sleep(pause)

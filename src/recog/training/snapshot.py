@@ -20,6 +20,7 @@ def take_snapshot(state: TrainState) -> dict[str, Any]:
         "weights": state.classifier.state_dict(),
         "average": None if state.ema is None else state.ema.module.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
         "rng": torch.get_rng_state(),  # of dropout and drop-path; what touches the data is counted, not drawn
         "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "cursor": {
@@ -37,6 +38,7 @@ def restore_snapshot(state: TrainState, saved: Mapping[str, Any]) -> None:
     if state.ema is not None:
         state.ema.module.load_state_dict(saved["average"])
     state.optimizer.load_state_dict(saved["optimizer"])
+    state.scaler.load_state_dict(saved["scaler"])
     torch.set_rng_state(saved["rng"])
     if saved["device_rng"] is not None and state.classifier.device.type == "cuda":
         torch.cuda.set_rng_state(saved["device_rng"], state.classifier.device)
