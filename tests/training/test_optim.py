@@ -143,7 +143,7 @@ def test_muon_is_timms_on_the_body_and_adamw_elsewhere():
             network,
             "nmuon",
             lr=0.01,
-            weight_decay=0.05,
+            weight_decay=0.01,
             momentum=0.95,
             betas=(0.9, 0.95),
             fallback_list=("2.*",) if fallback else (),

@@ -102,8 +102,9 @@ CUSTOMARY: Mapping[OptimizerName, Customary] = MappingProxyType(
         "adamw": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
         # Tieleman and Hinton (2012), lecture 6e; decay: Tan and Le (2019), EfficientNet, section 5.2
         "rmsprop": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
-        # momentum: Jordan (2024), "Muon"; rate: AdamW's order, after Liu et al. (2025), "Muon is Scalable", section 2.2
-        "muon": Customary(lr=2e-3, fine_tuning_lr=2e-4, momentum=0.95, beta2=0.95, weight_decay=0.05),
+        # Jordan (2024), "Muon": momentum 0.95 and rate 0.02, which is 0.02 / (0.2 sqrt(400)) as the update is scaled here, after
+        # Liu et al. (2025), "Muon is Scalable", section 2.2, for the 400 or so inputs of a 3 x 3 convolution of 48 channels
+        "muon": Customary(lr=5e-3, fine_tuning_lr=5e-4, momentum=0.95, beta2=0.95, weight_decay=0.01),
     }
 )
 
