@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from recog.models.build import ModelConfig, build_model
-from recog.models.network_files import save_network_config
+from recog.models.network_files import save_network_config, save_weights
 
 CLASSES = ["daisy", "Löwenzahn", "蒲公英"]
 
@@ -18,7 +17,7 @@ def build(name, num_classes=3, **settings):
 def save_bundle_files(model, folder):
     """What `load_classifier` and timm read: config.json and model.safetensors."""
     save_network_config(model, folder / "config.json", class_names=CLASSES)
-    save_file(model.classifier.network.state_dict(), folder / "model.safetensors")
+    save_weights(model, folder / "model.safetensors")
 
 
 def images_for(model, num_images=2):

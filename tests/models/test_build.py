@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -117,7 +119,11 @@ def test_a_network_of_ours_has_its_own_channels_unless_told():
 
 
 def test_a_size_that_is_too_small_for_a_network_of_ours_is_refused():
-    with pytest.raises(ConfigError, match="cnn_6_16 cannot take images of 15 x 40 px: its convolutions leave nothing"):
+    message = (
+        "cnn_6_16 cannot take images of 15 x 40 px: its convolutions leave nothing of so small an image; "
+        "the smallest that works is 16 x 16 px, the next above yours 40 x 40 px."
+    )
+    with pytest.raises(ConfigError, match=re.escape(message)):
         build("cnn_6_16", image_size=(40, 15))
 
 

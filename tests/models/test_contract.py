@@ -27,12 +27,3 @@ def test_logits_are_those_of_timms_own_forward(name):
 def test_a_network_that_ends_otherwise_is_refused_before_training(name):
     with pytest.raises(ConfigError, match=f"{name} does not end in one linear layer"):
         build(name, weights="none")
-
-
-@pytest.mark.parametrize(
-    ("name", "image_size"), [("test_convnext", (3, 5)), ("test_vit", (50, 64)), ("test_vit", (8, 8))]
-)
-def test_a_size_that_the_network_cannot_take_is_refused_before_training(name, image_size):
-    message = f"{name} cannot take images of {image_size[1]} x {image_size[0]} px"
-    with pytest.raises(ConfigError, match=message):
-        build(name, weights="none", image_size=image_size)

@@ -132,3 +132,21 @@ def test_timm_loads_the_folder_in_a_process_without_recog(tmp_path):
     theirs = np.load(tmp_path / "logits.npy")
     np.testing.assert_allclose(logits_of(model.classifier, images).numpy(), theirs, rtol=1e-4, atol=1e-4)
     assert theirs.std() > 0.1  # not all alike
+
+
+def test_equal_weights_make_equal_files_whatever_their_layout_in_memory(tmp_path):
+    model = build("resnet8")
+    save_bundle_files(model, tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    model.classifier.to(memory_format=torch.channels_last)
+    save_bundle_files(model, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_layers_that_share_weights_are_saved_under_both_names(tmp_path):
+    model = build("resnet8")
+    blocks = model.classifier.network.blocks
+    blocks[0].conv2.weight = blocks[0].conv1.weight
+    save_bundle_files(model, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(state["blocks.0.conv1.weight"], state["blocks.0.conv2.weight"])

@@ -18,8 +18,9 @@ from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
-from recog.models.contract import check_contract, first_reason, wrong_size
+from recog.models.contract import check_contract, first_reason
 from recog.models.dropout import check_rates, refusing_rates, set_own_rates, timm_rates
+from recog.models.sizes import SIZE_ERRORS, has_fixed_size, input_size, timm_takes, with_input_size, wrong_size
 from recog.models.table import MODELS, Own, own_network, timm_name
 from recog.models.timm_bridge import cfg_of, create_timm
 from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, check_local_weights, load_torchvision_weights
@@ -91,7 +92,7 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
     try:
         network = entry.build(num_classes=num_classes, in_chans=channels, image_size=image_size)
     except ValueError as error:
-        raise wrong_size(name, image_size, error) from None
+        raise wrong_size(name, image_size, error, entry.takes) from None
     set_own_rates(name, network, config.drop_rate, config.drop_path_rate)
     origin = RANDOM_WEIGHTS
     if config.weights not in ("auto", "none"):
@@ -140,32 +141,38 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
     if channels != 3:
         arguments["in_chans"] = channels
     rates = timm_rates(config.drop_rate, config.drop_path_rate)
+    arguments |= rates
     with refusing_rates(name, rates):
-        network, origin = create_timm(name, config.weights, arguments | rates)
+        network, origin = create_timm(name, config.weights, arguments)
     check_rates(name, network, rates)
-    cfg = cfg_of(network)
-    data = resolve_data_config(pretrained_cfg=cfg)  # type: ignore[no-untyped-call]
-    image_size = config.image_size or data["input_size"][1:]
-    if tuple(image_size) != tuple(data["input_size"][1:]) and cfg.get("fixed_input_size"):
-        try:
-            network.set_input_size(img_size=tuple(image_size))  # type: ignore[operator]
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise wrong_size(name, image_size, error) from None
+    data = resolve_data_config(pretrained_cfg=cfg_of(network))  # type: ignore[no-untyped-call]
+    image_size = config.image_size or input_size(network)
     mean = config.mean or _per_channel(data["mean"], channels)
     std = config.std or _per_channel(data["std"], channels)
     preprocess = Preprocess(
-        image_size=(int(image_size[0]), int(image_size[1])),
+        image_size=image_size,
         channels=channels,
         interpolation=data["interpolation"],
         crop_pct=data["crop_pct"],
         crop_mode=data["crop_mode"],
         fill=tuple(round(255 * m) for m in mean),
     )
-    classifier = Classifier(network.eval(), mean=mean, std=std)
-    check_contract(name, classifier, preprocess)
+    try:
+        if image_size != input_size(network) and has_fixed_size(network):
+            network = with_input_size(
+                network, image_size, lambda **size: create_timm(name, config.weights, arguments | size)[0]
+            )
+        classifier = Classifier(network.eval(), mean=mean, std=std)
+        check_contract(name, classifier, preprocess)
+    except SIZE_ERRORS as error:
+        raise wrong_size(name, image_size, error, timm_takes(name, in_chans=channels)) from None
     # the architecture is the name without the tag of its weights, as timm writes it into config.json
     return BuiltModel(
-        name=cfg["architecture"], library="timm", classifier=classifier, preprocess=preprocess, origin=origin
+        name=cfg_of(network)["architecture"],
+        library="timm",
+        classifier=classifier,
+        preprocess=preprocess,
+        origin=origin,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ def check_contract(name: str, classifier: Classifier, preprocess: Preprocess) ->
     """ConfigError unless the network's own answer is one linear layer on the features that Classifier takes.
 
     Some of timm's networks end otherwise: two heads that are averaged, a norm after the features, a convolution. Their logits
-    would be other ones here than in timm.
+    would be other ones here than in timm. At a size that the network cannot take it raises what the network raises.
     """
     network = classifier.network
     ask = getattr(network, "get_classifier", None)  # encoders have none
@@ -32,8 +31,6 @@ def check_contract(name: str, classifier: Classifier, preprocess: Preprocess) ->
             with torch.no_grad():
                 logits, _ = classifier(images)
                 answer = network(classifier.normalise(images))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise wrong_size(name, preprocess.image_size, error) from None
         finally:
             hook.remove()
         if len(seen) == 2 and _nearly_equal(*seen) and _nearly_equal(logits, answer):
@@ -42,11 +39,6 @@ def check_contract(name: str, classifier: Classifier, preprocess: Preprocess) ->
         f"{name} does not end in one linear layer on its features, which recog needs; take another network, such as "
         "tf_efficientnet_lite0."
     )
-
-
-def wrong_size(name: str, image_size: Sequence[int], error: Exception) -> ConfigError:
-    height, width = image_size
-    return ConfigError(f"{name} cannot take images of {width} x {height} px: {first_reason(error)}")
 
 
 def _nearly_equal(ours: torch.Tensor, theirs: object) -> bool:

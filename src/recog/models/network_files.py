@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
@@ -50,6 +51,19 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
         str(path),
         model_config={"label_names": list(class_names), "pretrained_cfg": pretrained_cfg},
     )
+
+
+def save_weights(model: BuiltModel, path: Path) -> None:
+    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was."""
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.classifier.network.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        tensors[name] = (
+            tensor.clone() if tensor.data_ptr() in seen else tensor
+        )  # layers that share weights keep both names
+        seen.add(tensor.data_ptr())
+    path.write_bytes(save(tensors))
 
 
 def load_classifier(folder: Path) -> Classifier:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save
 
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import (
@@ -39,7 +38,7 @@ from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.build import BuiltModel
-from recog.models.network_files import load_classifier, save_network_config
+from recog.models.network_files import load_classifier, save_network_config, save_weights
 from recog.recipes.measure import measure
 from recog.recipes.plan import TrainConfig
 from recog.recipes.verify import verify
@@ -115,12 +114,6 @@ def pack(
     manifest = seal(folder, draft)
     verify(folder)  # the sealed files, read again, answer the reference images as they did
     return Packed(manifest=manifest, report=measured.report, parity=parity, calibration=predictor.calibration)
-
-
-def save_weights(model: BuiltModel, path: Path) -> None:
-    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was."""
-    state = model.classifier.network.state_dict()
-    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
 
 
 def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:
