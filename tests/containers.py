@@ -101,6 +101,38 @@ def write_metadata(images, folder):
     return folder
 
 
+def write_metadata_csv(images, folder):
+    """As write_metadata, with the table as CSV and the files in a folder below it."""
+    (folder / "files").mkdir(parents=True)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "label"])
+        for number, ((name, _), data) in enumerate(images.items()):
+            (folder / "files" / f"{number}.png").write_bytes(data)
+            writer.writerow([f"files/{number}.png", name])
+    return folder
+
+
+def write_tsv(images, folder):
+    source = write_csv(images, folder)
+    source.with_suffix(".tsv").write_text(source.read_text().replace(",", "\t"))
+    return source.with_suffix(".tsv")
+
+
+def write_shards_with_json(images, folder):
+    """One gzipped shard with names as labels, in key.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / "pets.tar.gz", "w:gz") as archive:
+        for (name, i), data in images.items():
+            add(archive, f"{name}{i:04d}.json", json.dumps({"label": name}).encode())
+            add(archive, f"{name}{i:04d}.png", data)
+    return folder / "pets.tar.gz"
+
+
+def write_parquet_of_names(images, folder):
+    return write_parquet(images, folder, declare=False)
+
+
 def write_parquet(images, folder, declare=True):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -123,12 +155,16 @@ def write_parquet(images, folder, declare=True):
 CONTAINERS = {
     "folder": write_folder,
     "csv": write_csv,
+    "tsv": write_tsv,
     "zip": write_zip,
     "tar": write_tar,
     "tar.gz": write_tar_gz,
-    "webdataset": write_shards,
-    "metadata": write_metadata,
-    "parquet": write_parquet,
+    "webdataset, .cls": write_shards,
+    "webdataset, .json": write_shards_with_json,
+    "metadata.jsonl": write_metadata,
+    "metadata.csv": write_metadata_csv,
+    "parquet, declared classes": write_parquet,
+    "parquet, names": write_parquet_of_names,
 }
 
 

@@ -1,47 +1,131 @@
 """The same images through every container: equal fingerprint, equal splits, and a network that answers equally."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-from containers import CONTAINERS, labelled_pngs
+from containers import CONTAINERS, idx_bytes, labelled_pngs, png
 
+from recog.core.decode import decode
 from recog.core.files import sha256_bytes
+from recog.data.own import read_items
+from recog.recipes.evaluate import evaluate
 from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.train import Run, train_events
 from recog.runtime.predictor import load
 from recog.training.optim import OptimConfig
 
 
-def train(source, runs):
+def train(source, runs, dataset=None):
     config = TrainConfig(
         recipe="scratch",
         data=DataConfig(source=str(source)),
         optim=OptimConfig(epochs=2),
         compute=ComputeConfig(num_threads=1),
     )
-    *_, run = train_events(config, name="run", runs=runs)
+    *_, run = train_events(config, name="run", runs=runs, dataset=dataset)
     assert isinstance(run, Run)
     return run
 
 
+def facts_of(run):
+    """(fingerprint, class names, content hashes by split, hash of the weights)."""
+    manifest = json.loads((run.bundle / "recog.json").read_text())
+    table = json.loads((run.folder / "splits.json").read_text())
+    splits = {split: sorted(row["sha256"] for row in rows) for split, rows in table["splits"].items()}
+    weights = sha256_bytes((run.bundle / "model.safetensors").read_bytes())
+    return manifest["data"]["fingerprint"], manifest["class_names"], splits, weights
+
+
+def probs_of(run, images):
+    return np.stack([answer.probs for answer in load(run.bundle, num_threads=1).predict(images)])
+
+
+def same_numbers(report):
+    table = report.to_dict()
+    return {key: table[key] for key in ("num_images", "accuracy", "nll", "confusion", "class_names")}
+
+
 @pytest.mark.slow
-def test_the_container_cannot_be_seen_in_the_model(tmp_path):
+def test_the_container_of_files_cannot_be_seen_in_the_model(tmp_path, capsys):
     pytest.importorskip("pyarrow")
     images = labelled_pngs()
     sources = {kind: write(images, tmp_path / kind) for kind, write in CONTAINERS.items()}
     reference = None
+    lines = []
     for kind, source in sources.items():
         run = train(source, tmp_path / f"runs-{kind}")
-        manifest = json.loads((run.bundle / "recog.json").read_text())
-        table = json.loads((run.folder / "splits.json").read_text())
-        splits = {split: sorted(row["sha256"] for row in rows) for split, rows in table["splits"].items()}
-        probs = np.stack([p.probs for p in load(run.bundle, num_threads=1).predict(list(images.values()))])
-        weights = sha256_bytes((run.bundle / "model.safetensors").read_bytes())
-        found = (manifest["data"]["fingerprint"], manifest["class_names"], splits, weights)
-        print(f"{kind}: fingerprint {found[0][:20]}, weights {weights[:12]}, accuracy {run.report.accuracy:.3f}")
-        if reference is None:
-            reference = found, probs
+        found, probs = facts_of(run), probs_of(run, list(images.values()))
+        lines.append(
+            f"{kind:26}  data {found[0][7:19]}  weights {found[3][:12]}  test accuracy {run.report.accuracy:.3f}"
+        )
+        reference = reference or (found, probs, run)
         assert found == reference[0], kind
         assert np.array_equal(probs, reference[1]), kind
-    assert {len(hashes) for hashes in splits.values()} == {42, 9}  # 70/15/15 of 20 in each of three classes
+        # one bundle, measured on the same data from here: the images of its run's own test split
+        measured = evaluate(reference[2].bundle, source, out=tmp_path / f"measured-{kind}")
+        assert same_numbers(measured.report) == same_numbers(reference[2].report), kind
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+    assert {len(hashes) for hashes in reference[0][2].values()} == {42, 9}  # 70/15/15 of 20 in each of three classes
+
+
+class Pairs:
+    """A torch.utils.data.Dataset as people write them, with Pillow images or arrays."""
+
+    classes = ("0", "1")
+
+    def __init__(self, images, labels, convert):
+        self.images, self.labels, self.convert = images, labels, convert
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.convert(self.images[index]), int(self.labels[index])
+
+
+@pytest.mark.slow
+def test_the_container_of_pixels_cannot_be_seen_in_the_model(tmp_path, capsys):
+    """idx files and datasets of one's own hold pixels, not files; each pixel is as in a PNG of them."""
+    torch = pytest.importorskip("torch")
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    labels = {split: np.arange(count) % 2 for split, count in (("train", 60), ("t10k", 20))}
+    pixels = {
+        split: (generator.integers(0, 60, (len(of), 12, 12)) + 120 * of[:, None, None]).astype(np.uint8)
+        for split, of in labels.items()
+    }
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for split in labels:
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(pixels[split]))
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels[split]))
+    runs = {"idx files": train(folder, tmp_path / "a")}
+    ways = {
+        "Pillow images": Image.fromarray,
+        "arrays": np.asarray,
+        "tensors": lambda image: torch.from_numpy(image)[None],
+    }
+    for number, (way, convert) in enumerate(ways.items()):
+        parts = {"train": "train", "test": "t10k"}
+        own = {split: Pairs(pixels[part], labels[part], convert) for split, part in parts.items()}
+        # digits and text are not mirrored, which idx files are known by; one's own dataset does not say
+        dataset = dataclasses.replace(read_items(own), mirror=False)
+        runs[f"own Dataset of {way}"] = train("", tmp_path / f"own-{number}", dataset)
+    tested = list(pixels["t10k"])
+    reference = facts_of(runs["idx files"]), probs_of(runs["idx files"], tested)
+    lines = []
+    for kind, run in runs.items():
+        found = facts_of(run)
+        lines.append(
+            f"{kind:29}  data {found[0][7:19]}  weights {found[3][:12]}  test accuracy {run.report.accuracy:.3f}"
+        )
+        assert found == reference[0], kind
+        assert np.array_equal(probs_of(run, tested), reference[1]), kind
+    assert np.array_equal(probs_of(runs["idx files"], [png(image) for image in tested]), reference[1])
+    assert np.array_equal(decode(png(tested[0]), channels=1)[:, :, 0], tested[0])
+    with capsys.disabled():
+        print("", *lines, sep="\n")
