@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 # LeNet-5 has no BatchNorm, and 51 is odd: the shares are 25 and 26
@@ -14,13 +17,16 @@ SETTINGS = ("digits", "--recipe", "scratch", "--model", "lenet5", "--epochs", "2
 SMALL = ("--set", "loader.batch_size=51", "--set", "compute.num_threads=1")
 
 
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
 def recog_train(folder, *arguments, num_processes=1, options=()):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     start = [sys.executable]
     if num_processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", *options]
     command = [*start, "-m", "recog", "train", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=400)
 
 
 def records(run, kind):
@@ -64,3 +70,54 @@ def test_an_error_is_said_once_and_ends_all(tmp_path, arguments, message):
     assert len(re.findall(r"^error: ", done.stderr, flags=re.M)) == 1
     assert re.search(rf"^error: {message}", done.stderr, flags=re.M)
     assert not list(tmp_path.glob("runs/*/bundle"))
+
+
+def folders_of_grey(root, num_classes, *, shift=0):
+    """Class folders of 12 small noisy pictures, each class brighter than the one before."""
+    rng = np.random.default_rng(shift)
+    for k in range(num_classes):
+        folder = root / f"kind-{k}"
+        folder.mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(60 * k, 60 * k + 40, (28, 28), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def on_two_machines(folders, *arguments):
+    """As on two machines: two launchers that meet at an endpoint, each with a working directory and copies of its own."""
+    meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=job")
+    endpoint = f"--rdzv-endpoint=localhost:{free_port()}"
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, endpoint, "-m", "recog", "train", *arguments]
+    processes = [
+        subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for folder in folders
+    ]
+    return [(process.communicate(timeout=400)[1], process.returncode) for process in processes]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_two_machines_with_copies_of_the_data_make_one_run_and_with_other_data_none(tmp_path, is_same):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for number, folder in enumerate(folders):
+        folders_of_grey(folder / "data", 3, shift=0 if is_same else number)
+    arguments = ("data", "--recipe", "scratch", "--model", "lenet5", "--epochs", "1", "--batch-size", "9")
+    done = on_two_machines(folders, *arguments, "--name", "both", "--set", "compute.num_threads=1")
+    bundles = [(folder / "runs" / "both" / "bundle").is_dir() for folder in folders]
+    if is_same:
+        assert [code for _, code in done] == [0, 0], done
+        assert sorted(bundles) == [False, True]
+    else:
+        assert all(code != 0 for _, code in done)
+        assert bundles == [False, False]
+        errors = [line for text, _ in done for line in text.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "the 2 processes have not the same data: process 1 differs from process 0" in errors[0]

@@ -87,6 +87,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World
     world = world or World()
     device = choose_device(config.compute.device, local_rank=world.local_rank)
     dataset, hashes = _identify(dataset or open_source(config.data.source, labels=config.data.labels))
+    check_agreement(world, "data", fingerprint(dataset, hashes) if world.size > 1 else "")
     facts = read_image_facts(dataset)
     notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
     config, reasons = _plan_together(config, dataset, facts, device, world)
