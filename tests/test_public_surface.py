@@ -171,7 +171,6 @@ JOINERS = {
     "cli/guard.py",
     "cli/predict.py",
     "cli/progress.py",
-    "cli/train.py",
     "cli/verify.py",
     "data/random_ops.py",
     "recipes/cache.py",

@@ -1,0 +1,61 @@
+"""The flags of `recog train` and what they set."""
+
+import signal
+
+import pytest
+import typer
+
+from recog.cli import train as command
+from recog.recipes import train as recipe
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """What `train` with some flags would train with: (config, whether a rate is looked for)."""
+    seen = []
+
+    def no_events(config, *, name, choose_lr):
+        seen.append((config, choose_lr))
+        return iter(())
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
+    monkeypatch.setattr(recipe, "train_events", no_events)
+
+    def of(**flags):
+        command.train(**flags)
+        return seen.pop()
+
+    return of
+
+
+def test_the_flags_of_an_optimiser(chosen):
+    config, find_lr = chosen(data="digits", optimizer="adamw", lr=0.002, batch_size=16)
+    assert (config.optim.name, config.optim.lr, config.loader.batch_size, find_lr) == ("adamw", 0.002, 16, False)
+
+
+def test_what_is_not_given_is_left_to_the_plan(chosen):
+    config, find_lr = chosen(data="digits", find_lr=True)
+    assert (config.optim.name, config.optim.lr, config.loader.batch_size, find_lr) == (None, None, None, True)
+
+
+def test_any_other_setting_goes_through_set(chosen):
+    settings = ["optim.layer_decay=0.75", "schedule.name=one-cycle", "stop.patience=3", "loss.name=focal"]
+    config, _ = chosen(data="digits", lr=0.5, settings=[*settings, "optim.lr=0.1"])
+    assert (config.optim.layer_decay, config.schedule.name, config.stop.patience) == (0.75, "one-cycle", 3)
+    assert (config.loss.name, config.optim.lr) == ("focal", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"optimizer": "adamv"}, "optim.name is 'adamv'; it must be one of sgd, adam, adamw, rmsprop, muon."),
+        ({"lr": 0.0}, "optim.lr is 0.0; it must be above 0"),
+        ({"settings": ["optim.label_smoothing=0.2"]}, "'optim.label_smoothing' is now 'loss.label_smoothing'"),
+        ({"settings": ["optim.warmup_fraction=0.2"]}, "'optim.warmup_fraction' is now 'schedule.warmup_fraction'"),
+    ],
+)
+def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):
+    with pytest.raises(typer.Exit) as stopped:
+        chosen(data="digits", **flags)
+    assert stopped.value.exit_code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
