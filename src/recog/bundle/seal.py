@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recog.bundle.features import FEATURES
 from recog.bundle.manifest import MANIFEST, Manifest, read_json, write_manifest
 from recog.core.errors import BundleError
 from recog.core.files import sha256_file
@@ -19,7 +20,7 @@ REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 RUN_CONFIG = "run.toml"
 CARD = "README.md"
-OPTIONAL_FILES = frozenset({"features.safetensors"})
+OPTIONAL_FILES = frozenset({FEATURES})
 REQUIRED_FILES = frozenset(
     {CONFIG, WEIGHTS, ONNX, CALIBRATION, "reference.safetensors", REPORT_JSON, REPORT_HTML, RUN_CONFIG, CARD}
 )

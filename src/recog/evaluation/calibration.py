@@ -16,9 +16,10 @@ from recog.evaluation.multilabel import BoolArray, decide, sigmoid
 from recog.evaluation.probability import softmax
 from recog.evaluation.scaling import METHODS, Scaling, fit_scaling, scale_held_out
 from recog.evaluation.thresholds import LabelThresholds
+from recog.evaluation.unknown import UNKNOWN_METHODS, UnknownRule
 
 _SCALING_KEYS = ("method", "temperature", "factors", "offsets", "fit")
-_KEYS = (*_SCALING_KEYS, "sets", "thresholds")
+_KEYS = (*_SCALING_KEYS, "sets", "thresholds", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class CalibrationConfig:
     conformal: str = "lac"  # how prediction sets are made, one of SET_METHODS; or 'none'
     alpha: float = 0.1  # the share of images whose prediction set may lack the true class
     class_conditional: bool = False  # hold alpha within each class that has 200 calibration images
+    unknown: str = (
+        "auto"  # the score of 'unknown': 'auto' compares all by leaving classes out; one of UNKNOWN_METHODS; 'none'
+    )
+    false_alarm_rate: float = 0.05  # the share of images of known classes that may be called unknown
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
@@ -35,14 +40,22 @@ class CalibrationConfig:
             raise ConfigError(
                 f"calibration.conformal is {self.conformal!r}; it must be one of none, {', '.join(SET_METHODS)}."
             )
-        if not 0 < self.alpha < 1:
-            raise ConfigError(f"calibration.alpha is {self.alpha}; it must lie between 0 and 1, such as 0.1.")
+        if self.unknown not in ("auto", "none", *UNKNOWN_METHODS):
+            raise ConfigError(
+                f"calibration.unknown is {self.unknown!r}; it must be one of auto, none, {', '.join(UNKNOWN_METHODS)}."
+            )
+        for name in ("alpha", "false_alarm_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(
+                    f"calibration.{name} is {getattr(self, name)}; it must lie between 0 and 1, such as 0.1."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     scaling: Scaling = field(default_factory=Scaling)
     sets: ConformalSets | None = None  # None: the bundle gives no prediction sets
+    unknown: UnknownRule | None = None  # None: the bundle calls nothing unknown
     thresholds: LabelThresholds | None = None  # of multi-label answers, whose probabilities are a sigmoid each
 
     @property
@@ -80,7 +93,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         table = self.scaling.to_dict()
-        parts = {"sets": self.sets, "thresholds": self.thresholds}
+        parts = {"sets": self.sets, "unknown": self.unknown, "thresholds": self.thresholds}
         return table | {key: part.to_dict() for key, part in parts.items() if part is not None}
 
     @classmethod
@@ -99,6 +112,7 @@ class Calibration:
             return cls(
                 scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}),
                 sets=ConformalSets.from_dict(table["sets"]) if "sets" in table else None,
+                unknown=UnknownRule.from_dict(table["unknown"]) if "unknown" in table else None,
                 thresholds=LabelThresholds.from_dict(table["thresholds"]) if "thresholds" in table else None,
             )
         except (ConfigError, TypeError) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from recog.bundle.features import FEATURES, read_features
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files
@@ -23,6 +25,7 @@ from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.conformal import image_coins
+from recog.evaluation.unknown import UNKNOWN, FeatureStatistics, UnknownRule
 from recog.runtime.engine import Engine, OnnxEngine
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
@@ -39,6 +42,8 @@ class Prediction:
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
+    is_unknown: bool | None = None  # None where it was not asked
+    unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
 
     @property
     def label_set(self) -> tuple[str, ...] | None:
@@ -50,6 +55,9 @@ class Prediction:
 
     @property
     def label(self) -> str:
+        """The most probable class, or 'unknown'."""
+        if self.is_unknown:
+            return UNKNOWN
         return self.class_names[int(self.probs.argmax())]
 
     @property
@@ -71,46 +79,70 @@ class Answers:
 
     logits: NDArray[np.float32]  # [B, K]
     probs: NDArray[np.float64]  # [B, K]
-    sets: NDArray[np.bool_] | None  # [B, K]
+    sets: NDArray[np.bool_] | None = None  # [B, K]
+    unknown_scores: NDArray[np.float64] | None = None  # [B]
+    is_unknown: NDArray[np.bool_] | None = None  # [B]
 
 
 class Predictor:
     """A bundle that is ready to answer. `engine` may be any Engine of the same network."""
 
-    def __init__(self, *, manifest: Manifest, calibration: Calibration, engine: Engine) -> None:
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        calibration: Calibration,
+        engine: Engine,
+        read_statistics: Callable[[], FeatureStatistics] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.class_names = manifest.class_names
         self.preprocess = manifest.preprocess
         self.calibration = calibration
         self.engine = engine
+        self._read_statistics = read_statistics  # called when they are first needed, as most uses never do
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether the bundle tells what is unknown."""
+        return self.calibration.unknown is not None and self.calibration.unknown.threshold is not None
+
+    @cached_property
+    def _statistics(self) -> FeatureStatistics | None:
+        return None if self._read_statistics is None else self._read_statistics()
 
     @overload
-    def predict(self, source: list[ImageSource]) -> list[Prediction]: ...
+    def predict(self, source: list[ImageSource], *, reject: bool = False) -> list[Prediction]: ...
     @overload
-    def predict(self, source: ImageSource) -> Prediction: ...
+    def predict(self, source: ImageSource, *, reject: bool = False) -> Prediction: ...
 
-    def predict(self, source: ImageSource | list[ImageSource]) -> Prediction | list[Prediction]:
+    def predict(
+        self, source: ImageSource | list[ImageSource], *, reject: bool = False
+    ) -> Prediction | list[Prediction]:
         """Answer for a path, bytes, open file, PIL image or array uint8 [H, W, C].
 
-        A list gives a list, and so does a folder's path.
+        A list gives a list, and so does a folder's path. `reject` answers 'unknown' for what is unlike every class.
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """
         if isinstance(source, (str, Path)) and os.path.isdir(source):
-            return self.predict(list[ImageSource](list_images(Path(source))))
-        answers = [_or_raise(a) for a in self.predict_each(source if isinstance(source, list) else [source])]
+            return self.predict(list[ImageSource](list_images(Path(source))), reject=reject)
+        sources = source if isinstance(source, list) else [source]
+        answers = [_or_raise(a) for a in self.predict_each(sources, reject=reject)]
         return answers if isinstance(source, list) else answers[0]
 
     def predict_each(
-        self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
+        self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, reject: bool = False
     ) -> Iterator[Prediction | BadImage]:
         """Per source, in order: its Prediction, or the BadImage that says why there is none."""
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+        if reject:
+            self._check_reject()
         pending = iter(sources)
         with ThreadPoolExecutor(num_cores()) as pool:
             while chunk := list(islice(pending, batch_size)):
-                yield from self._answer(list(pool.map(self._read, chunk)), chunk)
+                yield from self._answer(list(pool.map(self._read, chunk)), chunk, reject=reject)
 
     def _read(self, source: ImageSource) -> NDArray[np.uint8] | BadImage:
         try:
@@ -119,13 +151,13 @@ class Predictor:
             return error
 
     def _answer(
-        self, images: list[NDArray[np.uint8] | BadImage], sources: list[ImageSource]
+        self, images: list[NDArray[np.uint8] | BadImage], sources: list[ImageSource], *, reject: bool
     ) -> Iterator[Prediction | BadImage]:
         good = [image for image in images if not isinstance(image, BadImage)]
         if not good:
             yield from (image for image in images if isinstance(image, BadImage))
             return
-        answers = self.predict_batch(np.stack(good))
+        answers = self.predict_batch(np.stack(good), reject=reject)
         row = 0
         for image, source in zip(images, sources, strict=True):
             if isinstance(image, BadImage):
@@ -137,15 +169,31 @@ class Predictor:
                 probs=answers.probs[row],
                 logits=answers.logits[row],
                 in_set=None if answers.sets is None else answers.sets[row],
+                is_unknown=None if answers.is_unknown is None else bool(answers.is_unknown[row]),
+                unknown_score=None if answers.unknown_scores is None else float(answers.unknown_scores[row]),
             )
             row += 1
 
-    def predict_batch(self, images: NDArray[np.uint8]) -> Answers:
+    def predict_batch(self, images: NDArray[np.uint8], *, reject: bool = False) -> Answers:
         """Answer for images uint8 [B, H, W, C], as Preprocess gives them."""
-        logits = self.engine(images).logits
-        probs = self.calibration.apply(logits)
-        sets = self.calibration.sets
-        return Answers(logits=logits, probs=probs, sets=None if sets is None else sets.sets(probs, image_coins(images)))
+        outputs = self.engine(images)
+        probs = self.calibration.apply(outputs.logits)
+        rule = self.calibration.sets
+        sets = None if rule is None else rule.sets(probs, image_coins(images))
+        if not reject:
+            return Answers(logits=outputs.logits, probs=probs, sets=sets)
+        unknown = self._check_reject()
+        statistics = self._statistics if unknown.needs_features else None
+        scores = unknown.scores(outputs.logits, outputs.features, statistics)
+        is_unknown = unknown.is_unknown(scores)
+        return Answers(logits=outputs.logits, probs=probs, sets=sets, unknown_scores=scores, is_unknown=is_unknown)
+
+    def _check_reject(self) -> UnknownRule:
+        rule = self.calibration.unknown
+        if rule is None or rule.threshold is None:
+            why = "it was trained without" if rule is None else rule.reason
+            raise ConfigError(f"this bundle does not tell what is unknown: {why}.")
+        return rule
 
 
 def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
@@ -161,7 +209,12 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     _check_engine(engine, manifest, folder)
     calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
-    return Predictor(manifest=manifest, calibration=calibration, engine=engine)
+
+    def read_statistics() -> FeatureStatistics:
+        check_files(folder, manifest, (FEATURES,))
+        return FeatureStatistics.from_tensors(read_features(folder))
+
+    return Predictor(manifest=manifest, calibration=calibration, engine=engine, read_statistics=read_statistics)
 
 
 def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:

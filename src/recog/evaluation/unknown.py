@@ -1,0 +1,267 @@
+"""'Unknown': a score of how unlike the known classes an image is, and the threshold from which it is called so.
+
+Every score is higher the stranger the image. The threshold is a conformal quantile: of images like those of calibration at
+most the stated share is called unknown by mistake. What share of strange images is found, no threshold can promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.core.config import build_config
+from recog.core.errors import BundleError, ConfigError, DataError
+from recog.evaluation.arrays import FloatArray, IntArray, check_logits
+from recog.evaluation.conformal import conformal_quantile
+from recog.evaluation.probability import softmax
+
+UNKNOWN = "unknown"  # the answer
+UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "relative_mahalanobis"]
+UNKNOWN_METHODS: tuple[str, ...] = get_args(UnknownMethod)
+FEATURE_METHODS = ("knn", "mahalanobis", "relative_mahalanobis")
+MAX_NEIGHBOURS = 10
+MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One score's AUROC for telling images of a class that was left out from those of the other classes."""
+
+    method: str
+    mean_auroc: float  # over the classes left out
+    min_auroc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownRule:
+    """An image is unknown where its score is above the threshold; a threshold of None refuses to say, with the reason."""
+
+    method: UnknownMethod
+    threshold: float | None
+    false_alarm_rate: float
+    num_images: int  # of calibration
+    data: str  # which images, in words
+    reason: str  # why this score, or why there is no threshold
+    num_neighbours: int = 0  # of 'knn'
+    left_out: tuple[LeftOut, ...] = ()  # the scores that were compared, the best first
+    num_left_out: int = 0  # classes that were left out, each once
+
+    def __post_init__(self) -> None:
+        if self.method not in UNKNOWN_METHODS:
+            raise ConfigError(f"the unknown score is {self.method!r}; expected one of {', '.join(UNKNOWN_METHODS)}.")
+        if not 0 < self.false_alarm_rate < 1 or not np.isfinite(self.threshold or 0.0) or self.num_neighbours < 0:
+            raise ConfigError("the rule for 'unknown' has an impossible number.")
+
+    @property
+    def needs_features(self) -> bool:
+        return self.method in FEATURE_METHODS
+
+    def scores(
+        self, logits: FloatArray, features: FloatArray, statistics: FeatureStatistics | None
+    ) -> NDArray[np.float64]:
+        """float64 [N] from the network's `logits` float [N, K] and `features` float [N, D]."""
+        return unknown_scores(self.method, logits, features, statistics, num_neighbours=self.num_neighbours)
+
+    def is_unknown(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self.threshold is None:
+            raise ConfigError(f"this bundle does not tell what is unknown: {self.reason}.")
+        return scores > self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"left_out": [asdict(row) for row in self.left_out]}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> UnknownRule:
+        """From what `to_dict` gave; ConfigError with what is wrong."""
+        rows = tuple(build_config(LeftOut, row, "unknown.left_out.") for row in table.get("left_out", ()))
+        rest = {key: value for key, value in table.items() if key != "left_out"}
+        return build_config(cls, rest | {"left_out": rows}, "unknown.")
+
+
+def _nothing() -> NDArray[np.float32]:
+    return np.zeros((0, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureStatistics:
+    """What the scores need of the training images: a bank for 'knn', else whitened class means. Unused parts are empty."""
+
+    bank: NDArray[np.float16] | NDArray[np.float32] = field(
+        default_factory=_nothing
+    )  # [M, D] float16, rows of length 1
+    whitening: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: behind it the distance is Euclidean
+    centres: NDArray[np.float32] = field(default_factory=_nothing)  # [K, D] means of the classes, whitened
+    whitening_of_all: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: the same for all classes as one
+    centre_of_all: NDArray[np.float32] = field(default_factory=_nothing)  # [1, D]
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        return {name: tensor for name, tensor in vars(self).items() if tensor.size}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> FeatureStatistics:
+        """From `features.safetensors`; BundleError where it holds anything else."""
+        for name, tensor in tensors.items():
+            kind = {"bank": np.float16}.get(name, np.float32)
+            known = name in cls.__dataclass_fields__
+            if not known or tensor.dtype != kind or tensor.ndim != 2 or not np.isfinite(tensor).all():
+                raise BundleError(f"features.safetensors has a part '{name}' that this release cannot use.")
+        return cls(**tensors)
+
+    def check(self, method: str, num_features: int) -> None:
+        """BundleError where a part that `method` needs is absent or for features of another length."""
+        needed = {
+            "knn": ("bank",),
+            "mahalanobis": ("whitening", "centres"),
+            "relative_mahalanobis": ("whitening", "centres", "whitening_of_all", "centre_of_all"),
+        }.get(method, ())
+        for name in needed:
+            tensor = getattr(self, name)
+            if tensor.shape[1] != num_features or not len(tensor):
+                raise BundleError(
+                    f"features.safetensors has '{name}' of shape {tensor.shape}, which does not fit the {num_features} "
+                    "features of the model; the bundle is not used."
+                )
+
+
+def fit_statistics(method: str, features: FloatArray, labels: IntArray) -> FeatureStatistics | None:
+    """What `method` needs of the training images' `features` float [M, D] and `labels` int [M]; None where it needs nothing."""
+    if method == "knn":
+        return FeatureStatistics(bank=unit_rows(features).astype(np.float16))
+    if method not in FEATURE_METHODS:
+        return None
+    wide = features.astype(np.float64)
+    means = np.stack([wide[labels == k].mean(axis=0) for k in np.unique(labels)])
+    within = whiten(wide - means[np.searchsorted(np.unique(labels), labels)])
+    if method == "mahalanobis":
+        return FeatureStatistics(whitening=_narrow(within), centres=_narrow(means @ within))
+    mean = wide.mean(axis=0, keepdims=True)
+    of_all = whiten(wide - mean)
+    return FeatureStatistics(
+        whitening=_narrow(within),
+        centres=_narrow(means @ within),
+        whitening_of_all=_narrow(of_all),
+        centre_of_all=_narrow(mean @ of_all),
+    )
+
+
+def unknown_scores(
+    method: str,
+    logits: FloatArray,
+    features: FloatArray,
+    statistics: FeatureStatistics | None,
+    *,
+    num_neighbours: int = MAX_NEIGHBOURS,
+) -> NDArray[np.float64]:
+    """How strange each image is, float64 [N], from `logits` float [N, K] and `features` float [N, D] of the network.
+
+    'max_softmax': less the largest probability, the baseline; Hendrycks and Gimpel (2017), ICLR.
+    'energy': less the logarithm of the summed exponentials of the logits; Liu et al. (2020), NeurIPS.
+    'knn': the distance to the k-th nearest training image, features at length 1; Sun et al. (2022), ICML.
+    'mahalanobis': the squared distance to the nearest class by the classes' common covariance, shrunk for few images; Lee et
+    al. (2018), NeurIPS. 'relative_mahalanobis': less that to all classes as one; Ren et al. (2021), arXiv:2106.09022.
+    """
+    check_logits(logits)
+    if method == "max_softmax":
+        return -softmax(logits).max(axis=1)
+    if method == "energy":
+        top = logits.max(axis=1).astype(np.float64)
+        energy: NDArray[np.float64] = -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
+        return energy
+    if not np.isfinite(features).all():
+        raise DataError("features are NaN or infinite; the network is broken or was given broken input.")
+    if statistics is None:
+        raise ConfigError(f"the score '{method}' needs features.safetensors, which this bundle lacks.")
+    statistics.check(method, features.shape[1])
+    if method == "knn":
+        likeness = unit_rows(features) @ statistics.bank.astype(np.float32).T
+        nearest = -np.partition(-likeness, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
+        lengths: NDArray[np.float64] = np.sqrt(np.maximum(0.0, 2 - 2 * nearest.astype(np.float64)))
+        return lengths
+    distances = _squared_distance(features, statistics.whitening, statistics.centres)
+    if method == "mahalanobis":
+        return distances
+    return distances - _squared_distance(features, statistics.whitening_of_all, statistics.centre_of_all)
+
+
+def fit_rule(
+    method: str,
+    scores: NDArray[np.float64],
+    *,
+    false_alarm_rate: float,
+    data: str,
+    reason: str,
+    num_neighbours: int = 0,
+) -> UnknownRule:
+    """The threshold from the `scores` float64 [N] of known calibration images; without one where they are too few."""
+    threshold = conformal_quantile(scores, false_alarm_rate)
+    if threshold is None:
+        reason = (
+            f"{len(scores)} calibration images are too few for a false-alarm rate of {false_alarm_rate:.1%}; "
+            f"at least {int(np.ceil(1 / false_alarm_rate)) - 1} are needed"
+        )
+    return UnknownRule(
+        method=method,  # type: ignore[arg-type]  # checked when built
+        threshold=threshold,
+        false_alarm_rate=false_alarm_rate,
+        num_images=len(scores),
+        data=data,
+        reason=reason,
+        num_neighbours=num_neighbours,
+    )
+
+
+def neighbours_for(labels: IntArray) -> int:
+    """How many neighbours 'knn' asks for a bank with `labels` int [M]: ten, or half the smallest class where that is less."""
+    counts = np.bincount(labels)
+    return int(max(1, min(MAX_NEIGHBOURS, counts[counts > 0].min() // 2)))
+
+
+def unit_rows(features: FloatArray) -> NDArray[np.float32]:
+    """`features` float [N, D], each row at length 1: float32 [N, D]; a row of zeros stays."""
+    wide = features.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    rows: NDArray[np.float32] = (wide / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    return rows
+
+
+def whiten(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """W [D, D] so that |x W|^2 is the Mahalanobis distance of x by the covariance of `centred` [M, D], mean 0.
+
+    The covariance is shrunk towards a multiple of the identity as far as M and D ask for (OAS: Chen et al., 2010, IEEE
+    Transactions on Signal Processing 58(10)), so it can be inverted even where images are fewer than features.
+    """
+    from scipy.linalg import cholesky, solve_triangular  # only fitting needs it, and answering shall begin at once
+
+    num_images, num_features = centred.shape
+    covariance = centred.T @ centred / num_images
+    scale = float(np.trace(covariance)) / num_features
+    if scale <= 0:
+        return np.eye(num_features)
+    power = float((covariance**2).mean())
+    gap = (num_images + 1) * (power - scale**2 / num_features)
+    shrinkage = min(1.0, (power + scale**2) / gap) if gap > 0 else 1.0
+    shrunk = (1 - shrinkage) * covariance
+    # a floor of one millionth: with very many images of features that never vary there would be none
+    shrunk[np.diag_indices(num_features)] += max(shrinkage, 1e-6) * scale
+    factor = cholesky(shrunk, lower=True)
+    inverse: NDArray[np.float64] = solve_triangular(factor, np.eye(num_features), lower=True).T
+    return inverse
+
+
+def _squared_distance(
+    features: FloatArray, whitening: NDArray[np.float32], centres: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """To the nearest of `centres` [K, D], behind the `whitening` [D, D]: float64 [N]."""
+    points = features.astype(np.float64) @ whitening
+    nearest = np.full(len(points), np.inf)
+    for centre in centres:  # one class at a time: all at once would take N x K x D numbers
+        nearest = np.minimum(nearest, ((points - centre) ** 2).sum(axis=1))
+    return nearest
+
+
+def _narrow(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    return matrix.astype(np.float32)

@@ -1,0 +1,203 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from recog.core.errors import BundleError, ConfigError, DataError
+from recog.evaluation.conformal import conformal_quantile
+from recog.evaluation.unknown import (
+    FEATURE_METHODS,
+    UNKNOWN_METHODS,
+    FeatureStatistics,
+    LeftOut,
+    UnknownRule,
+    fit_rule,
+    fit_statistics,
+    neighbours_for,
+    unit_rows,
+    unknown_scores,
+    whiten,
+)
+
+
+def clusters(num_images, num_features=6, num_classes=3, seed=0):
+    """Features around a centre for each class, their logits by nearness, labels."""
+    rng = np.random.default_rng(seed)
+    centres = 5 * np.eye(num_classes, num_features)
+    labels = np.arange(num_images) % num_classes
+    features = (centres[labels] + rng.normal(0, 1, (num_images, num_features))).astype(np.float32)
+    return features, (features @ centres.T).astype(np.float32), labels
+
+
+def scores_of(method, features, logits):
+    known, _, labels = clusters(90)
+    return unknown_scores(method, logits, features, fit_statistics(method, known, labels), num_neighbours=5)
+
+
+# the scores, by hand or by another's code
+
+
+def test_max_softmax_and_energy_by_hand():
+    logits = np.array([[math.log(3), 0.0], [50_000.0, 0.0]])
+    nothing = np.zeros((2, 1))
+    np.testing.assert_allclose(unknown_scores("max_softmax", logits, nothing, None), [-0.75, -1.0])
+    np.testing.assert_allclose(unknown_scores("energy", logits, nothing, None), [-math.log(4), -50_000.0])
+
+
+def test_knn_by_hand():
+    # At length 1 the bank is (1, 0), (0, 1), (0, 1); of (2, 0) the second nearest is a right angle away: sqrt(2).
+    statistics = fit_statistics("knn", np.array([[3.0, 0], [0, 1], [0, 9]]), np.zeros(3, dtype=np.int64))
+    ask = np.array([[2.0, 0.0]])
+    assert unknown_scores("knn", np.zeros((1, 2)), ask, statistics, num_neighbours=1)[0] == pytest.approx(0)
+    assert unknown_scores("knn", np.zeros((1, 2)), ask, statistics, num_neighbours=2)[0] == pytest.approx(math.sqrt(2))
+
+
+def test_the_covariance_is_scikit_learns_oas():
+    from sklearn.covariance import OAS
+
+    for shape in ((200, 5), (10, 30)):
+        rows = np.random.default_rng(0).normal(0, [[1 + i for i in range(shape[1])]], shape)
+        rows -= rows.mean(axis=0)
+        expected = OAS(assume_centered=True).fit(rows)
+        white = whiten(rows)
+        np.testing.assert_allclose(white @ white.T, np.linalg.inv(expected.covariance_), rtol=1e-6, atol=1e-9)
+
+
+def test_mahalanobis_equals_scipys():
+    features, logits, labels = clusters(60)
+    statistics = fit_statistics("mahalanobis", features, labels)
+    precision = statistics.whitening.astype(np.float64) @ statistics.whitening.T
+    means = [features[labels == k].mean(axis=0) for k in range(3)]
+    ask = clusters(5, seed=1)[0]
+    expected = [min(mahalanobis(x, mean, precision) ** 2 for mean in means) for x in ask]
+    np.testing.assert_allclose(unknown_scores("mahalanobis", logits[:5], ask, statistics), expected, rtol=1e-4)
+    of_all = statistics_of_all = fit_statistics("relative_mahalanobis", features, labels)
+    precision_of_all = of_all.whitening_of_all.astype(np.float64) @ of_all.whitening_of_all.T
+    less = [mahalanobis(x, features.mean(axis=0), precision_of_all) ** 2 for x in ask]
+    found = unknown_scores("relative_mahalanobis", logits[:5], ask, statistics_of_all)
+    np.testing.assert_allclose(found, np.array(expected) - less, rtol=1e-3, atol=1e-3)
+
+
+def test_features_that_never_vary_do_no_harm():
+    features, logits, labels = clusters(60)
+    features[:, 3] = 7.0
+    statistics = fit_statistics("mahalanobis", features, labels)
+    assert np.isfinite(unknown_scores("mahalanobis", logits, features, statistics)).all()
+    flat = fit_statistics("mahalanobis", np.ones_like(features), labels)
+    assert np.isfinite(unknown_scores("mahalanobis", logits, features, flat)).all()
+    assert (unit_rows(np.zeros((2, 3))) == 0).all()
+
+
+@pytest.mark.parametrize("method", UNKNOWN_METHODS)
+def test_what_is_far_from_all_classes_is_stranger(method):
+    features, logits, _ = clusters(30, seed=2)
+    centres = 5 * np.eye(3, 6)
+    far = np.zeros((30, 6), dtype=np.float32)
+    far[:, 5] = 8  # in none of the classes' directions
+    far += np.random.default_rng(3).normal(0, 1, far.shape).astype(np.float32)
+    known = scores_of(method, features, logits)
+    strange = scores_of(method, far, (far @ centres.T).astype(np.float32))
+    assert np.median(strange) > np.quantile(known, 0.9)
+
+
+def test_neighbours_are_fewer_than_a_small_class():
+    assert neighbours_for(np.repeat([0, 1], [100, 100])) == 10
+    assert neighbours_for(np.repeat([0, 2], [100, 6])) == 3
+    assert neighbours_for(np.array([0, 1])) == 1
+
+
+def test_broken_features_and_missing_parts_are_refused():
+    features, logits, labels = clusters(30)
+    statistics = fit_statistics("knn", features, labels)
+    with pytest.raises(DataError, match="features are NaN"):
+        unknown_scores("knn", logits, features * np.nan, statistics)
+    with pytest.raises(ConfigError, match="needs features.safetensors"):
+        unknown_scores("knn", logits, features, None)
+    with pytest.raises(BundleError, match=r"'bank' of shape \(30, 6\), which does not fit the 4 features"):
+        unknown_scores("knn", logits, features[:, :4], statistics)
+    with pytest.raises(BundleError, match="'whitening'"):
+        unknown_scores("mahalanobis", logits, features, statistics)
+
+
+# the rule
+
+
+def test_the_threshold_holds_the_false_alarms():
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
+    rule = fit_rule("energy", scores, false_alarm_rate=0.05, data="val", reason="as asked for")
+    assert rule.threshold == conformal_quantile(scores, 0.05) == 95
+    assert rule.is_unknown(np.array([95.0, 95.5])).tolist() == [False, True]
+
+
+def test_on_average_no_more_known_images_are_rejected_than_stated():
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(300):
+        fit, new = rng.normal(size=60), rng.normal(size=500)
+        rule = fit_rule("energy", fit, false_alarm_rate=0.1, data="val", reason="-")
+        rates.append(rule.is_unknown(new).mean())
+    assert 0.08 < np.mean(rates) <= 0.105
+
+
+def test_too_few_images_refuse_with_the_reason():
+    rule = fit_rule("energy", np.zeros(18), false_alarm_rate=0.05, data="val", reason="-")
+    assert rule.threshold is None
+    assert "18 calibration images are too few for a false-alarm rate of 5.0%; at least 19" in rule.reason
+    assert fit_rule("energy", np.zeros(19), false_alarm_rate=0.05, data="val", reason="-").threshold == 0
+    with pytest.raises(ConfigError, match="does not tell what is unknown: 18 calibration images"):
+        rule.is_unknown(np.zeros(1))
+
+
+def rule(**changes):
+    table = {
+        "method": "knn",
+        "threshold": 0.5,
+        "false_alarm_rate": 0.05,
+        "num_images": 40,
+        "data": "val",
+        "reason": "-",
+    }
+    rows = (LeftOut(method="knn", mean_auroc=0.9, min_auroc=0.8),)
+    return UnknownRule(**{**table, "left_out": rows, "num_left_out": 3, "num_neighbours": 5, **changes})
+
+
+def test_round_trip_through_json():
+    for one in (rule(), rule(threshold=None), rule(method="energy", left_out=())):
+        assert UnknownRule.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert rule().needs_features
+    assert not rule(method="energy").needs_features
+
+
+@pytest.mark.parametrize(
+    "changes", [{"method": "odin"}, {"threshold": math.nan}, {"false_alarm_rate": 0.0}, {"num_neighbours": -1}]
+)
+def test_impossible_rules_are_refused(changes):
+    with pytest.raises(ConfigError):
+        rule(**changes)
+
+
+# the file
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_statistics_survive_the_file(method):
+    features, logits, labels = clusters(40)
+    statistics = fit_statistics(method, features, labels)
+    again = FeatureStatistics.from_tensors(statistics.to_tensors())
+    ask = (method, logits, features, again)
+    assert (unknown_scores(*ask) == unknown_scores(method, logits, features, statistics)).all()
+
+
+def test_parts_that_are_not_known_or_not_finite_are_refused():
+    ones = np.ones((2, 2), dtype=np.float32)
+    for name, tensor in {
+        "weights": ones,
+        "bank": ones,
+        "centres": ones.astype(np.float64),
+        "whitening": ones * np.inf,
+        "centre_of_all": ones[0],
+    }.items():
+        with pytest.raises(BundleError, match=f"'{name}' that this release cannot use"):
+            FeatureStatistics.from_tensors({name: tensor})
