@@ -180,3 +180,19 @@ def test_predict_shows_what_each_image_may_show(digits_run, digit_files):
     done = run("predict", golden, "photos", "--sets", cwd=digit_files, expect=2)
     assert "makes no prediction sets" in done.stderr
     assert "set" not in json.loads(run("predict", golden, digit_files / "photos", "--json").stdout)[0]
+
+
+def test_predict_rejects_what_is_unlike_every_class(digits_run, digit_files):
+    import recog
+
+    predictor = recog.load(digits_run.bundle)
+    expected = predictor.predict(str(digit_files / "photos"), reject=True)
+    rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json", "--reject").stdout)
+    for row, prediction in zip(rows, expected, strict=True):
+        assert (row["label"], row["is_unknown"]) == (prediction.label, prediction.is_unknown)
+        assert row["unknown_score"] == pytest.approx(prediction.unknown_score, abs=1e-5)
+        assert (row["confidence"] is None) == prediction.is_unknown
+    assert "is_unknown" not in json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)[0]
+    golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
+    done = run("predict", golden, "photos", "--reject", cwd=digit_files, expect=2)
+    assert "does not tell what is unknown: it was trained without" in done.stderr

@@ -8,7 +8,8 @@ from recog.core.errors import ConfigError
 from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust import measure_sets, measure_trust, parse_trust
+from recog.evaluation.trust import measure_sets, measure_trust, measure_unknown, parse_trust
+from recog.evaluation.unknown import LeftOut, fit_rule
 
 
 def batch(num_images, seed):
@@ -46,6 +47,33 @@ def test_impossible_set_counts_are_refused(key, value):
     evidence = measure_sets(rule, sets, np.zeros(4, dtype=np.int64))
     table = replace(measure_trust(Calibration(), *batch(4, 0)), sets=evidence).to_dict()
     table["sets"][key] = value
+    with pytest.raises(ValueError, match="impossible counts"):
+        parse_trust(table)
+
+
+def unknown_evidence():
+    rule = fit_rule("energy", np.arange(40.0), false_alarm_rate=0.1, data="val", reason="as asked for")
+    rule = replace(rule, left_out=(LeftOut(method="energy", mean_auroc=0.9, min_auroc=0.8),), num_left_out=3)
+    is_unknown = np.array([True, True, False, False])
+    return measure_unknown(rule, is_unknown, np.array([True, False, False, True]))
+
+
+def test_unknown_is_counted():
+    evidence = unknown_evidence()
+    assert (evidence.num_rejected, evidence.num_errors, evidence.num_rejected_errors) == (2, 2, 1)
+    assert evidence.reject_rate == 0.5
+    assert evidence.reject_rate_ci95 == wilson_interval(2, 4)
+    trust = replace(measure_trust(Calibration(), *batch(4, 0)), unknown=evidence)
+    assert parse_trust(json.loads(json.dumps(trust.to_dict()))) == trust
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_rejected", 5), ("num_images", 0), ("num_rejected_errors", 3), ("num_errors", 0), ("num_rejected", 1.5)],
+)
+def test_impossible_unknown_counts_are_refused(key, value):
+    table = replace(measure_trust(Calibration(), *batch(4, 0)), unknown=unknown_evidence()).to_dict()
+    table["unknown"][key] = value
     with pytest.raises(ValueError, match="impossible counts"):
         parse_trust(table)
 

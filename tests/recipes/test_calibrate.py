@@ -1,51 +1,98 @@
 """Which images calibrate a bundle, that every way of answering uses the result, and what is said of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import recog
-from recog.data.store import ImageStore
 from recog.evaluation.calibration import Calibration, CalibrationConfig
-from recog.evaluation.conformal import image_coins
+from recog.evaluation.conformal import image_coins, row_coins
 from recog.evaluation.scaling import Scaling
-from recog.recipes.calibrate import HeldOut, calibrate, cross_fit_head, describe_calibration, run_engine
+from recog.evaluation.unknown import UNKNOWN_METHODS
+from recog.recipes import calibrate as calibrate_module
+from recog.recipes.calibrate import (
+    CROSS_FIT_BELOW,
+    HeldOut,
+    calibrate,
+    cross_fit_head,
+    describe_calibration,
+    describe_unknown,
+    hold_out_head,
+)
 from recog.recipes.plan import TrainConfig
-from recog.recipes.prepare import LabelledImages
-from recog.runtime.engine import Outputs
 from recog.training.crossval import FewImages
-from recog.training.head import HeadConfig
+from recog.training.head import HeadConfig, fit_heads
 
 
-class LevelEngine:
-    """Two logits from an image's mean level, and the level as its feature."""
-
-    def __call__(self, images):
-        level = images.reshape(len(images), -1).mean(axis=1, dtype=np.float32)
-        return Outputs(logits=np.stack([-level, level], axis=1) / 20, features=level[:, None])
-
-
-def val_split(num_images=50):
+def held_out(num_images=60, num_classes=2, **changes):
+    """Too sure answers: noise of the labels' own size, times four."""
     rng = np.random.default_rng(0)
-    labels = np.arange(num_images) % 2
-    levels = np.clip(rng.normal(20 * labels[:, None, None, None], 30, (num_images, 1, 1, 1)) + 60, 0, 255)
-    return LabelledImages(store=ImageStore(list(levels.astype(np.uint8))), targets=labels, groups=np.arange(num_images))
-
-
-def test_a_network_is_calibrated_on_val_by_the_engine_that_serves_it():
-    calibration = calibrate(LevelEngine(), None, val_split(), TrainConfig())
-    fit = calibration.scaling.fit
-    assert (fit.num_images, fit.data[:22]) == (50, "val; it also chose the")
-    assert calibration.method == "temperature"
-
-
-def test_held_out_answers_go_before_val():
-    held_out = HeldOut(
-        logits=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), coins=np.zeros(3), data="somewhere else"
+    targets = np.arange(num_images) % num_classes
+    logits = 4 * (rng.normal(0, 1, (num_images, num_classes)) + np.eye(num_classes)[targets])
+    answers = HeldOut(
+        logits=logits.astype(np.float32), targets=targets, coins=row_coins(np.arange(num_images)), data="some images"
     )
-    fit = calibrate(LevelEngine(), held_out, val_split(), TrainConfig()).scaling.fit
-    assert (fit.num_images, fit.data) == (3, "somewhere else")
+    return replace(answers, **changes)
+
+
+def config(**changes):
+    return TrainConfig(recipe="head", calibration=CalibrationConfig(**changes))
+
+
+def features(num_images, seed, num_classes=3):
+    rng = np.random.default_rng(seed)
+    targets = np.arange(num_images) % num_classes
+    return (rng.normal(size=(num_images, 8)) + 2 * np.eye(num_classes, 8)[targets]).astype(np.float32), targets
+
+
+def pooled(num_train, num_val):
+    rows, targets = features(num_train + num_val, 0)
+    images = FewImages(features=rows, targets=targets, groups=np.arange(num_train + num_val))
+    (head,) = fit_heads(rows[:num_train], targets[:num_train], HeadConfig(l2=(0.1,)), num_classes=3)
+    return images, head
+
+
+def test_what_is_fitted_names_its_images():
+    calibration, statistics = calibrate(held_out(), config())
+    assert calibration.method == "temperature"
+    assert calibration.scaling.temperature > 1.5
+    assert (calibration.scaling.fit.num_images, calibration.scaling.fit.data) == (60, "some images")
+    assert (calibration.sets.num_images, calibration.sets.data) == (60, "some images")
+    assert (calibration.unknown, statistics) == (None, None)  # nothing is known of the images' features
+
+
+@pytest.mark.parametrize("private", ["images", "none", "synthetic"])
+def test_private_data_leave_no_single_images_features(private):
+    images, head = pooled(120, 60)
+    answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
+    asked = replace(config(unknown="auto"), reference=private)
+    calibration, statistics = calibrate(answers, asked)
+    compared = {row.method for row in calibration.unknown.left_out}
+    assert ("knn" in compared) == (private == "images")
+    assert statistics is None or private == "images" or not statistics.bank.size
+
+
+def test_unknown_can_be_left_out():
+    images, head = pooled(120, 60)
+    answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
+    assert calibrate(answers, config(unknown="none"))[0].unknown is None
+
+
+def test_a_small_val_is_cross_fitted_and_a_large_one_answers_by_the_head_itself(monkeypatch):
+    images, head = pooled(120, 60)
+    coins = row_coins(np.arange(180))
+    small = hold_out_head(images, coins, head, config(), num_train=120)
+    assert (len(small.logits), small.data[:13]) == (180, "train and val")
+    assert (small.coins == coins).all()
+    assert CROSS_FIT_BELOW == 2000
+    monkeypatch.setattr(calibrate_module, "CROSS_FIT_BELOW", 60)
+    large = hold_out_head(images, coins, head, config(), num_train=120)
+    assert (large.logits == head(images.features[120:])).all()
+    assert (large.coins == coins[120:]).all()
+    assert large.data.startswith("val; it also chose the head's L2")
+    assert (large.known.labels == images.targets[120:]).all()
 
 
 def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
@@ -60,11 +107,6 @@ def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
     assert "5 folds" in held_out.data
 
 
-def test_batches_are_joined_in_order():
-    images = np.arange(70, dtype=np.uint8).reshape(70, 1, 1, 1)
-    assert run_engine(LevelEngine(), images).features[:, 0].tolist() == list(range(70))
-
-
 @pytest.mark.parametrize(
     ("calibration", "text"),
     [
@@ -76,12 +118,22 @@ def test_without_a_fit_nothing_is_claimed(calibration, text):
     assert describe_calibration(calibration) == text
 
 
-def test_the_sentence_has_the_numbers():
-    config = TrainConfig(calibration=CalibrationConfig(method="temperature"))
-    text = describe_calibration(calibrate(LevelEngine(), None, val_split(), config))
+def test_the_sentences_have_the_numbers():
+    images, head = pooled(120, 60)
+    answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
+    calibration, _ = calibrate(replace(held_out(), known=answers.known), config(method="temperature"))
+    text = describe_calibration(calibration)
     assert "by a temperature of" in text
-    assert "fitted on 50 images (val" in text
+    assert "fitted on 60 images (some images)" in text
     assert "NLL" in text
+    text = describe_unknown(calibration)
+    assert f"goes by {calibration.unknown.method}: the highest AUROC" in text
+    assert "of 60 calibration images (val) at most 5.0%" in text
+    assert describe_unknown(Calibration()) == ""
+    known = answers.known
+    few = replace(known, features=known.features[:9], logits=known.logits[:9], labels=known.labels[:9], refit=None)
+    calibration, _ = calibrate(replace(held_out(), known=few), config())
+    assert "is never answered: 9 calibration images are too few" in describe_unknown(calibration)
 
 
 def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tmp_path):
@@ -101,4 +153,8 @@ def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tm
     sets = report["trust"]["sets"]
     assert (sets["num_images"], sets["num_calibration_images"]) == (360, 269)
     assert sets["coverage_ci95"][1] >= 0.9
+    unknown = report["trust"]["unknown"]
+    assert unknown["rule"] == table["unknown"]
+    assert unknown["reject_rate_ci95"][0] <= 0.05
+    assert {row["method"] for row in table["unknown"]["left_out"]} == set(UNKNOWN_METHODS)
     assert recog.verify(digits_run.bundle).max_prob_difference <= 1e-4

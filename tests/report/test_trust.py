@@ -4,7 +4,8 @@ import numpy as np
 
 from recog.evaluation.calibration import CalibrationConfig, fit_calibration
 from recog.evaluation.report import DataFacts, evaluate
-from recog.evaluation.trust import measure_sets
+from recog.evaluation.trust import measure_sets, measure_unknown
+from recog.evaluation.unknown import LeftOut, fit_rule
 from recog.report.text import percent
 from recog.report.trust import trust_sections
 
@@ -72,6 +73,25 @@ def test_refused_classes_are_named_with_the_reason():
     evidence = measure_sets(rule, np.ones((60, 3), dtype=bool), np.zeros(60, dtype=np.int64))
     text = trust_sections(replace(report, trust=replace(report.trust, sets=evidence)))[1].text
     assert "3 classes have fewer than 200 calibration images" in text
+
+
+def test_unknown_with_its_rates_and_the_scores_compared():
+    report = report_with(CalibrationConfig())
+    rule = fit_rule("energy", np.arange(40.0), false_alarm_rate=0.05, data="val", reason="the highest AUROC")
+    rows = (
+        LeftOut(method="energy", mean_auroc=0.9, min_auroc=0.8),
+        LeftOut(method="knn", mean_auroc=0.7, min_auroc=0.6),
+    )
+    is_unknown = np.arange(60) < 6
+    evidence = measure_unknown(replace(rule, left_out=rows, num_left_out=3), is_unknown, np.arange(60) >= 15)
+    (section,) = trust_sections(replace(report, trust=replace(report.trust, sets=None, unknown=evidence)))[1:]
+    assert section.rows[0][:2] == ("Called unknown, of known classes", "10.0%")
+    assert section.rows[0][2].startswith("6 of 60; 95%")
+    assert section.rows[1] == ("Right, of those that are answered", "83.3%", "45 of 54")
+    assert section.rows[2] == ("AUROC of energy", "0.900", "lowest of a class 0.800")
+    assert section.rows[3][0] == "AUROC of distance to the nearest training images"
+    assert "at most 5.0% of images like the 40 of calibration (val)" in section.text
+    assert "3 classes left out in turn" in section.text
 
 
 def test_an_older_report_has_none():

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recog.bundle.features import write_features
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import read_reference
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.preprocess import Preprocess
 from recog.evaluation.calibration import Calibration
+from recog.evaluation.conformal import ConformalSets
+from recog.evaluation.unknown import UnknownRule, fit_statistics
 from recog.runtime.engine import Outputs
 from recog.runtime.predictor import Prediction, Predictor, list_images, load
 
@@ -338,3 +341,83 @@ def test_it_loads_and_answers_without_torch(digits_run, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script), str(digits_run.bundle), str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "0 []\n"
+
+
+# what is unlike every class
+
+
+def with_rule(predictor, **changes):
+    """Energy by hand: less log(exp((255 - m) / 50) + exp(2) + exp(m / 50)), least sure in the middle."""
+    table = {
+        "method": "energy",
+        "threshold": -4.0,
+        "false_alarm_rate": 0.05,
+        "num_images": 40,
+        "data": "val",
+        "reason": "-",
+    }
+    predictor.calibration = Calibration(unknown=UnknownRule(**{**table, **changes}))
+    return predictor
+
+
+def test_unknown_by_hand(predictor):
+    sure, unsure = with_rule(predictor).predict([grey(255), grey(128)], reject=True)
+    assert sure.unknown_score == pytest.approx(-np.log(1 + np.exp(2) + np.exp(5.1)), abs=1e-4)
+    assert unsure.unknown_score == pytest.approx(-np.log(np.exp(2.54) + np.exp(2) + np.exp(2.56)), abs=1e-4)
+    assert (sure.is_unknown, sure.label) == (False, "bright")
+    assert (unsure.is_unknown, unsure.label) == (True, "unknown")
+    assert unsure.top(1)[0][0] == "bright"
+
+
+def test_unknown_is_answered_only_where_it_is_asked_for(predictor):
+    answer = with_rule(predictor).predict(grey(128))
+    assert (answer.label, answer.is_unknown, answer.unknown_score) == ("bright", None, None)
+
+
+def test_a_bundle_without_a_threshold_says_why(predictor):
+    assert not predictor.can_reject
+    with pytest.raises(ConfigError, match="does not tell what is unknown: it was trained without"):
+        predictor.predict(grey(0), reject=True)
+    without = with_rule(predictor, threshold=None, reason="5 calibration images are too few")
+    assert not without.can_reject
+    with pytest.raises(ConfigError, match="does not tell what is unknown: 5 calibration images are too few"):
+        without.predict(grey(0), reject=True)
+
+
+def test_features_are_read_and_checked_where_they_are_needed(bundle, reseal):
+    """Answering without --reject never opens the file; with it the hash must fit."""
+    table = json.loads((bundle / "calibration.json").read_text())
+    statistics = fit_statistics("knn", np.eye(64, dtype=np.float32), np.zeros(64, dtype=np.int64))
+    write_features(bundle, statistics.to_tensors())
+    table["unknown"] |= {"method": "knn", "threshold": 10.0, "num_neighbours": 3}
+    (bundle / "calibration.json").write_text(json.dumps(table))
+    reseal(bundle)
+    image = digit_images(1)[0]
+    assert load(bundle).predict(image, reject=True).is_unknown is False
+    data = bytearray((bundle / "features.safetensors").read_bytes())
+    data[-1] ^= 1
+    (bundle / "features.safetensors").write_bytes(data)
+    predictor = load(bundle)
+    assert predictor.predict(image).label == "0"
+    with pytest.raises(BundleError, match=r"features\.safetensors is not the file that was sealed"):
+        predictor.predict(image, reject=True)
+
+
+def test_features_of_another_length_are_refused_although_all_hashes_fit(bundle, reseal):
+    table = json.loads((bundle / "calibration.json").read_text())
+    statistics = fit_statistics("knn", np.eye(5, dtype=np.float32), np.zeros(5, dtype=np.int64))
+    write_features(bundle, statistics.to_tensors())
+    table["unknown"] |= {"method": "knn", "threshold": 10.0, "num_neighbours": 3}
+    (bundle / "calibration.json").write_text(json.dumps(table))
+    reseal(bundle)
+    with pytest.raises(BundleError, match="does not fit the 64 features"):
+        load(bundle).predict(digit_images(1)[0], reject=True)
+
+
+def test_sets_are_the_calibrations(predictor):
+    predictor.calibration = Calibration(
+        sets=ConformalSets(method="lac", alpha=0.1, quantile=0.7, num_images=9, data="val")
+    )
+    answer = predictor.predict(grey(128))  # probabilities 0.38, 0.22, 0.39: a class is in from 0.3 on
+    assert answer.label_set == ("bright", "dark")
+    assert predictor.predict(grey(255)).label_set == ("bright",)

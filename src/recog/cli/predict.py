@@ -24,6 +24,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(help="How many classes to show for each image.", min=1)] = 1,
     sets: Annotated[bool, typer.Option("--sets", help="Show every class that an image may show.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for what is unlike every class.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
 ) -> None:
@@ -36,7 +37,7 @@ def predict(
     if sets and predictor.calibration.sets is None:
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
-    answers = predictor.predict_each(files)
+    answers = predictor.predict_each(files, reject=reject)
     if as_json:
         num_bad = _print_json(files, answers, top)
     elif as_csv:
@@ -68,8 +69,13 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
             rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
             continue
         classes = [{"label": label, "prob": prob} for label, prob in answer.top(top)]
-        row = {"file": str(file), "label": answer.label, "confidence": answer.confidence, "top": classes}
-        rows.append(row if answer.label_set is None else row | {"set": list(answer.label_set)})
+        confidence = None if answer.is_unknown else answer.confidence  # it is the class's, not that of being unknown
+        row: dict[str, object] = {"file": str(file), "label": answer.label, "confidence": confidence, "top": classes}
+        if answer.label_set is not None:
+            row["set"] = list(answer.label_set)
+        if answer.is_unknown is not None:
+            row |= {"is_unknown": answer.is_unknown, "unknown_score": answer.unknown_score}
+        rows.append(row)
     print(json.dumps(rows, indent=2, ensure_ascii=False))
     return num_bad
 
@@ -84,12 +90,19 @@ def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], 
             num_bad += 1
             writer.writerow([_cell(str(file)), *[""] * (2 * top + sets), _cell(answer.reason)])
             continue
-        classes = answer.top(top)
-        cells = [cell for label, prob in classes for cell in (_cell(label), f"{prob:.6f}")]
+        classes = _shown(answer, top, ".6f")
+        cells = [cell for label, prob in classes for cell in (_cell(label), prob)]
         cells += [""] * (2 * (top - len(classes)))
         label_set = [_cell(" | ".join(answer.label_set or ()))] if sets else []
         writer.writerow([_cell(str(file)), *cells, *label_set, ""])
     return num_bad
+
+
+def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
+    """The most probable classes and their probabilities; of an unknown image that alone, as it has no probability."""
+    if answer.is_unknown:
+        return [(answer.label, "")]
+    return [(label, format(prob, style)) for label, prob in answer.top(top)]
 
 
 def _cell(text: str) -> str:
@@ -114,8 +127,8 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
             num_bad += 1
             table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"), "")
             continue
-        for i, (label, prob) in enumerate(answer.top(top)):
+        for i, (label, prob) in enumerate(_shown(answer, top, ".1%")):
             label_set = [Text(" | ".join(answer.label_set or ()) if i == 0 else "")] if sets else []
-            table.add_row(Text(str(file) if i == 0 else ""), Text(label), f"{prob:.1%}", *label_set)
+            table.add_row(Text(str(file) if i == 0 else ""), Text(label), prob, *label_set)
     Console(highlight=False).print(table)
     return num_bad

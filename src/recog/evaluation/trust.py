@@ -17,6 +17,7 @@ from recog.evaluation.conformal import ConformalSets
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.probability import ece_equal_width, nll, softmax
 from recog.evaluation.scaling import ScalingFit
+from recog.evaluation.unknown import UnknownRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,44 @@ class SetEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnknownEvidence:
+    """How many of the images measured, all of known classes, are called unknown; `rule` says by what."""
+
+    rule: UnknownRule
+    num_images: int
+    num_rejected: int
+    num_errors: int  # misclassified images, rejected or not
+    num_rejected_errors: int
+
+    @property
+    def reject_rate(self) -> float:
+        return self.num_rejected / self.num_images
+
+    @property
+    def reject_rate_ci95(self) -> tuple[float, float]:
+        """Wilson's."""
+        return wilson_interval(self.num_rejected, self.num_images)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "rule": self.rule.to_dict(),
+            "reject_rate": self.reject_rate,
+            "reject_rate_ci95": list(self.reject_rate_ci95),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trust:
     scaling: ScalingEvidence
     sets: SetEvidence | None = None
+    unknown: UnknownEvidence | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"scaling": asdict(self.scaling), "sets": self.sets.to_dict() if self.sets else None}
+        return {
+            "scaling": asdict(self.scaling),
+            "sets": self.sets.to_dict() if self.sets else None,
+            "unknown": self.unknown.to_dict() if self.unknown else None,
+        }
 
 
 def measure_sets(rule: ConformalSets, sets: NDArray[np.bool_], labels: IntArray) -> SetEvidence:
@@ -86,6 +119,17 @@ def measure_sets(rule: ConformalSets, sets: NDArray[np.bool_], labels: IntArray)
         num_images=len(labels),
         num_covered=int(sets[np.arange(len(labels)), labels].sum()),
         sizes=tuple(zip(sizes.tolist(), counts.tolist(), strict=True)),
+    )
+
+
+def measure_unknown(rule: UnknownRule, is_unknown: NDArray[np.bool_], is_correct: NDArray[np.bool_]) -> UnknownEvidence:
+    """From what `rule` called unknown, bool [N], and whether the most probable class is right, bool [N]."""
+    return UnknownEvidence(
+        rule=rule,
+        num_images=len(is_unknown),
+        num_rejected=int(is_unknown.sum()),
+        num_errors=int((~is_correct).sum()),
+        num_rejected_errors=int((is_unknown & ~is_correct).sum()),
     )
 
 
@@ -112,8 +156,12 @@ def parse_trust(table: Mapping[str, Any] | None) -> Trust | None:
         losses += [scaling.fit.nll_before, scaling.fit.nll_after]
     if not all(0 <= rate <= 1 + 1e-9 for rate in rates) or not all(isfinite(loss) and loss >= 0 for loss in losses):
         raise ValueError("'trust' has an impossible NLL or ECE.")
-    sets = table["sets"]
-    return Trust(scaling=scaling, sets=None if sets is None else _parse_sets(sets))
+    sets, unknown = table["sets"], table["unknown"]
+    return Trust(
+        scaling=scaling,
+        sets=None if sets is None else _parse_sets(sets),
+        unknown=None if unknown is None else _parse_unknown(unknown),
+    )
 
 
 def _parse_sets(table: Mapping[str, Any]) -> SetEvidence:
@@ -122,4 +170,18 @@ def _parse_sets(table: Mapping[str, Any]) -> SetEvidence:
     counts_fit = sum(count for _, count in evidence.sizes) == evidence.num_images > 0
     if not counts_fit or not 0 <= evidence.num_covered <= evidence.num_images:
         raise ValueError("'trust.sets' has impossible counts.")
+    return evidence
+
+
+def _parse_unknown(table: Mapping[str, Any]) -> UnknownEvidence:
+    names = ("num_images", "num_rejected", "num_errors", "num_rejected_errors")
+    counts = {name: table[name] for name in names}
+    evidence = UnknownEvidence(rule=UnknownRule.from_dict(table["rule"]), **counts)
+    counts_fit = all(type(count) is int for count in counts.values()) and (
+        max(0, evidence.num_rejected + evidence.num_errors - evidence.num_images)
+        <= evidence.num_rejected_errors
+        <= min(evidence.num_rejected, evidence.num_errors)
+    )
+    if not counts_fit or not max(evidence.num_rejected, evidence.num_errors) <= evidence.num_images > 0:
+        raise ValueError("'trust.unknown' has impossible counts.")
     return evidence

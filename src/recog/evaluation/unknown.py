@@ -166,7 +166,8 @@ def unknown_scores(
     """
     check_logits(logits)
     if method == "max_softmax":
-        return -softmax(logits).max(axis=1)
+        surest: NDArray[np.float64] = softmax(logits).max(axis=1)
+        return -surest
     if method == "energy":
         top = logits.max(axis=1).astype(np.float64)
         energy: NDArray[np.float64] = -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))

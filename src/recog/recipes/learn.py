@@ -18,7 +18,8 @@ from recog.data.balance import class_sizes, head_weights, loss_weights
 from recog.data.loader import TrainLoader
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
-from recog.recipes.calibrate import CROSS_FIT_BELOW, HeldOut, cross_fit_head, run_engine
+from recog.recipes.calibrate import HeldOut, hold_out_head
+from recog.recipes.collect import run_engine
 from recog.recipes.keeping import Keeper, Kept, Progress
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages, Prepared
@@ -173,10 +174,9 @@ def learn_head(
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
-    if config.recipe == "head" and len(val.targets) < CROSS_FIT_BELOW:
+    if config.recipe == "head":
         coins = np.concatenate([of_train.coins, of_val.coins])
-        chosen_head = replace(config.head, l2=(best[1].l2,))
-        yield cross_fit_head(together, coins, chosen_head, num_classes=num_classes, seed=config.seed)
+        yield hold_out_head(together, coins, best[1], config, num_train=len(train.targets))
 
 
 def _pool(

@@ -14,7 +14,7 @@ from recog.data.dataset import Dataset, Sample
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.report import DataFacts, Report, evaluate
-from recog.evaluation.trust import measure_sets
+from recog.evaluation.trust import measure_sets, measure_unknown
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
 from recog.runtime.predictor import Prediction, Predictor
 
@@ -50,7 +50,7 @@ def measure(
 
     Bad images are counted and named in the report; DataError by the policy or where none is left.
     """
-    answers = list(predictor.predict_each(sample.source for sample in samples))
+    answers = list(predictor.predict_each((sample.source for sample in samples), reject=predictor.can_reject))
     good = [(s, a) for s, a in zip(samples, answers, strict=True) if isinstance(a, Prediction)]
     bad = [
         BadImage(s.name, a.reason, a.remedy) for s, a in zip(samples, answers, strict=True) if isinstance(a, BadImage)
@@ -73,16 +73,23 @@ def measure(
         ),
         calibration=predictor.calibration,
     )
-    report = _with_sets(report, predictor.calibration, [answer for _, answer in good], labels)
+    report = _with_trust(report, predictor.calibration, [answer for _, answer in good], labels)
     preds = np.array([answer.probs.argmax() for _, answer in good])
     return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=preds == labels)
 
 
-def _with_sets(
+def _with_trust(
     report: Report, calibration: Calibration, answers: Sequence[Prediction], labels: NDArray[np.int64]
 ) -> Report:
-    """The report with what the prediction sets did on its images, where the bundle makes any."""
-    in_sets = [answer.in_set for answer in answers if answer.in_set is not None]
-    if report.trust is None or calibration.sets is None or not in_sets:
+    """The report with what prediction sets and 'unknown' did on its images, where the bundle has them."""
+    if report.trust is None:
         return report
-    return replace(report, trust=replace(report.trust, sets=measure_sets(calibration.sets, np.stack(in_sets), labels)))
+    trust = report.trust
+    in_sets = [answer.in_set for answer in answers if answer.in_set is not None]
+    if calibration.sets is not None and in_sets:
+        trust = replace(trust, sets=measure_sets(calibration.sets, np.stack(in_sets), labels))
+    if calibration.unknown is not None and answers[0].is_unknown is not None:
+        is_unknown = np.array([bool(answer.is_unknown) for answer in answers])
+        is_correct = np.array([answer.probs.argmax() for answer in answers]) == labels
+        trust = replace(trust, unknown=measure_unknown(calibration.unknown, is_unknown, is_correct))
+    return replace(report, trust=trust)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recog.bundle.features import read_features, write_features
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import (
     MAX_REFERENCE_IMAGES,
@@ -34,6 +35,7 @@ from recog.core.files import pretty_json
 from recog.data.dataset import Dataset, Sample
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.unknown import FeatureStatistics
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
@@ -62,7 +64,7 @@ def pack(
     *,
     model: BuiltModel,
     dataset: Dataset,
-    calibrate: Callable[[Engine], Calibration],
+    calibrate: Callable[[Engine], tuple[Calibration, FeatureStatistics | None]],
     config: TrainConfig,
     training_data: TrainingData,
     facts: DataFacts,
@@ -91,7 +93,15 @@ def pack(
         files={},
     )
     engine = OnnxEngine(folder / ONNX, num_threads=config.compute.num_threads)
-    predictor = Predictor(manifest=draft, calibration=calibrate(engine), engine=engine)
+    calibration, statistics = calibrate(engine)
+    if statistics is not None:
+        write_features(folder, statistics.to_tensors())
+    predictor = Predictor(
+        manifest=draft,
+        calibration=calibration,
+        engine=engine,
+        read_statistics=lambda: FeatureStatistics.from_tensors(read_features(folder)),
+    )
     # the second opinion is rebuilt from the files, so that weights and config.json are gated too
     parity = _check_export(predictor, TorchEngine(load_classifier(folder)), dataset.subset("val"))
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))

@@ -16,7 +16,7 @@ from recog.core.files import staged_folder
 from recog.data.dataset import Dataset, class_counts
 from recog.data.own import Items, read_items
 from recog.evaluation.report import DataFacts, Report
-from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration
+from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
 from recog.recipes.journal import Journal, record_event
 from recog.recipes.keeping import Kept, shared
@@ -218,7 +218,9 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         text=f"the ONNX file answers {parity.num_images} image files as the torch network does: "
         f"probabilities differ by {parity.max_prob_difference:.1g} at most"
     )
-    yield Note(text=describe_calibration(packed.calibration))
+    for text in (describe_calibration(packed.calibration), describe_unknown(packed.calibration)):
+        if text:
+            yield Note(text=text)
     run = Run(
         folder=folder,
         bundle=folder / BUNDLE,
@@ -299,7 +301,7 @@ def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:
             staging,
             model=prepared.model,
             dataset=dataset,
-            calibrate=lambda engine: calibrate(engine, held_out, prepared.val, config),
+            calibrate=lambda engine: calibrate(held_out or hold_out_val(engine, prepared), config),
             config=shipped,
             training_data=training_data,
             facts=facts,

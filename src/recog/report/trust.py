@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 from recog.evaluation.conformal import MIN_CLASS_IMAGES
 from recog.evaluation.report import Report
-from recog.evaluation.trust import ScalingEvidence, SetEvidence
+from recog.evaluation.trust import ScalingEvidence, SetEvidence, UnknownEvidence
+from recog.evaluation.unknown import UnknownRule
 from recog.report.text import percent, percent_range, plural
 
 MAX_SIZES = 6  # of sets, each with its share
+_SCORE_NAMES = {
+    "max_softmax": "the largest softmax",
+    "energy": "energy",
+    "knn": "distance to the nearest training images",
+    "mahalanobis": "Mahalanobis distance",
+    "relative_mahalanobis": "relative Mahalanobis distance",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,48 @@ def trust_sections(report: Report) -> list[Section]:
     sections = [_scaling(report, report.trust.scaling)]
     if report.trust.sets is not None:
         sections.append(_sets(report.trust.sets))
+    if report.trust.unknown is not None:
+        sections.append(_unknown(report.trust.unknown))
     return sections
+
+
+def _unknown(evidence: UnknownEvidence) -> Section:
+    rule = evidence.rule
+    kept, kept_errors = (
+        evidence.num_images - evidence.num_rejected,
+        evidence.num_errors - evidence.num_rejected_errors,
+    )
+    rows = [
+        (
+            "Called unknown, of known classes",
+            percent(evidence.reject_rate),
+            f"{evidence.num_rejected:,} of {evidence.num_images:,}; 95% {percent_range(evidence.reject_rate_ci95)}",
+        ),
+        (
+            "Right, of those that are answered",
+            percent((kept - kept_errors) / kept if kept else None),
+            f"{kept - kept_errors:,} of {kept:,}",
+        ),
+    ]
+    rows += [
+        (f"AUROC of {_SCORE_NAMES[row.method]}", f"{row.mean_auroc:.3f}", f"lowest of a class {row.min_auroc:.3f}")
+        for row in rule.left_out
+    ]
+    return Section(title="Unknown", text=_unknown_text(rule), columns=("", "Value", ""), rows=tuple(rows))
+
+
+def _unknown_text(rule: UnknownRule) -> str:
+    text = (
+        f"With --reject an image that is unlike every class is called unknown, by {_SCORE_NAMES[rule.method]}: {rule.reason}. "
+        f"The threshold lets at most {percent(rule.false_alarm_rate)} of images like the {rule.num_images:,} of calibration "
+        f"({rule.data}) be called so by mistake; how many strange images it finds, nobody can promise."
+    )
+    if rule.num_left_out:
+        text += (
+            f" AUROC: {plural(rule.num_left_out, 'class', 'classes')} left out in turn, told apart from the others' images; "
+            "0.5 is chance."
+        )
+    return text
 
 
 def _sets(evidence: SetEvidence) -> Section:
