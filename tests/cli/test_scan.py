@@ -40,6 +40,15 @@ def test_arrays_are_not_called_files(tmp_path):
     assert "no files, but pixels; modes: L 12" in printed(tmp_path)
 
 
+def test_groups_and_further_columns_are_named(tmp_path):
+    images = labelled_pngs(4, classes=("cat", "dog"))
+    write_folder(images, tmp_path)
+    rows = "".join(f"{name}/{i:03d}.png,{name},patient{i},tele,3\n" for name, i in images)
+    text = printed(write_text(tmp_path / "list.csv", f"path,label,group,Lens,hospital\n{rows}"))
+    assert "groups: 4, each of which" in text
+    assert "further columns, for evaluate --slice: Lens, hospital" in text
+
+
 def test_many_notes_do_not_leave_the_screen(tmp_path):
     """Forty pairs of classes that differ by case only: forty notes, of which five are printed."""
     for i in range(40):

@@ -43,6 +43,16 @@ def test_one_odd_image_is_a_marked_slice():
     assert [(part.name, part.is_small) for part in slices] == [("7 px", False), ("9 px", True)]
 
 
+def test_values_that_nobody_stated_are_a_slice():
+    values = np.array([0.25] * 20 + [np.nan] * 15 + [0.5] * 20)
+    slices = slice_by_value("dose", values, np.arange(55) >= 20).slices
+    assert [(part.name, part.num_images, part.num_correct) for part in slices] == [
+        ("0.25", 20, 0),
+        ("0.5", 20, 20),
+        ("(not stated)", 15, 15),
+    ]
+
+
 def test_names():
     slicing = slice_by_name("source-folder", ["b", "a", "b", "c"], np.array([True, True, False, True]))
     assert [(part.name, part.num_images, part.num_correct) for part in slicing.slices] == [

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -35,9 +36,71 @@ def test_size_brightness_and_folder(bundle, pictures, tmp_path):
     assert "Slices" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_an_unknown_property_is_refused_before_any_work():
+def test_an_unknown_property_is_refused_before_anything_is_measured(bundle, pictures, monkeypatch):
+    monkeypatch.setattr("recog.recipes.evaluate.measure", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(ConfigError, match="cannot be sliced by 'brigthness'. Did you mean 'brightness'"):
-        evaluate("no such bundle", "nor data", slice_by=["brigthness"])
+        evaluate(bundle, pictures, slice_by=["brigthness"])
+
+
+def listed(pictures, kind):
+    """The pictures in a list with further columns: the camera, its exposure, and a patient as the group."""
+    rows = [
+        {
+            "path": path.relative_to(pictures.parent).as_posix(),
+            "label": path.parts[-3],
+            "Camera": {"a": "phone, old", "b": ""}[path.parent.name],
+            "exposure": round(0.001 * 2 ** (i % 10), 4),
+            "group": f"patient {i % 4}",
+        }
+        for i, path in enumerate(sorted(pictures.rglob("*.png")))
+    ]
+    if kind == "csv":
+        file = pictures.parent / "list.csv"
+        with file.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return file
+    if kind == "jsonl":
+        for row in rows:
+            row["file_name"] = row.pop("path")
+            row["boxes"] = [1, 2]
+        (pictures.parent / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return pictures.parent
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for row in rows:
+        row["image"] = {"bytes": (pictures.parent / row.pop("path")).read_bytes(), "path": None}
+        row["exposure"] = None if row["Camera"] == "" and row["exposure"] == 0.001 else row["exposure"]
+    pq.write_table(pa.Table.from_pylist(rows), pictures.parent / "rows.parquet")
+    return pictures.parent / "rows.parquet"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_the_list_by_name_and_by_value(bundle, pictures, tmp_path, kind):
+    source = listed(pictures, kind)
+    result = evaluate(bundle, source, out=tmp_path / "out", slice_by=["camera", "exposure", "group"])
+    cameras, exposures, groups = (
+        {part.name: part.num_images for part in slicing.slices} for slicing in result.report.slices
+    )
+    assert cameras == {"phone, old": 20, "(not stated)": 20}
+    # ten exposures, each of four images: quartiles of 40 end at the 3rd, 5th and 8th of them, and the two of 8 are merged
+    if kind == "parquet":  # where the shortest is not stated for the two of the second camera
+        assert exposures.pop("(not stated)") == 2
+        assert sum(exposures.values()) == 38
+        assert min(exposures.values()) >= 10
+    else:
+        assert exposures == {"0.001 to 0.016": 20, "0.032 to 0.512": 20}
+    assert groups == {f"patient {i}": 10 for i in range(4)}
+    assert Report.from_dict(json.loads((tmp_path / "out" / "report.json").read_text())) == result.report
+    with pytest.raises(ConfigError, match="sliced by 'camra'. Did you mean 'Camera'"):
+        evaluate(bundle, source, slice_by=["camra"])
+
+
+def test_a_column_named_as_a_property_is_not_guessed(bundle, pictures):
+    source = listed(pictures, "csv")
+    source.write_text(source.read_text().replace("Camera", "size"))
+    with pytest.raises(ConfigError, match="a column 'size', and images have a property of that name"):
+        evaluate(bundle, source, slice_by=["size"])
 
 
 def test_images_of_one_size_cannot_be_sliced_by_size(bundle):

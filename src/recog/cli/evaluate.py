@@ -27,7 +27,8 @@ def evaluate(
     slice_by: Annotated[
         list[str] | None,
         typer.Option(
-            "--slice", help="size, brightness or source-folder: accuracy on parts, worst first; may be repeated."
+            "--slice",
+            help="size, brightness, source-folder or a column of the list: accuracy on parts, worst first; may be repeated.",
         ),
     ] = None,
     label_separator: LabelSeparator = "",

@@ -102,6 +102,10 @@ def _print_report(report: ScanReport, console: Console) -> None:
         console.print(f"{formats}; modes: {_tally(images.modes)}")
     if images.grey16_max is not None:
         console.print(f"16-bit grey: the highest level is {images.grey16_max:,}")
+    if report.num_groups:
+        console.print(f"groups: {report.num_groups:,}, each of which stays within one split where splits are made")
+    if report.columns:
+        console.print(f"further columns, for evaluate --slice: {_listed(report.columns)}")
     for split, classes in report.class_map_gaps.items():
         console.print(f"split {split} lacks {plural(len(classes), 'class', 'classes')}: {_listed(classes)}")
     console.print(f"bad files: {len(report.bad)}")

@@ -33,6 +33,7 @@ class Sample:
     labels: tuple[int, ...]  # rising numbers of classes: exactly one, or, of a multi-label Dataset, 0 to K
     split: str | None = None
     group: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of what else the list of images says, such as a camera
 
     @property
     def label(self) -> int:
@@ -79,6 +80,11 @@ class Dataset:
         """The splits that the source itself names, in the order train, val, test."""
         found = {sample.split for sample in self.samples}
         return tuple(split for split in SPLITS if split in found)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Of the list of images, beyond path, labels and split, in its order."""
+        return tuple(dict.fromkeys(name for sample in self.samples for name, _ in sample.columns))
 
     def subset(self, split: str) -> tuple[Sample, ...]:
         return tuple(sample for sample in self.samples if sample.split == split)

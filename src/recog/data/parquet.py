@@ -16,6 +16,7 @@ from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.members import Spool
+from recog.data.tables import cells_of
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
@@ -53,6 +54,7 @@ class _Row:
     split: str | None
     group: str | None
     is_list: bool  # written so that there may be none or several
+    columns: tuple[tuple[str, str], ...]
 
 
 def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
@@ -92,6 +94,7 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
                 labels=tuple(sorted(number_of[label] for label in row.labels)),
                 split=row.split,
                 group=row.group,
+                columns=row.columns,
             )
             for row in rows
         ),
@@ -176,7 +179,9 @@ def _rows(
     import pyarrow
 
     names, label_column = _declared_names(table, path), _label_column(table)
-    columns = [column for column in ("image", label_column, "split", "group") if column in table.schema_arrow.names]
+    known = ("image", label_column, "split", "group")
+    further = [field.name for field in table.schema_arrow if field.name not in known and _is_plain(field.type)]
+    columns = [column for column in known if column in table.schema_arrow.names] + further
     file = path.relative_to(root).as_posix()
     split = _split_of(path, root)
     number = 0
@@ -185,12 +190,22 @@ def _rows(
             for cells in batch.to_pylist():
                 row = f"{file}/{number:06d}"
                 found = _labels_of(cells[label_column], names, labels, row)
-                kept = _row(cells, row, found, split, spool, exclusions)
+                others = cells_of({name: cells[name] for name in further})
+                kept = _row(cells, row, found, split, spool, exclusions, others)
                 if kept is not None:
                     yield kept
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column's cells are numbers or texts; others, such as a second image, are not even read."""
+    import pyarrow
+
+    types = pyarrow.types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
+    return any(test(kind) for test in tests) or (types.is_dictionary(kind) and _is_plain(kind.value_type))
 
 
 def _row(
@@ -200,6 +215,7 @@ def _row(
     split: str | None,
     spool: Spool,
     exclusions: list[Exclusion],
+    columns: tuple[tuple[str, str], ...],
 ) -> _Row | None:
     image = cells["image"]
     data = image.get("bytes") if isinstance(image, dict) else image
@@ -222,6 +238,7 @@ def _row(
         split=SPLIT_FOLDERS[str(stated).lower()] if stated is not None else split,
         group=None if group is None else str(group),
         is_list=labels[1],
+        columns=columns,
     )
 
 

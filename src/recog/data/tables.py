@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ _METADATA = ("metadata.csv", "metadata.jsonl")
 _DELIMITERS = ",;\t"
 _RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_LINE = 1 << 20
+_MAX_CELL = 200  # characters of a cell to slice by; a caption is none
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Row:
     split: str | None = None
     group: str | None = None
     is_list: bool = False  # written so that there may be none or several
+    columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of all others
 
 
 def read_csv(path: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
@@ -122,7 +125,7 @@ class _Table:
     at: Mapping[str, int]
     rows: Sequence[tuple[str, list[str]]]  # (where, cells)
     bits: dict[str, int]
-    unread: tuple[str, ...]  # columns beside those of 0 and 1 that are no labels
+    further: dict[str, int]  # the columns that are none of these
 
 
 def _read_table(text: str, where: str, path_column: str, labels: LabelFormat) -> _Table:
@@ -147,16 +150,20 @@ def _read_table(text: str, where: str, path_column: str, labels: LabelFormat) ->
     bits: dict[str, int] = {}
     if path_column in columns and not labels.separator and (labels.columns or "label" not in columns):
         bits = find_label_columns(header, rows, reserved=_RESERVED, wanted=labels.columns)
-    unread = tuple(name for i, name in enumerate(header) if name.lower() not in _RESERVED and i not in bits.values())
-    at = _find_columns(columns, where, path_column, label_column=None if bits else _label_column(columns, labels))
-    return _Table(where=where, at=at, rows=rows, bits=bits, unread=unread)
+    label_column = None if bits else _label_column(columns, labels)
+    at = _find_columns(columns, where, path_column, label_column=label_column)
+    known = {*_RESERVED, label_column}
+    further = {
+        name: i for i, name in enumerate(header) if name and name.lower() not in known and i not in bits.values()
+    }
+    return _Table(where=where, at=at, rows=rows, bits=bits, further=further)
 
 
 def _bits_notes(table: _Table) -> list[str]:
     if not table.bits:
         return []
-    unread = f"; not read: {', '.join(table.unread[:10])}" if table.unread else ""
-    return [f"labels are the {len(table.bits)} columns {', '.join(list(table.bits)[:10])}{unread}"]
+    others = f"; no labels: {', '.join(list(table.further)[:10])}" if table.further else ""
+    return [f"labels are the {len(table.bits)} columns {', '.join(list(table.bits)[:10])}{others}"]
 
 
 def _csv_rows(table: _Table, path_column: str, labels: LabelFormat) -> Iterator[Row]:
@@ -172,6 +179,7 @@ def _csv_rows(table: _Table, path_column: str, labels: LabelFormat) -> Iterator[
             _split_of(optional[0], line) if "split" in at else None,
             optional[1],
             is_list=bool(table.bits or labels.separator),
+            columns=tuple((name, sys.intern(cells[i].strip())) for name, i in table.further.items()),
         )
 
 
@@ -224,6 +232,7 @@ def _json_rows(text: str, where: str, labels: LabelFormat) -> Iterator[Row]:
         split = _split_of(str(row["split"]), here) if "split" in row else None
         group = row.get("group")
         value = row[label_key]
+        further = {str(key): cell for key, cell in row.items() if key not in {*_RESERVED, label_key}}
         yield Row(
             here,
             str(row["file_name"]),
@@ -231,7 +240,17 @@ def _json_rows(text: str, where: str, labels: LabelFormat) -> Iterator[Row]:
             split,
             None if group is None else str(group),
             is_list=isinstance(value, list) or bool(labels.separator),
+            columns=cells_of(further),
         )
+
+
+def cells_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """(name, text) of the numbers and texts of a row; what holds more, such as a list, is no column to slice by."""
+    return tuple(
+        (name, "" if cell is None else sys.intern(str(cell)))
+        for name, cell in row.items()
+        if cell is None or (isinstance(cell, (str, int, float)) and len(str(cell)) <= _MAX_CELL)
+    )
 
 
 def _json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
@@ -316,6 +335,7 @@ class _ListReader:
                 labels=tuple(sorted(number_of[labels[label]] for label in row.labels or ())),
                 split=row.split,
                 group=row.group,
+                columns=row.columns,
             )
             for (name, row), source in zip(self.names.items(), self.sources, strict=True)
         )

@@ -15,6 +15,7 @@ from recog.core.errors import DataError
 from recog.evaluation.intervals import Hits
 
 SMALL_SLICE = 10  # images; below, slices by a number are merged, and slices by a name are marked
+NOT_STATED = "(not stated)"
 _NUM_SLICES = 4
 
 
@@ -42,16 +43,20 @@ class Slicing:
         return {"by": self.by, "slices": [part.to_dict() for part in self.slices]}
 
 
-def slice_by_value(by: str, values: NDArray[np.float64], is_correct: NDArray[np.bool_], *, unit: str) -> Slicing:
+def slice_by_value(by: str, values: NDArray[np.float64], is_correct: NDArray[np.bool_], *, unit: str = "") -> Slicing:
     """Up to four slices of about equally many images by `values` float64 [N], from `is_correct` bool [N].
 
     Equal values share a slice; slices under SMALL_SLICE images are merged with a neighbour while more than two are left.
-    DataError where all values are equal.
+    Images whose value is NaN, as nobody has stated it, are a slice of their own. DataError where all values are equal.
     """
+    is_known = ~np.isnan(values)
+    if not is_known.all():
+        known = slice_by_value(by, values[is_known], is_correct[is_known], unit=unit)
+        return Slicing(by=by, slices=_worst_first([*known.slices, _slice(NOT_STATED, is_correct[~is_known])]))
     distinct = np.unique(values)
     if len(distinct) < 2:
         raise DataError(
-            f"all {len(values)} images have the same {by}, {distinct[0]:,.0f} {unit}; slicing needs images that differ. "
+            f"all {len(values)} images have the same {by}, {_number(distinct[0], unit)}; slicing needs images that differ. "
             f"Leave --slice {by} out."
         )
     quantiles = np.quantile(values, np.arange(1, _NUM_SLICES) / _NUM_SLICES, method="inverted_cdf")
@@ -92,8 +97,13 @@ def _slice(name: str, is_correct: NDArray[np.bool_]) -> Slice:
 
 
 def _span(values: NDArray[np.float64], unit: str) -> str:
-    low, high = f"{values.min():,.0f}", f"{values.max():,.0f}"
-    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+    low, high = _number(values.min(), unit), _number(values.max(), unit)
+    return low if low == high else f"{low.removesuffix(unit).rstrip()} to {high}"
+
+
+def _number(value: float, unit: str) -> str:
+    """Whole with a unit, which is fine enough then; else as many digits as six."""
+    return f"{value:,.0f} {unit}" if unit else f"{value:,.6g}"
 
 
 def _merge_smallest(heaps: list[NDArray[np.int64]]) -> None:

@@ -53,15 +53,16 @@ def evaluate(
     slice_by: Sequence[str] = (),
     labels: LabelFormat = AS_FOUND,
 ) -> EvaluationRun:
-    """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts.
+    """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
+    by size, brightness, source-folder, or a column of the list of images.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
     have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
     """
-    check_slice_by(slice_by)
     folder = find_bundle(bundle)
     predictor = load(folder)
     dataset = with_classes_of(open_source(source, labels=labels), predictor.class_names)
+    check_slice_by(slice_by, dataset)
     run = run_of(folder)
     seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
     chosen = _choose(dataset, split, seen)

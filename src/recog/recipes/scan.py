@@ -51,6 +51,8 @@ class ScanReport:
     across_classes: tuple[tuple[str, ...], ...]
     across_splits: tuple[tuple[str, ...], ...]
     groups_across_splits: tuple[str, ...]
+    num_groups: int
+    columns: tuple[str, ...]  # of the list of images, which `recog evaluate --slice` takes
     class_map_gaps: Mapping[str, list[str]]  # split -> classes that others have and it lacks
     imbalance: float | None  # images of the largest class to those of the smallest, in train or all
     notes: tuple[str, ...]
@@ -127,6 +129,8 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
         across_classes=_names(overlap.across_classes),
         across_splits=_names(overlap.across_splits),
         groups_across_splits=overlap.groups_across_splits,
+        num_groups=len({sample.group for sample in dataset.samples} - {None}),
+        columns=dataset.column_names,
         class_map_gaps=class_map_gaps(dataset),
         imbalance=imbalance,
         notes=dataset.notes,
