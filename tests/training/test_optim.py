@@ -1,11 +1,15 @@
+import json
+
 import pytest
 import timm
 import torch
+from safetensors.torch import load, save
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.resnet import resnet8
+from recog.training.nested import flatten_state, unflatten_state
 from recog.training.optim import CUSTOMARY, OPTIMIZERS, OptimConfig, build_optimizer
 
 
@@ -189,6 +193,38 @@ def test_every_optimiser_learns_a_line(name):
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_goes_on_from_what_a_checkpoint_holds(name):
+    """Six steps at once, and three, through tensors and JSON, in a network and an optimiser made anew."""
+
+    def made():
+        torch.manual_seed(0)
+        network = resnet8(num_classes=3, in_chans=1).to(memory_format=torch.channels_last)
+        return network, build_optimizer(network, network.fc, OptimConfig(name=name))
+
+    def step(network, optimizer, count, seed):
+        for number in range(count):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * group["lr_factor"]
+            inputs = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed + number))
+            optimizer.zero_grad()
+            network(inputs).square().sum().backward()
+            optimizer.step()
+
+    straight = made()
+    step(*straight, 6, seed=0)
+    first = made()
+    step(*first, 3, seed=0)
+    tensors, values = flatten_state({"weights": first[0].state_dict(), "optimizer": first[1].state_dict()})
+    saved = unflatten_state(load(save(tensors)), json.loads(json.dumps(values)))
+    network, optimizer = made()
+    network.load_state_dict(saved["weights"])
+    optimizer.load_state_dict(saved["optimizer"])
+    step(network, optimizer, 3, seed=3)
+    for (key, ours), theirs in zip(network.state_dict().items(), straight[0].state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
 
 
 def test_what_is_filled_in():

@@ -55,6 +55,7 @@ def find_lr(prepared: Prepared, folder: Path) -> tuple[Prepared, str]:
 
 
 def with_lr(prepared: Prepared, lr: float) -> Prepared:
+    """`prepared` to be trained at the peak rate `lr`."""
     config = prepared.config
     return replace(prepared, config=replace(config, optim=replace(config.optim, lr=lr)))
 

@@ -155,6 +155,7 @@ def _begin(
     folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
     with locked(folder):
         if choose_lr:
+            yield Note(text="trying rising learning rates on a copy of the network")
             prepared, text = find_lr(prepared, folder)
             broadcast(world, prepared.config.optim.lr)
             yield Note(text=text)
