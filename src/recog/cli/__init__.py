@@ -17,7 +17,7 @@ _HELP = """Labelled images in, an image classifier that can be trusted and shipp
 Start with: recog train digits, or recog train FOLDER, where FOLDER holds one folder of images per class."""
 
 _EPILOG = """Exit codes: 0 done, 2 wrong use or setting, 3 data or images, 4 bundle, 5 training, 6 a part is not installed,
-74 disk, 130 interrupted, 143 terminated."""
+7 nothing to resume, 74 disk, 130 interrupted, 143 terminated."""
 
 
 def build_app(names: tuple[str, ...]) -> typer.Typer:
