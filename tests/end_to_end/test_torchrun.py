@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +124,55 @@ def test_two_machines_with_copies_of_the_data_make_one_run_and_with_other_data_n
         errors = [line for text, _ in done for line in text.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1
         assert "the 2 processes have not the same data: process 1 differs from process 0" in errors[0]
+
+
+def kill_worker(launcher, *, local_rank):
+    """SIGKILL the process of `local_rank` that `launcher`, torchrun's process number, has started."""
+    for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if f"LOCAL_RANK={local_rank}".encode() in variables:
+            os.kill(int(pid), signal.SIGKILL)
+            return
+    raise AssertionError(f"torchrun {launcher} has no process {local_rank}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the victim is found in /proc")
+def test_a_killed_process_is_restarted_and_the_run_goes_on_from_its_last_checkpoint(tmp_path):
+    """Dropout, EMA and mixup in two processes; one is killed after nine steps: the bundle is that of a run undisturbed."""
+    arguments = ("digits", "--recipe", "scratch", "--model", "cnn_32_64", "--epochs", "1")
+    settings = ("augment.mixup=0.2", "optim.ema_decay=0.9", "checkpoint.every_steps=4", "model.drop_rate=0.3")
+    more = [part for setting in (*settings, *SMALL[1::2]) for part in ("--set", setting)]
+    done = recog_train(tmp_path, *arguments, *more, "--name", "calm", num_processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    options = ("--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *options,
+        "-m",
+        "recog",
+        "train",
+        *arguments,
+        *more,
+        "--name",
+        "run",
+    ]
+    with (tmp_path / "stderr").open("w+") as stderr:
+        torchrun = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=stderr)
+        metrics = tmp_path / "runs" / "run" / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while not (metrics.exists() and len(records(metrics.parent, "step")) >= 9):
+            assert time.monotonic() < deadline
+            assert torchrun.poll() is None
+            time.sleep(0.05)
+        kill_worker(torchrun.pid, local_rank=1)
+        code = torchrun.wait(timeout=400)
+        said = (tmp_path / "stderr").read_text()
+    assert code == 0, said[-3000:]
+    assert re.search(r"^going on from .*checkpoints/epoch-\d+-step-\d+\.json: 0 epochs and \d+ steps", said, re.M)
+    assert said.count("another process of this training has ended") == 1
+    runs = [tmp_path / "runs" / name for name in ("calm", "run")]
+    calm, restarted = ((run / "bundle" / "model.safetensors").read_bytes() for run in runs)
+    assert restarted == calm
+    assert [record["step"] for record in records(runs[1], "step")] == list(range(1, 1168 // 51 + 1))

@@ -70,6 +70,13 @@ def test_torchruns_variables_are_read():
     assert not world.is_writer
 
 
+def test_restarts_and_the_launch_are_read():
+    said = {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RUN_ID": "job-7"}
+    world = read_world(environment(1, 2) | said)
+    assert (world.num_restarts, world.max_restarts, world.launch) == (2, 3, "job-7")
+    assert read_world(environment(1, 2) | {"TORCHELASTIC_RUN_ID": "none"}).launch == ""
+
+
 @pytest.mark.parametrize(
     "changes", [{"RANK": "2"}, {"RANK": "-1"}, {"RANK": "one"}, {"LOCAL_RANK": None}, {"LOCAL_WORLD_SIZE": "3"}]
 )

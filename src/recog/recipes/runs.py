@@ -22,6 +22,7 @@ from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared
 from recog.recipes.splits import SPLITS_FILE
 from recog.training.checkpoint import Checkpoints, Loaded, describe_versions
+from recog.training.distributed import World
 
 if sys.platform != "win32":
     import fcntl
@@ -29,6 +30,7 @@ if sys.platform != "win32":
 RUN_CONFIG = "run.toml"
 CHECKPOINTS = "checkpoints"
 LOCK = "train.lock"
+LAUNCH = "launch.txt"
 
 
 def load_run_config(path: Path) -> TrainConfig:
@@ -43,12 +45,15 @@ def load_run_config(path: Path) -> TrainConfig:
     return config
 
 
-def make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
-    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free."""
+def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None = None) -> Path:
+    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free.
+
+    What `world` had begun under a fixed name before it was restarted is taken up again.
+    """
     runs.mkdir(parents=True, exist_ok=True)
     if fixed:
         try:
-            (runs / name).mkdir()
+            (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
         except FileExistsError:
             raise ConfigError(f"{runs / name} exists already; choose another --name or remove it.") from None
         return runs / name
@@ -60,6 +65,27 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool) -> Path:
             number += 1
             continue
         return runs / f"{name}-{number}"
+
+
+def write_launch(folder: Path, world: World) -> None:
+    """By what launch of torchrun the run in `folder` is trained, so that a restart knows it for its own."""
+    if world.launch:
+        write_bytes_atomic(folder / LAUNCH, f"{world.launch}\n".encode())
+
+
+def has_begun(folder: Path, world: World) -> bool:
+    """Whether `folder` is a run that `world` had planned before torchrun started it anew, so that it can go on."""
+    return is_restart(folder, world) and (folder / RUN_CONFIG).is_file()
+
+
+def is_restart(folder: Path, world: World) -> bool:
+    """Whether torchrun starts `world` anew, as a process or a machine was lost, and `folder` is what it was working on."""
+    if world.num_restarts:
+        return folder.is_dir()
+    try:  # machines that come and go are not counted as restarts
+        return bool(world.launch) and (folder / LAUNCH).read_text(encoding="utf-8").strip() == world.launch
+    except OSError:
+        return False
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:

@@ -15,6 +15,7 @@ from recog.core.errors import ConfigError
 from recog.core.files import staged_folder
 from recog.data.dataset import Dataset, class_counts
 from recog.data.own import Items, read_items
+from recog.data.sources import open_source
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
@@ -29,11 +30,13 @@ from recog.recipes.runs import (
     check_same_data,
     describe_loaded,
     find_unfinished,
+    has_begun,
     load_run_config,
     locked,
     make_run_folder,
     open_checkpoints,
     remove_leftovers,
+    write_launch,
     write_run_config,
 )
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
@@ -125,7 +128,11 @@ def train_events(
     if choose_lr:
         check_find_lr(config)
     with joined() as world:
-        if world.is_writer:
+        if broadcast(world, name is not None and has_begun(runs / name, world)):
+            # by the path that this machine has the data at
+            dataset = dataset or open_source(config.data.source, labels=config.data.labels)
+            yield from resume_events(runs / str(name), dataset=dataset)
+        elif world.is_writer:
             yield from _begin(config, name=name, runs=runs, dataset=dataset, choose_lr=choose_lr, world=world)
         else:
             prepared = prepare(config, dataset, world=world)
@@ -152,8 +159,11 @@ def _begin(
     prepared = prepare(config, dataset, world=world)
     for text in prepared.notes:
         yield Note(text=text)
-    folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None)
+    if world.max_restarts and name is None:
+        yield Note(text="torchrun may restart this; without --name it cannot find this run then, and begins another")
+    folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None, world=world)
     with locked(folder):
+        write_launch(folder, world)
         if choose_lr:
             yield Note(text="trying rising learning rates on a copy of the network")
             prepared, text = find_lr(prepared, folder)

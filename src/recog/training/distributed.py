@@ -42,6 +42,9 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    num_restarts: int = 0  # of all processes by torchrun so far, as one of them had ended
+    max_restarts: int = 0
+    launch: str = ""  # torchrun's --rdzv-id, the same before and after a restart; empty where there is none
 
     @property
     def is_writer(self) -> bool:
@@ -67,7 +70,16 @@ def read_world(environ: Mapping[str, str] | None = None) -> World:
             f"the environment says process {rank} of {size}, and {local_rank} of {local_size} on this machine, which cannot "
             "be. Start the processes with torchrun, or unset RANK and WORLD_SIZE to train in one process."
         )
-    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
+    launch = environ.get("TORCHELASTIC_RUN_ID", "")
+    return World(
+        rank=rank,
+        size=size,
+        local_rank=local_rank,
+        local_size=local_size,
+        num_restarts=int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        max_restarts=int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")),
+        launch="" if launch == "none" else launch,  # torchrun's word for it
+    )
 
 
 @contextlib.contextmanager
@@ -84,9 +96,11 @@ def joined() -> Iterator[World]:
     with_gpu = torch.cuda.is_available() and dist.is_nccl_available()
     try:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=10)))
+        # torchrun's store outlives a restart, and the addresses in it are those of processes that are gone
+        store = PrefixStore(f"recog-{world.num_restarts}-of-{world.size}", store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if with_gpu else "gloo",
-            store=PrefixStore("group", store),
+            store=store,
             rank=world.rank,
             world_size=world.size,
             timeout=TIMEOUT,
