@@ -13,6 +13,9 @@ from recog.data.dataset import Dataset, Sample
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
+from recog.training.early_stop import StopConfig
+from recog.training.losses import LossConfig
+from recog.training.optim import OptimConfig
 
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
 PHOTOS = ImageFacts(sizes=((333, 500), (500, 375)), all_grey=False)
@@ -109,6 +112,27 @@ def test_image_facts_from_headers(tmp_path):
     assert "30-40 x 10-20 px, grey" in describe_data(data, facts)[0]
     with pytest.raises(DataError, match="no file of d is a usable image; the first: bad.png"):
         read_image_facts(dataclasses.replace(data, samples=tuple(sources[2:])))
+
+
+def test_an_optimiser_that_is_named_gets_its_usual_rate_with_the_reason():
+    for recipe, rate in (("scratch", 1e-3), ("finetune", 1e-4)):
+        config, reasons = planned(TrainConfig(recipe=recipe, optim=OptimConfig(name="adamw")), TINY)
+        assert (config.optim.lr, config.optim.weight_decay) == (rate, 0.05)
+        assert any(reason.startswith(f"optimiser adamw: learning rate {rate:g}, the usual one") for reason in reasons)
+    config, reasons = planned(TrainConfig(recipe="scratch", optim=OptimConfig(lr=0.2)), TINY)
+    assert (config.optim.name, config.optim.lr, config.schedule.warmup_fraction) == ("sgd", 0.2, 0.15)
+    assert not any(reason.startswith("optimiser") for reason in reasons)
+
+
+def test_the_loss_suits_the_task():
+    assert planned(TrainConfig(), TINY)[0].loss == LossConfig(name="cross-entropy", label_smoothing=0.1)
+    several = dataset(task="multilabel")
+    assert planned(TrainConfig(recipe="scratch"), TINY, several)[0].loss.name == "bce"
+
+
+def test_a_measure_of_several_labels_does_not_stop_training_on_one():
+    with pytest.raises(ConfigError, match="stop.measure is val_map, .* take val_nll or val_accuracy"):
+        planned(TrainConfig(recipe="scratch", stop=StopConfig(measure="val_map")), TINY)
 
 
 def test_a_seed_that_cannot_be():

@@ -93,7 +93,12 @@ class EpochResult:
     val_map: float | None = None  # multi-label; it chooses the epoch, and val_accuracy is of whole images at 0.5
 
     def measure(self, name: Measure) -> float:
-        values = {"val_accuracy": self.val_accuracy, "val_nll": self.val_nll, "train_loss": self.log.train_loss}
+        values = {
+            "val_accuracy": self.val_accuracy,
+            "val_nll": self.val_nll,
+            "val_map": self.val_map or 0.0,
+            "train_loss": self.log.train_loss,
+        }
         return values[name]
 
 

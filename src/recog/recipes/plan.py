@@ -222,6 +222,10 @@ def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts, rea
     if config.optim.lr is None:
         start = "pretrained weights" if fine else "random weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the usual one from {start}")
+    if config.stop.measure == "val_map" and dataset.task == "multiclass":
+        raise ConfigError(
+            "stop.measure is val_map, which is of images with several labels; these have one each: take val_nll or val_accuracy."
+        )
     batch_size = config.loader.batch_size or (32 if fine else 64)
     return replace(
         config,

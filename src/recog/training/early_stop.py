@@ -9,8 +9,8 @@ from typing import Literal
 
 from recog.core.errors import ConfigError
 
-Measure = Literal["val_accuracy", "val_nll", "train_loss"]
-HIGHER_IS_BETTER: frozenset[Measure] = frozenset({"val_accuracy"})
+Measure = Literal["val_accuracy", "val_nll", "val_map", "train_loss"]  # val_map: multi-label only
+HIGHER_IS_BETTER: frozenset[Measure] = frozenset({"val_accuracy", "val_map"})
 
 
 @dataclass(frozen=True, kw_only=True)
