@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 
 from recog.recipes.journal import Journal
 
@@ -28,5 +29,38 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path, caplog):
     with Journal(tmp_path) as journal:
         journal.record("epoch", 1, {"loss": float("nan")})  # JSON has no NaN
         journal.record("epoch", 2, {"loss": 1.0})
-    assert "a record could not be written" in caplog.text
+    assert "a record of metrics.jsonl could not be written" in caplog.text
+    (trouble,) = journal.take_troubles()
+    assert "metrics.jsonl cannot be written in full (Out of range float" in trouble
+    assert journal.take_troubles() == []
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [2]
+
+
+def test_a_run_that_goes_on_keeps_the_records_of_the_steps_that_stay(tmp_path):
+    with Journal(tmp_path) as journal:
+        journal.record("head", 1, {"l2": 1.0})
+        for step in range(1, 8):
+            journal.record("step", step, {"loss": 1.0})
+            if step % 3 == 0:
+                journal.record("epoch", step // 3, {"loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')  # where the process was killed
+    with Journal(tmp_path, after=(1, 4)) as journal:
+        journal.record("step", 5, {"loss": 2.0})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    found = [(row["kind"], row["step"]) for row in rows]
+    assert found == [("head", 1), ("step", 1), ("step", 2), ("step", 3), ("epoch", 1), ("step", 4), ("step", 5)]
+    with Journal(tmp_path):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == ""  # a run that begins anew
+
+
+def test_a_failure_of_another_thread_is_python_s_own_affair(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    with Journal(tmp_path) as journal:
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    assert [failed.exc_type for failed in seen] == [ZeroDivisionError]
+    assert journal.take_troubles() == []

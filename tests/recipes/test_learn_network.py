@@ -10,7 +10,7 @@ from recog.data.store import ImageStore
 from recog.evaluation.measures import accuracy
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.learn import EpochResult, learn_network
+from recog.recipes.learn import EpochResult, FirstBatch, learn_network
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.training.early_stop import EarlyStopped, StopConfig
@@ -59,7 +59,7 @@ def epochs_of(events):
 def test_the_best_epoch_is_what_is_left():
     events, found, _ = learn()
     results = epochs_of(events)
-    assert [type(event) for event in events] == ([StepLog] * 4 + [EpochResult]) * 3
+    assert [type(event) for event in events] == [FirstBatch] + ([StepLog] * 4 + [EpochResult]) * 3
     assert found == max(result.val_accuracy for result in results)
     assert [result.is_best for result in results].count(True) >= 1
 

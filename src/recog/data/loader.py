@@ -105,6 +105,11 @@ class TrainLoader:
             logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
             yield images, targets
 
+    def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `batches`, the one of `step` alone, made by this process; the last one's where the epoch has no such step."""
+        images, targets, _ = _EpochSteps(self, epoch, min(step, self.steps_per_epoch - 1))[0]
+        return images, targets
+
     def draws(self, epoch: int) -> NDArray[np.int64]:
         """The draws of `epoch` in order, int64 [N]; draw n is image n % N."""
         if self.balanced:

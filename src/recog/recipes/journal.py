@@ -2,75 +2,129 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TextIO
 
 from recog.core.files import write_bytes_atomic
-from recog.recipes.learn import CrossValidated, EpochResult, HeadLog, LearnEvent
+from recog.recipes.board import Board
+from recog.recipes.learn import CrossValidated, EpochResult, FirstBatch, HeadLog, LearnEvent
+from recog.recipes.prepare import Prepared
 from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger("recog")
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+GRAPH = "TensorBoard's graph"
 DEBUG_LOG = "debug.log"
+
+Values = dict[str, float | int | str]
 
 
 class Journal:
     """Appends records to a run folder; a context manager that closes what it opened.
 
     A run that goes on `after` so many (epochs, steps) keeps their records; those of steps that are taken again are dropped.
+    What fails is said once for each file, in `take_troubles`, and tried again with the next record.
     """
 
     def __init__(self, run: Path, *, after: tuple[int, int] = (0, 0)) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # half a second to import; only training needs it
-
         epochs, steps = after
-        _drop_later(run / METRICS, epochs=epochs, steps=steps)
-        self._metrics = (run / METRICS).open("a", encoding="utf-8")
-        self._writer: SummaryWriter = SummaryWriter(str(run / TENSORBOARD), purge_step=steps + 1)
-        self._handler = logging.FileHandler(run / DEBUG_LOG, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self._level = logger.level
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(self._handler)
+        self._said: set[str] = set()
+        self._troubles: list[str] = []
+        self._metrics: TextIO | None = None
+        self._handler: logging.Handler = logging.NullHandler()
+        self.outcome: dict[str, float] = {}  # of the best epoch or head so far
+        self.board = Board(run / TENSORBOARD, steps_done=steps)
+        with self.unstopped(METRICS):
+            _drop_later(run / METRICS, epochs=epochs, steps=steps)
+            self._metrics = (run / METRICS).open("a", encoding="utf-8")
+        with self.unstopped(DEBUG_LOG):
+            self._handler = _DebugLog(run / DEBUG_LOG, self._note)
 
     def record(self, kind: str, step: int, values: Mapping[str, float | int | str]) -> None:
         """One line of metrics.jsonl, and each number as the scalar `kind/name` at `step`."""
+        if self._metrics is not None:
+            with self.unstopped(METRICS):
+                self._metrics.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
+                self._metrics.flush()
+        with self.unstopped(TENSORBOARD):
+            self.board.scalars(kind, step, values)
+
+    @contextlib.contextmanager
+    def unstopped(self, what: str) -> Iterator[None]:
+        """A block that records, and is left where that fails; training goes on without."""
         try:
-            self._metrics.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
-            self._metrics.flush()
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._writer.add_scalar(f"{kind}/{name}", value, step)
-        except (OSError, ValueError) as error:
-            logger.warning("a record could not be written: %s", error)
+            yield
+        except Exception as error:  # noqa: BLE001  whatever a recorder cannot do, the run is worth more
+            self._note(what, error)
+
+    def take_troubles(self) -> list[str]:
+        """What could not be recorded since the last call, in lines for a person."""
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    def _note(self, what: str, error: BaseException) -> None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if what not in self._said:
+            self._said.add(what)
+            self._troubles.append(f"warning: {what} cannot be written in full ({reason}); training goes on without")
+        if what != DEBUG_LOG:
+            logger.warning("a record of %s could not be written: %s", what, reason)
+
+    def _note_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread of its own, whose end Python would print as a traceback."""
+        if type(failed.thread).__module__.startswith("tensorboard") and failed.exc_value is not None:
+            self._note(TENSORBOARD, failed.exc_value)
+        else:
+            self._hook(failed)
 
     def __enter__(self) -> Journal:
+        self._level = logger.level
+        self._hook, threading.excepthook = threading.excepthook, self._note_thread
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self._handler)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
-        self._writer.close()
+        if self._metrics is not None:
+            with self.unstopped(METRICS):
+                self._metrics.close()
+        with self.unstopped(TENSORBOARD):
+            self.board.close()
         logger.removeHandler(self._handler)
         logger.setLevel(self._level)
-        self._handler.close()
+        threading.excepthook = self._hook
+        with self.unstopped(DEBUG_LOG):
+            self._handler.close()
+
+
+class _DebugLog(logging.FileHandler):
+    def __init__(self, path: Path, note: Callable[[str, BaseException], None]) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._note = note
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name for it
+        error = sys.exc_info()[1]
+        if error is not None:
+            self._note(DEBUG_LOG, error)
 
 
 def _drop_later(path: Path, *, epochs: int, steps: int) -> None:
     """Drop from metrics.jsonl what is written again when a run goes on after so many epochs and steps."""
-    if not path.exists():
+    if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -84,37 +138,56 @@ def _drop_later(path: Path, *, epochs: int, steps: int) -> None:
     write_bytes_atomic(path, "".join(kept).encode())
 
 
-def record_event(journal: Journal, event: LearnEvent) -> None:
+def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> None:
+    """What `event` says, into the journal; the weights as they are now."""
     if isinstance(event, StepLog):
-        values: dict[str, float | int | str] = {"epoch": event.epoch, "loss": event.loss, "lr": event.lr}
-        if event.grad_norm is not None:
-            values["grad_norm"] = event.grad_norm
-        journal.record("step", event.step, values)
+        _record_step(journal, event)
+    elif isinstance(event, FirstBatch):
+        with journal.unstopped(TENSORBOARD):
+            journal.board.batch(event.images, event.step)
+        with journal.unstopped(GRAPH):
+            journal.board.graph(prepared.model.classifier, event.images)
     elif isinstance(event, EpochResult):
-        log = event.log
-        values = {
-            "train_loss": log.train_loss,
-            "val_accuracy": event.val_accuracy,
-            "val_nll": event.val_nll,
-            **_map_of(event.val_map),
-            "images_per_s": log.num_images / log.train_s,
-        }
-        journal.record("epoch", log.epoch, values)
+        _record_epoch(journal, event, prepared)
     elif isinstance(event, EarlyStopped):
-        values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
+        values: Values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
         journal.record("early_stop", event.epoch, values)
     elif isinstance(event, HeadLog):
-        values = {
-            "l2": event.l2,
-            "val_accuracy": event.val_accuracy,
-            "val_nll": event.val_nll,
-            **_map_of(event.val_map),
-        }
-        journal.record("head", event.trial, values)
+        values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+        journal.record("head", event.trial, values | _map_of(event.val_map))
+        if event.val_nll <= journal.outcome.get("val_nll", math.inf):
+            journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
     elif isinstance(event, CrossValidated):
         values = {"accuracy": event.accuracy, "accuracy_std": event.accuracy_std, "nll": event.nll, "l2": event.l2}
         journal.record("cross_validation", event.num_repeats, values)
 
 
-def _map_of(value: float | None) -> dict[str, float]:
+def _record_step(journal: Journal, log: StepLog) -> None:
+    values: Values = {"epoch": log.epoch, "loss": log.loss, "lr": log.lr}
+    if log.grad_norm is not None:
+        values["grad_norm"] = log.grad_norm
+    journal.record("step", log.step, values)
+    with journal.unstopped(TENSORBOARD):
+        journal.board.speed(log.step, log.num_images)
+
+
+def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> None:
+    log = result.log
+    values: Values = {
+        "train_loss": log.train_loss,
+        "val_accuracy": result.val_accuracy,
+        "val_nll": result.val_nll,
+        **_map_of(result.val_map),
+        "images_per_s": log.num_images / log.train_s,
+    }
+    journal.record("epoch", log.epoch, values)
+    if result.is_best:
+        journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}
+    with journal.unstopped(TENSORBOARD):
+        journal.board.weights(prepared.model.classifier, log.epoch)
+        if result.confusion is not None:
+            journal.board.confusion(result.confusion, prepared.dataset.class_names, log.epoch)
+
+
+def _map_of(value: float | None) -> Values:
     return {} if value is None else {"val_map": value}

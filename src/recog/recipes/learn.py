@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -91,6 +91,18 @@ class EpochResult:
     val_nll: float
     is_best: bool
     val_map: float | None = None  # multi-label; it chooses the epoch, and val_accuracy is of whole images at 0.5
+    confusion: NDArray[np.int64] | None = field(default=None, compare=False)  # [K, K], row = true; of single labels
+
+    @classmethod
+    def of(cls, log: EpochLog, scores: ValScores, *, is_best: bool) -> EpochResult:
+        return cls(
+            log=log,
+            val_accuracy=scores.accuracy,
+            val_nll=scores.nll,
+            is_best=is_best,
+            val_map=scores.mean_average_precision,
+            confusion=scores.confusion,
+        )
 
     def measure(self, name: Measure) -> float:
         values = {
@@ -102,7 +114,15 @@ class EpochResult:
         return values[name]
 
 
-LearnEvent = StepLog | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
+@dataclass(frozen=True, kw_only=True)
+class FirstBatch:
+    """What the network sees first, augmented: images uint8 [B, H, W, C]."""
+
+    step: int  # since the start of training, from 1
+    images: NDArray[np.uint8]
+
+
+LearnEvent = FirstBatch | StepLog | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
 
 
 def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog | CrossValidated | HeldOut]:
@@ -221,7 +241,7 @@ def learn_network(
     image_size: tuple[int, int],
     kept: Kept | None = None,
     world: World | None = None,
-) -> Iterator[StepLog | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | EpochResult | EarlyStopped]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
 
     Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
@@ -240,7 +260,7 @@ def learn_network(
 
 def _train_and_keep_best(
     state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig, keeper: Keeper
-) -> Iterator[StepLog | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | EpochResult | EarlyStopped]:
     epochs = config.optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
@@ -248,6 +268,8 @@ def _train_and_keep_best(
     progress = keeper.take_up(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
     stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)
     before = [] if progress.unmeasured is None else [progress.unmeasured]
+    if stopped is None and state.epoch < epochs:
+        yield FirstBatch(step=state.num_steps_done + 1, images=loader.batch(state.epoch, state.step)[0].numpy())
     with keeper.listening():
         for log in chain(before, fit(state, loader, lr_at, epochs=epochs)) if stopped is None else ():
             if isinstance(log, StepLog):
@@ -258,14 +280,7 @@ def _train_and_keep_best(
             with contextlib.suppress(StopAsked), keeper.at_once():
                 scores = _scores(state.answering, val, state)
             if scores is not None:
-                is_best = progress.offer(scores.rank, state.answering)
-                result = EpochResult(
-                    log=log,
-                    val_accuracy=scores.accuracy,
-                    val_nll=scores.nll,
-                    is_best=is_best,
-                    val_map=scores.mean_average_precision,
-                )
+                result = EpochResult.of(log, scores, is_best=progress.offer(scores.rank, state.answering))
                 yield result
                 progress.close_epoch(result.measure(config.stop.measure))
                 stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)

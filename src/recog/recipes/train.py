@@ -19,7 +19,7 @@ from recog.data.sources import open_source
 from recog.evaluation.report import DataFacts, Report
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
-from recog.recipes.journal import Journal, record_event
+from recog.recipes.journal import TENSORBOARD, Journal, record_event
 from recog.recipes.keeping import Kept, shared
 from recog.recipes.learn import LearnEvent, learn_frozen, learn_network
 from recog.recipes.package import Packed, pack
@@ -214,13 +214,19 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     kept = shared(world, Kept(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
     with Journal(folder, after=kept.cursor) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
+        with journal.unstopped(TENSORBOARD):
+            journal.board.settings(config_to_dict(prepared.config))
         held_out = None
         for event in _learn(prepared, kept, world):
             if isinstance(event, HeldOut):
                 held_out = event
                 continue
-            record_event(journal, event)
+            record_event(journal, event, prepared)
             yield event
+            for text in journal.take_troubles():
+                yield Note(text=text)
+        with journal.unstopped(TENSORBOARD):
+            journal.board.outcome(config_to_dict(prepared.config), journal.outcome)
     yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
     packed = _pack(folder, prepared, held_out)
     checkpoints.remove()  # several times the bundle's size, and of a finished run nothing goes on

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
+from recog.evaluation.counts import confusion_matrix
 from recog.evaluation.measures import accuracy, nll
 from recog.evaluation.multilabel import bce, decide, is_subset_correct, mean_average_precision
 
@@ -17,6 +18,9 @@ class ValScores:
     accuracy: float  # multi-label: share of images with all labels right at a probability of 0.5
     nll: float  # multi-label: the mean BCE
     mean_average_precision: float | None = None  # of multi-label answers only
+    confusion: NDArray[np.int64] | None = field(
+        default=None, compare=False
+    )  # [K, K], row = true; of single labels only
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -37,7 +41,9 @@ def score_answers(logits: NDArray[np.float32], targets: NDArray[np.generic]) -> 
         )
     if targets.ndim == 1:
         labels = targets.astype(np.int64)
-        return ValScores(accuracy=accuracy(logits, labels), nll=nll(logits, labels))
+        return ValScores(
+            accuracy=accuracy(logits, labels), nll=nll(logits, labels), confusion=confusion_matrix(logits, labels)
+        )
     shown = targets == 1
     said = decide(logits, np.zeros(logits.shape[1]))
     return ValScores(

@@ -1,0 +1,87 @@
+"""Pictures as arrays, for a board that takes pixels: images side by side, and a confusion matrix. No plotting library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+LARGEST_PX = 1024  # of a side, so that a board with one picture an epoch stays small
+MIN_CELL_PX, MAX_CELL_PX = 3, 48
+NAMED_CLASSES = 30  # beyond, names and counts no longer fit
+_HIT, _MISS = np.array([31, 119, 80]), np.array([196, 64, 32])  # at full share; white at none
+
+
+def image_grid(images: NDArray[np.uint8], *, max_images: int = 16) -> NDArray[np.uint8]:
+    """uint8 [B, H, W, C], C of 1 or 3 -> one picture uint8 [H', W', 3]: up to `max_images` in a square, small ones enlarged."""
+    shown = images[:max_images]
+    columns = math.ceil(math.sqrt(len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    _, height, width, channels = shown.shape
+    times = max(1, min(MAX_CELL_PX // max(height, width), LARGEST_PX // (columns * max(height, width))))
+    if channels == 1:
+        shown = np.repeat(shown, 3, axis=3)
+    shown = shown.repeat(times, axis=1).repeat(times, axis=2)
+    gap = 2
+    cell_height, cell_width = height * times + gap, width * times + gap
+    picture = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), 255, dtype=np.uint8)
+    for number, image in enumerate(shown):
+        top, left = gap + number // columns * cell_height, gap + number % columns * cell_width
+        picture[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return _no_larger(picture)
+
+
+def confusion_picture(confusion: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Counts int64 [K, K], row = true class, column = predicted -> a picture uint8 [H, W, 3].
+
+    Green on the diagonal and red beside it, by the share of the row; of errors its square root, so that the first few show.
+    Up to 30 classes have their names and counts.
+    """
+    support = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(support, 1)
+    hits = np.eye(len(confusion), dtype=bool)
+    strength = np.where(hits, shares, np.sqrt(shares))[..., None]
+    colours = np.where(hits[..., None], _HIT, _MISS)
+    cells = (255 + strength * (colours - 255)).round().astype(np.uint8)
+    size = max(MIN_CELL_PX, min(MAX_CELL_PX, LARGEST_PX // len(confusion)))
+    picture = cells.repeat(size, axis=0).repeat(size, axis=1)
+    if len(confusion) > NAMED_CLASSES:
+        return _no_larger(picture)
+    return _with_names(picture, confusion, class_names, size)
+
+
+def _with_names(
+    cells: NDArray[np.uint8], confusion: NDArray[np.int64], class_names: Sequence[str], size: int
+) -> NDArray[np.uint8]:
+    font = ImageFont.load_default()
+    names = [name if len(name) <= 16 else name[:15] + "\N{HORIZONTAL ELLIPSIS}" for name in class_names]
+    margin = 12 + math.ceil(max(font.getlength(name) for name in names))
+    picture = Image.new("RGB", (margin + cells.shape[1], margin + cells.shape[0]), "white")
+    picture.paste(Image.fromarray(cells), (margin, margin))
+    draw = ImageDraw.Draw(picture)
+    across = Image.new("RGB", (cells.shape[1], margin), "white")
+    for number, name in enumerate(names):
+        middle = margin + number * size + size // 2
+        draw.text((margin - 6, middle), name, fill="black", font=font, anchor="rm")
+        upright = Image.new("RGB", (margin, size), "white")
+        ImageDraw.Draw(upright).text((6, size // 2), name, fill="black", font=font, anchor="lm")
+        across.paste(upright.rotate(90, expand=True), (number * size, 0))
+        for other in range(len(names)):
+            count = int(confusion[number, other])
+            if count:
+                place = (margin + other * size + size // 2, middle)
+                is_dark = cells[number * size, other * size].mean() < 128
+                draw.text(place, f"{count}", fill="white" if is_dark else "black", font=font, anchor="mm")
+    picture.paste(across, (margin, 0))
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _no_larger(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = max(picture.shape[:2])
+    if side <= LARGEST_PX:
+        return picture
+    size = (max(1, picture.shape[1] * LARGEST_PX // side), max(1, picture.shape[0] * LARGEST_PX // side))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.uint8)
