@@ -68,7 +68,7 @@ def test_where_no_rate_helps_the_usual_one_stays(tmp_path, monkeypatch):
     prepared = prepare(config())
     same, text = find_lr(prepared, tmp_path)
     assert same.config.optim.lr == 0.1
-    assert "the loss fell at none of the rates, so the usual 0.1 stays" in text
+    assert "the loss hardly fell at any rate, so the usual 0.1 stays" in text
 
 
 def test_a_rate_that_is_set_is_not_looked_for():

@@ -21,7 +21,7 @@ def loader_of(num_images=48):
     images = (labels[:, None, None, None] * 90 + noise).astype(np.uint8)
     return TrainLoader(
         store=ImageStore(list(images)),
-        labels=labels,
+        targets=labels,
         augment=AugmentConfig(policy="none"),
         image_size=(8, 8),
         batch_size=16,
@@ -69,6 +69,14 @@ def test_the_suggestion_is_a_rate_of_the_fall_in_two_digits():
     # the first 10 are left out; 41 long, ending at place 79 - 10: 69 - 41 + 13 + 6 = 47, step 57 of all
     # 1e-5 * 10^(6 * 57 / 99) = 0.0285
     assert suggest_lr(trials) == float(f"{rates[57]:.2g}") == 0.028
+
+
+def test_a_fall_within_the_noise_of_batches_suggests_nothing():
+    """As after a head that fits already: 100 steps down, by 4 % in all."""
+    trials = [LrTrial(lr=10.0**-i, loss=1 - i / 2500, smoothed=1 - i / 2500) for i in range(100)]
+    assert suggest_lr(trials) is None
+    deeper = [LrTrial(lr=10.0**-i, loss=1 - i / 1000, smoothed=1 - i / 1000) for i in range(100)]
+    assert suggest_lr(deeper) is not None
 
 
 # the test itself

@@ -47,7 +47,7 @@ def find_lr(prepared: Prepared, folder: Path) -> tuple[Prepared, str]:
     write_bytes_atomic(folder / LR_PLOT, drawing.encode())
     tried = f"range test of {len(found.trials)} steps, drawn in {folder / LR_PLOT}"
     if found.suggestion is None:
-        return prepared, f"{tried}: the loss fell at none of the rates, so the usual {usual:g} stays"
+        return prepared, f"{tried}: the loss hardly fell at any rate, so the usual {usual:g} stays"
     config = replace(config, optim=replace(config.optim, lr=found.suggestion))
     return replace(
         prepared, config=config

@@ -40,7 +40,7 @@ text { font: 13px system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans",
 <path class="line" d="{{ line }}"/>
 {% if mark is not none %}
 <path class="mark" d="M{{ mark }} 0V{{ height }}"/>
-<text class="found" x="{{ mark + shift }}" y="18" text-anchor="{{ 'start' if shift > 0 else 'end' }}">{{ found }}</text>
+<text class="found" x="{{ mark + shift }}" y="{{ height - 12 }}" text-anchor="{{ anchor }}">{{ found }}</text>
 {% endif %}
 </svg>
 """
@@ -49,11 +49,14 @@ text { font: 13px system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans",
 def draw_lr_range(points: Sequence[Point], *, suggestion: float | None, optimizer: str) -> str:
     """Rates on a logarithmic axis against the loss: dots as measured, a line smoothed, the suggestion marked.
 
-    The loss's axis ends a third of its fall above where the smoothed loss began, so that an explosion does not hide the fall.
+    The loss's axis ends a third of its fall above where the smoothed loss began, or where nine of ten losses up to there are in
+    sight, so that an explosion does not hide the fall.
     """
     low, high = log10(points[0][0]), log10(points[-1][0])
     start, bottom = points[0][2], min(smoothed for _, _, smoothed in points)
     top = start + max(0.35 * (start - bottom), 0.05 * abs(start), 1e-6)
+    calm = sorted(loss for _, loss, smoothed in points if smoothed <= top)
+    top = max(top, calm[int(0.9 * (len(calm) - 1))])
     ticks = nice_ticks(min(bottom, *(loss for _, loss, _ in points)), top)
     floor_of, top = ticks[0], max(top, ticks[-1])
 
@@ -64,6 +67,7 @@ def draw_lr_range(points: Sequence[Point], *, suggestion: float | None, optimize
         return round(HEIGHT * (1 - (min(loss, top) - floor_of) / (top - floor_of)), 1)
 
     mark = None if suggestion is None else x_of(suggestion)
+    on_left = mark is not None and mark < WIDTH / 4
     line = [f"{x_of(lr)} {y_of(smoothed)}" for lr, _, smoothed in points if smoothed <= top]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -79,7 +83,8 @@ def draw_lr_range(points: Sequence[Point], *, suggestion: float | None, optimize
         dots=[(x_of(lr), y_of(loss)) for lr, loss, _ in points if loss <= top],
         line="M" + "L".join(line),
         mark=mark,
-        shift=8 if mark is not None and mark < WIDTH / 2 else -8,
+        shift=8 if on_left else -8,
+        anchor="start" if on_left else "end",
         found="" if suggestion is None else f"suggested: {suggestion:g}",
     )
 

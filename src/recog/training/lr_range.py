@@ -17,6 +17,7 @@ SMOOTHING = (
 DIVERGED = 4.0
 SPAN_DOWN, SPAN_UP = 1e-4, 1e2  # the rates that are tried, over the optimiser's usual one
 FEWEST_FALLING = 10  # steps at which the smoothed loss falls: fewer are chance
+LEAST_FALL = 0.05  # of the smoothed loss: less is what batches differ by, as after a head that fits already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class LrTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LrRange:
-    """The trials in rising order of rate. `suggestion` is None where the loss fell at no rate that was tried."""
+    """The trials in rising order of rate. `suggestion` is None where the loss hardly fell at any."""
 
     trials: tuple[LrTrial, ...]
     suggestion: float | None
@@ -68,14 +69,19 @@ def rate_at(step: int, low: float, high: float, num_steps: int) -> float:
 
 
 def suggest_lr(trials: Sequence[LrTrial], *, num_steps: int = NUM_STEPS) -> float | None:
-    """A rate in the middle of the longest fall of the smoothed loss, to two digits; None where it hardly falls.
+    """A rate in the middle of the longest fall of the smoothed loss, to two digits; None where it falls by less than 5 %.
 
     The first tenth, where the mean has not settled, and the last five, where the loss explodes, are left out. This is
     fastai's 'valley' (Howard and Gugger, 2020).
     """
     kept = trials[num_steps // 10 : -5]
-    place = valley([trial.smoothed for trial in kept])
-    return None if place is None else float(f"{kept[place].lr:.2g}")
+    losses = [trial.smoothed for trial in kept]
+    place = valley(losses)
+    if place is None:
+        return None
+    lowest = min(losses)
+    highest = max(losses[: losses.index(lowest) + 1])
+    return float(f"{kept[place].lr:.2g}") if highest - lowest >= LEAST_FALL * highest else None
 
 
 def valley(losses: Sequence[float]) -> int | None:
