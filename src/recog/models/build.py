@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import timm
@@ -20,6 +20,7 @@ from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
 from recog.models.contract import check_contract, first_reason
 from recog.models.dropout import check_rates, refusing_rates, set_own_rates, timm_rates
+from recog.models.own_module import PREFIX, OwnModule, channels_of
 from recog.models.sizes import SIZE_ERRORS, has_fixed_size, input_size, timm_takes, with_input_size, wrong_size
 from recog.models.table import MODELS, Own, own_network, timm_name
 from recog.models.timm_bridge import cfg_of, create_timm
@@ -62,7 +63,9 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
     name: str  # the architecture, as config.json has it
-    library: Literal["recog", "timm"]  # that can rebuild it from config.json
+    library: Literal[
+        "recog", "timm", "own"
+    ]  # that can rebuild it from config.json; none can a module of the user's own
     classifier: Classifier
     preprocess: Preprocess
     origin: WeightsOrigin
@@ -76,6 +79,11 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
     """
     if config.name is None:
         raise ConfigError("model.name is not set.")
+    if config.name.startswith(PREFIX):
+        raise ConfigError(
+            f"{config.name.removeprefix(PREFIX)} is a module of your own, which no name leads to; give it again: "
+            "recog.train(..., network=module)."
+        )
     own = own_network(config.name)
     if own is not None:
         return _build_own(config, own, num_classes)
@@ -115,6 +123,37 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
     )
     check_contract(name, classifier, preprocess)
     return BuiltModel(name=name, library="recog", classifier=classifier, preprocess=preprocess, origin=origin)
+
+
+def name_own_module(config: ModelConfig, module: nn.Module) -> ModelConfig:
+    """`config` for the user's `module`: a name that says so, and the channels of its first convolution if none are set."""
+    name = f"{PREFIX}{type(module).__name__}"
+    if config.name not in (None, name):
+        raise ConfigError(f"model.name is {config.name}, and a module was given as well; leave one of them out.")
+    return replace(config, name=name, channels=config.channels or channels_of(module))
+
+
+def build_own_module(module: nn.Module, config: ModelConfig, *, num_classes: int) -> BuiltModel:
+    """A copy of the user's `module`, which takes float32 [B, C, H, W] and gives logits [B, K], as a network of recog.
+
+    ConfigError where the image size is not set, or the module does not give such logits.
+    """
+    name = type(module).__name__
+    if config.image_size is None:
+        raise ConfigError(
+            f"the input size of the module {name} is not known; set model.image_size to (height, width), in Python "
+            "TrainConfig(model=ModelConfig(image_size=(64, 64)))."
+        )
+    if config.weights not in ("auto", "none"):
+        raise ConfigError(f"model.weights is {config.weights}; load weights into your own module before it is given.")
+    channels = config.num_channels
+    network = OwnModule(module, num_classes=num_classes, in_chans=channels, image_size=config.image_size)
+    set_own_rates(name, network, config.drop_rate, config.drop_path_rate)
+    classifier = Classifier(network.eval(), mean=config.mean or (0.5,) * channels, std=config.std or (0.5,) * channels)
+    preprocess = Preprocess(image_size=config.image_size, channels=channels)
+    check_contract(name, classifier, preprocess)
+    origin = WeightsOrigin(source="the module as it was given", licence="not stated")
+    return BuiltModel(name=name, library="own", classifier=classifier, preprocess=preprocess, origin=origin)
 
 
 def _load_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -14,12 +14,13 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from recog.bundle.manifest import MANIFEST, read_json, read_manifest
-from recog.bundle.seal import CONFIG, WEIGHTS, check_files
+from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, check_files
 from recog.core.errors import BundleError
 from recog.core.files import pretty_json
 from recog.models.build import BuiltModel
 from recog.models.classifier import Classifier
 from recog.models.contract import first_reason
+from recog.models.own_module import OwnModule
 from recog.models.table import own_network
 
 
@@ -34,16 +35,18 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
         "crop_pct": preprocess.crop_pct,
         "crop_mode": preprocess.crop_mode,
     }
-    if model.library == "recog":
-        table = {
+    if model.library != "timm":
+        table: dict[str, Any] = {
             "architecture": model.name,
-            "library": "recog",
+            "library": model.library,
             "num_classes": len(class_names),
             "num_features": classifier.classifier.in_features,
             "label_names": list(class_names),
             "model_args": {"in_chans": preprocess.channels},
             "pretrained_cfg": pretrained_cfg,
         }
+        if model.library == "own":
+            table["served_by"] = ONNX  # alone: the module's code is not part of a bundle
         path.write_bytes(pretty_json(table))
         return
     save_config_for_hf(
@@ -54,14 +57,18 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
 
 
 def save_weights(model: BuiltModel, path: Path) -> None:
-    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was."""
+    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was.
+
+    Those of a user's own module stand under the names that it has for them.
+    """
+    network = model.classifier.network
+    state = network.own_state_dict() if isinstance(network, OwnModule) else network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
-    for name, value in model.classifier.network.state_dict().items():
+    for name, value in state.items():
         tensor = value.detach().cpu().contiguous()
-        tensors[name] = (
-            tensor.clone() if tensor.data_ptr() in seen else tensor
-        )  # layers that share weights keep both names
+        # layers that share weights keep both names
+        tensors[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     path.write_bytes(save(tensors))
 
@@ -74,6 +81,11 @@ def load_classifier(folder: Path) -> Classifier:
     if (folder / MANIFEST).exists():
         check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
     config = read_json(folder / CONFIG)
+    if config.get("library") == "own":
+        raise BundleError(
+            f"{folder} holds a module of its maker's own ({config.get('architecture')}), whose code is not part of the bundle; "
+            f"it is served by {ONNX} alone. Its maker can load {WEIGHTS} into that module."
+        )
     if not (folder / WEIGHTS).is_file():
         raise BundleError(f"{folder} holds no {WEIGHTS}.")
     try:

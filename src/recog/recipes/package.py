@@ -102,8 +102,10 @@ def pack(
         engine=engine,
         read_statistics=lambda: FeatureStatistics.from_tensors(read_features(folder)),
     )
-    # the second opinion is rebuilt from the files, so that weights and config.json are gated too
-    parity = _check_export(predictor, TorchEngine(load_classifier(folder)), dataset.subset("val"))
+    # the second opinion is rebuilt from the files, so that weights and config.json are gated too; a user's own module
+    # cannot be, so that the trained one itself is asked
+    second = model.classifier if model.library == "own" else load_classifier(folder)
+    parity = _check_export(predictor, TorchEngine(second), dataset.subset("val"))
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
     measured = measure(
         predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts

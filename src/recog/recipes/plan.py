@@ -20,6 +20,7 @@ from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.calibration import CalibrationConfig
 from recog.models.build import ModelConfig
+from recog.models.own_module import PREFIX
 from recog.models.table import own_network
 from recog.training.checkpoint import CheckpointConfig
 from recog.training.device import Device, Precision
@@ -166,6 +167,8 @@ def plan(
 def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]:
     if config.model.weights == "none":
         return "scratch", "no pretrained weights were asked for"
+    if (config.model.name or "").startswith(PREFIX):
+        return "scratch", "a module of your own is trained as a whole, from the weights that it has"
     own = own_network(config.model.name or "")
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", f"{config.model.name} has no published weights"
@@ -192,16 +195,16 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: 
     name = model.name or "resnet8"
     if model.name is None:
         reasons.append("network resnet8: small and fast; --model takes any other: recog models lists them")
-    own = own_network(name)
+    own, is_module = own_network(name), name.startswith(PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
     size = model.image_size
-    if size is None and own is not None and is_small:
+    if size is None and (is_small or is_module):
         small = facts.one_size if facts.one_size and facts.largest_side <= SMALL_IMAGE_PX else None
         if model.name is None:
             size = small or (min(SMALL_IMAGE_PX, facts.largest_side),) * 2
-        elif small and own.takes(small):
+        elif small and (own is None or own.takes(small)):
             size = small
-    channels = model.channels or (1 if is_small and facts.all_grey else 3)
+    channels = model.channels or (1 if (is_small or is_module) and facts.all_grey else 3)
     return replace(model, name=name, channels=channels, weights="none", image_size=size)
 
 

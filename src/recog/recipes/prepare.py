@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import BadImage, ConfigError
@@ -40,7 +41,7 @@ from recog.data.store import (
     read_images,
     read_larger,
 )
-from recog.models.build import BuiltModel, build_model
+from recog.models.build import BuiltModel, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
@@ -78,8 +79,14 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World | None = None) -> Prepared:
-    """`dataset` is what was given as an object; else config.data.source names it.
+def prepare(
+    config: TrainConfig,
+    dataset: Dataset | None = None,
+    *,
+    network: nn.Module | None = None,
+    world: World | None = None,
+) -> Prepared:
+    """`dataset` and `network` are what was given as objects; else config.data.source and config.model.name name them.
 
     Each process of `world` prepares for itself, by the plan of the first, and it is an error where they come to differ.
     Raises DataError or ConfigError, with the remedy, for whatever stands in the way of training.
@@ -90,6 +97,8 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World
     check_agreement(world, "data", fingerprint(dataset, hashes) if world.size > 1 else "")
     facts = read_image_facts(dataset)
     notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
+    if network is not None:
+        config = replace(config, model=name_own_module(config.model, network))
     config, reasons = _plan_together(config, dataset, facts, device, world)
     groups = join_groups(list(hashes.values()), [sample.group for sample in dataset.samples])
     dataset = split_dataset(dataset, config.split, seed=config.seed, groups=groups)
@@ -98,12 +107,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World
     torch.set_num_threads(config.compute.num_threads or 1)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    model = build_model(config.model, num_classes=len(dataset.class_names))
-    if config.recipe != "scratch" and model.origin == RANDOM_WEIGHTS:
-        raise ConfigError(
-            f"recipe {config.recipe} needs pretrained weights, and {model.name} has random ones; "
-            "use --recipe scratch, or give --weights FILE.safetensors."
-        )
+    model = _build(config, network, num_classes=len(dataset.class_names))
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=config.data.grey16_max or 65535))
     dataset, images, bad = _decode(dataset, model, config, hashes, reasons, world=world)
     digest = fingerprint(dataset, hashes)
@@ -135,6 +139,18 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None, *, world: World
         bad=bad,
         notes=tuple(notes),
     )
+
+
+def _build(config: TrainConfig, network: nn.Module | None, *, num_classes: int) -> BuiltModel:
+    if network is not None:
+        return build_own_module(network, config.model, num_classes=num_classes)
+    model = build_model(config.model, num_classes=num_classes)
+    if config.recipe != "scratch" and model.origin == RANDOM_WEIGHTS:
+        raise ConfigError(
+            f"recipe {config.recipe} needs pretrained weights, and {model.name} has random ones; "
+            "use --recipe scratch, or give --weights FILE.safetensors."
+        )
+    return model
 
 
 def _identify(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import TrainingData
@@ -41,6 +41,9 @@ from recog.recipes.runs import (
 )
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +83,17 @@ def train(
     class_names: Sequence[str] | None = None,
     choose_lr: bool = False,
     resume: str | Path | None = None,
+    network: nn.Module | None = None,
 ) -> Run:
     """Train on `source` and return the finished Run; `config` holds what shall not be planned.
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
     learning rate that a range test suggests, as --find-lr does. `resume` names a run that ended before its time: it goes
-    on by its own settings, and ends as if nothing had happened; only a Dataset of your own is to be given again.
+    on by its own settings, and ends as if nothing had happened; only a Dataset and a network of your own are to be given again.
+
+    `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
+    at config.model.image_size and channels, and its bundle is served by its ONNX file.
     """
     dataset = None
     if source is not None and not isinstance(source, (str, Path)):
@@ -96,12 +103,12 @@ def train(
             raise ConfigError(
                 f"resume={str(resume)!r} goes on with the run's own data and settings; give nothing else."
             )
-        events = resume_events(resume, dataset=dataset)
+        events = resume_events(resume, dataset=dataset, network=network)
     else:
         config = config or TrainConfig()
         if source is not None:
             config = replace(config, data=replace(config.data, source="" if dataset is not None else str(source)))
-        events = train_events(config, name=name, dataset=dataset, choose_lr=choose_lr)
+        events = train_events(config, name=name, dataset=dataset, choose_lr=choose_lr, network=network)
     for event in events:
         if isinstance(event, Run):
             return event
@@ -115,13 +122,14 @@ def train_events(
     runs: Path = RUNS,
     dataset: Dataset | None = None,
     choose_lr: bool = False,
+    network: nn.Module | None = None,
 ) -> Iterator[TrainEvent]:
     """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle.
 
     Of the processes that torchrun starts, the first does so; each of the others yields only the Run, once it is written.
 
-    `dataset` is what is trained on where `config.data.source` names nothing. With `choose_lr`, a range test on copies comes
-    first, and its suggestion is the learning rate of the run, and of its run.toml.
+    `dataset` is what is trained on where `config.data.source` names nothing, `network` a module of the user's own. With
+    `choose_lr`, a range test on copies comes first, and its suggestion is the learning rate of the run, and of its run.toml.
     """
     if not config.data.source and dataset is None:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
@@ -131,32 +139,34 @@ def train_events(
         if broadcast(world, name is not None and has_begun(runs / name, world)):
             # by the path that this machine has the data at
             dataset = dataset or open_source(config.data.source, labels=config.data.labels)
-            yield from resume_events(runs / str(name), dataset=dataset)
+            yield from resume_events(runs / str(name), dataset=dataset, network=network)
         elif world.is_writer:
-            yield from _begin(config, name=name, runs=runs, dataset=dataset, choose_lr=choose_lr, world=world)
+            started = time.perf_counter()
+            prepared = prepare(config, dataset, network=network, world=world)
+            yield from _begin(prepared, name=name, runs=runs, choose_lr=choose_lr, world=world, started=started)
         else:
-            prepared = prepare(config, dataset, world=world)
+            prepared = prepare(config, dataset, network=network, world=world)
             if choose_lr:
                 prepared = with_lr(prepared, broadcast(world, None))
             yield _follow(prepared, world)
 
 
-def resume_events(name: str | Path, *, runs: Path = RUNS, dataset: Dataset | None = None) -> Iterator[TrainEvent]:
+def resume_events(
+    name: str | Path, *, runs: Path = RUNS, dataset: Dataset | None = None, network: nn.Module | None = None
+) -> Iterator[TrainEvent]:
     """As train_events, for the run in the folder `name` or of that name, from its newest checkpoint that verifies."""
     with joined() as world:
         if world.is_writer:
-            yield from _resume(name, runs=runs, dataset=dataset, world=world)
+            yield from _resume(name, runs=runs, dataset=dataset, network=network, world=world)
         else:
             config = build_config(TrainConfig, broadcast(world, None))
-            yield _follow(prepare(config, dataset, world=world), world)
+            yield _follow(prepare(config, dataset, network=network, world=world), world)
 
 
 def _begin(
-    config: TrainConfig, *, name: str | None, runs: Path, dataset: Dataset | None, choose_lr: bool, world: World
+    prepared: Prepared, *, name: str | None, runs: Path, choose_lr: bool, world: World, started: float
 ) -> Iterator[TrainEvent]:
     """The run of the process that writes, which is the only one where torchrun has not started others."""
-    started = time.perf_counter()
-    prepared = prepare(config, dataset, world=world)
     for text in prepared.notes:
         yield Note(text=text)
     if world.max_restarts and name is None:
@@ -169,16 +179,18 @@ def _begin(
             prepared, text = find_lr(prepared, folder)
             broadcast(world, prepared.config.optim.lr)
             yield Note(text=text)
-        write_splits(folder, prepared.dataset, prepared.hashes, seed=config.seed)
+        write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.config.seed)
         write_run_config(folder, prepared.config)
-        if config.data.bad_images == "quarantine":
+        if prepared.config.data.bad_images == "quarantine":
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
             write_quarantine(folder, bad)
             yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
         yield from _run(folder, prepared, world, started=started)
 
 
-def _resume(name: str | Path, *, runs: Path, dataset: Dataset | None, world: World) -> Iterator[TrainEvent]:
+def _resume(
+    name: str | Path, *, runs: Path, dataset: Dataset | None, network: nn.Module | None, world: World
+) -> Iterator[TrainEvent]:
     started = time.perf_counter()
     folder = find_unfinished(name, runs)
     with locked(folder):
@@ -190,7 +202,7 @@ def _resume(name: str | Path, *, runs: Path, dataset: Dataset | None, world: Wor
                 f"{folder} was trained on a Dataset object; give it again: recog.train(dataset, resume=...)."
             )
         broadcast(world, config_to_dict(config))
-        prepared = prepare(config, dataset, world=world)
+        prepared = prepare(config, dataset, network=network, world=world)
         check_same_data(folder, config.data.fingerprint, prepared)
         for text in prepared.notes:
             yield Note(text=text)
