@@ -69,6 +69,9 @@ def test_the_best_score_is_taken_with_its_reason():
     rule, statistics = fit_unknown(known, false_alarm_rate=0.1)
     assert rule.method == rule.left_out[0].method
     assert f"{rule.left_out[0].mean_auroc:.3f} on average over 4 classes left out" in rule.reason
+    assert "the features had seen them, which flatters" in rule.reason
+    anew = known_images(refit=lambda k: known.logits[:, :3])
+    assert "flatters" not in fit_unknown(anew)[0].reason
     assert (rule.num_images, rule.data, rule.false_alarm_rate) == (100, "val", 0.1)
     scores = rule.scores(known.logits, known.features, statistics)
     assert rule.is_unknown(scores).mean() <= 0.1

@@ -62,3 +62,11 @@ def test_names_from_outside_stay_text():
     body = text.split("\n---\n", 1)[1]
     assert "\n---\n" not in body  # no second block of metadata
     assert not re.search(r"(?<!\\)<img", body)
+
+
+def test_the_card_says_what_calibration_did():
+    text = card()
+    assert "**Calibration:** Probabilities are the network's own softmax; nothing was fitted." in text
+    assert re.search(r"test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\.", text)
+    assert "Prediction sets" not in text
+    assert "--reject" not in text

@@ -72,6 +72,8 @@ def fit_unknown(
     reason = "as asked for"
     if method == "auto":
         method, reason = _choose(rows, num_left_out)
+        if rows and known.refit is None:
+            reason += "; the features had seen them, which flatters"
     statistics = fit_statistics(method, known.train_features, known.train_labels)
     num_neighbours = neighbours_for(known.train_labels)
     rule = fit_rule(

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from recog.bundle.manifest import Manifest
 from recog.evaluation.report import Report
 from recog.report.text import percent
+from recog.report.trust import Section, trust_sections
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -38,8 +39,19 @@ def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], 
         weights_licence=origin[1],
         is_timm=is_timm,
         recipe=recipe,
+        trust=[(section.title, section.text, _facts(section)) for section in trust_sections(report)],
         class_list=_class_list(manifest.class_names),
     )
+
+
+def _facts(section: Section) -> str:
+    """The section's first rows in one line."""
+    names = ["" if name == "Value" else name for name in section.columns[1:]]
+    rows = (
+        f"{row[0]}: {', '.join(f'{name} {cell}'.strip() for name, cell in zip(names, row[1:], strict=True))}"
+        for row in section.rows[:2]
+    )
+    return "; ".join(rows)
 
 
 def _plain(value: str) -> str:
