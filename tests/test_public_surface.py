@@ -98,6 +98,7 @@ def test_config_fields():
         "optim.momentum",
         "optim.name",
         "optim.nesterov",
+        "optim.on_nonfinite",
         "optim.weight_decay",
         "recipe",
         "reference",

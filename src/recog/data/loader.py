@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,7 @@ class TrainLoader:
     rank: int = 0
     num_ranks: int = 1
     pin_memory: bool = False  # for a GPU, which then fetches a batch while the one before is at work
+    names: Sequence[str] = ()  # of the images, for messages
 
     def __post_init__(self) -> None:
         if not len(self.store):
@@ -109,6 +110,14 @@ class TrainLoader:
         """As `batches`, the one of `step` alone, made by this process; the last one's where the epoch has no such step."""
         images, targets, _ = _EpochSteps(self, epoch, min(step, self.steps_per_epoch - 1))[0]
         return images, targets
+
+    def names_at(self, epoch: int, step: int) -> tuple[str, ...]:
+        """The names of the images in this process's batch at `step`, those that they are mixed with left out."""
+        if not self.names:
+            return ()
+        batch = self.draws(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        mine = batch[share(len(batch), self.rank, self.num_ranks)] % len(self.store)
+        return tuple(self.names[i] for i in mine.tolist())
 
     def draws(self, epoch: int) -> NDArray[np.int64]:
         """The draws of `epoch` in order, int64 [N]; draw n is image n % N."""

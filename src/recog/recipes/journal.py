@@ -18,7 +18,7 @@ from recog.recipes.board import Board
 from recog.recipes.learn import CrossValidated, EpochResult, FirstBatch, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
 from recog.training.early_stop import EarlyStopped
-from recog.training.fit import StepLog
+from recog.training.fit import SkippedStep, StepLog
 
 logger = logging.getLogger("recog")
 
@@ -142,6 +142,9 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
     """What `event` says, into the journal; the weights as they are now."""
     if isinstance(event, StepLog):
         _record_step(journal, event)
+    elif isinstance(event, SkippedStep):
+        journal.record("skipped", event.step, {"epoch": event.epoch, "reason": event.reason})
+        logger.warning("step %d was skipped; its batch held %s", event.step, ", ".join(event.names))
     elif isinstance(event, FirstBatch):
         with journal.unstopped(TENSORBOARD):
             journal.board.batch(event.images, event.step)
@@ -163,10 +166,8 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
 
 
 def _record_step(journal: Journal, log: StepLog) -> None:
-    values: Values = {"epoch": log.epoch, "loss": log.loss, "lr": log.lr}
-    if log.grad_norm is not None:
-        values["grad_norm"] = log.grad_norm
-    journal.record("step", log.step, values)
+    values: Values = {"epoch": log.epoch, "loss": log.loss, "lr": log.lr, "grad_norm": log.grad_norm}
+    journal.record("step", log.step, {k: v for k, v in values.items() if isinstance(v, int) or math.isfinite(float(v))})
     with journal.unstopped(TENSORBOARD):
         journal.board.speed(log.step, log.num_images)
 
@@ -180,6 +181,8 @@ def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> 
         **_map_of(result.val_map),
         "images_per_s": log.num_images / log.train_s,
     }
+    if log.num_skipped:
+        values["num_skipped"] = log.num_skipped
     journal.record("epoch", log.epoch, values)
     if result.is_best:
         journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}

@@ -30,7 +30,7 @@ from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors
 from recog.training.early_stop import EarlyStopped, Measure, early_stop
-from recog.training.fit import EpochLog, StepLog, collect_logits, fit
+from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, fit
 from recog.training.head import LinearHead, fit_heads
 from recog.training.losses import build_loss
 from recog.training.parallel import synchronised_batch_norm
@@ -122,7 +122,7 @@ class FirstBatch:
     images: NDArray[np.uint8]
 
 
-LearnEvent = FirstBatch | StepLog | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
+LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
 
 
 def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog | CrossValidated | HeldOut]:
@@ -241,7 +241,7 @@ def learn_network(
     image_size: tuple[int, int],
     kept: Kept | None = None,
     world: World | None = None,
-) -> Iterator[FirstBatch | StepLog | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
 
     Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
@@ -260,7 +260,7 @@ def learn_network(
 
 def _train_and_keep_best(
     state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig, keeper: Keeper
-) -> Iterator[FirstBatch | StepLog | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped]:
     epochs = config.optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
@@ -272,7 +272,7 @@ def _train_and_keep_best(
         yield FirstBatch(step=state.num_steps_done + 1, images=loader.batch(state.epoch, state.step)[0].numpy())
     with keeper.listening():
         for log in chain(before, fit(state, loader, lr_at, epochs=epochs)) if stopped is None else ():
-            if isinstance(log, StepLog):
+            if not isinstance(log, EpochLog):
                 yield log
                 keeper.keep(state, progress)
                 continue
@@ -316,6 +316,7 @@ def start_training(
         rank=world.rank,
         num_ranks=world.size,
         pin_memory=classifier.device.type == "cuda",
+        names=train.names,
     )
     loss = build_loss(
         config.loss,

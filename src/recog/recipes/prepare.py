@@ -61,6 +61,7 @@ class LabelledImages:
     store: ImageStore | StreamedImages
     targets: Targets
     groups: NDArray[np.int64]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +241,8 @@ def _decode(
         notes += [f"{split}: {decoded.note}"] if decoded.note else []
         targets = targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows]
         groups = np.array([numbers[hashes[samples[row].name]] for row in decoded.rows], dtype=np.int64)
-        images[purpose] = LabelledImages(store=decoded.images, targets=targets, groups=groups)
+        names = tuple(samples[row].name for row in decoded.rows)
+        images[purpose] = LabelledImages(store=decoded.images, targets=targets, groups=groups, names=names)
     for result in read_images(dataset.subset("test"), exact) if world.is_writer else ():
         if isinstance(result, BadImage):
             bad[result.name] = result

@@ -21,7 +21,7 @@ from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, de
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
 from recog.recipes.journal import TENSORBOARD, Journal, record_event
 from recog.recipes.keeping import Kept, shared
-from recog.recipes.learn import LearnEvent, learn_frozen, learn_network
+from recog.recipes.learn import EpochResult, LearnEvent, learn_frozen, learn_network
 from recog.recipes.package import Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
@@ -41,6 +41,7 @@ from recog.recipes.runs import (
 )
 from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
+from recog.training.fit import SkippedStep, StepLog
 
 if TYPE_CHECKING:
     from torch import nn
@@ -235,7 +236,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
                 continue
             record_event(journal, event, prepared)
             yield event
-            for text in journal.take_troubles():
+            for text in (*_warnings_of(event), *journal.take_troubles()):
                 yield Note(text=text)
         with journal.unstopped(TENSORBOARD):
             journal.board.outcome(config_to_dict(prepared.config), journal.outcome)
@@ -301,6 +302,14 @@ def _learn(prepared: Prepared, kept: Kept, world: World) -> Iterator[LearnEvent]
             kept=kept,
             world=world,
         )
+
+
+def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
+    if isinstance(event, SkippedStep):
+        return (str(event),)
+    if isinstance(event, EpochResult) and event.log.num_skipped:
+        return (f"warning: {event.log.num_skipped} steps of epoch {event.log.epoch} were skipped as not finite",)
+    return event.notes if isinstance(event, StepLog) else ()
 
 
 def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:

@@ -20,8 +20,12 @@ from recog.data.store import Rows
 from recog.models.classifier import Classifier
 from recog.training.device import Precision, autocast, move
 from recog.training.distributed import World, gather_rows, sums
+from recog.training.memory import describe_parts, is_out_of_memory, more_parts, release_memory
 from recog.training.parallel import seed_own_chance, synchronised
 from recog.training.state import TrainState
+
+MAX_NAMES = 8  # of a batch's images, in a message; debug.log has them all
+MAX_SKIPPED_IN_A_ROW = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,21 @@ class StepLog:
     loss: float  # mean over the batch
     lr: float
     num_images: int
-    grad_norm: float | None = None  # before clipping; None where gradients are not clipped
+    grad_norm: float  # of all gradients together, before clipping
+    notes: tuple[str, ...] = ()  # what a person should know of this step
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedStep:
+    """A step that was not taken, as its loss or gradient was not finite."""
+
+    epoch: int
+    step: int  # since the start of training, from 1
+    reason: str
+    names: tuple[str, ...]  # of the images in its batch
+
+    def __str__(self) -> str:
+        return f"warning: a step was skipped: {self.reason}{describe_batch(self.names)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +58,7 @@ class EpochLog:
     train_loss: float  # mean over the epoch's steps, on augmented images
     num_images: int  # and the time they took: since the epoch began or was resumed
     train_s: float
+    num_skipped: int = 0  # steps that were not taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +71,11 @@ class Evaluation:
 
 def fit(
     state: TrainState, loader: TrainLoader, lr_at: Callable[[int], float], *, epochs: int
-) -> Iterator[StepLog | EpochLog]:
+) -> Iterator[StepLog | SkippedStep | EpochLog]:
     """Train `state` in place from its cursor on; stop early by ceasing to iterate.
 
-    Raises TrainingError on a loss that is not finite, before the optimiser's step.
+    A loss or gradient that is not finite raises TrainingError before the optimiser's step, or skips the step where the
+    state says so; either names the images of the batch.
     """
     for epoch in range(state.epoch, epochs):
         _freeze_body(state, epoch)
@@ -63,18 +83,24 @@ def fit(
         started = time.perf_counter()
         for images, targets in loader.batches(epoch, first_step=state.step):
             seed_own_chance(state.world, seed=loader.seed, step=state.num_steps_done)
-            log = train_step(state, images, targets, lr=lr_at(state.num_steps_done))
+            statistics = _statistics(state)
+            try:
+                log = train_step(state, images, targets, lr=lr_at(state.num_steps_done))
+            except NotFiniteError as error:
+                yield _skip(state, str(error), loader.names_at(epoch, state.step), statistics)
+                continue
             num_images += log.num_images
             yield log
         if not state.step:
             raise TrainingError(f"epoch {epoch + 1} had no step; the training split or the batch is empty.")
-        train_loss = state.epoch_loss / state.step
-        state.epoch, state.step, state.epoch_loss = epoch + 1, 0, 0.0
+        train_loss, num_skipped = state.epoch_loss / max(1, state.step - state.skipped_in_epoch), state.skipped_in_epoch
+        state.epoch, state.step, state.epoch_loss, state.skipped_in_epoch = epoch + 1, 0, 0.0, 0
         yield EpochLog(
             epoch=epoch + 1,
             train_loss=train_loss,
             num_images=num_images,
             train_s=time.perf_counter() - started,
+            num_skipped=num_skipped,
         )
 
 
@@ -82,14 +108,68 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
     """One step on images uint8 [B, H, W, C] and labels int64 [B], or targets float32 [B, K].
 
     The batch goes through the network in `state.accumulation` parts, each weighted by its share of the batch's loss, so that
-    loss and gradient are the whole batch's (but for what BatchNorm sees). Where several processes train, the batch is that of
-    all of them together, of which this one is given its share.
+    loss and gradient are the whole batch's (but for what BatchNorm sees). Where memory does not suffice, in twice as many
+    from then on. Where several processes train, the batch is that of all of them together, of which this one is given its
+    share. NotFiniteError, and an untouched optimiser, where loss or gradient is not finite.
     """
     _set_modes(state)
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
+    value, notes = _compute_gradients_within_memory(state, images, targets)
+    _check_finite(state, "loss", value, lr=lr)
+    state.scaler.unscale_(state.optimizer)
+    gradients = [p.grad for p in state.classifier.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if not state.scaler.is_enabled():  # which expects such gradients, and skips the step and lowers its scale
+        _check_finite(state, "gradient's norm", norm.item(), lr=lr)
+    if state.max_grad_norm is not None:
+        nn.utils.clip_grads_with_norm_(state.classifier.parameters(), state.max_grad_norm, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.num_steps_done, state.step, state.epoch_loss, state.skipped_in_a_row = (
+        state.num_steps_done + 1,
+        state.step + 1,
+        state.epoch_loss + value,
+        0,
+    )
+    if state.ema is not None:
+        state.ema.update(state.classifier, step=state.num_steps_done)
+    (num_images,) = sums(state.world, [len(targets)])
+    return StepLog(
+        epoch=state.epoch + 1,
+        step=state.num_steps_done,
+        loss=value,
+        lr=lr,
+        num_images=int(num_images),
+        grad_norm=norm.item(),
+        notes=notes,
+    )
+
+
+def _compute_gradients_within_memory(
+    state: TrainState, images: torch.Tensor, targets: torch.Tensor
+) -> tuple[float, tuple[str, ...]]:
+    """The batch's loss, and what had to be given up for it: where memory does not suffice, as many parts as it takes."""
+    chance = torch.get_rng_state()
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            return _compute_gradients(state, images, targets), notes
+        except (RuntimeError, MemoryError) as error:
+            # another process cannot be told in the middle of a step that this one begins it again
+            if state.world.size > 1 or not is_out_of_memory(error):
+                raise
+        # after the except block, which holds the failed step's tensors
+        state.optimizer.zero_grad(set_to_none=True)
+        release_memory(state.classifier.device)
+        state.accumulation = more_parts(state.accumulation, len(images), planned=state.planned_accumulation)
+        notes = (describe_parts(state.accumulation, state.classifier),)
+        torch.set_rng_state(chance)
+
+
+def _compute_gradients(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> float:
     state.optimizer.zero_grad(set_to_none=True)
-    total_weight, num_images = sums(state.world, [state.loss.total_weight(targets), len(targets)])
+    (total_weight,) = sums(state.world, [state.loss.total_weight(targets)])
     value = 0.0
     num_parts = min(state.accumulation, len(images))
     parts = list(zip(images.chunk(num_parts), targets.chunk(num_parts), strict=True))
@@ -98,33 +178,56 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
         with synchronised(state.parallel, is_last_part=is_last):
             loss = _loss(state, part, part_targets) * (state.loss.total_weight(part_targets) / total_weight)
             value += loss.item()
-            _check_finite(state, value, lr=lr)
             if is_last:
                 (value,) = sums(state.world, [value])
+                if not math.isfinite(value):
+                    break  # in all processes alike; there is no gradient to have
             # the processes' gradients are averaged, and it is their sum that is the whole batch's
             state.scaler.scale(loss * state.world.size).backward()  # type: ignore[no-untyped-call]
-    grad_norm = None
-    if state.max_grad_norm is not None:
-        state.scaler.unscale_(state.optimizer)
-        norm = nn.utils.clip_grad_norm_(state.classifier.parameters(), state.max_grad_norm)
-        grad_norm = norm.item()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.num_steps_done, state.step, state.epoch_loss = (
+    return value
+
+
+class NotFiniteError(TrainingError):
+    """A loss or a gradient is not finite; nothing was changed by its step."""
+
+
+def _check_finite(state: TrainState, what: str, value: float, *, lr: float) -> None:
+    if not math.isfinite(value):
+        raise NotFiniteError(
+            f"the {what} is {value} at epoch {state.epoch + 1}, step {state.num_steps_done + 1} (learning rate {lr:.3g}); the "
+            "weights were not changed by this step and no bundle was written. A lower rate usually mends it: "
+            f"--set optim.lr={lr / 10:.2g}."
+        )
+
+
+def _statistics(state: TrainState) -> list[torch.Tensor]:
+    """BatchNorm's, as they are before a step that may be skipped, whose forward pass changes them."""
+    return [buffer.clone() for buffer in state.classifier.buffers()] if state.on_nonfinite == "skip" else []
+
+
+def _skip(state: TrainState, reason: str, names: tuple[str, ...], statistics: list[torch.Tensor]) -> SkippedStep:
+    """Pass over a step, by the state's policy; TrainingError where that is to stop, or where nothing is learnt any more."""
+    if state.on_nonfinite == "stop":
+        raise TrainingError(f"{reason}{describe_batch(names)}")
+    state.skipped_in_a_row, state.skipped_in_epoch = state.skipped_in_a_row + 1, state.skipped_in_epoch + 1
+    if state.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
+        raise TrainingError(f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped already, and now {reason}")
+    state.num_steps_done, state.step, state.num_skipped = (
         state.num_steps_done + 1,
         state.step + 1,
-        state.epoch_loss + value,
+        state.num_skipped + 1,
     )
-    if state.ema is not None:
-        state.ema.update(state.classifier, step=state.num_steps_done)
-    return StepLog(
-        epoch=state.epoch + 1,
-        step=state.num_steps_done,
-        loss=value,
-        lr=lr,
-        num_images=int(num_images),
-        grad_norm=grad_norm,
-    )
+    state.optimizer.zero_grad(set_to_none=True)
+    for buffer, before in zip(state.classifier.buffers(), statistics, strict=True):
+        buffer.copy_(before)
+    return SkippedStep(epoch=state.epoch + 1, step=state.num_steps_done, reason=reason, names=names)
+
+
+def describe_batch(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f" The batch held {', '.join(names[:MAX_NAMES])}{more}."
 
 
 def _freeze_body(state: TrainState, epoch: int) -> None:
@@ -151,15 +254,6 @@ def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> tor
     with autocast(device, state.precision):
         logits, _ = network(move(images, device))
     return state.loss(logits.float(), move(targets, device))
-
-
-def _check_finite(state: TrainState, value: float, *, lr: float) -> None:
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"the loss is {value} at epoch {state.epoch + 1}, step {state.num_steps_done + 1} (learning rate {lr:.3g}); the "
-            "weights were not changed by this step and no bundle was written. A lower rate usually mends it: "
-            f"--set optim.lr={lr / 10:.2g}."
-        )
 
 
 def collect_logits(

@@ -20,6 +20,9 @@ OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
 Groups = list[dict[str, Any]]
 
 
+OnNonFinite = Literal["stop", "skip"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     MOVED: ClassVar[Mapping[str, str]] = {  # settings that lived here once
@@ -38,6 +41,7 @@ class OptimConfig:
     nesterov: bool = True  # of sgd and muon
     beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the customary one if None
     weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
+    on_nonfinite: OnNonFinite = "stop"  # at a loss or gradient that is not finite: stop, or skip the step and count it
     accumulation: int = 1  # batches of loader.batch_size that one step is made of
     max_grad_norm: float = 0.0  # a longer gradient is shortened to this; 0 leaves it as it is
     ema_decay: float = 0.0  # of the moving average of the weights, which is then evaluated and shipped; 0 keeps none

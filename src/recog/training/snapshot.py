@@ -9,6 +9,17 @@ import torch
 
 from recog.training.state import TrainState
 
+_COUNTED = (
+    "epoch",
+    "step",
+    "num_steps_done",
+    "epoch_loss",
+    "accumulation",  # it grows where memory runs out
+    "num_skipped",
+    "skipped_in_epoch",
+    "skipped_in_a_row",
+)
+
 
 def take_snapshot(state: TrainState) -> dict[str, Any]:
     """Everything that decides the rest of a run: what `restore_snapshot` needs to go on as if nothing had happened.
@@ -23,12 +34,7 @@ def take_snapshot(state: TrainState) -> dict[str, Any]:
         "scaler": state.scaler.state_dict(),
         "rng": torch.get_rng_state(),  # of dropout and drop-path; what touches the data is counted, not drawn
         "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "cursor": {
-            "epoch": state.epoch,
-            "step": state.step,
-            "num_steps_done": state.num_steps_done,
-            "epoch_loss": state.epoch_loss,
-        },
+        "cursor": {name: getattr(state, name) for name in _COUNTED},
     }
 
 
@@ -42,6 +48,5 @@ def restore_snapshot(state: TrainState, saved: Mapping[str, Any]) -> None:
     torch.set_rng_state(saved["rng"])
     if saved["device_rng"] is not None and state.classifier.device.type == "cuda":
         torch.cuda.set_rng_state(saved["device_rng"], state.classifier.device)
-    cursor = saved["cursor"]
-    state.epoch, state.step = cursor["epoch"], cursor["step"]
-    state.num_steps_done, state.epoch_loss = cursor["num_steps_done"], cursor["epoch_loss"]
+    for name in _COUNTED:
+        setattr(state, name, saved["cursor"][name])

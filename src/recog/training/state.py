@@ -13,7 +13,7 @@ from recog.training.device import Precision, build_scaler
 from recog.training.distributed import World
 from recog.training.layers import freeze_layers
 from recog.training.losses import Loss
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.optim import OnNonFinite, OptimConfig, build_optimizer
 from recog.training.parallel import parallel
 
 
@@ -27,6 +27,8 @@ class TrainState:
     precision: Precision = "float32"
     ema: ModelEmaV3 | None = None  # the moving average of the classifier's weights
     accumulation: int = 1  # parts that a batch is put through the network in; the step is the whole batch's
+    planned_accumulation: int = 1  # before memory ran out
+    on_nonfinite: OnNonFinite = "stop"
     max_grad_norm: float | None = None
     freeze_batch_norm: bool = False
     freeze_epochs: int = 0  # in which only the head learns
@@ -37,6 +39,9 @@ class TrainState:
     step: int = 0  # within the epoch
     num_steps_done: int = 0
     epoch_loss: float = 0.0  # summed over the steps of this epoch so far
+    num_skipped: int = 0  # steps that were not taken, of num_steps_done
+    skipped_in_epoch: int = 0
+    skipped_in_a_row: int = 0
 
     @property
     def answering(self) -> Classifier:
@@ -62,6 +67,8 @@ def build_state(
         # the decay grows with the steps: at once 0.9998 would be the random first weights for thousands of steps
         ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=True) if optim.ema_decay else None,
         accumulation=optim.accumulation,
+        planned_accumulation=optim.accumulation,
+        on_nonfinite=optim.on_nonfinite,
         max_grad_norm=optim.max_grad_norm or None,
         freeze_batch_norm=bool(optim.freeze_batch_norm),
         freeze_epochs=optim.freeze_epochs,
