@@ -5,7 +5,7 @@ from mapie.classification import SplitConformalClassifier
 from mapie.conformity_scores import APSConformityScore, LACConformityScore, RAPSConformityScore
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-SCORES = {"lac": LACConformityScore, "aps": APSConformityScore, "raps": RAPSConformityScore}
+SCORES = {"lac": LACConformityScore, "aps": APSConformityScore}
 
 
 class GivenProbs(ClassifierMixin, BaseEstimator):
@@ -27,10 +27,9 @@ class GivenProbs(ClassifierMixin, BaseEstimator):
 
 
 def mapie_sets(method, probs, labels, new_probs, *, alpha, seed=0):
-    """(quantile, sets bool [M, K]) of MAPIE's 'lac', randomised 'aps' or 'raps' from calibration and new probabilities.
+    """(quantile, sets bool [M, K]) of MAPIE's 'lac' or randomised 'aps' from calibration and new probabilities.
 
-    Its coins for calibration and for new images are both RandomState(seed).uniform, see `mapie_coins`. For 'raps' it holds a
-    fifth of the calibration images back and chooses the penalty on them.
+    Its coins for calibration and for new images are both RandomState(seed).uniform, see `mapie_coins`.
     """
     model = SplitConformalClassifier(
         GivenProbs(probs.shape[1]),
@@ -47,3 +46,18 @@ def mapie_sets(method, probs, labels, new_probs, *, alpha, seed=0):
 
 def mapie_coins(count, seed=0):
     return np.random.RandomState(seed).uniform(size=count)  # noqa: NPY002  it is the oracle's own generator
+
+
+def mapie_raps(probs, labels, new_probs, *, alpha, penalty, free_classes, seed=0):
+    """As `mapie_sets` for 'raps', with the penalty given, where MAPIE would choose it on a fifth of the calibration images."""
+    score = RAPSConformityScore()
+    score.set_external_attributes(classes=np.arange(probs.shape[1]), random_state=seed)
+    score.k_star, score.lambda_star = np.array([free_classes]), np.array([penalty])
+    levels = np.array([alpha])
+    plain = APSConformityScore.get_conformity_scores(score, labels, probs, y_enc=labels)
+    scores = score._regularize_conformity_score(score.k_star, score.lambda_star, plain, score.cutoff)
+    score.quantiles_ = APSConformityScore.get_conformity_score_quantiles(score, scores, levels, cv="prefit")
+    sets = score.get_prediction_sets(
+        score.get_predictions(None, levels, new_probs, None), scores, levels, "prefit", include_last_label="randomized"
+    )
+    return float(score.quantiles_[0]), sets[:, :, 0]

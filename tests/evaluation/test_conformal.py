@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapie_sets import mapie_coins, mapie_sets
+from mapie_sets import mapie_coins, mapie_raps, mapie_sets
 
 from recog.core.errors import ConfigError, DataError, ShapeError
 from recog.evaluation.conformal import (
@@ -103,6 +103,21 @@ def test_equal_to_mapie(seed, num_images, num_classes, method, alpha):
     sets = fit_sets(fitted, labels[:num_images], mapie_coins(num_images, seed), method=method, alpha=alpha)
     assert sets.quantile == pytest.approx(quantile, abs=1e-12)
     assert (sets.raw_sets(new, mapie_coins(100, seed)) == expected).all()
+
+
+@pytest.mark.parametrize(("penalty", "free_classes"), [(0.01, 5), (0.1, 4), (0.3, 1)])
+def test_raps_has_mapies_quantile_and_within_the_free_classes_its_sets(penalty, free_classes):
+    """Beyond the free classes MAPIE drops the last class by another chance than that of its scores; recog inverts the score."""
+    probs, labels = batch(1000, 10)
+    fit, new = slice(0, 600), slice(600, 1000)
+    penalties = {"penalty": penalty, "free_classes": free_classes}
+    quantile, theirs = mapie_raps(probs[fit], labels[fit], probs[new], alpha=0.1, **penalties)
+    scores = set_scores(probs[fit], mapie_coins(600), "raps", **penalties)[np.arange(600), labels[fit]]
+    assert conformal_quantile(scores, 0.1) == pytest.approx(quantile, abs=1e-12)
+    ours = rule(method="raps", quantile=quantile, **penalties).raw_sets(probs[new], mapie_coins(400))
+    short = (ours.sum(axis=1) < free_classes) & (theirs.sum(axis=1) < free_classes)
+    assert (ours[short] == theirs[short]).all()
+    assert short.any() or free_classes == 1
 
 
 @pytest.mark.parametrize("method", SET_METHODS)
