@@ -108,7 +108,7 @@ def test_equal_to_mapie(seed, num_images, num_classes, method, alpha):
 @pytest.mark.parametrize(("penalty", "free_classes"), [(0.01, 5), (0.1, 4), (0.3, 1)])
 def test_raps_has_mapies_quantile_and_within_the_free_classes_its_sets(penalty, free_classes):
     """Beyond the free classes MAPIE drops the last class by another chance than that of its scores; recog inverts the score."""
-    probs, labels = batch(1000, 10)
+    probs, labels = batch(1000, 10, spread=0.8)
     fit, new = slice(0, 600), slice(600, 1000)
     penalties = {"penalty": penalty, "free_classes": free_classes}
     quantile, theirs = mapie_raps(probs[fit], labels[fit], probs[new], alpha=0.1, **penalties)
