@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from recog.core.errors import TrainingError
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
+from recog.training import fit
 from recog.training.distributed import World
+from recog.training.losses import LossConfig, build_loss
 from recog.training.parallel import parallel, seed_own_chance, synchronised, synchronised_batch_norm
+from recog.training.state import TrainState
 
 STEPS = Path(__file__).parent / "parallel_steps.py"
 
@@ -88,3 +92,22 @@ def test_steps_of_three_processes_are_those_of_one(tmp_path):
         together = np.load(tmp_path / f"together-{rank}.npz")
         for name in alone:
             np.testing.assert_allclose(together[name], alone[name], atol=1e-5, rtol=1e-4, err_msg=name)
+
+
+def test_too_little_memory_is_an_error_with_its_remedy_where_several_train(monkeypatch):
+    """A lone process puts the batch through in parts; several cannot agree on that in the middle of a step."""
+
+    def out_of_memory(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network = classifier()
+    state = TrainState(
+        classifier=network,
+        optimizer=torch.optim.SGD([{"params": network.parameters(), "lr_factor": 1.0}], lr=0.1),
+        loss=build_loss(LossConfig()),
+        world=World(rank=1, size=2, local_rank=1, local_size=2),
+    )
+    monkeypatch.setattr(fit, "sums", lambda world, values: list(values))
+    monkeypatch.setattr(network, "forward", out_of_memory)
+    with pytest.raises(TrainingError, match=r"the 4 images that process 1 has of a batch.*optim\.accumulation=2"):
+        fit.train_step(state, torch.zeros(4, 8, 8, 1, dtype=torch.uint8), torch.arange(4) % 3, lr=0.1)

@@ -156,9 +156,14 @@ def _compute_gradients_within_memory(
         try:
             return _compute_gradients(state, images, targets), notes
         except (RuntimeError, MemoryError) as error:
-            # another process cannot be told in the middle of a step that this one begins it again
-            if state.world.size > 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if state.world.size > 1:  # the others cannot be told in the middle of a step that this one begins it again
+                raise TrainingError(
+                    f"memory does not suffice for the {len(images)} images that process {state.world.rank} has of a batch. Put "
+                    f"it through the network in parts: --set optim.accumulation={2 * state.accumulation}, with a smaller "
+                    "--batch-size in proportion."
+                ) from None
         # after the except block, which holds the failed step's tensors
         state.optimizer.zero_grad(set_to_none=True)
         release_memory(state.classifier.device)
