@@ -49,7 +49,7 @@ def child(flowers: str, place: str) -> None:
     decoded = cache.decode_images(samples, reader, hashes, name="limited")
     loader = TrainLoader(
         store=decoded.images,
-        labels=np.array([sample.label for sample in samples])[decoded.rows],
+        targets=np.array([sample.label for sample in samples])[decoded.rows],
         augment=AugmentConfig(policy="standard", geometry="crop", mirror=True),
         image_size=(SIDE_PX, SIDE_PX),
         batch_size=32,

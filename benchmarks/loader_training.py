@@ -57,7 +57,7 @@ def our_batches(folder: Path, seed: int) -> Iterator[Batches]:
     images = [image for image in read_images(samples, read_larger(PREPROCESS)) if isinstance(image, np.ndarray)]
     loader = TrainLoader(
         store=ImageStore(images),
-        labels=np.array([sample.label for sample in samples]),
+        targets=np.array([sample.label for sample in samples]),
         augment=POLICY,
         image_size=IMAGE_SIZE,
         batch_size=BATCH_SIZE,

@@ -237,7 +237,7 @@ limit = (status("VmData") + 128) << 20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 decoded = cache.decode_images(samples, read_exact(Preprocess(image_size=(768, 768))), list(map(str, range(160))), name="big")
 loader = TrainLoader(
-    store=decoded.images, labels=np.arange(160) % 2, image_size=(64, 64), batch_size=8, seed=0,
+    store=decoded.images, targets=np.arange(160) % 2, image_size=(64, 64), batch_size=8, seed=0,
     augment=AugmentConfig(policy="standard", geometry="crop", mirror=True),
 )
 for epoch in range(3):

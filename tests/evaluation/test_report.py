@@ -105,8 +105,8 @@ def test_json_is_plain_with_null_where_undefined():
 
 def test_the_keys_of_report_json():
     assert list(pets_report().to_dict()) == [
-        "format_version", "evidence", "task", "data", "calibration_method", "trust", "num_images", "num_classes",
-        "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "matthews", "top_k", "nll", "brier",
+        "format_version", "evidence", "task", "data", "calibration_method", "trust", "training", "num_images",
+        "num_classes", "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "matthews", "top_k", "nll", "brier",
         "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision", "num_ranked_classes", "bootstrap",
         "macro", "weighted", "num_absent_classes", "absent_classes", "never_predicted_classes", "classes",
         "confusion", "reliability", "risk_coverage", "thresholds", "slices", "num_errors", "errors",
@@ -279,7 +279,7 @@ def test_one_class_only():
 def version_1(table):
     """What release 1 wrote of the same evaluation: its keys, word for word as this test held them then."""
     top = (
-        "evidence", "task", "data", "calibration_method", "trust", "num_images", "num_classes", "class_names", "accuracy",
+        "evidence", "task", "data", "calibration_method", "num_images", "num_classes", "class_names", "accuracy",
         "accuracy_ci95", "balanced_accuracy", "nll", "macro", "weighted", "num_absent_classes", "absent_classes",
         "never_predicted_classes", "classes", "confusion", "num_errors", "errors",
     )  # fmt: skip

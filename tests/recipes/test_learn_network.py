@@ -10,7 +10,7 @@ from recog.data.store import ImageStore
 from recog.evaluation.measures import accuracy
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.learn import EpochResult, FirstBatch, learn_network
+from recog.recipes.learn import EpochResult, FirstBatch, Learnt, learn_network
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
 from recog.training.early_stop import EarlyStopped, StopConfig
@@ -59,15 +59,18 @@ def epochs_of(events):
 def test_the_best_epoch_is_what_is_left():
     events, found, _ = learn()
     results = epochs_of(events)
-    assert [type(event) for event in events] == [FirstBatch] + ([StepLog] * 4 + [EpochResult]) * 3
+    assert [type(event) for event in events] == [FirstBatch, *([StepLog] * 4 + [EpochResult]) * 3, Learnt]
+    kept = max(result.log.epoch for result in results if result.is_best)
+    assert events[-1] == Learnt(num_epochs=3, best_epoch=kept, num_steps=12)
     assert found == max(result.val_accuracy for result in results)
     assert [result.is_best for result in results].count(True) >= 1
 
 
 def test_training_stops_early_on_the_named_measure():
     events, _, _ = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
-    *_, last = events
+    *_, last, learnt = events
     assert isinstance(last, EarlyStopped)
+    assert (learnt.num_epochs, learnt.num_steps) == (3, 12)
     assert (last.epoch, last.num_epochs, last.best_epoch, last.measure) == (3, 9, 1, "val_accuracy")
     assert len(epochs_of(events)) == 3
 
@@ -81,7 +84,7 @@ def test_the_average_is_evaluated_and_kept():
             weight = classifier.network.fc.weight.detach().clone()
             decay = 0 if average is None else 1 - event.step ** (-2 / 3)
             average = weight if average is None else decay * average + (1 - decay) * weight
-        else:
+        elif isinstance(event, EpochResult):
             result = event
     assert result.is_best
     torch.testing.assert_close(classifier.network.fc.weight.detach(), average)

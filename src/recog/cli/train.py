@@ -161,5 +161,5 @@ def _print_outcome(run: Run, *, as_json: bool) -> None:
     else:
         print_report(run.report, notes)
     notes.print(f"bundle: {run.bundle}", soft_wrap=True, markup=False)
-    notes.print(f"report: {run.bundle / 'report.html'}", soft_wrap=True, markup=False)
+    notes.print(f"report: {run.folder / 'report.html'}", soft_wrap=True, markup=False)
     notes.print(f"done in {run.duration_s:.1f} s")

@@ -41,6 +41,7 @@ from recog.evaluation.report import MAX_ERRORS, DataFacts, check_names
 from recog.evaluation.report_format import FORMAT_VERSION
 from recog.evaluation.slices import Slicing
 from recog.evaluation.thresholds import FEW_IMAGES, LabelThresholds
+from recog.evaluation.training_facts import TrainingFacts
 
 Interval = tuple[float, float]
 
@@ -115,6 +116,7 @@ class MultilabelReport:
     num_errors: int  # images with a wrong label; `errors` may hold fewer
     errors: tuple[WrongLabels, ...]  # the worst surprise first
     slices: tuple[Slicing, ...] = ()  # of the subset accuracy
+    training: TrainingFacts | None = None  # None where it is not the report of a training run
 
     @property
     def num_classes(self) -> int:

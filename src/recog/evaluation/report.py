@@ -40,6 +40,7 @@ from recog.evaluation.measures import (
 from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
 from recog.evaluation.scores import Scores, measure_scores, parse_scores
 from recog.evaluation.slices import Slicing, parse_slicing
+from recog.evaluation.training_facts import TrainingFacts, parse_training
 from recog.evaluation.trust import Trust, measure_trust, parse_trust
 
 MAX_ERRORS = 100
@@ -104,6 +105,7 @@ class Report:
     errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
     slices: tuple[Slicing, ...] = ()
     trust: Trust | None = None  # None in a file of an older format
+    training: TrainingFacts | None = None  # None where it is not the report of a training run
 
     @property
     def num_classes(self) -> int:
@@ -172,6 +174,7 @@ class Report:
             },
             "calibration_method": self.calibration_method,
             "trust": self.trust.to_dict() if self.trust else None,
+            "training": self.training.to_dict() if self.training else None,
             "num_images": self.num_images,
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
@@ -382,6 +385,7 @@ def _parse(table: Mapping[str, Any]) -> Report:
         report,
         slices=tuple(parse_slicing(row, num_images, num_correct) for row in slices),
         trust=parse_trust(table["trust"]) if table["format_version"] >= 3 else None,
+        training=parse_training(table.get("training")),
     )
 
 

@@ -9,6 +9,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -161,7 +162,7 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
         if event.val_nll <= journal.outcome.get("val_nll", math.inf):
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
     elif isinstance(event, CrossValidated):
-        values = {"accuracy": event.accuracy, "accuracy_std": event.accuracy_std, "nll": event.nll, "l2": event.l2}
+        values = {name: value for name, value in asdict(event).items() if value is not None}
         journal.record("cross_validation", event.num_repeats, values)
 
 

@@ -56,6 +56,7 @@ class Progress:
 
     best_rank: Rank
     best_weights: dict[str, torch.Tensor]
+    best_epoch: int = 0  # from 1; 0: the weights that training began with
     measured: list[float] = field(default_factory=list)  # by early stopping's measure, after each epoch
     unmeasured: EpochLog | None = None  # an epoch that has ended, and is not measured yet
 
@@ -68,6 +69,7 @@ class Progress:
         is_best = rank > self.best_rank
         if is_best:
             self.best_rank, self.best_weights = rank, copy.deepcopy(answering.state_dict())
+            self.best_epoch = len(self.measured) + 1
         return is_best
 
     def close_epoch(self, measure: float) -> None:
@@ -79,6 +81,7 @@ class Progress:
         return {
             "best_rank": self.best_rank,
             "best_weights": self.best_weights,
+            "best_epoch": self.best_epoch,
             "measured": self.measured,
             "unmeasured": log,
         }

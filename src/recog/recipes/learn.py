@@ -122,7 +122,18 @@ class FirstBatch:
     images: NDArray[np.uint8]
 
 
-LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """All steps are taken, those before a run was resumed included."""
+
+    num_epochs: int
+    best_epoch: int  # whose weights the network has now; 0: those that it began with
+    num_steps: int
+
+
+LearnEvent = (
+    FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped | Learnt
+)
 
 
 def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog | CrossValidated | HeldOut]:
@@ -241,7 +252,7 @@ def learn_network(
     image_size: tuple[int, int],
     kept: Kept | None = None,
     world: World | None = None,
-) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | Learnt]:
     """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
 
     Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
@@ -260,7 +271,7 @@ def learn_network(
 
 def _train_and_keep_best(
     state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig, keeper: Keeper
-) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped]:
+) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | Learnt]:
     epochs = config.optim.epochs or 1
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
@@ -289,6 +300,7 @@ def _train_and_keep_best(
                 yield stopped
                 break
     state.classifier.load_state_dict(progress.best_weights)
+    yield Learnt(num_epochs=len(progress.measured), best_epoch=progress.best_epoch, num_steps=state.num_steps_done)
 
 
 def start_training(

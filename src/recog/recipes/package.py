@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,14 @@ from recog.core.files import pretty_json
 from recog.data.dataset import Dataset, Sample
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.training_facts import TrainingFacts
 from recog.evaluation.unknown import FeatureStatistics
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.build import BuiltModel
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.measure import measure
+from recog.recipes.measure import Measured, measure
 from recog.recipes.plan import TrainConfig
 from recog.recipes.verify import verify
 from recog.report.card import render_card
@@ -52,11 +53,21 @@ MAX_PARITY_IMAGES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What the bundle says of where it comes from: the data, the training, and what it is measured on."""
+
+    data: TrainingData
+    training: TrainingFacts
+    measured_on: DataFacts
+
+
+@dataclass(frozen=True, kw_only=True)
 class Packed:
     manifest: Manifest
     report: Report
     parity: Parity
     calibration: Calibration
+    measured: Measured
 
 
 def pack(
@@ -66,8 +77,7 @@ def pack(
     dataset: Dataset,
     calibrate: Callable[[Engine], tuple[Calibration, FeatureStatistics | None]],
     config: TrainConfig,
-    training_data: TrainingData,
-    facts: DataFacts,
+    origin: Origin,
 ) -> Packed:
     """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike.
 
@@ -88,7 +98,7 @@ def pack(
         architecture=model.name,
         class_names=dataset.class_names,
         preprocess=preprocess,
-        data=training_data,
+        data=origin.data,
         seed=config.seed,
         files={},
     )
@@ -107,9 +117,11 @@ def pack(
     second = model.classifier if model.library == "own" else load_classifier(folder)
     parity = _check_export(predictor, TorchEngine(second), dataset.subset("val"))
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
+    facts = origin.measured_on
     measured = measure(
         predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts
     )
+    measured = replace(measured, report=replace(measured.report, training=origin.training))
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
     page = measured.html(with_pictures=config.reference == "images")
     (folder / REPORT_HTML).write_text(page, encoding="utf-8")
@@ -125,7 +137,13 @@ def pack(
     (folder / CARD).write_text(card, encoding="utf-8")
     manifest = seal(folder, draft)
     verify(folder)  # the sealed files, read again, answer the reference images as they did
-    return Packed(manifest=manifest, report=measured.report, parity=parity, calibration=predictor.calibration)
+    return Packed(
+        manifest=manifest,
+        report=measured.report,
+        parity=parity,
+        calibration=predictor.calibration,
+        measured=measured,
+    )
 
 
 def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:

@@ -17,12 +17,14 @@ from recog.data.dataset import Dataset, class_counts
 from recog.data.own import Items, read_items
 from recog.data.sources import open_source
 from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.training_facts import TrainingFacts
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
+from recog.recipes.facts import FactGatherer, write_run_report
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
 from recog.recipes.journal import TENSORBOARD, Journal, record_event
 from recog.recipes.keeping import Kept, shared
-from recog.recipes.learn import EpochResult, LearnEvent, learn_frozen, learn_network
-from recog.recipes.package import Packed, pack
+from recog.recipes.learn import EpochResult, LearnEvent, Learnt, learn_frozen, learn_network
+from recog.recipes.package import Origin, Packed, pack
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
 from recog.recipes.runs import (
@@ -229,10 +231,12 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
         with journal.unstopped(TENSORBOARD):
             journal.board.settings(config_to_dict(prepared.config))
-        held_out = None
+        held_out, gatherer = None, FactGatherer(folder, prepared)
         for event in _learn(prepared, kept, world):
+            gatherer.take(event)
             if isinstance(event, HeldOut):
                 held_out = event
+            if isinstance(event, (HeldOut, Learnt)):
                 continue
             record_event(journal, event, prepared)
             yield event
@@ -241,7 +245,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         with journal.unstopped(TENSORBOARD):
             journal.board.outcome(config_to_dict(prepared.config), journal.outcome)
     yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
-    packed = _pack(folder, prepared, held_out)
+    packed = _pack(folder, prepared, held_out, gatherer.facts())
     checkpoints.remove()  # several times the bundle's size, and of a finished run nothing goes on
     parity = packed.parity
     yield Note(
@@ -256,6 +260,13 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         bundle=folder / BUNDLE,
         report=packed.report,
         duration_s=time.perf_counter() - started,
+    )
+    write_run_report(
+        folder,
+        packed.measured,
+        duration_s=run.duration_s,
+        is_resumed=loaded is not None,
+        with_pictures=prepared.config.reference == "images",
     )
     broadcast(world, _run_to_json(run))
     yield run
@@ -312,7 +323,7 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
     return event.notes if isinstance(event, StepLog) else ()
 
 
-def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:
+def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: TrainingFacts) -> Packed:
     dataset, config = prepared.dataset, prepared.config
     num_classes = len(dataset.class_names)
     num_images = {split: sum(class_counts(dataset.subset(split), num_classes)) for split in dataset.given_splits}
@@ -341,6 +352,5 @@ def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None) -> Packed:
             dataset=dataset,
             calibrate=lambda engine: calibrate(held_out or hold_out_val(engine, prepared), config),
             config=shipped,
-            training_data=training_data,
-            facts=facts,
+            origin=Origin(data=training_data, training=training, measured_on=facts),
         )

@@ -34,6 +34,7 @@ from recog.report.matrix import (
 from recog.report.notes import notes
 from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
+from recog.report.training import training_sections
 from recog.report.trust import trust_sections
 
 MAX_THUMBNAILS = 50
@@ -69,7 +70,7 @@ def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
         bins=reliability_marks(report.scores.reliability) if report.scores.reliability else None,
         mean_confidence=mean_confidence(report.scores.reliability) if report.scores.reliability else None,
         curve=risk_curve(report),
-        trust=trust_sections(report),
+        trust=[*trust_sections(report), *training_sections(report.training)],
         max_slices=MAX_SLICES,
     )
 

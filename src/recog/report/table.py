@@ -18,6 +18,7 @@ from recog.evaluation.slices import Slicing
 from recog.report.notes import notes
 from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
+from recog.report.training import training_sections
 from recog.report.trust import Section, trust_sections
 
 MAX_CLASSES = 25
@@ -35,7 +36,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_pair_table(report))
     if report.scores.thresholds:
         console.print(_threshold_table(report))
-    for section in trust_sections(report):
+    for section in [*trust_sections(report), *training_sections(report.training)]:
         console.print(_trust_table(section))
     for slicing in report.slices:
         console.print(_slice_table(slicing, report.accuracy))

@@ -1,0 +1,57 @@
+"""How the network that a report measures came to be, as `report.json` says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from recog.core.config import build_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """What repeated stratified cross-validation found where images were few; each is held out once in a repeat."""
+
+    num_images: int  # of train and val together
+    smallest_class: int  # images of it
+    num_folds: int
+    num_repeats: int
+    l2: float  # the strength that it chose
+    accuracy: float
+    accuracy_std: float  # over the repeats
+    nll: float
+    mean_average_precision: float | None = None  # multi-label; accuracy is then of whole images
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """Counts are 0 where nothing is learnt by steps.
+
+    `duration_s` and `is_resumed` belong to one run: a bundle, which equal runs write equally, has neither.
+    """
+
+    network: str
+    recipe: str
+    num_images: int  # of the training split
+    num_epochs: int
+    num_planned_epochs: int
+    best_epoch: int  # whose weights were kept; 0: those that the epochs began with
+    num_steps: int
+    batch_size: int  # images of a step
+    balance: str  # auto, none, weights or sampler
+    balance_effect: str = ""  # what it did, in a sentence; empty where it did nothing
+    class_weights: tuple[float, ...] = ()  # in the order of the class names; empty where none were used
+    cross_validation: CrossValidation | None = None
+    duration_s: float | None = None  # from the command to the sealed bundle
+    is_resumed: bool = False  # duration_s is then of the last part
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"class_weights": list(self.class_weights)}
+
+
+def parse_training(table: Mapping[str, Any] | None) -> TrainingFacts | None:
+    """From `report.json`; None where the file says nothing of a training."""
+    if table is None:
+        return None
+    return build_config(TrainingFacts, {field.name: table[field.name] for field in fields(TrainingFacts)}, "training.")

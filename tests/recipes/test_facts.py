@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+from containers import labelled_pngs, write_folder
+
+from recog.data.balance import class_weights
+from recog.evaluation.report import Report
+from recog.models.build import ModelConfig
+from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
+from recog.recipes.train import Run, train_events
+from recog.training.optim import OptimConfig
+
+
+def report_of(folder):
+    return Report.from_dict(json.loads((folder / "report.json").read_text()))
+
+
+def test_a_run_by_steps_tells_its_epochs_and_only_the_run_its_time(digits_run):
+    """1,797 digits, 60/20/20 by the source's fractions; whatever is left in train, batches are full and of 64."""
+    inside, beside = report_of(digits_run.bundle), report_of(digits_run.folder)
+    facts = inside.training
+    assert (facts.network, facts.recipe, facts.balance, facts.balance_effect) == ("resnet8", "scratch", "auto", "")
+    assert (facts.num_epochs, facts.num_planned_epochs, facts.batch_size) == (2, 2, 64)
+    splits = json.loads((digits_run.folder / "splits.json").read_text())["splits"]
+    assert facts.num_images == len(splits["train"])
+    assert facts.num_steps == 2 * (facts.num_images // 64)
+    records = [json.loads(line) for line in (digits_run.folder / "metrics.jsonl").read_text().splitlines()]
+    accuracy = {record["step"]: record["val_accuracy"] for record in records if record["kind"] == "epoch"}
+    assert accuracy[facts.best_epoch] == max(accuracy.values())
+    assert facts.duration_s is None
+    assert beside.training.duration_s == digits_run.duration_s
+    assert "Run time" in (digits_run.folder / "report.html").read_text()
+    assert "Run time" not in (digits_run.bundle / "report.html").read_text()
+    assert digits_run.report == inside
+
+
+@pytest.mark.slow
+def test_balance_and_cross_validation_of_few_unequal_images(tmp_path):
+    images = labelled_pngs(24, classes=("ant",), size=32) | labelled_pngs(8, classes=("bee",), size=30)
+    config = TrainConfig(
+        recipe="head",
+        balance="weights",
+        data=DataConfig(source=str(write_folder(images, tmp_path / "data"))),
+        model=ModelConfig(image_size=(32, 32)),
+        compute=ComputeConfig(num_threads=1),
+        optim=OptimConfig(epochs=2),
+    )
+    *_, run = train_events(config, runs=tmp_path / "runs")
+    assert isinstance(run, Run)
+    facts = run.report.training
+    splits = json.loads((run.folder / "splits.json").read_text())["splits"]
+    labels = np.array([row["class"] == "bee" for row in splits["train"]]).astype(np.int64)
+    assert facts.class_weights == pytest.approx(tuple(class_weights(labels, 2)))
+    assert facts.balance_effect.startswith("balance by weights: 'ant' has")
+    found = facts.cross_validation
+    assert found.num_images == len(splits["train"]) + len(splits["val"])
+    assert found.smallest_class == sum(row["class"] == "bee" for split in ("train", "val") for row in splits[split])
+    assert 0 <= found.accuracy <= 1
+    assert (facts.num_epochs, facts.num_planned_epochs, facts.num_steps) == (0, 0, 0)
+    page = (run.bundle / "report.html").read_text()
+    assert "Cross-validation" in page
+    assert "Class weights" in page
