@@ -12,6 +12,7 @@ from recog.evaluation.unknown import (
     UNKNOWN_METHODS,
     FeatureStatistics,
     LeftOut,
+    Moments,
     UnknownRule,
     fit_rule,
     fit_statistics,
@@ -61,7 +62,7 @@ def test_the_covariance_is_scikit_learns_oas():
         rows = np.random.default_rng(0).normal(0, [[1 + i for i in range(shape[1])]], shape)
         rows -= rows.mean(axis=0)
         expected = OAS(assume_centered=True).fit(rows)
-        white = whiten(rows)
+        white = whiten(rows.T @ rows / len(rows), len(rows))
         np.testing.assert_allclose(white @ white.T, np.linalg.inv(expected.covariance_), rtol=1e-6, atol=1e-9)
 
 
@@ -78,6 +79,19 @@ def test_mahalanobis_equals_scipys():
     less = [mahalanobis(x, features.mean(axis=0), precision_of_all) ** 2 for x in ask]
     found = unknown_scores("relative_mahalanobis", logits[:5], ask, statistics_of_all)
     np.testing.assert_allclose(found, np.array(expected) - less, rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_taken_out_leaves_what_the_others_have():
+    features, _, labels = clusters(60)
+    anew = Moments.of(features[labels != 1], labels[labels != 1])
+    less = Moments.of(features, labels).without(1, features[labels == 1])
+    np.testing.assert_allclose(less.within, anew.within, atol=1e-9)
+    np.testing.assert_allclose(less.means, anew.means)
+    assert less.counts.tolist() == anew.counts.tolist() == [20, 20]
+    centred = features[labels != 1].astype(np.float64) - features[labels != 1].mean(axis=0, dtype=np.float64)
+    of_all = less.statistics(relative=True).whitening_of_all
+    expected = whiten(centred.T @ centred / 40, 40)
+    np.testing.assert_allclose(of_all @ of_all.T, expected @ expected.T, rtol=1e-3, atol=1e-5)
 
 
 def test_features_that_never_vary_do_no_harm():

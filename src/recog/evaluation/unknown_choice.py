@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.arrays import FloatArray, IntArray
 from recog.evaluation.ranking import auroc_of
 from recog.evaluation.unknown import (
     MAX_DIMENSIONS,
     UNKNOWN_METHODS,
     FeatureStatistics,
     LeftOut,
+    Moments,
     UnknownRule,
     fit_rule,
     fit_statistics,
@@ -51,8 +51,10 @@ def leave_classes_out(known: KnownImages, methods: tuple[str, ...]) -> tuple[tup
     """(a row per method, the highest mean AUROC first; how many classes were left out)."""
     aurocs: dict[str, list[float]] = {method: [] for method in methods}
     classes = _chosen_classes(known)
+    measured = {"mahalanobis", "relative_mahalanobis"} & set(methods)
+    moments = Moments.of(known.train_features, known.train_labels) if measured else None
     for k in classes:
-        for method, scores in _scores_without(known, k, methods).items():
+        for method, scores in _scores_without(known, k, methods, moments).items():
             aurocs[method].append(auroc_of(scores, known.labels == k))
     if not classes:
         return (), 0
@@ -108,19 +110,23 @@ def _chosen_classes(known: KnownImages) -> list[int]:
     return [int(present[place]) for place in places]
 
 
-def _scores_without(known: KnownImages, k: int, methods: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """The calibration images' scores by a model that does not have class `k`."""
+def _scores_without(
+    known: KnownImages, k: int, methods: tuple[str, ...], moments: Moments | None
+) -> dict[str, NDArray[np.float64]]:
+    """The calibration images' scores by a model that does not have class `k`; `moments` are those of all classes."""
     keep = known.train_labels != k
     features, labels = known.train_features[keep], known.train_labels[keep]
     logits = np.delete(known.logits, k, axis=1) if known.refit is None else known.refit(k)
-    return {method: _scores(method, logits, known.features, features, labels) for method in methods}
-
-
-def _scores(
-    method: str, logits: FloatArray, features: FloatArray, train_features: FloatArray, train_labels: IntArray
-) -> NDArray[np.float64]:
-    if logits.shape[1] < 2 and method in ("max_softmax", "energy"):  # of two classes one is left: it is always sure
-        return np.zeros(len(logits)) if method == "max_softmax" else -logits[:, 0].astype(np.float64)
-    statistics = fit_statistics(method, train_features, train_labels)
-    filler = np.zeros((len(features), 2), dtype=np.float32) if logits.shape[1] < 2 else logits
-    return unknown_scores(method, filler, features, statistics, num_neighbours=neighbours_for(train_labels))
+    fitted = {method: fit_statistics(method, features, labels) for method in methods if method == "knn"}
+    if moments is not None:
+        place = int(np.searchsorted(np.unique(known.train_labels), k))
+        rest = moments.without(place, known.train_features[~keep]) if not keep.all() else moments
+        both = rest.statistics(relative=True)  # which has all that the plain distance needs too
+        fitted |= {"mahalanobis": both, "relative_mahalanobis": both}
+    num_neighbours = neighbours_for(labels)
+    if logits.shape[1] < 2:  # of two classes one is left: its softmax is always sure, its energy less its logit
+        logits = np.concatenate([logits, np.full_like(logits, -1e4)], axis=1)
+    return {
+        method: unknown_scores(method, logits, known.features, fitted.get(method), num_neighbours=num_neighbours)
+        for method in methods
+    }
