@@ -3,41 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from label_batches import FACTS, NAMES, label_report
 from sklearn import metrics
 
 from recog.core.errors import DataError
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.multilabel_report import evaluate_multilabel, probability_bins
-from recog.evaluation.report import DataFacts
-from recog.evaluation.thresholds import LabelThresholds
-
-NAMES = ("boat", "car", "dog", "eel")
-FACTS = DataFacts(name="pets", split="test", excluded=(("bad.png", "truncated"),))
-
-
-def report_of(num_images=120, thresholds=(0.5, 0.4, 0.3, 0.5), seed=0, shown=None):
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(num_images, 4)).astype(np.float32)
-    if shown is None:
-        shown = rng.random(logits.shape) < expit(2 * logits - 1)
-    support = tuple(int(n) for n in shown.sum(axis=0))
-    calibration = Calibration(thresholds=LabelThresholds(values=thresholds, data="val", num_images=50, support=support))
-    report = evaluate_multilabel(
-        logits,
-        shown.astype(np.float32),
-        class_names=NAMES,
-        names=[f"{i}.png" for i in range(num_images)],
-        data=FACTS,
-        calibration=calibration,
-    )
-    probs = expit(logits.astype(np.float64))
-    return report, probs, probs >= np.array(thresholds), shown
 
 
 def test_every_number_equals_scikit_learns():
-    report, probs, said, shown = report_of()
+    report, probs, said, shown = label_report()
     assert report.mean_average_precision == pytest.approx(metrics.average_precision_score(shown, probs), abs=1e-9)
     assert report.micro_average_precision == pytest.approx(
         metrics.average_precision_score(shown, probs, average="micro"), abs=1e-9
@@ -57,12 +33,13 @@ def test_every_number_equals_scikit_learns():
         assert row.precision_ci95 == wilson_interval(row.num_correct, row.num_predicted)
         assert row.recall_ci95 == wilson_interval(row.num_correct, row.support)
     assert report.chance_map == pytest.approx(shown.mean())
+    assert (report.nll_before, report.ece_before) == (report.nll, report.ece)  # nothing was fitted
     assert report.labels_per_image == pytest.approx((shown.sum(axis=1).mean(), said.sum(axis=1).mean()))
     assert (report.num_images, report.num_found) == (120, 121)
 
 
 def test_the_wrong_images_say_what_was_missed_and_invented_the_worst_first():
-    report, probs, said, shown = report_of()
+    report, probs, said, shown = label_report()
     assert report.num_errors == len(report.errors) == (said != shown).any(axis=1).sum()
     surprises = [error.worst_surprise for error in report.errors]
     assert surprises == sorted(surprises, reverse=True)
@@ -74,7 +51,7 @@ def test_the_wrong_images_say_what_was_missed_and_invented_the_worst_first():
 
 
 def test_json_is_plain_and_says_its_task():
-    report, *_ = report_of()
+    report, *_ = label_report()
     table = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert (table["task"], table["evidence"], table["num_images"]) == ("multilabel", "evaluation", 120)
     assert table["data"]["excluded"] == [{"name": "bad.png", "reason": "truncated"}]
@@ -87,7 +64,7 @@ def test_json_is_plain_and_says_its_task():
 def test_an_absent_label_and_an_all_positive_one_have_no_average_precision():
     shown = np.random.default_rng(1).random((30, 4)) < 0.5
     shown[:, 0], shown[:, 1] = False, True
-    report, *_ = report_of(30, shown=shown)
+    report, *_ = label_report(30, shown=shown)
     boat, car = report.labels[:2]
     assert (boat.recall, boat.f1, boat.precision, boat.auroc, boat.average_precision) == (None,) * 5
     assert (car.specificity, car.auroc, car.average_precision) == (None,) * 3
@@ -99,7 +76,7 @@ def test_an_absent_label_and_an_all_positive_one_have_no_average_precision():
 
 
 def test_one_image_without_labels():
-    report, *_ = report_of(1, shown=np.zeros((1, 4), bool))
+    report, *_ = label_report(1, shown=np.zeros((1, 4), bool))
     assert report.mean_average_precision is None
     assert report.chance_map is None
     table = json.loads(json.dumps(report.to_dict(), allow_nan=False))

@@ -61,3 +61,14 @@ def test_numbers_that_are_not_finite_never_agree(bad, both):
 def test_a_label_difference_alone_is_enough_to_refuse():
     with pytest.raises(BundleError, match="1 labels differ"):
         check_parity(Parity(num_images=9, max_prob_difference=0, num_ties=0, num_label_differences=1))
+
+
+def test_several_labels_differ_where_a_threshold_lies_clearly_between():
+    """Image 0: 0.30002 and 0.29998 around 0.3 may differ. Image 1: 0.4 and 0.2 may not."""
+    thresholds = np.array([0.3, 0.5])
+    ours = np.array([[0.30002, 0.9], [0.4, 0.1]])
+    parity = compare_engines(ours, np.array([[0.29998, 0.9], [0.4, 0.1]]), thresholds)
+    assert (parity.num_ties, parity.num_label_differences) == (1, 0)
+    check_parity(parity)
+    parity = compare_engines(ours, np.array([[0.30002, 0.9], [0.2, 0.1]]), thresholds)
+    assert parity.num_label_differences == 1

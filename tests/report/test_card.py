@@ -70,3 +70,24 @@ def test_the_card_says_what_calibration_did():
     assert re.search(r"test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\.", text)
     assert "Prediction sets" not in text
     assert "--reject" not in text
+
+
+def test_the_card_of_several_labels_has_the_map_and_what_is_said():
+    from label_batches import NAMES, label_report
+
+    report, *_ = label_report()
+    manifest = Manifest(
+        task="multilabel",
+        architecture="resnet8",
+        class_names=NAMES,
+        preprocess=Preprocess(image_size=(20, 20)),
+        data=TrainingData(name="pets", fingerprint="sha256:0", num_images={"train": 5, "test": 3}),
+        seed=7,
+        files={},
+    )
+    text = render_card(report, manifest, origin=("none", "none"), recipe="scratch", is_timm=False)
+    found = {result.metric_name: result.metric_value for result in ModelCard(text).data.eval_results}
+    assert found["mAP"] == pytest.approx(report.mean_average_precision, abs=1e-6)
+    assert found["micro F1"] == pytest.approx(report.micro.f1, abs=1e-6)
+    assert "4 labels" in text
+    assert "chosen for F1 on val" in text

@@ -55,3 +55,16 @@ def test_no_errors_at_all():
         class_names=("a", "b"), names=[str(i) for i in range(40)], data=DataFacts(name="d"),
     )  # fmt: skip
     assert risk_curve(report).y_all == HEIGHT
+
+
+def test_bins_of_probabilities_by_hand():
+    from recog.evaluation.multilabel_report import ProbabilityBin
+    from recog.report.curves import probability_marks
+
+    bins = (
+        ProbabilityBin(low=0.0, high=0.5, num_pairs=4, num_shown=1, mean_prob=0.25),
+        ProbabilityBin(low=0.5, high=1.0, num_pairs=0, num_shown=0, mean_prob=None),
+    )
+    (mark,) = probability_marks(bins)
+    assert (mark.x, mark.y, mark.y_diagonal) == (WIDTH / 4, HEIGHT * 3 / 4, HEIGHT * 3 / 4)
+    assert mark.title.startswith("4 labels with a probability of 25.0% on average: 25.0% shown")

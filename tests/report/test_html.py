@@ -324,3 +324,38 @@ def test_a_report_of_format_1_has_a_page_without_what_it_lacks():
     assert "Specificity" in page.text
     assert "AUROC" not in page.text
     assert "Confidence" not in page.text
+
+
+class TestSeveralLabels:
+    def test_a_page_of_hostile_names_is_whole_and_says_its_numbers(self):
+        from label_batches import FACTS, label_report
+
+        report, *_ = label_report(
+            names=(HOSTILE[0], HOSTILE[1], HOSTILE[2], "dog"), facts=replace(FACTS, name=HOSTILE[0])
+        )
+        source = render_html(report, {})
+        page = Page(source)
+        page.feed(source)
+        assert not page.open
+        assert "<script" not in source
+        assert "\u202e" not in source
+        assert f"{100 * report.mean_average_precision:.1f}" in source
+        assert f"{report.subset.num_correct} of 120 images, no label missed or added" in source
+        assert source.count("missed <bdi>") == sum(len(error.missed) for error in report.errors[:MAX_THUMBNAILS])
+        assert "Before you rely on this" in source
+
+    def test_nothing_defined_and_no_errors(self):
+        from label_batches import label_report
+
+        report, *_ = label_report(1, (1.0, 1.0, 1.0, 1.0), shown=np.zeros((1, 4), bool))
+        source = render_html(report, {})
+        assert "No errors" in source
+        assert "No label here is on some images and not on others." in source
+
+    def test_many_labels_show_the_weakest_first_and_unfold_the_rest(self):
+        from label_batches import label_report
+
+        report, *_ = label_report()
+        rows = tuple(replace(report.labels[i % 4], name=f"label {i}") for i in range(60))
+        many = replace(report, class_names=tuple(row.name for row in rows), labels=rows)
+        assert "The 10 labels with the lowest average precision" in render_html(many, {})

@@ -78,3 +78,19 @@ def test_few_images():
     report = report_of([0, 1] * 10, [0, 1] * 5 + [0] * 10, 2)
     assert titles(report) == ["20 images leave much open", "All 2 classes have fewer than 20 images"]
     assert "from 53.1% to 88.8%" in notes(report)[0].text
+
+
+def test_notes_on_several_labels():
+    from label_batches import FACTS, label_report
+
+    from recog.report.notes import label_notes
+
+    shown = np.random.default_rng(1).random((30, 4)) < 0.5
+    shown[:, 0], shown[:, 1] = False, True
+    report, *_ = label_report(30, shown=shown, facts=FACTS)
+    titles = [note.title for note in label_notes(report)]
+    assert "1 of 4 labels on no image here" in titles
+    assert "1 of 4 labels on every image here" in titles
+    assert "1 threshold chosen on few images" in titles
+    assert "1 of 31 files left out" in titles
+    assert "30 images leave much open" in titles

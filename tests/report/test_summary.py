@@ -28,3 +28,16 @@ def test_every_measure_has_a_row():
 def test_what_is_undefined_has_no_row():
     rows = measure_rows(report_of(np.array([1, 1]), np.array([[0.0, 1.0], [1.0, 0.0]])))
     assert [row.name for row in rows] == ["Brier score", "ECE", "ECE, equal mass", "Classwise ECE"]
+
+
+def test_measures_of_several_labels():
+    from label_batches import label_report
+
+    from recog.report.summary import label_measure_rows
+
+    report, *_ = label_report()
+    rows = {row.name: row for row in label_measure_rows(report)}
+    assert rows["Hamming loss"].value == f"{100 * report.hamming_loss:.1f}%"
+    assert rows["NLL"].value == f"{report.nll:.3f}"
+    assert rows["Micro recall"].interval is not None
+    assert rows["Macro AUROC"].means == "over 4 labels; 0.5 is chance"

@@ -13,6 +13,7 @@ import typer
 
 from recog.cli.guard import guarded, notes
 from recog.core.errors import BadImage, ConfigError, DataError
+from recog.report.text import spreadsheet_cell
 
 if TYPE_CHECKING:
     from recog.runtime.predictor import Prediction
@@ -38,7 +39,12 @@ def predict(
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
     answers = predictor.predict_each(files, reject=reject)
-    if as_json:
+    if predictor.calibration.thresholds is not None and not as_json:
+        from recog.cli.predict_labels import print_labels_csv, print_labels_table
+
+        names = predictor.class_names
+        num_bad = print_labels_csv(files, answers, names) if as_csv else print_labels_table(files, answers)
+    elif as_json:
         num_bad = _print_json(files, answers, top)
     elif as_csv:
         num_bad = _print_csv(files, answers, top, sets=sets)
@@ -68,6 +74,10 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
             num_bad += 1
             rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
             continue
+        if answer.said is not None:
+            probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
+            rows.append({"file": str(file), "labels": list(answer.labels), "probs": probs})
+            continue
         classes = [{"label": label, "prob": prob} for label, prob in answer.top(top)]
         confidence = None if answer.is_unknown else answer.confidence  # it is the class's, not that of being unknown
         row: dict[str, object] = {"file": str(file), "label": answer.label, "confidence": confidence, "top": classes}
@@ -88,13 +98,13 @@ def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], 
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
             num_bad += 1
-            writer.writerow([_cell(str(file)), *[""] * (2 * top + sets), _cell(answer.reason)])
+            writer.writerow([spreadsheet_cell(str(file)), *[""] * (2 * top + sets), spreadsheet_cell(answer.reason)])
             continue
         classes = _shown(answer, top, ".6f")
-        cells = [cell for label, prob in classes for cell in (_cell(label), prob)]
+        cells = [cell for label, prob in classes for cell in (spreadsheet_cell(label), prob)]
         cells += [""] * (2 * (top - len(classes)))
-        label_set = [_cell(" | ".join(answer.label_set or ()))] if sets else []
-        writer.writerow([_cell(str(file)), *cells, *label_set, ""])
+        label_set = [spreadsheet_cell(" | ".join(answer.label_set or ()))] if sets else []
+        writer.writerow([spreadsheet_cell(str(file)), *cells, *label_set, ""])
     return num_bad
 
 
@@ -103,11 +113,6 @@ def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
     if answer.is_unknown:
         return [(answer.label, "")]
     return [(label, format(prob, style)) for label, prob in answer.top(top)]
-
-
-def _cell(text: str) -> str:
-    """A spreadsheet takes a cell that begins with one of these for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:

@@ -33,14 +33,15 @@ from recog.evaluation.multilabel import (
     micro_average_precision,
     micro_means,
     ranking_precision_terms,
+    sigmoid,
     weighted_means,
 )
 from recog.evaluation.multilabel_bootstrap import MultilabelBootstrap, bootstrap_multilabel
 from recog.evaluation.probability import NUM_BINS, equal_width_bins
-from recog.evaluation.report import MAX_ERRORS, DataFacts, check_names
+from recog.evaluation.report import MAX_ERRORS, DataFacts, Report, check_names
 from recog.evaluation.report_format import FORMAT_VERSION
 from recog.evaluation.slices import Slicing
-from recog.evaluation.thresholds import FEW_IMAGES, LabelThresholds
+from recog.evaluation.thresholds import FEW_IMAGES
 from recog.evaluation.training_facts import TrainingFacts
 
 Interval = tuple[float, float]
@@ -108,6 +109,8 @@ class MultilabelReport:
     nll: float  # mean BCE per image and label, in nats
     brier: float  # mean per image and label
     ece: float
+    nll_before: float  # both without the calibration
+    ece_before: float
     labels_per_image: tuple[float, float]  # shown and said, on average
     labels: tuple[LabelRow, ...]
     reliability: tuple[ProbabilityBin, ...]
@@ -193,6 +196,9 @@ class MultilabelReport:
         return plain
 
 
+AnyReport = Report | MultilabelReport
+
+
 def evaluate_multilabel(
     logits: FloatArray,
     targets: TargetArray,
@@ -218,8 +224,12 @@ def evaluate_multilabel(
     probs = calibration.apply(logits)
     said = calibration.decide(probs)
     counts = count_labels(said, shown)
-    rows = _label_rows(
-        class_names, counts, thresholds, label_auroc(probs, shown), label_average_precision(probs, shown)
+    rows = label_rows(
+        class_names,
+        counts,
+        thresholds.values,
+        [_or_none(value) for value in label_auroc(probs, shown).tolist()],
+        [_or_none(value) for value in label_average_precision(probs, shown).tolist()],
     )
     errors = _errors(probs, said, shown, class_names=class_names, names=names)
     is_right = is_subset_correct(said, shown)
@@ -229,7 +239,7 @@ def evaluate_multilabel(
         thresholds_data=thresholds.data,
         num_images=len(logits),
         class_names=tuple(class_names),
-        mean_average_precision=_mean([row.average_precision for row in rows]),
+        mean_average_precision=mean_of([row.average_precision for row in rows]),
         micro_average_precision=_or_none(micro_average_precision(probs, shown)),
         ranking_average_precision=float(ranking_precision_terms(probs, shown).mean()),
         subset=Hits(num_images=len(logits), num_correct=int(is_right.sum())),
@@ -238,10 +248,12 @@ def evaluate_multilabel(
         macro=macro_means(counts),
         micro=micro_means(counts),
         weighted=weighted_means(counts),
-        auroc=_mean([row.auroc for row in rows]),
+        auroc=mean_of([row.auroc for row in rows]),
         nll=bce(calibrated, shown),
         brier=float(label_brier_terms(probs, shown).mean()),
         ece=label_ece(probs, shown),
+        nll_before=bce(logits, shown),
+        ece_before=label_ece(sigmoid(logits), shown),
         labels_per_image=(float(shown.sum(axis=1).mean()), float(said.sum(axis=1).mean())),
         labels=rows,
         reliability=probability_bins(probs, shown),
@@ -272,13 +284,14 @@ def probability_bins(
     )
 
 
-def _label_rows(
+def label_rows(
     class_names: Sequence[str],
     counts: LabelCounts,
-    thresholds: LabelThresholds,
-    auroc: NDArray[np.float64],
-    average_precision: NDArray[np.float64],
+    thresholds: Sequence[float],
+    auroc: Sequence[float | None],
+    average_precision: Sequence[float | None],
 ) -> tuple[LabelRow, ...]:
+    """The rates follow from the counts; the rest is given."""
     rows = []
     for k, name in enumerate(class_names):
         both, said, shown = int(counts.both[k]), int(counts.said[k]), int(counts.shown[k])
@@ -289,7 +302,7 @@ def _label_rows(
                 support=shown,
                 num_predicted=said,
                 num_correct=both,
-                threshold=thresholds.values[k],
+                threshold=thresholds[k],
                 precision=_or_none(float(counts.precision[k])),
                 precision_ci95=wilson_interval(both, said) if said and shown else None,
                 recall=_or_none(float(counts.recall[k])),
@@ -297,8 +310,8 @@ def _label_rows(
                 f1=_or_none(float(counts.f1[k])),
                 specificity=_or_none(float(counts.specificity[k])),
                 specificity_ci95=wilson_interval(others - said + both, others) if others else None,
-                auroc=_or_none(float(auroc[k])),
-                average_precision=_or_none(float(average_precision[k])),
+                auroc=auroc[k],
+                average_precision=average_precision[k],
             )
         )
     return tuple(rows)
@@ -333,7 +346,7 @@ def _errors(
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
 

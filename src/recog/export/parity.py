@@ -18,21 +18,30 @@ class Parity:
 
     num_images: int
     max_prob_difference: float
-    num_ties: int  # images whose two best classes are closer than twice the tolerance, where labels may differ
+    num_ties: int  # images whose two best classes are closer than twice the tolerance, or, of several labels, whose
+    # probability of one is closer than the tolerance to its threshold: there labels may differ
     num_label_differences: int  # among the others
 
 
-def compare_engines(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Parity:
-    """Agreement of probs [N, K] from two engines."""
-    best_two = np.sort(ours, axis=1)[:, -2:]
-    clear = best_two[:, 1] - best_two[:, 0] > 2 * MAX_PROB_DIFFERENCE
-    differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
+def compare_engines(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], thresholds: NDArray[np.float64] | None = None
+) -> Parity:
+    """Agreement of probs [N, K] from two engines; `thresholds` [K] are those of multi-label answers."""
+    if thresholds is not None:
+        near = np.abs(ours - thresholds) <= MAX_PROB_DIFFERENCE
+        differing = ((ours >= thresholds) != (theirs >= thresholds)) & ~near
+        num_ties, num_differences = near.any(axis=1).sum(), differing.any(axis=1).sum()
+    else:
+        best_two = np.sort(ours, axis=1)[:, -2:]
+        clear = best_two[:, 1] - best_two[:, 0] > 2 * MAX_PROB_DIFFERENCE
+        differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
+        num_ties, num_differences = (~clear).sum(), (differs & clear).sum()
     finite = np.isfinite(ours).all() and np.isfinite(theirs).all()
     return Parity(
         num_images=len(ours),
         max_prob_difference=float(np.abs(ours - theirs).max(initial=0.0)) if finite else float("inf"),
-        num_ties=int((~clear).sum()),
-        num_label_differences=int((differs & clear).sum()),
+        num_ties=int(num_ties),
+        num_label_differences=int(num_differences),
     )
 
 

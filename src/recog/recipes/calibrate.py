@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recog.data.dataset import Targets
 from recog.evaluation.calibration import Calibration, fit_calibration
 from recog.evaluation.multilabel_calibration import fit_multilabel_calibration
+from recog.evaluation.thresholds import LabelThresholds
 from recog.evaluation.unknown import FeatureStatistics
 from recog.evaluation.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.collect import run_engine
@@ -109,6 +110,8 @@ def describe_calibration(calibration: Calibration) -> str:
         "vector": "probabilities are calibrated by a factor and an offset for each class",
     }[calibration.method]
     text = f"{what}: {fit.reason}; fitted on {fit.num_images:,} images ({fit.data})"
+    if calibration.thresholds is not None:
+        text = f"{_describe_thresholds(calibration.thresholds)}; {text}"
     if calibration.method == "none":
         return text
     return (
@@ -127,4 +130,12 @@ def describe_unknown(calibration: Calibration) -> str:
     return (
         f"'unknown' (predict --reject) goes by {rule.method}: {rule.reason}; of {rule.num_images:,} calibration images "
         f"({rule.data}) at most {rule.false_alarm_rate:.1%} are above its threshold"
+    )
+
+
+def _describe_thresholds(thresholds: LabelThresholds) -> str:
+    low, high = min(thresholds.values), max(thresholds.values)
+    return (
+        f"a label is said from a probability of {low:.2f} to {high:.2f} on, chosen for each by its F1; prediction sets and "
+        "'unknown' are for one class an image and are not made"
     )

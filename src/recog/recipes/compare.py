@@ -81,6 +81,12 @@ def compare(
     """
     a, b = _Side.load(bundle_a), _Side.load(bundle_b)
     order = _class_order(a.predictor.class_names, b.predictor.class_names)
+    for who, side in (("A", a), ("B", b)):
+        if side.predictor.manifest.task == "multilabel":
+            raise ConfigError(
+                f"{who} says none to several labels of an image, and McNemar's test asks of each image whether it is right or "
+                "wrong. Compare such bundles by two `recog evaluate` on the same images: mAP and F1 with their intervals."
+            )
     dataset = with_classes_of(open_source(source), a.predictor.class_names)
     hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
     samples, split, note = _choose(dataset, split, (a, b), hashes)

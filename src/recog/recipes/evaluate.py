@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recog.bundle.locate import find_bundle, run_of
-from recog.core.config import did_you_mean
+from recog.bundle.seal import RUN_CONFIG
+from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import pretty_json, staged_folder
-from recog.data.dataset import Dataset, Exclusion, Sample, describe_exclusions
+from recog.core.task import Task
+from recog.data.dataset import Dataset, Exclusion, Sample, check_class_map, describe_exclusions
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import BadImagePolicy
-from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.multilabel_report import AnyReport
+from recog.evaluation.report import DataFacts
 from recog.recipes.measure import measure
 from recog.recipes.slicing import add_slices, check_slice_by
 from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen, write_quarantine
@@ -27,7 +31,7 @@ EVALUATIONS = "evaluations"
 class EvaluationRun:
     """A report, and the folder that report.json and report.html were written to, if any."""
 
-    report: Report
+    report: AnyReport
     folder: Path | None
     notes: tuple[str, ...]
 
@@ -61,7 +65,8 @@ def evaluate(
     """
     folder = find_bundle(bundle)
     predictor = load(folder)
-    dataset = with_classes_of(open_source(source, labels=labels), predictor.class_names)
+    dataset = open_as_trained(source, folder, predictor.manifest.task, labels=labels)
+    dataset = with_classes_of(dataset, predictor.class_names)
     check_slice_by(slice_by, dataset)
     run = run_of(folder)
     seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
@@ -87,6 +92,38 @@ def evaluate(
                 write_quarantine(staging, (Exclusion(name=name, reason=reason) for name, reason in excluded))
     notes = tuple(note for note in (chosen.note, *dataset.notes, *describe_exclusions(dataset)) if note)
     return EvaluationRun(report=measured.report, folder=target, notes=notes)
+
+
+def check_task(dataset: Dataset, task: Task) -> None:
+    """DataError where the bundle answers another question than the data do."""
+    if dataset.task == task:
+        return
+    if task == "multilabel":
+        raise DataError(
+            f"{dataset.name} has one label an image, and the bundle says none to several of each. Give a list whose labels are "
+            "joined by a separator (--label-separator '|'), columns of 0 and 1, or lists of labels."
+        )
+    raise DataError(
+        f"{dataset.name} has none to several labels an image, and the bundle says one class of each; it can be measured on "
+        "images with one label each only."
+    )
+
+
+def open_as_trained(source: str | Path, bundle: Path, task: Task, *, labels: LabelFormat) -> Dataset:
+    """The data that `source` means, for a bundle with this `task`. DataError where they answer another question.
+
+    Where nothing is said of `labels` and one would be read per image, several are tried, written as those of the training data.
+    """
+    dataset = open_source(source, one_class_map=False, labels=labels)
+    if dataset.task != task and task == "multilabel" and not labels.is_given:
+        data = load_toml(bundle / RUN_CONFIG).get("data", {})
+        separator = data.get("label_separator") if isinstance(data, dict) else None
+        if isinstance(separator, str) and separator:
+            with contextlib.suppress(DataError):  # no list: what was found first says what is wrong
+                dataset = open_source(source, one_class_map=False, labels=LabelFormat(separator=separator))
+    check_task(dataset, task)
+    check_class_map(dataset)
+    return dataset
 
 
 def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
-from recog.data.dataset import Dataset, Sample
+from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.calibration import Calibration
+from recog.evaluation.multilabel import is_subset_correct
+from recog.evaluation.multilabel_report import AnyReport, evaluate_multilabel
 from recog.evaluation.report import DataFacts, Report, evaluate
 from recog.evaluation.trust import measure_sets, measure_unknown
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
@@ -23,9 +25,9 @@ from recog.runtime.predictor import Prediction, Predictor
 class Measured:
     """A report with the samples behind its rows, so that the page can show them."""
 
-    report: Report
+    report: AnyReport
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
-    is_correct: NDArray[np.bool_]  # [N], in that order
+    is_correct: NDArray[np.bool_]  # [N], in that order; multi-label: all labels right
 
     def html(self, *, with_pictures: bool = True) -> str:
         """The one-file page, with a small picture of each error that it shows unless the data are private."""
@@ -58,24 +60,39 @@ def measure(
     exclude_bad(dataset, bad, policy=policy)
     if not good:
         raise DataError(f"{dataset.name} has no usable image to evaluate on.")
+    facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
+    return _measure_labels(predictor, good, facts) if dataset.task == "multilabel" else _measure(predictor, good, facts)
+
+
+def _measure(predictor: Predictor, good: Sequence[tuple[Sample, Prediction]], facts: DataFacts) -> Measured:
     labels = np.array([sample.label for sample, _ in good], dtype=np.int64)
     report = evaluate(
         np.stack([answer.logits for _, answer in good]),
         labels,
         class_names=predictor.class_names,
         names=[sample.name for sample, _ in good],
-        data=DataFacts(
-            name=facts.name,
-            split=facts.split,
-            excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)),
-            num_seen_in_training=facts.num_seen_in_training,
-            test_openings=facts.test_openings,
-        ),
+        data=facts,
         calibration=predictor.calibration,
     )
     report = _with_trust(report, predictor.calibration, [answer for _, answer in good], labels)
     preds = np.array([answer.probs.argmax() for _, answer in good])
     return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=preds == labels)
+
+
+def _measure_labels(predictor: Predictor, good: Sequence[tuple[Sample, Prediction]], facts: DataFacts) -> Measured:
+    samples = [sample for sample, _ in good]
+    targets = targets_of(samples, len(predictor.class_names), "multilabel")
+    report = evaluate_multilabel(
+        np.stack([answer.logits for _, answer in good]),
+        targets,
+        class_names=predictor.class_names,
+        names=[sample.name for sample in samples],
+        data=facts,
+        calibration=predictor.calibration,
+    )
+    said = np.stack([answer.said for _, answer in good if answer.said is not None])
+    is_correct = is_subset_correct(said, targets == 1)
+    return Measured(report=report, samples={sample.name: sample for sample in samples}, is_correct=is_correct)
 
 
 def _with_trust(

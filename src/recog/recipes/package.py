@@ -34,7 +34,8 @@ from recog.core.decode import decode
 from recog.core.files import pretty_json
 from recog.data.dataset import Dataset, Sample
 from recog.evaluation.calibration import Calibration
-from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.multilabel_report import AnyReport
+from recog.evaluation.report import DataFacts
 from recog.evaluation.training_facts import TrainingFacts
 from recog.evaluation.unknown import FeatureStatistics
 from recog.export.onnx import export_onnx
@@ -64,7 +65,7 @@ class Origin:
 @dataclass(frozen=True, kw_only=True)
 class Packed:
     manifest: Manifest
-    report: Report
+    report: AnyReport
     parity: Parity
     calibration: Calibration
     measured: Measured
@@ -147,12 +148,20 @@ def pack(
 
 
 def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:
-    chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_PARITY_IMAGES)]
+    chosen = [samples[i] for i in choose_reference(_kinds(samples), MAX_PARITY_IMAGES)]
     images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
     ours = predictor.calibration.apply(second(images).logits)
-    parity = compare_engines(ours, predictor.predict_batch(images).probs)
+    thresholds = predictor.calibration.thresholds
+    cuts = None if thresholds is None else np.array(thresholds.values)
+    parity = compare_engines(ours, predictor.predict_batch(images).probs, cuts)
     check_parity(parity)
     return parity
+
+
+def _kinds(samples: Sequence[Sample]) -> list[int]:
+    """A number for each label, or each set of labels, that samples have: of each kind some are wanted."""
+    numbers: dict[tuple[int, ...], int] = {}
+    return [numbers.setdefault(sample.labels, len(numbers)) for sample in samples]
 
 
 def _reference(predictor: Predictor, samples: Sequence[Sample], config: TrainConfig) -> Reference:
@@ -162,7 +171,7 @@ def _reference(predictor: Predictor, samples: Sequence[Sample], config: TrainCon
     if config.reference == "synthetic":
         pictures = synthetic_images(preprocess, seed=config.seed)
     else:
-        chosen = choose_reference([s.label for s in samples], MAX_REFERENCE_IMAGES)
+        chosen = choose_reference(_kinds(samples), MAX_REFERENCE_IMAGES)
         pictures = [decode(samples[i].source, name=samples[i].name, channels=preprocess.channels) for i in chosen]
     files = tuple(encode_reference(picture, preprocess) for picture in pictures)
     images = np.stack([preprocess.read(file) for file in files])

@@ -252,9 +252,10 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
+    kinds = "labels, none to several an image" if dataset.task == "multilabel" else "classes"
     return [
         f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
-        f"{len(dataset.class_names)} classes: {names}",
+        f"{len(dataset.class_names)} {kinds}: {names}",
         *dataset.notes,
     ]
 

@@ -24,6 +24,7 @@ from recog.data.dataset import (
     class_counts,
     describe_exclusions,
     in_content_order,
+    labels_without_images,
     targets_of,
 )
 from recog.data.grey16 import full_scale, highest_grey16
@@ -290,5 +291,11 @@ def _describe_splits(dataset: Dataset) -> list[str]:
     lines = []
     for split in dataset.given_splits:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
-        lines.append(f"{split}: {sum(counts):,} images, {min(counts):,} to {max(counts):,} per class")
+        per = "with each label" if dataset.task == "multilabel" else "per class"
+        lines.append(f"{split}: {len(dataset.subset(split)):,} images, {min(counts):,} to {max(counts):,} {per}")
+    if dataset.task == "multilabel":
+        lines += [
+            f"in {split} no image differs in {len(names)} labels, so they cannot be measured there: {', '.join(names[:10])}"
+            for split, names in labels_without_images(dataset).items()
+        ]
     return lines

@@ -13,10 +13,12 @@ from recog.bundle.manifest import TrainingData
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import staged_folder
-from recog.data.dataset import Dataset, class_counts
+from recog.data.dataset import Dataset
 from recog.data.own import Items, read_items
 from recog.data.sources import open_source
-from recog.evaluation.report import DataFacts, Report
+from recog.evaluation.multilabel_file import parse_report
+from recog.evaluation.multilabel_report import AnyReport
+from recog.evaluation.report import DataFacts
 from recog.evaluation.training_facts import TrainingFacts
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
 from recog.recipes.facts import FactGatherer, write_run_report
@@ -55,7 +57,7 @@ class Run:
 
     folder: Path
     bundle: Path
-    report: Report
+    report: AnyReport
     duration_s: float
 
 
@@ -285,7 +287,7 @@ def _run_from_json(table: dict[str, Any]) -> Run:
     return Run(
         folder=Path(table["folder"]),
         bundle=Path(table["bundle"]),
-        report=Report.from_dict(table["report"]),
+        report=parse_report(table["report"]),
         duration_s=table["duration_s"],
     )
 
@@ -325,8 +327,7 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
 
 def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: TrainingFacts) -> Packed:
     dataset, config = prepared.dataset, prepared.config
-    num_classes = len(dataset.class_names)
-    num_images = {split: sum(class_counts(dataset.subset(split), num_classes)) for split in dataset.given_splits}
+    num_images = {split: len(dataset.subset(split)) for split in dataset.given_splits}
     split = "test" if "test" in num_images else "val"
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
     openings = None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from recog.evaluation.intervals import Hits
+from recog.evaluation.multilabel_report import ProbabilityBin
 from recog.evaluation.reliability import Cut, ReliabilityBin
 from recog.evaluation.report import Report
 from recog.report.text import percent, percent_range, plural
@@ -45,27 +47,50 @@ class RiskCurve:
 def reliability_marks(bins: Sequence[ReliabilityBin]) -> list[BinMark]:
     """The bins that hold images, in order of confidence."""
     most = max(b.num_images for b in bins)
+    return [
+        _mark(
+            (b.low, b.high, b.mean_confidence),
+            Hits(num_images=b.num_images, num_correct=b.num_correct),
+            most,
+            f"{plural(b.num_images, 'image')}, {percent(b.mean_confidence)} sure on average: "
+            f"{percent(b.accuracy)} right (95% interval {percent_range(b.accuracy_ci95)})",
+        )
+        for b in bins
+        if b.mean_confidence is not None
+    ]
+
+
+def probability_marks(bins: Sequence[ProbabilityBin]) -> list[BinMark]:
+    """The bins of a multi-label report that hold pairs of an image and a label, in order of probability."""
+    most = max(b.num_pairs for b in bins)
     marks = []
     for b in bins:
-        if b.mean_confidence is None or b.accuracy is None or b.accuracy_ci95 is None:
-            continue
-        low, high = b.accuracy_ci95
-        marks.append(
-            BinMark(
-                x=WIDTH * b.mean_confidence,
-                y=_y(b.accuracy),
-                y_low=_y(low),
-                y_high=_y(high),
-                y_diagonal=_y(b.mean_confidence),
-                radius=3 + 5 * sqrt(b.num_images / most),
-                bar_x=WIDTH * b.low + 1,
-                bar_width=WIDTH * (b.high - b.low) - 2,
-                bar_height=max(1.0, HISTOGRAM_HEIGHT * b.num_images / most),
-                title=f"{plural(b.num_images, 'image')}, {percent(b.mean_confidence)} sure on average: "
-                f"{percent(b.accuracy)} right (95% interval {percent_range(b.accuracy_ci95)})",
+        if b.mean_prob is not None:
+            hits = Hits(num_images=b.num_pairs, num_correct=b.num_shown)
+            title = (
+                f"{plural(b.num_pairs, 'label')} with a probability of {percent(b.mean_prob)} on average: "
+                f"{percent(hits.accuracy)} shown (95% interval {percent_range(hits.accuracy_ci95)})"
             )
-        )
+            marks.append(_mark((b.low, b.high, b.mean_prob), hits, most, title))
     return marks
+
+
+def _mark(place: tuple[float, float, float], hits: Hits, most: int, title: str) -> BinMark:
+    """`place` is (low, high, mean) of the bin's values, `most` the number in the fullest bin."""
+    bin_low, bin_high, mean = place
+    low, high = hits.accuracy_ci95
+    return BinMark(
+        x=WIDTH * mean,
+        y=_y(hits.accuracy),
+        y_low=_y(low),
+        y_high=_y(high),
+        y_diagonal=_y(mean),
+        radius=3 + 5 * sqrt(hits.num_images / most),
+        bar_x=WIDTH * bin_low + 1,
+        bar_width=WIDTH * (bin_high - bin_low) - 2,
+        bar_height=max(1.0, HISTOGRAM_HEIGHT * hits.num_images / most),
+        title=title,
+    )
 
 
 def mean_confidence(bins: Sequence[ReliabilityBin]) -> float:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from math import log
+from math import isnan, log
 from typing import Any
 
 import jinja2
@@ -23,16 +23,17 @@ from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures import most_confused
+from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
 from recog.evaluation.report import ClassRow, Report
-from recog.report.curves import mean_confidence, reliability_marks, risk_curve
+from recog.report.curves import mean_confidence, probability_marks, reliability_marks, risk_curve
 from recog.report.matrix import (
     MAX_TABLE_CLASSES,
     matrix_cells,
     matrix_shadings,
     tick_positions,
 )
-from recog.report.notes import notes
-from recog.report.summary import measure_rows
+from recog.report.notes import label_notes, notes
+from recog.report.summary import label_measure_rows, measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
 from recog.report.training import training_sections
 from recog.report.trust import trust_sections
@@ -46,11 +47,13 @@ _SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
 _DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
-def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
+def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
     """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; some may lack."""
     for name, uri in thumbnails.items():
         if not _DATA_URI.fullmatch(uri):
             raise DataError(f"the thumbnail of {name!r} is no PNG or JPEG data URI; make it with thumbnail(image).")
+    if isinstance(report, MultilabelReport):
+        return _render_multilabel(report, thumbnails)
     shown = report.errors[:MAX_THUMBNAILS]
     is_small = report.num_classes <= MAX_TABLE_CLASSES
     return _render(
@@ -71,6 +74,24 @@ def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
         mean_confidence=mean_confidence(report.scores.reliability) if report.scores.reliability else None,
         curve=risk_curve(report),
         trust=[*trust_sections(report), *training_sections(report.training)],
+        max_slices=MAX_SLICES,
+    )
+
+
+def _render_multilabel(report: MultilabelReport, thumbnails: Mapping[str, str]) -> str:
+    ranked = [(i, row) for i, row in enumerate(report.labels) if row.average_precision is not None]
+    is_small = report.num_classes <= MAX_TABLE_CLASSES
+    return _render(
+        "multilabel.html.j2",
+        report=report,
+        notes=label_notes(report),
+        indexed=list(enumerate(report.labels)),
+        weakest=None if is_small else sorted(ranked, key=lambda item: item[1].average_precision or 0.0)[:NUM_WEAKEST],
+        means=[("Macro mean", report.macro), ("Micro mean", report.micro), ("Weighted mean", report.weighted)],
+        errors=[(error, thumbnails.get(error.name)) for error in report.errors[:MAX_THUMBNAILS]],
+        measures=label_measure_rows(report),
+        sections=training_sections(report.training),
+        bins=probability_marks(report.reliability),
         max_slices=MAX_SLICES,
     )
 
@@ -105,10 +126,10 @@ def _confused_pairs(report: Report) -> list[tuple[ClassRow, ClassRow, int]]:
     return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
 
 
-def _render(**view: Any) -> str:
+def _render(name: str = "report.html.j2", **view: Any) -> str:
     css = _read("report.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    template = _environment().from_string(_read("report.html.j2"))
+    template = _environment().from_string(_read("macros.html.j2") + _read(name))
     return template.render(css=css, css_sha256=digest, **view)
 
 
@@ -124,6 +145,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         percent=percent,
         percent_range=lambda interval: percent_range(interval, dash="\N{EN DASH}"),
+        defined_or_none=lambda value: None if isnan(value) else value,
         px=lambda value: f"{value:.1f}",
         number_range=lambda interval: number_range(interval, dash="\N{EN DASH}"),
         plural=plural,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
 from recog.evaluation.report import Report
+from recog.evaluation.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent, plural
 
 WIDE_INTERVAL = 0.1  # high - low of the accuracy's interval: ten points of doubt
@@ -26,7 +28,7 @@ def notes(report: Report) -> list[Note]:
     return [note for note in found if note is not None]
 
 
-def _split(report: Report) -> Note | None:
+def _split(report: AnyReport) -> Note | None:
     if report.data.split == "train":
         return Note(
             title="Measured on training images",
@@ -42,7 +44,7 @@ def _split(report: Report) -> Note | None:
     return None
 
 
-def _seen_in_training(report: Report) -> Note | None:
+def _seen_in_training(report: AnyReport) -> Note | None:
     seen = report.data.num_seen_in_training
     if report.data.split == "train" or seen == 0:
         return None
@@ -60,7 +62,7 @@ def _seen_in_training(report: Report) -> Note | None:
     )
 
 
-def _test_openings(report: Report) -> Note | None:
+def _test_openings(report: AnyReport) -> Note | None:
     openings = report.data.test_openings
     if openings is None or openings <= 1:
         return None
@@ -70,7 +72,7 @@ def _test_openings(report: Report) -> Note | None:
     )
 
 
-def _excluded(report: Report) -> Note | None:
+def _excluded(report: AnyReport) -> Note | None:
     excluded = report.data.excluded
     if not excluded:
         return None
@@ -79,6 +81,42 @@ def _excluded(report: Report) -> Note | None:
         text=f"n is {report.num_images:,}, not {report.num_found:,}: the rest could not be used.",
         items=excluded,
     )
+
+
+def label_notes(report: MultilabelReport) -> list[Note]:
+    """As `notes`, of a multi-label report."""
+    found = (note(report) for note in (_split, _seen_in_training, _test_openings, _excluded))
+    return [note for note in (*found, *_label_notes(report)) if note is not None]
+
+
+def _label_notes(report: MultilabelReport) -> Iterator[Note]:
+    absent = report.absent_labels
+    if absent:
+        yield Note(
+            title=f"{len(absent):,} of {plural(report.num_classes, 'label')} on no image here",
+            text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means are taken over the "
+            f"other {report.num_classes - len(absent):,}.",
+        )
+    always = tuple(row.name for row in report.labels if row.support == report.num_images)
+    if always:
+        yield Note(
+            title=f"{len(always):,} of {plural(report.num_classes, 'label')} on every image here",
+            text=f"{listing(always)}: nothing shows whether it would be left unsaid; average precision is undefined.",
+        )
+    if report.weak_thresholds:
+        yield Note(
+            title=f"{plural(len(report.weak_thresholds), 'threshold')} chosen on few images",
+            text=f"{listing(report.weak_thresholds)}: fewer than {FEW_IMAGES} images with the label chose from which probability "
+            "on it is said. Where none did, it is 0.5.",
+            is_warning=False,
+        )
+    interval = report.interval("mean_average_precision")
+    if interval is not None and interval[1] - interval[0] > WIDE_INTERVAL:
+        yield Note(
+            title=f"{plural(report.num_images, 'image')} leave much open",
+            text=f"The mAP's 95% interval reaches from {percent(interval[0])} to {percent(interval[1])}. "
+            "A smaller difference than that between two models says little.",
+        )
 
 
 def _absent_classes(report: Report) -> Note | None:

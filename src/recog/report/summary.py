@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
+from recog.evaluation.multilabel_report import MultilabelReport
 from recog.evaluation.report import Report
 from recog.report.text import number_range, percent, percent_range, plural
 
@@ -37,6 +39,40 @@ def measure_rows(report: Report) -> list[MeasureRow]:
             0, _rate(f"Top-{scores.top_k.k} accuracy", scores.top_k.accuracy, scores.top_k.accuracy_ci95, means)
         )
     return [row for row in rows if row is not None]
+
+
+def label_measure_rows(report: MultilabelReport) -> list[MeasureRow]:
+    """Of a multi-label report, those beyond its headline."""
+    ranked = f"over {plural(report.num_ranked_labels, 'label')}"
+    interval = report.interval
+    rows = [
+        _rate(
+            "Micro precision",
+            _defined(report.micro.precision),
+            interval("micro_precision"),
+            "of all labels said, right",
+        ),
+        _rate("Micro recall", _defined(report.micro.recall), interval("micro_recall"), "of all labels shown, said"),
+        _rate("Weighted F1", _defined(report.weighted.f1), None, "each label by its images"),
+        _rate("F1 per image", report.example_f1, interval("example_f1"), "mean over the images"),
+        _rate("Hamming loss", report.hamming_loss, interval("hamming_loss"), "of all image-label pairs, wrong"),
+        _number("Macro AUROC", report.auroc, None, f"{ranked}; 0.5 is chance"),
+        _number("Micro average precision", report.micro_average_precision, None, "over all image-label pairs"),
+        _number(
+            "Ranking precision",
+            report.ranking_average_precision,
+            interval("ranking_average_precision"),
+            "an image's own labels come first: 1",
+        ),
+        _number("NLL", report.nll, interval("nll"), "per label; a coin toss has 0.693"),
+        _number("Brier score", report.brier, interval("brier"), "per label; a coin toss has 0.250"),
+        _rate("ECE", report.ece, interval("ece"), "gap of probability and frequency"),
+    ]
+    return [row for row in rows if row is not None]
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _number(name: str, value: float | None, interval: _Interval, means: str) -> MeasureRow | None:

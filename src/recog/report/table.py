@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import log
 
 import numpy as np
@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from recog.evaluation.measures import MeanMeasures, most_confused
+from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
 from recog.evaluation.report import ClassRow, Report
 from recog.evaluation.slices import Slicing
-from recog.report.notes import notes
+from recog.report.multilabel_table import print_multilabel_report
+from recog.report.notes import Note, label_notes, notes
 from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
 from recog.report.training import training_sections
@@ -28,8 +30,16 @@ MAX_EXCLUDED = 10
 MAX_SLICES = 10
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: AnyReport, console: Console) -> None:
     """Headline, classes, most confused pairs, and what to know first. Names are text, not markup."""
+    if isinstance(report, MultilabelReport):
+        print_multilabel_report(report, console)
+        for section in training_sections(report.training):
+            console.print(_trust_table(section))
+        for slicing in report.slices:
+            console.print(_slice_table(slicing, report.subset_accuracy))
+        _print_notes(label_notes(report), console)
+        return
     console.print(_headline(report))
     console.print(_class_table(report))
     if report.num_errors:
@@ -40,7 +50,11 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_trust_table(section))
     for slicing in report.slices:
         console.print(_slice_table(slicing, report.accuracy))
-    for note in notes(report):
+    _print_notes(notes(report), console)
+
+
+def _print_notes(notes: Sequence[Note], console: Console) -> None:
+    for note in notes:
         console.print(Text(f"{'Warning' if note.is_warning else 'Note'}: {note.title}.", style="bold"))
         console.print(Padding(Text(note.text), (0, 0, 0, 2)))
         for name, reason in note.items[:MAX_EXCLUDED]:

@@ -67,3 +67,8 @@ def _is_hidden(character: str) -> bool:
 
 def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """A spreadsheet takes a cell that begins with one of these for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

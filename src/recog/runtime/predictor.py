@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,7 @@ class Prediction:
     class_names: tuple[str, ...]
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
+    said: NDArray[np.bool_] | None = None  # [K], of multi-label answers: the labels at or above their thresholds
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
@@ -54,8 +55,21 @@ class Prediction:
         return tuple(self.class_names[i] for i in order if self.in_set[i])
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What is said of the image, the most probable first: of multi-label answers none to all, else the one label."""
+        if self.said is None:
+            return (self.label,)
+        order = np.argsort(-self.probs, kind="stable")
+        return tuple(self.class_names[i] for i in order if self.said[i])
+
+    @property
     def label(self) -> str:
-        """The most probable class, or 'unknown'."""
+        """The most probable class, or 'unknown'.
+
+        ConfigError for multi-label answers, which have none to several: see `labels`.
+        """
+        if self.said is not None:
+            raise ConfigError("this bundle says none to several labels of an image; read `labels`, or `top(1)`.")
         if self.is_unknown:
             return UNKNOWN
         return self.class_names[int(self.probs.argmax())]
@@ -80,6 +94,7 @@ class Answers:
     logits: NDArray[np.float32]  # [B, K]
     probs: NDArray[np.float64]  # [B, K]
     sets: NDArray[np.bool_] | None = None  # [B, K]
+    said: NDArray[np.bool_] | None = None  # [B, K], of multi-label answers
     unknown_scores: NDArray[np.float64] | None = None  # [B]
     is_unknown: NDArray[np.bool_] | None = None  # [B]
 
@@ -169,6 +184,7 @@ class Predictor:
                 probs=answers.probs[row],
                 logits=answers.logits[row],
                 in_set=None if answers.sets is None else answers.sets[row],
+                said=None if answers.said is None else answers.said[row],
                 is_unknown=None if answers.is_unknown is None else bool(answers.is_unknown[row]),
                 unknown_score=None if answers.unknown_scores is None else float(answers.unknown_scores[row]),
             )
@@ -179,19 +195,24 @@ class Predictor:
         outputs = self.engine(images)
         probs = self.calibration.apply(outputs.logits)
         rule = self.calibration.sets
-        sets = None if rule is None else rule.sets(probs, image_coins(images))
+        answers = Answers(
+            logits=outputs.logits,
+            probs=probs,
+            sets=None if rule is None else rule.sets(probs, image_coins(images)),
+            said=None if self.calibration.thresholds is None else self.calibration.decide(probs),
+        )
         if not reject:
-            return Answers(logits=outputs.logits, probs=probs, sets=sets)
+            return answers
         unknown = self._check_reject()
         statistics = self._statistics if unknown.needs_features else None
         scores = unknown.scores(outputs.logits, outputs.features, statistics)
-        is_unknown = unknown.is_unknown(scores)
-        return Answers(logits=outputs.logits, probs=probs, sets=sets, unknown_scores=scores, is_unknown=is_unknown)
+        return replace(answers, unknown_scores=scores, is_unknown=unknown.is_unknown(scores))
 
     def _check_reject(self) -> UnknownRule:
         rule = self.calibration.unknown
         if rule is None or rule.threshold is None:
-            why = "it was trained without" if rule is None else rule.reason
+            several = "labels that do not exclude each other have no such rule"
+            why = rule.reason if rule else several if self.calibration.thresholds else "it was trained without"
             raise ConfigError(f"this bundle does not tell what is unknown: {why}.")
         return rule
 
@@ -209,6 +230,11 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     _check_engine(engine, manifest, folder)
     calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
+    if (manifest.task == "multilabel") != (calibration.thresholds is not None):
+        raise BundleError(
+            f"{folder}: {MANIFEST} says the task is {manifest.task}, and {CALIBRATION} has "
+            f"{'no ' if calibration.thresholds is None else ''}label thresholds; the bundle is not used."
+        )
 
     def read_statistics() -> FeatureStatistics:
         check_files(folder, manifest, (FEATURES,))
