@@ -60,3 +60,19 @@ def test_specificity_by_hand():
 def test_a_class_that_all_images_are_of_has_no_specificity():
     specificity = class_measures(np.array([[3, 1], [0, 0]])).specificity
     assert specificity == pytest.approx([math.nan, 3 / 4], nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_micro_means_are_scikit_learns_and_all_of_them_the_accuracy(seed):
+    from sklearn.metrics import precision_recall_fscore_support
+
+    from recog.evaluation.counts import micro_mean
+
+    rng = np.random.default_rng(seed)
+    labels, preds = rng.integers(0, 4, 50), rng.integers(0, 5, 50)  # class 4 is absent in truth
+    confusion = np.zeros((5, 5), dtype=np.int64)
+    np.add.at(confusion, (labels, preds), 1)
+    means = micro_mean(class_measures(confusion))
+    theirs = precision_recall_fscore_support(labels, preds, labels=range(5), average="micro", zero_division=0)[:3]
+    assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
+    assert means.precision == means.recall == means.f1 == pytest.approx((labels == preds).mean())

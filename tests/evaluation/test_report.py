@@ -108,7 +108,7 @@ def test_the_keys_of_report_json():
         "format_version", "evidence", "task", "data", "calibration_method", "trust", "training", "num_images",
         "num_classes", "class_names", "accuracy", "accuracy_ci95", "balanced_accuracy", "matthews", "top_k", "nll", "brier",
         "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision", "num_ranked_classes", "bootstrap",
-        "macro", "weighted", "num_absent_classes", "absent_classes", "never_predicted_classes", "classes",
+        "macro", "weighted", "micro", "num_absent_classes", "absent_classes", "never_predicted_classes", "classes",
         "confusion", "reliability", "risk_coverage", "thresholds", "slices", "num_errors", "errors",
     ]  # fmt: skip
 

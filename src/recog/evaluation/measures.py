@@ -16,6 +16,7 @@ from recog.evaluation.counts import (
     confusion_matrix,
     macro_mean,
     matthews,
+    micro_mean,
     most_confused,
     weighted_mean,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "log_softmax",
     "macro_mean",
     "matthews",
+    "micro_mean",
     "most_confused",
     "nll",
     "num_in_top",

@@ -35,6 +35,7 @@ from recog.evaluation.measures import (
     confusion_matrix,
     macro_mean,
     matthews,
+    micro_mean,
     weighted_mean,
 )
 from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
@@ -100,6 +101,7 @@ class Report:
     scores: Scores  # what needs the probabilities
     macro: MeanMeasures
     weighted: MeanMeasures
+    micro: MeanMeasures  # the accuracy, three times
     classes: tuple[ClassRow, ...]
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
@@ -185,6 +187,7 @@ class Report:
             **self.scores.headline_dict(),
             "macro": asdict(self.macro),
             "weighted": asdict(self.weighted),
+            "micro": asdict(self.micro),
             "num_absent_classes": self.num_absent_classes,
             "absent_classes": list(self.absent_classes),
             "never_predicted_classes": list(self.never_predicted_classes),
@@ -296,6 +299,7 @@ def _build(
         scores=scores,
         macro=macro,
         weighted=weighted_mean(measures),
+        micro=micro_mean(measures),
         classes=_class_rows(class_names, measures, scores),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         errors=errors,

@@ -14,7 +14,7 @@ _KEYS_OF_2 = frozenset(
     {"matthews", "top_k", "brier", "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision"}
     | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
 )
-_KEYS_OF_3 = frozenset({"trust"})
+_KEYS_OF_3 = frozenset({"trust", "micro"})
 
 
 def check_header(table: Mapping[str, Any]) -> None:
