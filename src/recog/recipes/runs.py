@@ -15,7 +15,7 @@ from pathlib import Path
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import MANIFEST
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
-from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError
+from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import write_bytes_atomic
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.plan import TrainConfig
@@ -50,7 +50,12 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
 
     What `world` had begun under a fixed name before it was restarted is taken up again.
     """
-    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(
+            f"the folder {runs.absolute()} for runs cannot be made: {error.strerror}. Go to a folder that can be written to."
+        ) from None
     if fixed:
         try:
             (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
