@@ -36,6 +36,11 @@ def predict(
 
     predictor = load(bundle)
     if sets and predictor.calibration.sets is None:
+        if predictor.calibration.thresholds is not None:
+            raise ConfigError(
+                f"{bundle} says none to several labels of an image; prediction sets hold the one true class of an image, and are "
+                "not made for it."
+            )
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
     answers = predictor.predict_each(files, reject=reject)

@@ -1,0 +1,88 @@
+"""Heads for several labels an image: chosen on val, or by cross-validation where a label is rare."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+from torch import nn
+
+from recog.data.store import ImageStore
+from recog.evaluation.multilabel import bce
+from recog.models.classifier import Classifier
+from recog.recipes.calibrate import HeldOut, calibrate
+from recog.recipes.learn import CrossValidated, HeadLog, learn_head
+from recog.recipes.plan import TrainConfig
+from recog.recipes.prepare import LabelledImages
+from recog.runtime.engine import Outputs
+from recog.training.head import HeadConfig
+
+
+class PixelEngine:
+    """The pixels of a 2 x 2 image are its features."""
+
+    def __call__(self, images):
+        features = images.reshape(len(images), -1).astype(np.float32) / 255
+        return Outputs(logits=np.zeros((len(images), 2), np.float32), features=features)
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def get_classifier(self):
+        return self.head
+
+
+def split_of(count, seed):
+    """Label 0 is told by the first pixel, label 1 by the last; each stands on about half of the images, by itself."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((count, 2)) < 0.5).astype(np.float32)
+    images = rng.integers(0, 100, (count, 2, 2, 1))
+    images[:, 0, 0, 0] += (120 * targets[:, 0]).astype(int)
+    images[:, 1, 1, 0] += (120 * targets[:, 1]).astype(int)
+    store = ImageStore(list(images.astype(np.uint8)))
+    return LabelledImages(store=store, targets=targets, groups=np.arange(count) + 1000 * seed)
+
+
+def learn(num_train, num_val, **more):
+    classifier = Classifier(Head(), mean=(0.5,), std=(0.5,))
+    config = TrainConfig(recipe="head", head=HeadConfig(l2=(0.01, 1.0)), **more)
+    events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
+    return classifier, events, config
+
+
+def answers(classifier, split):
+    features = torch.from_numpy(PixelEngine()(split.store.stack()).features)
+    return classifier.classifier(features).detach().numpy()
+
+
+def test_the_strength_with_the_lowest_val_bce_is_taken():
+    classifier, events, config = learn(200, 80)
+    *tried, held_out = events
+    assert [type(event) for event in tried] == [HeadLog, HeadLog]
+    val = split_of(80, 2)
+    logits = answers(classifier, val)
+    assert bce(logits, val.targets == 1) == pytest.approx(min(log.val_nll for log in tried), abs=1e-6)
+    best = min(tried, key=lambda log: log.val_nll)
+    assert best.val_map == pytest.approx(metrics.average_precision_score(val.targets, logits))
+    assert best.val_accuracy == metrics.accuracy_score(val.targets, logits >= 0)
+    assert isinstance(held_out, HeldOut)
+    assert held_out.targets.shape == (280, 2)
+    assert "cross-fitted in 5 folds" in held_out.data
+    calibration, statistics = calibrate(held_out, config)
+    assert statistics is None
+    assert calibration.thresholds.num_images == 280
+    assert (calibration.sets, calibration.unknown) == (None, None)
+
+
+@pytest.mark.parametrize("balance", ["auto", "weights"])
+def test_a_rare_label_is_cross_validated(balance):
+    _, events, _ = learn(20, 10, balance=balance)
+    chosen = next(event for event in events if isinstance(event, CrossValidated))
+    tried = [event for event in events if isinstance(event, HeadLog)]
+    assert chosen.smallest_class < 20
+    assert chosen.nll == min(log.val_nll for log in tried)
+    assert chosen.mean_average_precision > 0.9
+    assert str(chosen).startswith(f"a label has only {chosen.smallest_class} training and validation images")
+    assert "a mAP of" in str(chosen)
