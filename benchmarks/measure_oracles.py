@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from recog.evaluation import measures as ours
+from recog.evaluation import multilabel as several
 from recog.evaluation.comparison import mcnemar_exact
 from recog.evaluation.intervals import wilson_interval
 
@@ -42,12 +43,17 @@ def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     preds, classes = probs.argmax(axis=1), range(probs.shape[1])
     confusion = ours.confusion_matrix(probs, labels)
     rates, present = ours.class_measures(confusion), np.unique(labels)
-    macro, weighted = ours.macro_mean(rates), ours.weighted_mean(rates)
+    means = (
+        ("macro", ours.macro_mean(rates)),
+        ("micro", ours.micro_mean(rates)),
+        ("weighted", ours.weighted_mean(rates)),
+    )
     yield "accuracy", "scikit-learn", ours.accuracy(probs, labels), oracle.accuracy_score(labels, preds)
     expected = oracle.balanced_accuracy_score(labels, preds)
     yield "balanced accuracy", "scikit-learn", ours.balanced_accuracy(probs, labels), expected
-    for name, mean in (("macro", macro), ("weighted", weighted)):
-        values = oracle.precision_recall_fscore_support(labels, preds, labels=present, average=name, zero_division=0)
+    for name, mean in means:
+        over = classes if name == "micro" else present  # a wrong answer is a false alarm of whichever class
+        values = oracle.precision_recall_fscore_support(labels, preds, labels=over, average=name, zero_division=0)
         for what, mine, theirs in zip(
             ("precision", "recall", "F1"), (mean.precision, mean.recall, mean.f1), values, strict=False
         ):
@@ -103,6 +109,45 @@ def tested(rng: np.random.Generator) -> Iterator[Pair]:
         yield "Wilson interval", "SciPy binomtest", wilson_interval(a, a + b)[1], expected.high
 
 
+def labelled(rng: np.random.Generator) -> Iterator[Pair]:
+    """Several labels an image: 1 to 200 images, 2 to 8 labels, some on no image, ties."""
+    n, num_labels = int(rng.integers(1, 201)), int(rng.integers(2, 9))
+    logits = rng.normal(0, 2, (n, num_labels)).round(1)
+    shown = rng.random((n, num_labels)) < rng.random(num_labels) * (rng.random(num_labels) > 0.15)
+    probs = several.sigmoid(logits)
+    said = several.decide(probs, rng.random(num_labels))
+    counts, present = several.count_labels(said, shown), np.flatnonzero(shown.any(axis=0))
+    means = {"macro": several.macro_means, "micro": several.micro_means, "weighted": several.weighted_means}
+    for name, mean_of in means.items():
+        over = range(num_labels) if name == "micro" else present
+        if len(present):
+            theirs = oracle.precision_recall_fscore_support(shown, said, labels=over, average=name, zero_division=0)
+            mine = mean_of(counts)
+            for what, a, b in zip(
+                ("precision", "recall", "F1"), (mine.precision, mine.recall, mine.f1), theirs, strict=False
+            ):
+                yield f"multi-label {name} {what}", "scikit-learn", a, b
+    yield "Hamming loss", "scikit-learn", several.hamming_loss(said, shown), oracle.hamming_loss(shown, said)
+    mine = several.is_subset_correct(said, shown).mean()
+    yield "subset accuracy", "scikit-learn", mine, oracle.accuracy_score(shown, said)
+    expected = oracle.f1_score(shown, said, average="samples", zero_division=1)
+    yield "F1 per image", "scikit-learn", several.example_f1_terms(said, shown).mean(), expected
+    expected = oracle.label_ranking_average_precision_score(shown, probs)
+    yield "ranking average precision", "scikit-learn", several.ranking_precision_terms(probs, shown).mean(), expected
+    ranked = [k for k in present if not shown[:, k].all()]
+    if ranked:
+        expected = oracle.average_precision_score(shown[:, ranked], probs[:, ranked])
+        yield "mAP", "scikit-learn", several.mean_average_precision(probs, shown), expected
+        expected = oracle.average_precision_score(shown, probs, average="micro")
+        yield "micro average precision", "scikit-learn", several.micro_average_precision(probs, shown), expected
+        expected = np.mean([oracle.roc_auc_score(shown[:, k], probs[:, k]) for k in ranked])
+        yield "multi-label macro AUROC", "scikit-learn", np.nanmean(several.label_auroc(probs, shown)), expected
+    expected = np.mean([oracle.log_loss(s, p, labels=[False, True]) for s, p in zip(shown.T, probs.T, strict=True)])
+    yield "BCE", "scikit-learn", several.bce(logits, shown), expected
+    by_width = naive_ece(probs.ravel(), shown.ravel(), width_bins(probs.ravel()))
+    yield "multi-label ECE", "the formula in Python", several.label_ece(probs, shown), by_width
+
+
 def main() -> None:
     warnings.simplefilter("ignore")  # scikit-learn's notes on what it filled in
     worst: dict[tuple[str, str], float] = defaultdict(float)
@@ -113,7 +158,7 @@ def main() -> None:
         labels = rng.integers(0, rng.integers(1, num_classes + 1), n)
         logits = rng.normal(0, rng.choice([0.1, 1, 5]), (n, num_classes))
         probs = ours.softmax(logits.round() if seed % 3 == 0 else logits)
-        for name, by, mine, theirs in (*counted(probs, labels), *scored(probs, labels), *tested(rng)):
+        for name, by, mine, theirs in (*counted(probs, labels), *scored(probs, labels), *tested(rng), *labelled(rng)):
             if not np.isnan(mine):
                 worst[name, by] = max(worst[name, by], abs(mine - theirs))
                 count[name, by] += 1
