@@ -79,7 +79,7 @@ def write_all(journal, step):
     for draw in (
         lambda: journal.board.speed(step, 8),
         lambda: journal.board.batch(np.zeros((4, 8, 8, 1), dtype=np.uint8), step),
-        lambda: journal.board.settings({"seed": 0}),
+        lambda: journal.board.settings("seed = 0"),
     ):
         with journal.unstopped("tensorboard"):
             draw()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_pictures_and_weights(board, tmp_path):
     network = classifier()
     board.weights(network, 1)
     events = events_in(board, tmp_path)
-    assert sorted(events.Tags()["images"]) == ["batch/as_the_network_sees_it", "val/confusion"]
+    assert sorted(events.Tags()["images"]) == ["batch/as_the_network_sees_it", "val/confusion_true_class_by_row"]
     names = {f"weights/{name.replace('.', '/')}" for name, _ in network.network.named_parameters()}
     assert set(events.Tags()["histograms"]) == names
     (histogram,) = events.Histograms("weights/fc/weight")
@@ -89,10 +91,18 @@ def test_a_graph_that_cannot_be_drawn_raises_and_prints_nothing(board, capfd):
 
 def test_settings_and_outcome(board, tmp_path):
     table = {"seed": 0, "optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "recipe": "scratch"}
-    board.settings(table)
+    table |= {"data": {"source": "a"}, "augment": {"mixup": 0.2, "cutmix": 0.0}}
+    board.settings("[optim]\nlr = 0.1")
     board.outcome(table, {"val_accuracy": 0.75})
     events = events_in(board, tmp_path)
     assert events.Scalars("outcome/val_accuracy")[0].value == 0.75
+    (written,) = [m for m in map(Path.read_bytes, tmp_path.iterdir()) if b"_hparams_/experiment" in m]
+    assert [name in written for name in (b"optim.lr", b"augment.mixup", b"augment.cutmix", b"data.source")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     text = events.Tensors("run.toml/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "lr = 0.1" in text
 

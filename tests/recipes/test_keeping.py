@@ -50,7 +50,8 @@ def test_the_better_weights_are_kept_as_they_were():
     assert progress.best_rank == (0.5, -0.9)
 
 
-def test_what_is_kept_can_be_taken_up(tmp_path):
+def test_what_is_kept_can_be_taken_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("recog.training.checkpoint.EPOCH_S", 0.0)
     state, store = state_of(), store_in(tmp_path, every_steps=2)
     progress = Progress.begin((0.25, -2.0), state.classifier)
     progress.close_epoch(0.25)

@@ -219,6 +219,10 @@ def test_when_it_is_due(folder, monkeypatch):
     assert store.is_due(1)
     store.save(state_of(0), epoch=0, step=1)
     assert not store.is_due(2)
+    assert not store.is_due(2, epoch_ended=True)  # nothing much would be lost
+    now[0] = 112.0
+    assert store.is_due(2, epoch_ended=True)
+    assert not store.is_due(2)
 
 
 @pytest.mark.parametrize(

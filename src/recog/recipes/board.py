@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recog.core.config import dump_toml
 from recog.models.classifier import Classifier
 from recog.report.pictures import confusion_picture, image_grid
 from recog.training.fit import eval_mode
@@ -23,6 +22,7 @@ from recog.training.fit import eval_mode
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+NOT_COMPARED = frozenset({"data", "split", "checkpoint", "reference", "calibration"})
 MAX_HISTOGRAM_VALUES = 50_000  # of one tensor, evenly spread: binning millions an epoch would take longer than its use
 
 
@@ -65,7 +65,7 @@ class Board:
     def confusion(self, counts: NDArray[np.int64], class_names: Sequence[str], epoch: int) -> None:
         """Counts int64 [K, K] of the validation split, row = true class."""
         picture = confusion_picture(counts, class_names)
-        self._writer.add_image("val/confusion", picture, epoch, dataformats="HWC")
+        self._writer.add_image("val/confusion_true_class_by_row", picture, epoch, dataformats="HWC")
 
     def weights(self, classifier: Classifier, epoch: int) -> None:
         for name, parameter in classifier.network.named_parameters():
@@ -85,12 +85,14 @@ class Board:
             warnings.simplefilter("ignore")
             self._writer.add_graph(classifier, example, use_strict_trace=False)
 
-    def settings(self, table: Mapping[str, Any]) -> None:
-        self._writer.add_text("run.toml", f"```toml\n{dump_toml(table)}```")
+    def settings(self, toml: str) -> None:
+        """The text of run.toml."""
+        self._writer.add_text("run.toml", f"```toml\n{toml}```")
 
     def outcome(self, table: Mapping[str, Any], measures: Mapping[str, float]) -> None:
-        """The settings beside what they led to, for TensorBoard's comparison of runs."""
-        flat = dict(_flatten(table))
+        """The settings that people vary beside what they led to, for TensorBoard's comparison of runs."""
+        varied = {key: value for key, value in table.items() if key not in NOT_COMPARED}
+        flat = {name: value for name, value in _flatten(varied) if value or not name.startswith("augment.")}
         self._writer.add_hparams(flat, {f"outcome/{name}": value for name, value in measures.items()}, run_name=".")
 
 

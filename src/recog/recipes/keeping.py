@@ -111,7 +111,7 @@ class Keeper:
         """To be called after each step and each epoch. TrainingStopped, after saving, where a stop was asked for."""
         asked = any_of(self._world, self._stop.asked is not None)
         checkpoints = self._kept.checkpoints
-        if checkpoints is not None and (epoch_ended or asked or checkpoints.is_due(state.num_steps_done)):
+        if checkpoints is not None and (asked or checkpoints.is_due(state.num_steps_done, epoch_ended=epoch_ended)):
             kept = {"training": take_snapshot(state), "progress": progress.to_state()}
             checkpoints.save(kept, epoch=state.epoch, step=state.step)
         if asked:

@@ -232,7 +232,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     with Journal(folder, after=kept.cursor) as journal:
         yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
         with journal.unstopped(TENSORBOARD):
-            journal.board.settings(config_to_dict(prepared.config))
+            journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
         held_out, gatherer = None, FactGatherer(folder, prepared)
         for event in _learn(prepared, kept, world):
             gatherer.take(event)

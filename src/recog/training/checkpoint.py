@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 RETRY_PAUSES_S = (0.1, 0.5, 2.0)  # a network file system that stutters must not cost the run
+EPOCH_S = 2.0  # a shorter epoch is not worth the 30 ms that flushing its checkpoint to disk takes
 _MAX_MANIFEST_BYTES = 64 << 20
 _NAME = re.compile(r"epoch-(\d{5,})-step-(\d{7,})\.json")
 
@@ -39,7 +40,7 @@ Cursor = tuple[int, int]  # (epoch, step) of the next step to take
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    every_s: float = 60.0  # seconds between two checkpoints within an epoch; at an epoch's end there is always one
+    every_s: float = 60.0  # seconds between two checkpoints within an epoch; one more at its end, but not within 2 s
     every_steps: int | None = None  # also after so many steps
     keep: int = 2  # the newest ones; older ones go once a new one is safely on disk
 
@@ -96,11 +97,13 @@ class Checkpoints:
         """The run's folder, which holds that of its checkpoints."""
         return self._folder.parent
 
-    def is_due(self, num_steps_done: int) -> bool:
+    def is_due(self, num_steps_done: int, *, epoch_ended: bool = False) -> bool:
         """Whether the caller, between two steps, should save now."""
         steps = self._config.every_steps
-        late = time.monotonic() - self._saved_at >= self._config.every_s
-        return late or (steps is not None and num_steps_done % steps == 0)
+        if steps is not None and num_steps_done % steps == 0:
+            return True
+        age = time.monotonic() - self._saved_at
+        return age >= (min(EPOCH_S, self._config.every_s) if epoch_ended else self._config.every_s)
 
     def save(self, state: Any, *, epoch: int, step: int) -> None:
         """Write `state`, as `flatten_state` takes it, under the cursor (epoch, step); then drop what is not among the newest.
