@@ -17,6 +17,7 @@ from recog.evaluation.unknown import (
     fit_rule,
     fit_statistics,
     neighbours_for,
+    shrink,
     unit_rows,
     unknown_scores,
     whiten,
@@ -62,7 +63,7 @@ def test_the_covariance_is_scikit_learns_oas():
         rows = np.random.default_rng(0).normal(0, [[1 + i for i in range(shape[1])]], shape)
         rows -= rows.mean(axis=0)
         expected = OAS(assume_centered=True).fit(rows)
-        white = whiten(rows.T @ rows / len(rows), len(rows))
+        white = whiten(shrink(rows.T @ rows / len(rows), len(rows)))
         np.testing.assert_allclose(white @ white.T, np.linalg.inv(expected.covariance_), rtol=1e-6, atol=1e-9)
 
 
@@ -88,10 +89,21 @@ def test_a_class_taken_out_leaves_what_the_others_have():
     np.testing.assert_allclose(less.within, anew.within, atol=1e-9)
     np.testing.assert_allclose(less.means, anew.means)
     assert less.counts.tolist() == anew.counts.tolist() == [20, 20]
-    centred = features[labels != 1].astype(np.float64) - features[labels != 1].mean(axis=0, dtype=np.float64)
-    of_all = less.statistics(relative=True).whitening_of_all
-    expected = whiten(centred.T @ centred / 40, 40)
-    np.testing.assert_allclose(of_all @ of_all.T, expected @ expected.T, rtol=1e-3, atol=1e-5)
+    of_all = less.statistics(relative=True).whitening_of_all.astype(np.float64)
+    apart = anew.means - anew.means.mean(axis=0)
+    expected = shrink(anew.within / 40, 40) + apart.T @ apart / 2
+    np.testing.assert_allclose(np.linalg.inv(of_all @ of_all.T), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_relative_distance_is_never_negative_as_all_classes_spread_wider_than_one():
+    """With few images of many features too, where the covariance is mostly shrinkage."""
+    for num_features in (6, 200):
+        features, _, labels = clusters(60, num_features)
+        statistics = fit_statistics("relative_mahalanobis", features, labels)
+        far = 50 * np.random.default_rng(1).normal(size=(40, num_features)).astype(np.float32)
+        scores = unknown_scores("relative_mahalanobis", np.zeros((40, 2)), far, statistics)
+        inner = unknown_scores("mahalanobis", np.zeros((40, 2)), far, statistics)
+        assert (scores >= -1e-3 * inner).all()
 
 
 def test_features_that_never_vary_do_no_harm():

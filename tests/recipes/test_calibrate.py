@@ -127,7 +127,7 @@ def test_the_sentences_have_the_numbers():
     assert "fitted on 60 images (some images)" in text
     assert "NLL" in text
     text = describe_unknown(calibration)
-    assert f"goes by {calibration.unknown.method}: the highest AUROC" in text
+    assert f"goes by {calibration.unknown.method}: {calibration.unknown.reason}" in text
     assert "of 60 calibration images (val) at most 5.0%" in text
     assert describe_unknown(Calibration()) == ""
     known = answers.known

@@ -156,14 +156,16 @@ class Moments:
     def statistics(self, *, relative: bool) -> FeatureStatistics:
         """Of 'mahalanobis'; with `relative` also what 'relative_mahalanobis' needs."""
         num_images = int(self.counts.sum())
-        within = whiten(self.within / num_images, num_images)
-        plain = FeatureStatistics(whitening=_narrow(within), centres=_narrow(self.means @ within))
+        within = shrink(self.within / num_images, num_images)
+        inner = whiten(within)
+        plain = FeatureStatistics(whitening=_narrow(inner), centres=_narrow(self.means @ inner))
         if not relative:
             return plain
         mean = (self.counts @ self.means / num_images)[None]
         apart = self.means - mean
-        of_all = whiten((self.within + (apart.T * self.counts) @ apart) / num_images, num_images)
-        return replace(plain, whitening_of_all=_narrow(of_all), centre_of_all=_narrow(mean @ of_all))
+        # on top of the shrunk one, as two shrunk by different amounts cannot be compared
+        outer = whiten(within + (apart.T * self.counts) @ apart / num_images)
+        return replace(plain, whitening_of_all=_narrow(outer), centre_of_all=_narrow(mean @ outer))
 
 
 def fit_statistics(method: str, features: FloatArray, labels: IntArray) -> FeatureStatistics | None:
@@ -256,14 +258,12 @@ def unit_rows(features: FloatArray) -> NDArray[np.float32]:
     return rows
 
 
-def whiten(covariance: NDArray[np.float64], num_images: int) -> NDArray[np.float64]:
-    """W [D, D] so that |x W|^2 is the Mahalanobis distance of x by the `covariance` [D, D] of `num_images` images.
+def shrink(covariance: NDArray[np.float64], num_images: int) -> NDArray[np.float64]:
+    """The `covariance` [D, D] of `num_images` images, drawn towards a multiple of the identity as far as their number asks for.
 
-    The covariance is shrunk towards a multiple of the identity as far as their number and D ask for (OAS: Chen et al., 2010,
-    IEEE Transactions on Signal Processing 58(10)), so it can be inverted even where images are fewer than features.
+    So it can be inverted even where images are fewer than features. OAS: Chen et al. (2010), IEEE Transactions on Signal
+    Processing 58(10).
     """
-    from scipy.linalg import cholesky, lapack  # only fitting needs it, and answering shall begin at once
-
     num_features = len(covariance)
     scale = float(np.trace(covariance)) / num_features
     if scale <= 0:
@@ -274,7 +274,16 @@ def whiten(covariance: NDArray[np.float64], num_images: int) -> NDArray[np.float
     shrunk = (1 - shrinkage) * covariance
     # a floor of one millionth: with very many images of features that never vary there would be none
     shrunk[np.diag_indices(num_features)] += max(shrinkage, 1e-6) * scale
-    inverse, _ = lapack.dtrtri(cholesky(shrunk, lower=True), lower=1)  # a third of the work of solving for the identity
+    return shrunk
+
+
+def whiten(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """W [D, D] so that |x W|^2 is the squared Mahalanobis distance of x by the `covariance` [D, D], which has an inverse."""
+    from scipy.linalg import cholesky, lapack  # only fitting needs it, and answering shall begin at once
+
+    inverse, _ = lapack.dtrtri(
+        cholesky(covariance, lower=True), lower=1
+    )  # a third of the work of solving for the identity
     whitening: NDArray[np.float64] = inverse.T
     return whitening
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recog.evaluation.ranking import auroc_of
 from recog.evaluation.unknown import (
+    FEATURE_METHODS,
     MAX_DIMENSIONS,
     UNKNOWN_METHODS,
     FeatureStatistics,
@@ -47,34 +48,59 @@ def candidates_for(num_features: int, *, may_keep_images: bool) -> tuple[str, ..
     return tuple(method for method in UNKNOWN_METHODS if method not in left_out)
 
 
-def leave_classes_out(known: KnownImages, methods: tuple[str, ...]) -> tuple[tuple[LeftOut, ...], int]:
-    """(a row per method, the highest mean AUROC first; how many classes were left out)."""
-    aurocs: dict[str, list[float]] = {method: [] for method in methods}
+def leave_classes_out(known: KnownImages, methods: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """Per method its AUROC for each class left out in turn, float64 [C]; C is 0 where none can be."""
     classes = _chosen_classes(known)
+    aurocs = {method: np.zeros(len(classes)) for method in methods}
     measured = {"mahalanobis", "relative_mahalanobis"} & set(methods)
-    moments = Moments.of(known.train_features, known.train_labels) if measured else None
-    for k in classes:
+    moments = Moments.of(known.train_features, known.train_labels) if measured and classes else None
+    for i, k in enumerate(classes):
         for method, scores in _scores_without(known, k, methods, moments).items():
-            aurocs[method].append(auroc_of(scores, known.labels == k))
-    if not classes:
-        return (), 0
-    rows = (
-        LeftOut(method=method, mean_auroc=float(np.mean(values)), min_auroc=float(min(values)))
-        for method, values in aurocs.items()
-    )
-    return tuple(sorted(rows, key=lambda row: -row.mean_auroc)), len(classes)
+            aurocs[method][i] = auroc_of(scores, known.labels == k)
+    return aurocs
+
+
+def choose_score(aurocs: Mapping[str, NDArray[np.float64]]) -> tuple[str, str]:
+    """(method, why): the highest mean AUROC, or a score on features where that is not better than it by a standard error.
+
+    A class left out is a near stranger. What is far from every class can have large logits all the same, and only a score on
+    features sees that.
+    """
+    num_left_out = len(next(iter(aurocs.values())))
+    if not num_left_out:
+        return "energy", "no class could be left out to compare the scores"
+    over = f"on average over {num_left_out} classes left out in turn"
+    ranked = sorted(aurocs, key=lambda method: -aurocs[method].mean())
+    best = ranked[0]
+    for method in ranked:
+        behind = aurocs[best] - aurocs[method]
+        error = float(behind.std(ddof=1) / np.sqrt(num_left_out)) if num_left_out > 1 else 0.0
+        if method in FEATURE_METHODS and behind.mean() <= error:
+            if method == best:
+                break
+            return method, (
+                f"its AUROC, {aurocs[method].mean():.3f} {over}, is within one standard error of the highest, and unlike "
+                f"{best} it sees what is far from every class"
+            )
+    return best, f"the highest AUROC, {aurocs[best].mean():.3f} {over}"
 
 
 def fit_unknown(
     known: KnownImages, *, method: str = "auto", false_alarm_rate: float = 0.05, may_keep_images: bool = True
 ) -> tuple[UnknownRule, FeatureStatistics | None]:
-    """The rule, and what features.safetensors must hold for it. 'auto' takes the score with the highest mean AUROC."""
+    """The rule, and what features.safetensors must hold for it. 'auto' is `choose_score`."""
     methods = candidates_for(known.features.shape[1], may_keep_images=may_keep_images)
-    rows, num_left_out = leave_classes_out(known, methods)
+    aurocs = leave_classes_out(known, methods)
+    num_left_out = len(aurocs[methods[0]])
+    rows = (
+        LeftOut(method=name, mean_auroc=float(values.mean()), min_auroc=float(values.min()))
+        for name, values in aurocs.items()
+        if num_left_out
+    )
     reason = "as asked for"
     if method == "auto":
-        method, reason = _choose(rows, num_left_out)
-        if rows and known.refit is None:
+        method, reason = choose_score(aurocs)
+        if num_left_out and known.refit is None:
             reason += "; the features had seen them, which flatters"
     statistics = fit_statistics(method, known.train_features, known.train_labels)
     num_neighbours = neighbours_for(known.train_labels)
@@ -86,18 +112,9 @@ def fit_unknown(
         reason=reason,
         num_neighbours=num_neighbours if method == "knn" else 0,
     )
-    rule = replace(rule, left_out=rows, num_left_out=num_left_out)
+    best_first = tuple(sorted(rows, key=lambda row: -row.mean_auroc))
+    rule = replace(rule, left_out=best_first, num_left_out=num_left_out)
     return rule, statistics if rule.threshold is not None else None
-
-
-def _choose(rows: tuple[LeftOut, ...], num_left_out: int) -> tuple[str, str]:
-    if not rows:
-        return "energy", "no class could be left out to compare the scores"
-    best = rows[0]
-    return (
-        best.method,
-        f"the highest AUROC, {best.mean_auroc:.3f} on average over {num_left_out} classes left out in turn",
-    )
 
 
 def _chosen_classes(known: KnownImages) -> list[int]:
