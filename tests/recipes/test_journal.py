@@ -64,3 +64,10 @@ def test_a_failure_of_another_thread_is_python_s_own_affair(tmp_path, monkeypatc
         thread.join()
     assert [failed.exc_type for failed in seen] == [ZeroDivisionError]
     assert journal.take_troubles() == []
+
+
+def test_what_any_part_logs_as_a_warning_is_handed_on(tmp_path):
+    with Journal(tmp_path) as journal:
+        logging.getLogger("recog.data.workers").warning("warning: lost %d", 2)
+        logging.getLogger("recog.data.workers").info("no warning")
+    assert journal.take_troubles() == ["warning: lost 2"]

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from recog.data.dataset import Targets
 from recog.data.mixing import MIX_COINS, mix, soft_targets
 from recog.data.policies import AugmentConfig
 from recog.data.store import Images
+from recog.data.workers import POLL_S, batches_with_restarts
 
 logger = logging.getLogger(__name__)
 
@@ -92,19 +94,25 @@ class TrainLoader:
 
         Where images are mixed, soft targets float32 [B, K] stand in place of the labels.
         """
+        loaded = batches_with_restarts(
+            partial(self._load, epoch), first_step=first_step, num_steps=self.steps_per_epoch
+        )
+        for step, (images, targets, pid) in loaded:
+            logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
+            yield images, targets
+
+    def _load(self, epoch: int, first_step: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor, int]]:
         steps = _EpochSteps(self, epoch, first_step)
         # batch_size=None: an element of `steps` is a whole batch, so that a worker augments it in one go
-        batches = DataLoader(
+        return DataLoader(
             steps,
             batch_size=None,
             sampler=SequentialSampler(steps),
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            timeout=POLL_S if self.num_workers else 0,
             generator=torch.Generator(),  # else the workers' seeds, which nothing uses, are drawn from dropout's generator
         )
-        for step, (images, targets, pid) in enumerate(batches, start=first_step):
-            logger.debug("epoch %d step %d: batch made by process %d", epoch, step, pid)
-            yield images, targets
 
     def batch(self, epoch: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As `batches`, the one of `step` alone, made by this process; the last one's where the epoch has no such step."""

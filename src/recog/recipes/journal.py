@@ -35,7 +35,8 @@ class Journal:
     """Appends records to a run folder; a context manager that closes what it opened.
 
     A run that goes on `after` so many (epochs, steps) keeps their records; those of steps that are taken again are dropped.
-    What fails is said once for each file, in `take_troubles`, and tried again with the next record.
+    What fails is said once for each file, in `take_troubles`, and tried again with the next record. So is what any part of
+    recog logs as a warning, such as a checkpoint that was written at the second attempt.
     """
 
     def __init__(self, run: Path, *, after: tuple[int, int] = (0, 0)) -> None:
@@ -44,6 +45,7 @@ class Journal:
         self._troubles: list[str] = []
         self._metrics: TextIO | None = None
         self._handler: logging.Handler = logging.NullHandler()
+        self._warnings = _Warnings(self._troubles_of)
         self.outcome: dict[str, float] = {}  # of the best epoch or head so far
         self.board = Board(run / TENSORBOARD, steps_done=steps)
         with self.unstopped(METRICS):
@@ -74,6 +76,9 @@ class Journal:
         troubles, self._troubles = self._troubles, []
         return troubles
 
+    def _troubles_of(self, message: str) -> None:
+        self._troubles.append(message)
+
     def _note(self, what: str, error: BaseException) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if what not in self._said:
@@ -94,6 +99,7 @@ class Journal:
         self._hook, threading.excepthook = threading.excepthook, self._note_thread
         logger.setLevel(logging.DEBUG)
         logger.addHandler(self._handler)
+        logger.addHandler(self._warnings)
         return self
 
     def __exit__(
@@ -105,10 +111,23 @@ class Journal:
         with self.unstopped(TENSORBOARD):
             self.board.close()
         logger.removeHandler(self._handler)
+        logger.removeHandler(self._warnings)
         logger.setLevel(self._level)
         threading.excepthook = self._hook
         with self.unstopped(DEBUG_LOG):
             self._handler.close()
+
+
+class _Warnings(logging.Handler):
+    """Hands on what is logged as a warning, but for the journal's own."""
+
+    def __init__(self, hand_on: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._hand_on = hand_on
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != logger.name:
+            self._hand_on(record.getMessage())
 
 
 class _DebugLog(logging.FileHandler):

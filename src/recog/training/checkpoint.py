@@ -180,7 +180,7 @@ class Checkpoints:
                         f"the checkpoint {path} ({len(data):,} bytes) cannot be written: {error.strerror}. The ones before "
                         f"it are intact. Free space, then: recog train --resume {self.run}"
                     ) from None
-                logger.warning("writing %s failed (%s); again in %s s", path, error.strerror, pause)
+                logger.warning("warning: writing %s failed (%s); again in %s s", path, error.strerror, pause)
                 time.sleep(pause)
             else:
                 return
@@ -195,7 +195,7 @@ class Checkpoints:
                 try:
                     path.unlink()
                 except OSError as error:
-                    logger.warning("the old checkpoint %s cannot be removed: %s", path, error.strerror)
+                    logger.warning("warning: the old checkpoint %s cannot be removed: %s", path, error.strerror)
 
     def _read(self, path: Path, skipped: tuple[Skipped, ...]) -> Loaded:
         manifest = _read_manifest(path)
