@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +90,7 @@ def train(
 
         begun = train_events(chosen, name=name, choose_lr=find_lr) if resume is None else resume_events(resume)
         _show(begun, as_json=as_json)
+    _end()
 
 
 def _check_alone(resume: str, given: Mapping[str, Any]) -> None:
@@ -124,11 +126,27 @@ def _show(events: Iterator[TrainEvent], *, as_json: bool) -> None:
 
 def _joined() -> contextlib.AbstractContextManager[object]:
     """torchrun's processes know of each other before anything can go wrong, so that one of them says it for all."""
-    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+    if not _is_under_torchrun():
         return contextlib.nullcontext()
     from recog.training.distributed import joined
 
     return joined()
+
+
+def _is_under_torchrun() -> bool:
+    return "RANK" in os.environ or "WORLD_SIZE" in os.environ
+
+
+def _end() -> None:
+    """End one of torchrun's processes, whose run is written, without the interpreter's last steps.
+
+    In these a thread of torch's now and then aborts the process ("terminate called without an active exception"), which
+    torchrun takes for a failure of the run.
+    """
+    if _is_under_torchrun():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
