@@ -203,12 +203,14 @@ def _plan_together(
 def _describe_world(world: World, config: TrainConfig, device: torch.device) -> str:
     if config.recipe == "head":
         return f"{world.size} processes: a head is fitted by the first of them alone, the others wait for it"
-    norms = (
-        "over the whole batch" if device.type == "cuda" else "over each process's own images (a CPU knows no other way)"
-    )
+    norms = "normalises over the whole batch"
+    if config.optim.freeze_batch_norm:
+        norms = "keeps its pretrained statistics"
+    elif device.type != "cuda":
+        norms = "normalises over each process's own images (a CPU knows no other way)"
     return (
         f"{world.size} processes train together: of every batch of {config.loader.batch_size} each takes its part; "
-        f"BatchNorm, where there is any, normalises {norms}; {config.compute.num_threads} threads each"
+        f"BatchNorm, where there is any, {norms}; {config.compute.num_threads} threads each"
     )
 
 
