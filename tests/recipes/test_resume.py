@@ -10,13 +10,17 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import recog
 from recog.core.errors import CheckpointError, ConfigError, DataError, TrainingStopped
 from recog.data.loader import LoaderConfig
 from recog.data.policies import AugmentConfig
-from recog.recipes.learn import EpochResult
+from recog.models.build import ModelConfig
+from recog.models.resnet import resnet8
+from recog.recipes.learn import EpochResult, HeadLog
 from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.train import Note, Planned, Run, resume_events, train_events
 from recog.training.checkpoint import CheckpointConfig
@@ -118,6 +122,24 @@ def test_the_whole_bundle_is_that_of_an_uninterrupted_run(number, photos, uninte
     for record in records + straight:
         record.pop("images_per_s", None)
     assert records == straight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["head", "finetune"])
+def test_other_recipes_go_on_too(recipe, photos, tmp_path):
+    """A head is fitted anew, which is cheap; fine-tuning goes on where it was, its head as it had become."""
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.safetensors"
+    save_file({k: v.contiguous() for k, v in resnet8(num_classes=3, in_chans=1).state_dict().items()}, weights)
+    model = ModelConfig(name="resnet8", weights=str(weights), channels=1, image_size=(8, 8))
+    config = dataclasses.replace(config_for(photos), recipe=recipe, model=model)
+    straight = run_of(train_events(config, name="straight", runs=tmp_path))
+    ended = saved(STEPS + 2) if recipe == "finetune" else lambda event: isinstance(event, HeadLog)
+    begun = take(train_events(config, name="run", runs=tmp_path), until=ended)
+    resumed = list(resume_events(folder_of(begun)))
+    assert hashes(run_of(resumed).bundle) == hashes(straight.bundle)
+    heads = [event for event in resumed if isinstance(event, HeadLog)]
+    assert bool(heads) == (recipe == "head")
 
 
 @pytest.mark.slow
