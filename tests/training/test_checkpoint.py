@@ -131,9 +131,11 @@ def test_other_settings_are_refused_and_named(folder):
 
 def test_leftovers_of_a_killed_process_go(folder):
     save(folder, (0, 3))
+    kept = names(folder)
     (folder / "epoch-00001-step-0000000.json.tmp-17").write_bytes(b"half")
-    checkpoints_in(folder).load_newest()
-    assert not list(folder.glob("*.tmp-*"))
+    (folder / "epoch-00000-step-0000001.safetensors").write_bytes(b"whose manifest was removed")
+    assert checkpoints_in(folder).load_newest().step == 3
+    assert names(folder) == kept
 
 
 def test_removing_leaves_no_folder(folder):

@@ -139,10 +139,11 @@ class Checkpoints:
     def load_newest(self) -> Loaded | None:
         """The newest checkpoint that verifies; None where none was finished, CheckpointError where all are damaged.
 
-        What a killed process left half-written is removed.
+        What a killed process left half-written or half-removed goes: temporary files, and tensors without a manifest.
         """
-        for path in self._folder.glob("*.tmp-*"):
-            path.unlink(missing_ok=True)
+        for path in (*self._folder.glob("*.tmp-*"), *self._folder.glob("*.safetensors")):
+            if path.suffix != ".safetensors" or not path.with_suffix(".json").exists():
+                path.unlink(missing_ok=True)
         skipped: list[Skipped] = []
         for _, path in self._manifests():
             try:
