@@ -46,13 +46,13 @@ class Small(nn.Module):
         return self.fc
 
 
-def made():
+def made(optimizer="sgd"):
     """A state as a run builds it, its random state included."""
     torch.manual_seed(0)
     classifier = Classifier(Small(), mean=(0.5,), std=(0.25,)).to(memory_format=torch.channels_last)
     return TrainState(
         classifier=classifier,
-        optimizer=build_optimizer(classifier.network, classifier.classifier, OptimConfig()),
+        optimizer=build_optimizer(classifier.network, classifier.classifier, OptimConfig(name=optimizer).filled()),
         loss=build_loss(LossConfig()),
         precision="bfloat16",
         ema=ModelEmaV3(classifier, decay=0.9),
@@ -83,7 +83,9 @@ def hash_of(state):
     tensors = {f"a.{k}": v.contiguous() for k, v in state.classifier.state_dict().items()}
     tensors |= {f"b.{k}": v.contiguous() for k, v in state.ema.module.state_dict().items()}
     momenta = state.optimizer.state_dict()["state"]
-    tensors |= {f"c.{k}": v["momentum_buffer"].contiguous() for k, v in momenta.items()}
+    for number, values in momenta.items():
+        kept = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+        tensors |= {f"c.{number}.{name}": value.contiguous() for name, value in kept.items()}
     return hashlib.sha256(save(tensors)).hexdigest()
 
 

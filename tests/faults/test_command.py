@@ -105,6 +105,7 @@ def test_a_signal_ends_it_within_seconds_after_a_checkpoint(number, photos, expe
     assert code == 128 + number
     assert f"stopped by {number.name} after step" in said
     assert "recog train --resume runs/run" in said
+    assert "error" not in said
     assert resume(tmp_path) == expected
 
 

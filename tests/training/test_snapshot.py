@@ -7,6 +7,7 @@ import torch
 from small_training import EPOCHS, STEPS, Small, checkpoints_in, hash_of, loader, lr_at, made
 
 from recog.training.fit import StepLog, fit
+from recog.training.optim import OPTIMIZERS
 from recog.training.snapshot import restore_snapshot, take_snapshot
 
 
@@ -34,6 +35,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(stop_after, uninterrupted, tm
     assert (resumed.epoch, resumed.step) == (loaded.epoch, loaded.step) == (state.epoch, state.step)
     losses += [log.loss for log in fit(resumed, loader(), lr_at, epochs=EPOCHS) if isinstance(log, StepLog)]
     assert (hash_of(resumed), losses) == uninterrupted
+
+
+@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - {"sgd"}))
+def test_so_it_does_with_any_optimiser(optimizer, tmp_path):
+    straight = made(optimizer)
+    list(fit(straight, loader(), lr_at, epochs=EPOCHS))
+    state = made(optimizer)  # and the random state that training begins with
+    for _ in fit(state, loader(), lr_at, epochs=EPOCHS):
+        if state.num_steps_done == 11:
+            break
+    checkpoints_in(tmp_path).save(take_snapshot(state), epoch=state.epoch, step=state.step)
+    resumed = made(optimizer)
+    restore_snapshot(resumed, checkpoints_in(tmp_path).load_newest().state)
+    list(fit(resumed, loader(), lr_at, epochs=EPOCHS))
+    assert hash_of(resumed) == hash_of(straight)
 
 
 def test_the_hash_sees_a_difference(uninterrupted):

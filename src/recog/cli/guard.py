@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from recog.core.errors import PeerError, RecogError, missing_extra
+from recog.core.errors import PeerError, RecogError, TrainingStopped, missing_extra
 
 P = ParamSpec("P")
 
@@ -39,7 +39,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except PeerError as error:
             raise typer.Exit(error.exit_code) from None  # the process that failed first speaks for all
         except RecogError as error:
-            _fail(str(error), error.exit_code)
+            _fail(str(error), error.exit_code, is_failure=not isinstance(error, TrainingStopped))
         except ModuleNotFoundError as error:
             missing = missing_extra(error)
             if missing is None:
@@ -68,8 +68,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _fail(message: str, code: int) -> None:
-    notes.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+def _fail(message: str, code: int, *, is_failure: bool = True) -> None:
+    prefix = ("error: ", "bold red") if is_failure else ""
+    notes.print(Text.assemble(prefix, message), soft_wrap=True)
     raise typer.Exit(code) from None
 
 
