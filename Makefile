@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(DEMO)
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadscope
 
 ledger: $(VENV)/installed
 	$(BIN)/pytest --quiet tests/hostile -k ledger

@@ -24,9 +24,9 @@ def test_a_bundle_has_the_files_of_the_contract(bundle):
     """design.md, section 4: the table of files."""
     assert {path.name for path in bundle.iterdir()} == {
         "config.json", "model.safetensors", "model.onnx", "calibration.json", "reference.safetensors", "report.json",
-        "report.html", "run.toml", "README.md", "recog.json",
+        "report.html", "run.toml", "README.md", "recog.json", "features.safetensors",
     }  # fmt: skip
-    assert set(read_manifest(bundle).files) == REQUIRED_FILES
+    assert set(read_manifest(bundle).files) == REQUIRED_FILES | {"features.safetensors"}
 
 
 @pytest.mark.parametrize("name", [*ALL_FILES, "recog.json"])
@@ -96,8 +96,9 @@ def test_a_folder_in_place_of_a_file_is_refused(bundle):
 
 
 def test_a_file_that_is_not_listed_cannot_be_checked(bundle):
-    with pytest.raises(BundleError, match=r"does not list features\.safetensors"):
-        check_files(bundle, read_manifest(bundle), ["features.safetensors"])
+    (bundle / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"does not list notes\.txt"):
+        check_files(bundle, read_manifest(bundle), ["notes.txt"])
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "", None, 5, ["a"]])
@@ -139,9 +140,11 @@ def test_an_incomplete_folder_is_not_sealed(bundle, name):
     assert not (bundle / "recog.json").exists()
 
 
-def test_an_optional_file_is_sealed_too(bundle):
-    (bundle / "features.safetensors").write_bytes(b"x")
+def test_an_optional_file_is_sealed_where_it_is_there(bundle):
     assert "features.safetensors" in seal_again(bundle).files
+    check_all_files(bundle, read_manifest(bundle))
+    (bundle / "features.safetensors").unlink()
+    assert "features.safetensors" not in seal_again(bundle).files
     check_all_files(bundle, read_manifest(bundle))
 
 
