@@ -104,7 +104,19 @@ def on_two_machines(folders, *arguments):
         )
         for folder in folders
     ]
+    wait_for_first(processes, limit_s=400)
+    if any(process.returncode for process in processes):
+        time.sleep(2)
+        for process in processes:
+            process.terminate()  # a launcher would wait five minutes for the machine that has left
     return [(process.communicate(timeout=400)[1], process.returncode) for process in processes]
+
+
+def wait_for_first(processes, *, limit_s):
+    end = time.monotonic() + limit_s
+    while all(process.poll() is None for process in processes):
+        assert time.monotonic() < end, "neither launcher has ended"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("is_same", [True, False])
