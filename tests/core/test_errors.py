@@ -11,14 +11,26 @@ from recog.core import errors
 from recog.core.errors import (
     BadImage,
     BundleError,
+    CheckpointError,
     ConfigError,
     DataError,
+    DiskError,
     MissingExtraError,
     RecogError,
     TrainingError,
+    TrainingStopped,
 )
 
-FAMILIES = (ConfigError, DataError, BundleError, TrainingError, MissingExtraError)
+FAMILIES = (
+    ConfigError,
+    DataError,
+    BundleError,
+    TrainingError,
+    MissingExtraError,
+    CheckpointError,
+    DiskError,
+    TrainingStopped,
+)
 
 
 def documented_codes():
@@ -43,6 +55,7 @@ def test_every_error_of_the_tree_belongs_to_a_family():
 def test_the_help_page_documents_every_exit_code_and_no_other():
     codes = {family.exit_code for family in FAMILIES}
     codes |= {0, guard.EXIT_DISK, guard.EXIT_INTERRUPTED, guard.EXIT_TERMINATED}
+    assert (DiskError.exit_code, TrainingStopped.exit_code) == (guard.EXIT_DISK, guard.EXIT_INTERRUPTED)
     assert documented_codes() == codes
 
 

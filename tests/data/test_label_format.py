@@ -86,7 +86,7 @@ class TestCsv:
         data = read_csv(write_text(tmp_path / "x.csv", text))
         assert (data.task, data.class_names) == ("multilabel", ("Dog 2", "Dog 10"))
         assert [(s.labels, s.split) for s in data.samples] == [((0, 1), "train"), ((), "val")]
-        assert data.notes == ("labels are the 2 columns Dog 10, Dog 2; not read: width",)
+        assert data.notes == ("labels are the 2 columns Dog 10, Dog 2; no labels: width",)
 
     def test_of_several_such_columns_the_user_may_name_the_labels(self, tmp_path):
         path = write_text(tmp_path / "x.csv", "path,cat,dog,night\n1.png,1,0,1\n")
