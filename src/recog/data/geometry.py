@@ -68,14 +68,15 @@ def crop_batch(
 
     Bilinear with antialiasing.
     """
-    crops = torch.empty((len(images), *image_size, images[0].shape[2]), dtype=torch.uint8)
+    crops = np.empty((len(images), *image_size, images[0].shape[2]), dtype=np.uint8)
 
     def crop(rows: NDArray[np.int64]) -> None:
         for b in rows:
-            crops[b] = crop_one(images[b], boxes[b], bool(mirrored[b]), image_size)
+            # NumPy copies on this thread; torch would start its own threads in each of ours
+            crops[b] = crop_one(images[b], boxes[b], bool(mirrored[b]), image_size).numpy()
 
     over_threads(crop, len(images))
-    return crops
+    return torch.from_numpy(crops)
 
 
 def over_threads(work: Callable[[NDArray[np.int64]], None], size: int) -> None:
