@@ -138,35 +138,54 @@ def compare_crops(height: int, width: int, count: int = 20_000) -> list[str]:
     return rows
 
 
-def main() -> None:
-    flowers, cifar = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-    header = (
-        "| | images/s | range | rounds | ratio in turn (range) | ratio of the best | peak MiB |\n" + "|---" * 7 + "|"
-    )
-    body = ["## Epochs after the first, 224 px, flower photos, batch 32", header]
-    body += compare(flowers / "train", 224, 32, epochs=6)
-    body += ["", "## Epochs after the first, 32 px, CIFAR-10 files (its 50,000 training images), batch 128", header]
-    body += compare(cifar / "train", 32, 128, epochs=6)
+HEADER = "| | images/s | range | rounds | ratio in turn (range) | ratio of the best | peak MiB |\n" + "|---" * 7 + "|"
+
+
+def measure_photos(flowers: Path, cifar: Path) -> list[str]:
+    rows = compare(flowers / "train", 224, 32, epochs=6)
+    return ["## Epochs after the first, 224 px, flower photos, batch 32", HEADER, *rows]
+
+
+def measure_small(flowers: Path, cifar: Path) -> list[str]:
+    rows = compare(cifar / "train", 32, 128, epochs=3)
+    return ["## Epochs after the first, 32 px, CIFAR-10 files (its 50,000 training images), batch 128", HEADER, *rows]
+
+
+def measure_first_pass(flowers: Path, cifar: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         size = make_photos(flowers, Path(folder))
-        body += [
-            "",
-            f"## First pass, {NUM_PHOTOS} JPEGs of 12 megapixels (mean {size:.1f} MB), 224 px, batch 16",
-            header,
-        ]
-        body += compare(Path(folder), 224, 16, epochs=1, first=True)
-    body += ["", "## The crops of both: quantiles over 20,000", ""]
-    body += ["| | area 5 % | 25 % | 50 % | 75 % | 95 % | aspect 5 % | 25 % | 50 % | 75 % | 95 % |", "|---" * 11 + "|"]
-    body += [*compare_crops(375, 500), *compare_crops(32, 32)]
+        title = f"## First pass, {NUM_PHOTOS} JPEGs of 12 megapixels (mean {size:.1f} MB), 224 px, batch 16"
+        return [title, HEADER, *compare(Path(folder), 224, 16, epochs=1, first=True)]
+
+
+def measure_crops(flowers: Path, cifar: Path) -> list[str]:
+    columns = "| | area 5 % | 25 % | 50 % | 75 % | 95 % | aspect 5 % | 25 % | 50 % | 75 % | 95 % |"
+    rows = [*compare_crops(375, 500), *compare_crops(32, 32)]
+    return ["## The crops of both: quantiles over 20,000", "", columns, "|---" * 11 + "|", *rows]
+
+
+SECTIONS = {
+    "photos": measure_photos,
+    "small": measure_small,
+    "first-pass": measure_first_pass,
+    "crops": measure_crops,
+}
+
+
+def main() -> None:
+    """Everything, or after the two folders the names of SECTIONS to measure, which then have a result file of their own."""
+    flowers, cifar = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    chosen = sys.argv[3:] or list(SECTIONS)
+    body = [line for name in chosen for line in [*SECTIONS[name](flowers, cifar), ""]]
     body += [
-        "",
         "Each round is a fresh process per side, in turn; a round's images/s is that of its fastest epoch. 'In turn' is the",
         "median of the ratios within a round; 'of the best' compares the fastest rounds, which other work on the machine",
         f"disturbed least (load average over the last 15 minutes: {os.getloadavg()[2]:.1f} on {num_cores()} cores). Peak memory",
         "is that of the main process or its largest worker; torchvision's two workers come on top of its main process. Ours",
         "holds the decoded images; both import torch (about 300 MiB).",
     ]
-    write_result("loader", "Training batches: recog beside torchvision's ImageFolder and DataLoader", "\n".join(body))
+    name = "_".join(["loader", *sys.argv[3:]])
+    write_result(name, "Training batches: recog beside torchvision's ImageFolder and DataLoader", "\n".join(body))
 
 
 if __name__ == "__main__":
