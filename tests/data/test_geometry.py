@@ -18,7 +18,6 @@ from recog.data.geometry import (
     crop_small,
     is_small,
     mirror,
-    over_threads,
     random_boxes,
     warp,
 )
@@ -139,14 +138,6 @@ def test_which_way_is_taken():
     assert is_small((32, 32, 3), (32, 32))
     assert not is_small((258, 258, 3), (224, 224))
     assert not is_small(None, (32, 32))
-
-
-def test_an_error_in_a_thread_is_raised():
-    def fail(rows):
-        raise RuntimeError("inside")
-
-    with pytest.raises(RuntimeError, match="inside"):
-        over_threads(fail, 10)
 
 
 def test_mirror_turns_the_named_rows_only():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -68,30 +67,11 @@ def crop_batch(
 
     Bilinear with antialiasing.
     """
-    crops = np.empty((len(images), *image_size, images[0].shape[2]), dtype=np.uint8)
-
-    def crop(rows: NDArray[np.int64]) -> None:
-        for b in rows:
-            # NumPy copies on this thread; torch would start its own threads in each of ours
-            crops[b] = crop_one(images[b], boxes[b], bool(mirrored[b]), image_size).numpy()
-
-    over_threads(crop, len(images))
-    return torch.from_numpy(crops)
-
-
-def over_threads(work: Callable[[NDArray[np.int64]], None], size: int) -> None:
-    """`work` on all of range(size), in one part per thread of torch. torch computes outside Python's lock.
-
-    A data worker process has one thread of torch, and so starts none here.
-    """
-    num_threads = min(torch.get_num_threads(), size)
-    rows = np.arange(size)
-    if num_threads <= 1:
-        work(rows)
-        return
-    with ThreadPoolExecutor(num_threads) as pool:
-        for _ in pool.map(work, np.array_split(rows, num_threads)):
-            pass
+    # on one thread: torch's own threads within ours, and Python's lock, take longer than a second core gains
+    crops = torch.empty((len(images), *image_size, images[0].shape[2]), dtype=torch.uint8)
+    for b, image in enumerate(images):
+        crops[b] = crop_one(image, boxes[b], bool(mirrored[b]), image_size)
+    return crops
 
 
 def crop_one(

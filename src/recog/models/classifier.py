@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-# Memory is the limit, so levels are normalised a part at a time: few enough for the processor's cache, and for torch to see
-# no reason to start threads
-_PART_LEVELS = 1 << 15
-
 
 class Classifier(nn.Module):
     """A plain network behind its normalisation, which is the first operation and so cannot be forgotten or done twice.
@@ -51,16 +47,7 @@ class Classifier(nn.Module):
 def normalise(images: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """(images - mean) * scale, uint8 [B, H, W, C] -> [B, C, H, W] in channels-last strides; `mean` and `scale` float [C]."""
     # over rows of W * C levels, as torch takes many times as long where the innermost axis that it broadcasts over is only
-    # C long
+    # C long; and in place, as fresh memory costs more than the arithmetic
     width = images.shape[2]
-    rows, mean, scale = images.flatten(2), mean.repeat(width), scale.repeat(width)
-    is_traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if images.device.type != "cpu" or is_traced:
-        normal = rows.to(mean.dtype).sub_(mean).mul_(scale)
-    else:
-        normal = torch.empty(rows.shape, dtype=mean.dtype)
-        part = max(1, _PART_LEVELS // len(mean))
-        levels, out = rows.flatten(0, 1), normal.flatten(0, 1)
-        for start in range(0, len(levels), part):
-            out[start : start + part].copy_(levels[start : start + part]).sub_(mean).mul_(scale)
-    return normal.view(images.shape).permute(0, 3, 1, 2)
+    rows = images.flatten(2).to(mean.dtype).sub_(mean.repeat(width)).mul_(scale.repeat(width))
+    return rows.view(images.shape).permute(0, 3, 1, 2)
