@@ -3,7 +3,7 @@ import pytest
 from test_unknown import clusters
 
 from recog.evaluation.ranking import auroc_of
-from recog.evaluation.unknown import FEATURE_METHODS, UNKNOWN_METHODS, fit_statistics, unknown_scores
+from recog.evaluation.unknown import FEATURE_METHODS, UNKNOWN_METHODS, fit_statistics, fit_weight, unknown_scores
 from recog.evaluation.unknown_choice import KnownImages, candidates_for, choose_score, fit_unknown, leave_classes_out
 
 
@@ -18,13 +18,16 @@ def known_images(num_classes=4, num_fit=100, refit=None):
 
 def test_each_class_is_left_out_once_and_scored_by_what_never_saw_it():
     known = known_images()
-    for method in ("knn", "mahalanobis", "relative_mahalanobis"):
+    for method in FEATURE_METHODS:
         aurocs = leave_classes_out(known, (method,))[method]
         expected = []
         for k in range(4):
-            keep = known.train_labels != k
+            keep, others = known.train_labels != k, known.labels != k
             statistics = fit_statistics(method, known.train_features[keep], known.train_labels[keep])
-            scores = unknown_scores(method, known.logits, known.features, statistics, num_neighbours=10)
+            logits, weight = np.delete(known.logits, k, axis=1), 0.0
+            if method == "energy_mahalanobis":
+                weight = fit_weight(logits[others], known.features[others], statistics)
+            scores = unknown_scores(method, logits, known.features, statistics, num_neighbours=10, weight=weight)
             expected.append(auroc_of(scores, known.labels == k))
         np.testing.assert_allclose(aurocs, expected, atol=0.005)
 
@@ -67,8 +70,8 @@ def test_a_score_on_features_is_taken_unless_another_is_better_beyond_chance():
 def test_two_classes_leave_one(method):
     aurocs = leave_classes_out(known_images(num_classes=2), (method,))[method]
     assert len(aurocs) == 2
-    if method in ("max_softmax", "relative_mahalanobis"):
-        assert aurocs.mean() == pytest.approx(0.5, abs=0.05)  # one class is all classes, always sure
+    if method == "max_softmax":
+        assert aurocs.mean() == pytest.approx(0.5, abs=0.05)  # of one class it is always sure
     else:
         assert aurocs.mean() > 0.8
 
@@ -94,6 +97,10 @@ def test_what_is_asked_for_is_taken():
     rule, statistics = fit_unknown(known_images(), method="knn")
     assert rule.num_neighbours == 10
     assert statistics.bank.shape == (200, 8)
+    known = known_images()
+    rule, statistics = fit_unknown(known, method="energy_mahalanobis")
+    assert rule.weight == fit_weight(known.logits, known.features, statistics) > 0
+    assert (rule.num_neighbours, statistics.unit_whitening.shape) == (0, (8, 8))
 
 
 def test_without_a_threshold_nothing_of_the_images_is_kept():

@@ -7,7 +7,7 @@ most the stated share is called unknown by mistake. What share of strange images
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,9 +20,10 @@ from recog.evaluation.conformal import conformal_quantile
 from recog.evaluation.probability import softmax
 
 UNKNOWN = "unknown"  # the answer
-UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "relative_mahalanobis"]
+UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "energy_mahalanobis"]
 UNKNOWN_METHODS: tuple[str, ...] = get_args(UnknownMethod)
-FEATURE_METHODS = ("knn", "mahalanobis", "relative_mahalanobis")
+FEATURE_METHODS = ("knn", "mahalanobis", "energy_mahalanobis")
+RETIRED_METHODS = ("relative_mahalanobis",)  # bundles that have one still load
 MAX_NEIGHBOURS = 10
 MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
 
@@ -47,13 +48,15 @@ class UnknownRule:
     data: str  # which images, in words
     reason: str  # why this score, or why there is no threshold
     num_neighbours: int = 0  # of 'knn'
+    weight: float = 0.0  # of 'energy_mahalanobis': of the distance beside the energy
     left_out: tuple[LeftOut, ...] = ()  # the scores that were compared, the best first
     num_left_out: int = 0  # classes that were left out, each once
 
     def __post_init__(self) -> None:
         if self.method not in UNKNOWN_METHODS:
             raise ConfigError(f"the unknown score is {self.method!r}; expected one of {', '.join(UNKNOWN_METHODS)}.")
-        if not 0 < self.false_alarm_rate < 1 or not np.isfinite(self.threshold or 0.0) or self.num_neighbours < 0:
+        numbers = (self.threshold or 0.0, self.weight)
+        if not 0 < self.false_alarm_rate < 1 or not np.isfinite(numbers).all() or self.num_neighbours < 0:
             raise ConfigError("the rule for 'unknown' has an impossible number.")
 
     @property
@@ -64,7 +67,9 @@ class UnknownRule:
         self, logits: FloatArray, features: FloatArray, statistics: FeatureStatistics | None
     ) -> NDArray[np.float64]:
         """float64 [N] from the network's `logits` float [N, K] and `features` float [N, D]."""
-        return unknown_scores(self.method, logits, features, statistics, num_neighbours=self.num_neighbours)
+        return unknown_scores(
+            self.method, logits, features, statistics, num_neighbours=self.num_neighbours, weight=self.weight
+        )
 
     def is_unknown(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         if self.threshold is None:
@@ -76,7 +81,10 @@ class UnknownRule:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> UnknownRule:
-        """From what `to_dict` gave; ConfigError with what is wrong."""
+        """From what `to_dict` gave; ConfigError with what is wrong. A retired score gives a rule that refuses to say."""
+        if (retired := table.get("method")) in RETIRED_METHODS:
+            reason = f"its score '{retired}' was retired; a bundle that is trained anew has another"
+            table = dict(table) | {"method": "energy", "threshold": None, "reason": reason}
         rows = tuple(build_config(LeftOut, row, "unknown.left_out.") for row in table.get("left_out", ()))
         rest = {key: value for key, value in table.items() if key != "left_out"}
         return build_config(cls, rest | {"left_out": rows}, "unknown.")
@@ -88,15 +96,14 @@ def _nothing() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureStatistics:
-    """What the scores need of the training images: a bank for 'knn', else whitened class means. Unused parts are empty."""
+    """What the scores need of the training images: a bank for 'knn', else whitened class means. Unused parts are empty.
 
-    bank: NDArray[np.float16] | NDArray[np.float32] = field(
-        default_factory=_nothing
-    )  # [M, D] float16, rows of length 1
-    whitening: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: behind it the distance is Euclidean
-    centres: NDArray[np.float32] = field(default_factory=_nothing)  # [K, D] means of the classes, whitened
-    whitening_of_all: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: the same for all classes as one
-    centre_of_all: NDArray[np.float32] = field(default_factory=_nothing)  # [1, D]
+    All are of features at length 1.
+    """
+
+    bank: NDArray[np.float16] | NDArray[np.float32] = field(default_factory=_nothing)  # [M, D] float16
+    unit_whitening: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: behind it the distance is Euclidean
+    unit_centres: NDArray[np.float32] = field(default_factory=_nothing)  # [K, D] means of the classes, whitened
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         return {name: tensor for name, tensor in vars(self).items() if tensor.size}
@@ -108,16 +115,15 @@ class FeatureStatistics:
             kind = {"bank": np.float16}.get(name, np.float32)
             known = name in cls.__dataclass_fields__
             if not known or tensor.dtype != kind or tensor.ndim != 2 or not np.isfinite(tensor).all():
-                raise BundleError(f"features.safetensors has a part '{name}' that this release cannot use.")
+                raise BundleError(
+                    f"features.safetensors has a part '{name}' that this release cannot use: another one wrote it, or it is "
+                    "damaged. Only `--reject` needs the file; train again to have it."
+                )
         return cls(**tensors)
 
     def check(self, method: str, num_features: int) -> None:
         """BundleError where a part that `method` needs is absent or for features of another length."""
-        needed = {
-            "knn": ("bank",),
-            "mahalanobis": ("whitening", "centres"),
-            "relative_mahalanobis": ("whitening", "centres", "whitening_of_all", "centre_of_all"),
-        }.get(method, ())
+        needed = ("bank",) if method == "knn" else ("unit_whitening", "unit_centres")
         for name in needed:
             tensor = getattr(self, name)
             if tensor.shape[1] != num_features or not len(tensor):
@@ -129,7 +135,7 @@ class FeatureStatistics:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """What Mahalanobis needs of features: images and mean of each class, and the scatter within them, summed."""
+    """What Mahalanobis needs of features at length 1: images and mean of each class, and the scatter within them, summed."""
 
     counts: NDArray[np.int64]  # [K]
     means: NDArray[np.float64]  # [K, D]
@@ -139,42 +145,33 @@ class Moments:
     def of(cls, features: FloatArray, labels: IntArray) -> Moments:
         """From `features` float [M, D] and `labels` int [M]; classes without an image have no row."""
         present, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        wide = features.astype(np.float64)
-        means = np.stack([wide[labels == k].mean(axis=0) for k in present])
-        centred = wide - means[places]
+        rows = unit_rows(features).astype(np.float64)
+        means = np.stack([rows[labels == k].mean(axis=0) for k in present])
+        centred = rows - means[places]
         return cls(counts=counts, means=means, within=centred.T @ centred)
 
     def without(self, place: int, features: FloatArray) -> Moments:
         """Less the class in row `place`, whose images have `features` float [m, D]: far cheaper than anew."""
-        centred = features.astype(np.float64) - self.means[place]
+        centred = unit_rows(features).astype(np.float64) - self.means[place]
         return Moments(
             counts=np.delete(self.counts, place),
             means=np.delete(self.means, place, axis=0),
             within=self.within - centred.T @ centred,
         )
 
-    def statistics(self, *, relative: bool) -> FeatureStatistics:
-        """Of 'mahalanobis'; with `relative` also what 'relative_mahalanobis' needs."""
+    def statistics(self) -> FeatureStatistics:
         num_images = int(self.counts.sum())
-        within = shrink(self.within / num_images, num_images)
-        inner = whiten(within)
-        plain = FeatureStatistics(whitening=_narrow(inner), centres=_narrow(self.means @ inner))
-        if not relative:
-            return plain
-        mean = (self.counts @ self.means / num_images)[None]
-        apart = self.means - mean
-        # on top of the shrunk one, as two shrunk by different amounts cannot be compared
-        outer = whiten(within + (apart.T * self.counts) @ apart / num_images)
-        return replace(plain, whitening_of_all=_narrow(outer), centre_of_all=_narrow(mean @ outer))
+        whitening = whiten(shrink(self.within / num_images, num_images))
+        return FeatureStatistics(
+            unit_whitening=whitening.astype(np.float32), unit_centres=(self.means @ whitening).astype(np.float32)
+        )
 
 
 def fit_statistics(method: str, features: FloatArray, labels: IntArray) -> FeatureStatistics | None:
     """What `method` needs of the training images' `features` float [M, D] and `labels` int [M]; None where it needs nothing."""
     if method == "knn":
         return FeatureStatistics(bank=unit_rows(features).astype(np.float16))
-    if method not in FEATURE_METHODS:
-        return None
-    return Moments.of(features, labels).statistics(relative=method == "relative_mahalanobis")
+    return Moments.of(features, labels).statistics() if method in FEATURE_METHODS else None
 
 
 def unknown_scores(
@@ -184,23 +181,24 @@ def unknown_scores(
     statistics: FeatureStatistics | None,
     *,
     num_neighbours: int = MAX_NEIGHBOURS,
+    weight: float = 0.0,
 ) -> NDArray[np.float64]:
     """How strange each image is, float64 [N], from `logits` float [N, K] and `features` float [N, D] of the network.
 
     'max_softmax': less the largest probability, the baseline; Hendrycks and Gimpel (2017), ICLR.
     'energy': less the logarithm of the summed exponentials of the logits; Liu et al. (2020), NeurIPS.
     'knn': the distance to the k-th nearest training image, features at length 1; Sun et al. (2022), ICML.
-    'mahalanobis': the squared distance to the nearest class by the classes' common covariance, shrunk for few images; Lee et
-    al. (2018), NeurIPS. 'relative_mahalanobis': less that to all classes as one; Ren et al. (2021), arXiv:2106.09022.
+    'mahalanobis': the distance to the nearest class by the classes' common covariance, shrunk for few images; Lee et al.
+    (2018), NeurIPS; of features at length 1, as in Mueller and Hein (2025), ICML.
+    'energy_mahalanobis': the energy and `weight` times that distance, as ViM joins logits and features (Wang et al., 2022,
+    CVPR): logits tell a near stranger better, features a far one.
     """
     check_logits(logits)
     if method == "max_softmax":
         surest: NDArray[np.float64] = softmax(logits).max(axis=1)
         return -surest
     if method == "energy":
-        top = logits.max(axis=1).astype(np.float64)
-        energy: NDArray[np.float64] = -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
-        return energy
+        return _energy(logits)
     if not np.isfinite(features).all():
         raise DataError("features are NaN or infinite; the network is broken or was given broken input.")
     if statistics is None:
@@ -211,10 +209,20 @@ def unknown_scores(
         nearest = -np.partition(-likeness, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
         lengths: NDArray[np.float64] = np.sqrt(np.maximum(0.0, 2 - 2 * nearest.astype(np.float64)))
         return lengths
-    distances = _squared_distance(features, statistics.whitening, statistics.centres)
-    if method == "mahalanobis":
-        return distances
-    return distances - _squared_distance(features, statistics.whitening_of_all, statistics.centre_of_all)
+    distances = _mahalanobis(features, statistics)
+    return distances if method == "mahalanobis" else _energy(logits) + weight * distances
+
+
+def fit_weight(logits: FloatArray, features: FloatArray, statistics: FeatureStatistics) -> float:
+    """The weight of 'energy_mahalanobis' that gives energy and distance the same spread over known images.
+
+    The spread is from the median to the 95th percentile, the side on which strange images lie. 0 where the distance has none.
+    """
+    spreads = []
+    for scores in (_energy(logits), _mahalanobis(features, statistics)):
+        middle, high = np.quantile(scores, [0.5, 0.95])
+        spreads.append(float(high - middle))
+    return spreads[0] / spreads[1] if spreads[1] > 0 else 0.0
 
 
 def fit_rule(
@@ -225,6 +233,7 @@ def fit_rule(
     data: str,
     reason: str,
     num_neighbours: int = 0,
+    weight: float = 0.0,
 ) -> UnknownRule:
     """The threshold from the `scores` float64 [N] of known calibration images; without one where they are too few."""
     threshold = conformal_quantile(scores, false_alarm_rate)
@@ -241,6 +250,7 @@ def fit_rule(
         data=data,
         reason=reason,
         num_neighbours=num_neighbours,
+        weight=weight,
     )
 
 
@@ -288,16 +298,16 @@ def whiten(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return whitening
 
 
-def _squared_distance(
-    features: FloatArray, whitening: NDArray[np.float32], centres: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """To the nearest of `centres` [K, D], behind the `whitening` [D, D]: float64 [N]."""
-    points = features.astype(np.float64) @ whitening.astype(np.float64)
-    wide = centres.astype(np.float64)
-    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ wide.T + (wide**2).sum(axis=1)
-    nearest: NDArray[np.float64] = np.maximum(0.0, squares.min(axis=1))
+def _energy(logits: FloatArray) -> NDArray[np.float64]:
+    top = logits.max(axis=1).astype(np.float64)
+    energy: NDArray[np.float64] = -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
+    return energy
+
+
+def _mahalanobis(features: FloatArray, statistics: FeatureStatistics) -> NDArray[np.float64]:
+    """From each of `features` float [N, D] to the nearest class: float64 [N]."""
+    points = unit_rows(features).astype(np.float64) @ statistics.unit_whitening.astype(np.float64)
+    centres = statistics.unit_centres.astype(np.float64)
+    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
+    nearest: NDArray[np.float64] = np.sqrt(np.maximum(0.0, squares.min(axis=1)))
     return nearest
-
-
-def _narrow(matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    return matrix.astype(np.float32)

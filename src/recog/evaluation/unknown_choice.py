@@ -19,10 +19,12 @@ from recog.evaluation.unknown import (
     UnknownRule,
     fit_rule,
     fit_statistics,
+    fit_weight,
     neighbours_for,
     unknown_scores,
 )
 
+DISTANCE_METHODS = ("mahalanobis", "energy_mahalanobis")
 MAX_LEFT_OUT = 10  # classes; of more, evenly spread ones
 
 
@@ -42,9 +44,7 @@ class KnownImages:
 
 def candidates_for(num_features: int, *, may_keep_images: bool) -> tuple[str, ...]:
     """The scores to compare: without a bank of single images where data are private, without Mahalanobis for long features."""
-    left_out = (() if may_keep_images else ("knn",)) + (
-        ("mahalanobis", "relative_mahalanobis") if num_features > MAX_DIMENSIONS else ()
-    )
+    left_out = (() if may_keep_images else ("knn",)) + (DISTANCE_METHODS if num_features > MAX_DIMENSIONS else ())
     return tuple(method for method in UNKNOWN_METHODS if method not in left_out)
 
 
@@ -52,7 +52,7 @@ def leave_classes_out(known: KnownImages, methods: tuple[str, ...]) -> dict[str,
     """Per method its AUROC for each class left out in turn, float64 [C]; C is 0 where none can be."""
     classes = _chosen_classes(known)
     aurocs = {method: np.zeros(len(classes)) for method in methods}
-    measured = {"mahalanobis", "relative_mahalanobis"} & set(methods)
+    measured = set(DISTANCE_METHODS) & set(methods)
     moments = Moments.of(known.train_features, known.train_labels) if measured and classes else None
     for i, k in enumerate(classes):
         for method, scores in _scores_without(known, k, methods, moments).items():
@@ -103,14 +103,21 @@ def fit_unknown(
         if num_left_out and known.refit is None:
             reason += "; the features had seen them, which flatters"
     statistics = fit_statistics(method, known.train_features, known.train_labels)
-    num_neighbours = neighbours_for(known.train_labels)
+    num_neighbours = neighbours_for(known.train_labels) if method == "knn" else 0
+    weight = 0.0
+    if method == "energy_mahalanobis" and statistics is not None:
+        weight = fit_weight(known.logits, known.features, statistics)
+    scores = unknown_scores(
+        method, known.logits, known.features, statistics, num_neighbours=num_neighbours, weight=weight
+    )
     rule = fit_rule(
         method,
-        unknown_scores(method, known.logits, known.features, statistics, num_neighbours=num_neighbours),
+        scores,
         false_alarm_rate=false_alarm_rate,
         data=known.data,
         reason=reason,
-        num_neighbours=num_neighbours if method == "knn" else 0,
+        num_neighbours=num_neighbours,
+        weight=weight,
     )
     best_first = tuple(sorted(rows, key=lambda row: -row.mean_auroc))
     rule = replace(rule, left_out=best_first, num_left_out=num_left_out)
@@ -135,15 +142,20 @@ def _scores_without(
     features, labels = known.train_features[keep], known.train_labels[keep]
     logits = np.delete(known.logits, k, axis=1) if known.refit is None else known.refit(k)
     fitted = {method: fit_statistics(method, features, labels) for method in methods if method == "knn"}
+    if logits.shape[1] < 2:  # of two classes one is left: its softmax is always sure, its energy less its logit
+        logits = np.concatenate([logits, np.full_like(logits, -1e4)], axis=1)
+    weight = 0.0
     if moments is not None:
         place = int(np.searchsorted(np.unique(known.train_labels), k))
         rest = moments.without(place, known.train_features[~keep]) if not keep.all() else moments
-        both = rest.statistics(relative=True)  # which has all that the plain distance needs too
-        fitted |= {"mahalanobis": both, "relative_mahalanobis": both}
+        distance = rest.statistics()
+        fitted |= dict.fromkeys(DISTANCE_METHODS, distance)
+        others = known.labels != k
+        weight = fit_weight(logits[others], known.features[others], distance)
     num_neighbours = neighbours_for(labels)
-    if logits.shape[1] < 2:  # of two classes one is left: its softmax is always sure, its energy less its logit
-        logits = np.concatenate([logits, np.full_like(logits, -1e4)], axis=1)
     return {
-        method: unknown_scores(method, logits, known.features, fitted.get(method), num_neighbours=num_neighbours)
+        method: unknown_scores(
+            method, logits, known.features, fitted.get(method), num_neighbours=num_neighbours, weight=weight
+        )
         for method in methods
     }

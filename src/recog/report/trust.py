@@ -16,7 +16,7 @@ _SCORE_NAMES = {
     "energy": "energy",
     "knn": "distance to the nearest training images",
     "mahalanobis": "Mahalanobis distance",
-    "relative_mahalanobis": "relative Mahalanobis distance",
+    "energy_mahalanobis": "energy with Mahalanobis distance",
 }
 
 
@@ -61,7 +61,11 @@ def _unknown(evidence: UnknownEvidence) -> Section:
         ),
     ]
     rows += [
-        (f"AUROC of {_SCORE_NAMES[row.method]}", f"{row.mean_auroc:.3f}", f"lowest of a class {row.min_auroc:.3f}")
+        (
+            f"AUROC of {_SCORE_NAMES.get(row.method, row.method)}",
+            f"{row.mean_auroc:.3f}",
+            f"lowest of a class {row.min_auroc:.3f}",
+        )
         for row in rule.left_out
     ]
     return Section(title="Unknown", text=_unknown_text(rule), columns=("", "Value", ""), rows=tuple(rows))
