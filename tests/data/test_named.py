@@ -1,3 +1,11 @@
+import gzip
+import hashlib
+import threading
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import numpy as np
 import pytest
 from containers import add, idx_bytes
@@ -73,6 +81,92 @@ def test_svhn_calls_ten_zero(cache):
 def test_imagenet_says_where_to_put_it(cache):
     with pytest.raises(DataError, match=r"ln -s /path/to/imagenet .*datasets/imagenet"):
         open_source("imagenet")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A mirror on the loopback: (its address, the folder that it serves, the paths that were asked for)."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    served, asked = tmp_path / "served", []
+    served.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(served))) as mirror:
+        thread = threading.Thread(target=mirror.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{mirror.server_port}/", served, asked
+        mirror.shutdown()
+        thread.join()
+
+
+def md5_of(path):
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def test_mnist_comes_from_the_first_mirror_that_has_it_and_once(cache, server, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    address, served, asked = server
+    (served / "second").mkdir()
+    files = {}
+    for split in ("train", "t10k"):
+        pixels = np.arange(40, dtype=np.uint8).reshape(10, 2, 2)
+        for kind, values in (("images-idx3", pixels), ("labels-idx1", np.arange(10))):
+            path = served / "second" / f"{split}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx_bytes(values)))
+            files[path.name] = md5_of(path)
+    monkeypatch.setattr(MNIST, "mirrors", [f"{address}first/", f"{address}second/"])
+    monkeypatch.setattr(MNIST, "resources", list(files.items()))
+    data = open_source("mnist")
+    assert (len(data.subset("train")), len(data.subset("test"))) == (10, 10)
+    assert np.array_equal(data.subset("test")[3].source, pixels[3])
+    assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(files)  # and no part of a file
+    num_asked = len(asked)
+    assert num_asked >= 8  # each at the first mirror, which has none, then at the second
+    open_source("mnist")
+    assert len(asked) == num_asked
+
+
+def test_cifar_and_svhn_come_through_the_network(cache, server, monkeypatch):
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    address, served, _ = server
+    archive = served / "cifar-10-binary.tar.gz"
+    cifar(archive, CIFAR10)
+    monkeypatch.setattr(named, "CIFAR10", replace(CIFAR10, url=address + archive.name, md5=md5_of(archive)))
+    assert len(open_source("cifar10").samples) == 12
+    rows = {}
+    for split in ("train", "test"):
+        path = served / f"{split}_32x32.mat"
+        savemat(path, {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[10], [3]], np.uint8)})
+        rows[split] = [address + path.name, path.name, md5_of(path)]
+    monkeypatch.setattr(SVHN, "split_list", rows)
+    assert len(open_source("svhn").samples) == 4
+
+
+def test_what_is_not_the_published_file_is_not_kept(cache, server, monkeypatch):
+    address, served, _ = server
+    archive = served / "cifar-10-binary.tar.gz"
+    cifar(archive, CIFAR10)
+    monkeypatch.setattr(named, "CIFAR10", replace(CIFAR10, url=address + archive.name, md5="0" * 32))
+    with pytest.raises(DataError, match="cifar-10-binary.tar.gz could not be downloaded .*not found or corrupted"):
+        open_source("cifar10")
+    assert list((cache / "cifar10").iterdir()) == []
+
+
+def test_a_download_that_is_interrupted_leaves_nothing(cache, monkeypatch):
+    def interrupted(_url, folder, file, _md5):
+        (Path(folder) / file).write_bytes(b"the first half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_source("cifar10")
+    assert list((cache / "cifar10").iterdir()) == []
 
 
 def test_without_a_network_the_way_by_hand_is_said(cache, monkeypatch):

@@ -53,6 +53,8 @@ def test_splits_numbers_and_given_names():
     assert (data.given_splits, data.class_names) == (("train", "test"), ("0", "1", "2"))
     assert read_items(part, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     assert [s.label for s in read_items(Own([(PIXELS, "b")]), class_names=["a", "b"]).samples] == [1]
+    assert read_items(part, default_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    assert read_items(Own(part.items, classes=["d", "e", "f"]), default_names=["a", "b", "c"]).class_names[0] == "d"
 
 
 @pytest.mark.parametrize(

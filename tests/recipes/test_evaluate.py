@@ -7,8 +7,11 @@ import pytest
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
+from recog.data.named import read_digits
 from recog.evaluation.report import Report
+from recog.recipes.compare import compare
 from recog.recipes.evaluate import evaluate, with_classes_of
+from recog.recipes.scan import scan
 
 
 def dataset(class_names):
@@ -50,6 +53,42 @@ def test_a_bundle_without_its_run_writes_nothing_unless_told(bundle, tmp_path):
     assert evaluate(bundle, "digits", out=tmp_path / "out").folder == tmp_path / "out"
     with pytest.raises(DataError, match="exists already"):
         evaluate(bundle, "digits", out=tmp_path / "out")
+
+
+class Own:
+    """scikit-learn's digits as a torch Dataset gives them, their labels written by `say`."""
+
+    def __init__(self, say=int, classes=None):
+        self.samples = read_digits().samples
+        self.say = say
+        if classes:
+            self.classes = classes
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index].source, self.say(self.samples[index].label)
+
+
+def test_a_dataset_of_your_own_is_measured_as_the_named_one(run_folder):
+    expected = evaluate(run_folder, "digits").report
+    backwards = [str(9 - i) for i in range(10)]
+    for own in (Own(), Own(say=str), Own(say=lambda label: 9 - label, classes=backwards)):
+        result = evaluate(run_folder, own)
+        assert result.folder.name.startswith("own-")
+        assert (result.report.num_images, result.report.num_correct) == (360, expected.num_correct)
+        assert result.report.nll == pytest.approx(expected.nll, abs=1e-12)
+    with pytest.raises(DataError, match="1 of 11 classes that the bundle does not know: ten"):
+        evaluate(run_folder, Own(classes=[*(str(i) for i in range(10)), "ten"]))
+    with pytest.raises(DataError, match="int has no length"):
+        evaluate(run_folder, 5)
+
+
+def test_it_is_scanned_and_compared_too(digits_run):
+    assert scan(Own()).num_images == 1797
+    result = compare(digits_run.bundle, digits_run.bundle, {"test": Own()})
+    assert (result.comparison.num_images, result.comparison.difference) == (1797, 0.0)
 
 
 def test_a_split_that_nobody_knows(bundle, run_folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,19 +229,27 @@ def import_datasets() -> None:
 
 
 def download(urls: Iterable[str], folder: Path, file: str, md5: str) -> None:
-    """Fetch `file` from the first of `urls` that has it, checked by its MD5. DataError says how to do it by hand."""
+    """Fetch `file` from the first of `urls` that has it, checked by its MD5. DataError says how to do it by hand.
+
+    It stands in `folder` only when it is whole: a download that is cut off, or a second process, leaves no part of it.
+    """
     import_datasets()
     from torchvision.datasets.utils import download_url
 
     reasons = []
     for url in urls:
-        try:
-            download_url(url, str(folder), file, md5)
-        except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError; a wrong MD5 is a RuntimeError
-            (folder / file).unlink(missing_ok=True)
-            reasons.append(f"{url}: {str(error) or type(error).__name__}")
-        else:
-            return
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+            try:
+                download_url(url, part, file, md5)
+                (Path(part) / file).replace(folder / file)
+            except (
+                OSError,
+                RuntimeError,
+                ValueError,
+            ) as error:  # URLError is an OSError; a wrong MD5 is a RuntimeError
+                reasons.append(f"{url}: {str(error) or type(error).__name__}")
+            else:
+                return
     raise DataError(
         f"{file} could not be downloaded ({'; '.join(reasons)}). With no network, put the file into {folder} by hand."
     )

@@ -29,14 +29,17 @@ class Items(Protocol):
 
 
 def read_items(
-    items: Items | Mapping[str, Items], *, class_names: Sequence[str] | None = None, name: str | None = None
+    items: Items | Mapping[str, Items],
+    *,
+    class_names: Sequence[str] | None = None,
+    default_names: Sequence[str] | None = None,
 ) -> Dataset:
     """The images of `items`, or of {'train': items, 'test': items}, held in memory as they are given.
 
     An item is (image, label): a Pillow image, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; the label a
     whole number, or one of the class names. Multi-label: a multi-hot array or tensor of K zeros and ones, or a list of class
-    names, which may be empty. Class names are `class_names`, else `items.classes`, else the numbers. Each item
-    is asked for once, so that chance in the user's transforms cannot make two images of one.
+    names, which may be empty. Class names are `class_names`, else `items.classes`, else `default_names`, else the numbers. Each
+    item is asked for once, so that chance in the user's transforms cannot make two images of one.
     """
     parts: Mapping[Any, Items] = items if isinstance(items, Mapping) else {None: items}
     unknown = [split for split in parts if split is not None and split not in SPLITS]
@@ -45,7 +48,7 @@ def read_items(
             f"the splits are {', '.join(map(repr, parts)) or 'none'}; expected some of {', '.join(SPLITS)}."
         )
     first = next(iter(parts.values()))
-    names = class_names if class_names is not None else getattr(first, "classes", None)
+    names = class_names if class_names is not None else getattr(first, "classes", default_names)
     known = None if names is None else [class_name_of(str(n)) for n in names]
     if known is not None and len(set(known)) < len(known):
         raise DataError(f"the class names have one name twice: {', '.join(known[:20])}.")
@@ -62,7 +65,7 @@ def read_items(
     if known is None:
         known = _numbered([(row_name, label) for row_name, _, label, _ in rows])
     return Dataset(
-        name=name or type(first).__name__.lower(),
+        name=type(first).__name__.lower(),
         layout="a dataset of your own",
         why="it was given as an object",
         class_names=tuple(known),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recog.core.errors import DataError
@@ -13,6 +14,7 @@ from recog.data.folders import SPLIT_FOLDERS, read_class_folders, read_folder
 from recog.data.idx import find_idx, read_idx
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.named import NAMED_SOURCES, read_digits
+from recog.data.own import Items, read_items
 from recog.data.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.shards import find_shards, has_labels, read_shards
 from recog.data.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
@@ -20,8 +22,9 @@ from recog.data.tars import is_tar, read_tar
 from recog.data.tree import Tree, walk_tree
 from recog.data.zips import is_zip
 
-__all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "open_source", "read_digits", "read_folder"]
+__all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]
 
+Source = str | Path | Items | Mapping[str, Items]  # a path or a name; a torch Dataset, or one per split
 KINDS = (
     "a folder of class folders (with or without train, val and test), a CSV file with the columns path and label, "
     "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
@@ -29,14 +32,23 @@ KINDS = (
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def open_source(source: str | Path, *, one_class_map: bool = True, labels: LabelFormat = AS_FOUND) -> Dataset:
-    """The data that `source` means: an existing path before a name.
+def open_source(
+    source: Source,
+    *,
+    one_class_map: bool = True,
+    labels: LabelFormat = AS_FOUND,
+    default_names: Sequence[str] | None = None,
+) -> Dataset:
+    """The data that `source` means: an existing path before a name. `default_names`: as of `read_items`.
 
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
     split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it.
     """
     try:
-        dataset = _read(str(source), Path(source), labels)
+        if isinstance(source, (str, Path)):
+            dataset = _read(str(source), Path(source), labels)
+        else:
+            dataset = read_items(source, default_names=default_names)
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     if labels.is_given and dataset.task != "multilabel":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recog.bundle.locate import find_bundle, run_of
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions
-from recog.data.sources import open_source
+from recog.data.sources import Source, open_source
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.comparison import Comparison
 from recog.evaluation.comparison import compare as compare_answers
@@ -69,12 +69,12 @@ class _Side:
 def compare(
     bundle_a: str | Path,
     bundle_b: str | Path,
-    source: str | Path,
+    source: Source,
     *,
     split: str | None = None,
     bad_images: BadImagePolicy = "skip",
 ) -> ComparisonRun:
-    """Compare two bundles, run folders or runs' names on `source`, a folder or a name. Classes must be equal up to order.
+    """Compare two bundles, run folders or runs' names on `source`, as for `evaluate`. Classes must be equal up to order.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data without, the images that neither
     run used to train or to choose with.
@@ -87,7 +87,7 @@ def compare(
                 f"{who} says none to several labels of an image, and McNemar's test asks of each image whether it is right or "
                 "wrong. Compare such bundles by two `recog evaluate` on the same images: mAP and F1 with their intervals."
             )
-    dataset = with_classes_of(open_source(source), a.predictor.class_names)
+    dataset = with_classes_of(open_source(source, default_names=a.predictor.class_names), a.predictor.class_names)
     hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
     samples, split, note = _choose(dataset, split, (a, b), hashes)
     chosen = [hashes[sample.name] for sample in samples]

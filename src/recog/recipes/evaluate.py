@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recog.bundle.locate import find_bundle, run_of
+from recog.bundle.manifest import Manifest
 from recog.bundle.seal import RUN_CONFIG
 from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
@@ -15,7 +16,7 @@ from recog.core.files import pretty_json, staged_folder
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Exclusion, Sample, check_class_map, describe_exclusions
 from recog.data.label_format import AS_FOUND, LabelFormat
-from recog.data.sources import open_source
+from recog.data.sources import Source, open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.multilabel_report import AnyReport
 from recog.evaluation.report import DataFacts
@@ -49,7 +50,7 @@ class _Chosen:
 
 def evaluate(
     bundle: str | Path,
-    source: str | Path,
+    source: Source,
     *,
     split: str | None = None,
     out: Path | None = None,
@@ -58,14 +59,15 @@ def evaluate(
     labels: LabelFormat = AS_FOUND,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
-    by size, brightness, source-folder, or a column of the list of images.
+    by size, brightness, source-folder, or a column of the list of images. Numbers that are the labels of a Dataset without
+    `.classes` mean the bundle's classes in their order.
 
     Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
     have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
     """
     folder = find_bundle(bundle)
     predictor = load(folder)
-    dataset = open_as_trained(source, folder, predictor.manifest.task, labels=labels)
+    dataset = open_as_trained(source, folder, predictor.manifest, labels=labels)
     dataset = with_classes_of(dataset, predictor.class_names)
     check_slice_by(slice_by, dataset)
     run = run_of(folder)
@@ -109,12 +111,13 @@ def check_task(dataset: Dataset, task: Task) -> None:
     )
 
 
-def open_as_trained(source: str | Path, bundle: Path, task: Task, *, labels: LabelFormat) -> Dataset:
-    """The data that `source` means, for a bundle with this `task`. DataError where they answer another question.
+def open_as_trained(source: Source, bundle: Path, manifest: Manifest, *, labels: LabelFormat) -> Dataset:
+    """The data that `source` means, for a bundle with this `manifest`. DataError where they answer another question.
 
     Where nothing is said of `labels` and one would be read per image, several are tried, written as those of the training data.
     """
-    dataset = open_source(source, one_class_map=False, labels=labels)
+    task = manifest.task
+    dataset = open_source(source, one_class_map=False, labels=labels, default_names=manifest.class_names)
     if dataset.task != task and task == "multilabel" and not labels.is_given:
         data = load_toml(bundle / RUN_CONFIG).get("data", {})
         separator = data.get("label_separator") if isinstance(data, dict) else None

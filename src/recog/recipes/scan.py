@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from recog.data.dataset import (
 from recog.data.inspection import ImageSummary, Inspected, inspect_images, summarise
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.overlap import Copies, Overlap, find_overlap
-from recog.data.sources import open_source
+from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
 from recog.data.store import exclude_bad
 
@@ -85,8 +84,8 @@ class ScanProgress:
     num_images: int
 
 
-def scan(source: str | Path, *, labels: LabelFormat = AS_FOUND) -> ScanReport:
-    """Look at every image of `source`, a folder, file or name. Raises DataError where it cannot be understood at all.
+def scan(source: Source, *, labels: LabelFormat = AS_FOUND) -> ScanReport:
+    """Look at every image of `source`, a folder, file, name or Dataset. Raises DataError where it cannot be understood at all.
 
     `labels` says how several labels of one image are written, where a list needs it.
     """
@@ -96,7 +95,7 @@ def scan(source: str | Path, *, labels: LabelFormat = AS_FOUND) -> ScanReport:
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
 
 
-def scan_events(source: str | Path, *, labels: LabelFormat = AS_FOUND) -> Iterator[ScanProgress | ScanReport]:
+def scan_events(source: Source, *, labels: LabelFormat = AS_FOUND) -> Iterator[ScanProgress | ScanReport]:
     """The progress as it happens, the ScanReport last."""
     dataset = open_source(source, one_class_map=False, labels=labels)
     inspected: list[Inspected] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import staged_folder
 from recog.data.dataset import Dataset
-from recog.data.own import Items, read_items
-from recog.data.sources import open_source
+from recog.data.own import read_items
+from recog.data.sources import Source, open_source
 from recog.evaluation.multilabel_file import parse_report
 from recog.evaluation.multilabel_report import AnyReport
 from recog.evaluation.report import DataFacts
@@ -81,7 +81,7 @@ TrainEvent = Note | Planned | LearnEvent | Run
 
 
 def train(
-    source: str | Path | Items | Mapping[str, Items] | None = None,
+    source: Source | None = None,
     config: TrainConfig | None = None,
     *,
     name: str | None = None,
