@@ -3,15 +3,18 @@ import pytest
 from batches import quiet
 from sklearn import metrics as oracle
 
-from recog.evaluation import bootstrap
-from recog.evaluation.bootstrap import (
-    MEASURES,
-    bootstrap_intervals,
-    ece_interval,
-    resample_measures,
-    resampled_counts,
+from recog.evaluation import bootstrap, resampling
+from recog.evaluation.bootstrap import MEASURES, bootstrap_intervals, resample_measures
+from recog.evaluation.probability import (
+    classwise_ece,
+    confidence_of,
+    ece_equal_mass,
+    ece_equal_width,
+    equal_mass_bins,
+    reliability_gaps,
+    softmax,
 )
-from recog.evaluation.probability import ece_equal_width, reliability_gaps, softmax
+from recog.evaluation.resampling import CLASS_MEASURES, ece_interval, resampled_counts
 
 
 def sample(num_images, num_classes=4, *, sharpness=1.0, seed=0, ties=False):
@@ -38,16 +41,33 @@ def test_each_resample_equals_scikit_learn_on_the_images_drawn(ties):
         with quiet():
             expected = {
                 "balanced_accuracy": oracle.balanced_accuracy_score(y, preds),
+                "macro_precision": oracle.precision_score(y, preds, average="macro", zero_division=0),
                 "macro_f1": oracle.f1_score(y, preds, average="macro"),
+                "weighted_precision": oracle.precision_score(y, preds, average="weighted", zero_division=0),
+                "weighted_f1": oracle.f1_score(y, preds, average="weighted"),
                 "matthews": oracle.matthews_corrcoef(y, preds),
                 "nll": oracle.log_loss(y, p),
                 "brier": oracle.brier_score_loss(y, p, scale_by_half=False),
-                "ece": ece_equal_width(p, y),
                 "auroc": oracle.roc_auc_score(y, p, multi_class="ovr"),
+                "average_precision": oracle.average_precision_score(np.eye(4)[y], p),
             }
-        for name in MEASURES:
-            assert resampled.values[name][r] == pytest.approx(expected[name], abs=1e-9), name
-        assert resampled.gaps[:, r] == pytest.approx(reliability_gaps(p, y), abs=1e-12)
+            of_classes = {
+                "f1": oracle.f1_score(y, preds, average=None),
+                "auroc": oracle.roc_auc_score(np.eye(4)[y], p, average=None),
+                "average_precision": oracle.average_precision_score(np.eye(4)[y], p, average=None),
+            }
+        assert set(expected) | set(resampled.gaps) == set(MEASURES)
+        for name, value in expected.items():
+            assert resampled.values[name][r] == pytest.approx(value, abs=1e-9), name
+        for name in CLASS_MEASURES:
+            assert resampled.class_values[name][:, r] == pytest.approx(of_classes[name], abs=1e-9), name
+        gaps = {name: values[:, r] for name, values in resampled.gaps.items()}
+        assert gaps["ece"] == pytest.approx(reliability_gaps(p, y), abs=1e-12)
+        assert np.abs(gaps["classwise_ece"]).sum() == pytest.approx(classwise_ece(p, y), abs=1e-12)
+        confidence, is_correct = confidence_of(p, y)
+        bins = equal_mass_bins(confidence_of(probs, labels)[0])[drawn]  # those of the whole sample
+        expected_gaps = [(confidence - is_correct)[bins == b].sum() / 60 for b in range(15)]
+        assert gaps["ece_equal_mass"] == pytest.approx(expected_gaps, abs=1e-12)
 
 
 def test_a_resample_draws_each_class_as_often_as_it_is_there():
@@ -62,7 +82,7 @@ def test_a_resample_draws_each_class_as_often_as_it_is_there():
 def test_chance_is_counted(monkeypatch):
     probs, labels, nll_terms = sample(50)
     whole = bootstrap_intervals(probs, labels, nll_terms, num_resamples=40)
-    monkeypatch.setattr(bootstrap, "_CHUNK_COUNTS", 350)  # seven resamples at a time
+    monkeypatch.setattr(resampling, "_CHUNK_COUNTS", 350)  # seven resamples at a time
     assert bootstrap_intervals(probs, labels, nll_terms, num_resamples=40) == whole
     assert bootstrap_intervals(probs, labels, nll_terms, num_resamples=40, seed=1) != whole
 
@@ -70,7 +90,7 @@ def test_chance_is_counted(monkeypatch):
 def test_first_order_auroc_of_many_classes_is_close(monkeypatch):
     probs, labels, nll_terms = sample(2000, 5)
     exact = resample_measures(probs, labels, nll_terms, num_resamples=200, seed=0).values["auroc"]
-    monkeypatch.setattr(bootstrap, "_MAX_AUROC_WORK", 0)
+    monkeypatch.setattr(bootstrap, "_MAX_RANK_WORK", 0)
     nearly = resample_measures(probs, labels, nll_terms, num_resamples=200, seed=0).values["auroc"]
     assert np.abs(nearly - exact).max() < 0.03 * (exact.max() - exact.min())
 
@@ -80,7 +100,7 @@ def test_intervals_hold_the_values_and_narrow_with_n():
     for n in (200, 20_000):
         intervals = bootstrap_intervals(*sample(n))
         assert (intervals.num_resamples, intervals.seed) == (1000, 0)
-        widths.append([high - low for low, high in (getattr(intervals, f"{name}_ci95") for name in MEASURES[:5])])
+        widths.append([high - low for low, high in (intervals.intervals[name] for name in MEASURES[:5])])
     assert np.array(widths[0]) / np.array(widths[1]) == pytest.approx(10, rel=0.25)  # the root of 100
 
 
@@ -88,7 +108,27 @@ def test_intervals_hold_the_values_and_narrow_with_n():
 def test_what_does_not_vary_has_no_interval(labels):
     probs = np.eye(2)[labels]
     intervals = bootstrap_intervals(probs, labels, np.zeros(4), num_resamples=50)
-    assert all(getattr(intervals, f"{name}_ci95") is None for name in MEASURES)
+    assert all(intervals.intervals[name] is None for name in MEASURES)
+
+
+def test_a_class_that_is_absent_has_no_interval_and_no_part_in_a_mean():
+    probs, labels, nll_terms = sample(200)
+    labels = np.where(labels == 3, 2, labels)
+    boot = bootstrap_intervals(probs, labels, nll_terms, num_resamples=50)
+    assert all(boot.intervals.values())
+    for name in CLASS_MEASURES:
+        assert [interval is None for interval in boot.class_intervals[name]] == [False, False, False, True]
+
+
+def test_what_would_take_too_long_is_left_out(monkeypatch):
+    monkeypatch.setattr(bootstrap, "_MAX_RANK_WORK", 0)
+    monkeypatch.setattr(bootstrap, "_MAX_CLASSWISE", 3)
+    boot = bootstrap_intervals(*sample(100), num_resamples=50)
+    assert {name for name, interval in boot.intervals.items() if interval is None} == {
+        "average_precision",
+        "classwise_ece",
+    }
+    assert (len(boot.class_intervals["f1"]), boot.class_intervals["auroc"]) == (4, ())
 
 
 def test_ece_interval_by_hand():
@@ -107,7 +147,6 @@ def test_coverage_by_simulation(sharpness):
 
     Sharpness 1 is calibrated: its true ECE is 0, where percentiles of the ECE hold the truth in none of the samples.
     """
-    names = ("nll", "brier", "balanced_accuracy", "macro_f1", "matthews", "ece", "auroc")
     probs, labels, nll_terms = sample(2_000_000, sharpness=sharpness, seed=999)
     preds = probs.argmax(axis=1)
     truth = {
@@ -117,13 +156,17 @@ def test_coverage_by_simulation(sharpness):
         "macro_f1": oracle.f1_score(labels, preds, average="macro"),
         "matthews": oracle.matthews_corrcoef(labels, preds),
         "ece": 0.0 if sharpness == 1 else ece_equal_width(probs, labels),
+        "ece_equal_mass": 0.0 if sharpness == 1 else ece_equal_mass(probs, labels),
+        "classwise_ece": 0.0 if sharpness == 1 else classwise_ece(probs, labels),
         "auroc": oracle.roc_auc_score(labels[:200_000], probs[:200_000], multi_class="ovr"),
+        "average_precision": oracle.average_precision_score(np.eye(4)[labels[:200_000]], probs[:200_000]),
     }
+    names = tuple(truth)
     covered = dict.fromkeys(names, 0)
     for seed in range(300):
         intervals = bootstrap_intervals(*sample(500, sharpness=sharpness, seed=seed), num_resamples=400, seed=seed)
         for name in names:
-            low, high = getattr(intervals, f"{name}_ci95")
+            low, high = intervals.intervals[name]
             covered[name] += low <= truth[name] <= high
     for name in names:
         assert covered[name] / 300 > 0.95 - 4.5 * (0.95 * 0.05 / 300) ** 0.5, (name, covered)

@@ -3,9 +3,9 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics
 
-from recog.evaluation.bootstrap import resampled_counts
 from recog.evaluation.multilabel import decide
-from recog.evaluation.multilabel_bootstrap import MEASURES, _rank_tables, bootstrap_multilabel
+from recog.evaluation.multilabel_bootstrap import MEASURES, bootstrap_multilabel
+from recog.evaluation.resampling import CLASS_MEASURES, resampled_counts
 
 
 def case(num_images=80, num_labels=3, seed=0):
@@ -40,10 +40,31 @@ def naive(measure, num_resamples=60):
         ("ranking_average_precision", lambda t, d, p: metrics.label_ranking_average_precision_score(t, p)),
         ("nll", lambda t, d, p: np.mean([metrics.log_loss(t[:, k], p[:, k]) for k in range(3)])),
         ("brier", lambda t, d, p: np.square(p - t).mean()),
+        ("auroc", lambda t, d, p: metrics.roc_auc_score(t, p)),
+        ("micro_average_precision", lambda t, d, p: metrics.average_precision_score(t, p, average="micro")),
+        ("macro_precision", lambda t, d, p: metrics.precision_score(t, d, average="macro")),
+        ("macro_recall", lambda t, d, p: metrics.recall_score(t, d, average="macro")),
+        ("weighted_precision", lambda t, d, p: metrics.precision_score(t, d, average="weighted")),
+        ("weighted_recall", lambda t, d, p: metrics.recall_score(t, d, average="weighted")),
+        ("weighted_f1", lambda t, d, p: metrics.f1_score(t, d, average="weighted")),
     ],
 )
 def test_each_interval_equals_that_of_gathered_resamples(name, measure):
     assert bootstrap_multilabel(*case(), num_resamples=60).intervals[name] == pytest.approx(naive(measure), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("f1", lambda t, d, p: metrics.f1_score(t[:, 1], d[:, 1])),
+        ("auroc", lambda t, d, p: metrics.roc_auc_score(t[:, 1], p[:, 1])),
+        ("average_precision", lambda t, d, p: metrics.average_precision_score(t[:, 1], p[:, 1])),
+    ],
+)
+def test_each_label_has_intervals_of_its_own(name, measure):
+    of_labels = bootstrap_multilabel(*case(), num_resamples=60).class_intervals[name]
+    assert len(of_labels) == 3
+    assert of_labels[1] == pytest.approx(naive(measure), abs=1e-9)
 
 
 def test_the_ece_lies_in_its_interval_and_every_measure_has_one():
@@ -62,15 +83,10 @@ def test_an_absent_label_an_all_positive_one_and_a_single_image():
     _, probs, said, shown = case()
     shown[:, 0], shown[:, 1] = False, True
     boot = bootstrap_multilabel(np.log(probs / (1 - probs)), probs, said, shown, num_resamples=50)
-    assert boot.intervals["mean_average_precision"][1] <= 1  # of label 2 alone
+    assert boot.intervals["mean_average_precision"] == boot.class_intervals["average_precision"][2]  # of label 2 alone
+    assert [boot.class_intervals[name][0] for name in CLASS_MEASURES] == [None] * 3
     one = bootstrap_multilabel(
         np.array([[1.0, -1.0]]), expit([[1.0, -1.0]]), np.array([[True, False]]), np.array([[True, False]])
     )
     assert one.intervals["mean_average_precision"] is None
     assert one.intervals["nll"] is None
-
-
-def test_average_precision_with_all_counts_1_is_that_of_the_sample():
-    _, probs, _, shown = case()
-    values = [float(table.values(np.ones((80, 1)))[0]) for table in _rank_tables(probs, shown)]
-    assert values == pytest.approx(list(metrics.average_precision_score(shown, probs, average=None)), abs=1e-12)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from recog.core.errors import BundleError, DataError, ShapeError
 from recog.core.files import pretty_json
+from recog.evaluation.bootstrap import MEASURES_OF_2
 from recog.evaluation.intervals import wilson_interval
 from recog.evaluation.report import DataFacts, Report, evaluate, no_evidence
 from recog.evaluation.slices import slice_by_name
@@ -92,10 +93,13 @@ def test_json_is_plain_with_null_where_undefined():
         "recall": None,
         "recall_ci95": None,
         "f1": None,
+        "f1_ci95": None,
         "specificity": 1.0,  # none of the 6 images of others is called emu
         "specificity_ci95": list(wilson_interval(6, 6)),
         "auroc": None,
+        "auroc_ci95": None,
         "average_precision": None,
+        "average_precision_ci95": None,
     }
     assert table["num_absent_classes"] == 1
     assert table["absent_classes"] == ["emu"]
@@ -175,8 +179,8 @@ def test_no_evidence_says_so():
 
 
 def test_a_newer_report_is_refused():
-    table = pets_report().to_dict() | {"format_version": 4}
-    with pytest.raises(BundleError, match="format_version 4; this release reads up to 3"):
+    table = pets_report().to_dict() | {"format_version": 5}
+    with pytest.raises(BundleError, match="format_version 5; this release reads up to 4"):
         Report.from_dict(table)
 
 
@@ -216,7 +220,7 @@ def test_a_report_that_contradicts_its_counts_is_refused(key, value):
         ("classwise_ece", True, "'classwise_ece' is True; expected a number"),
         ("top_k", {"k": 5, "num_correct": 1}, "1 of 6 right, of which 2 come first"),
         ("top_k", {"k": 5}, "'num_correct' is missing"),
-        ("bootstrap", {}, "'balanced_accuracy_ci95' is missing"),
+        ("bootstrap", {"num_resamples": 1, "seed": 0}, "'balanced_accuracy_ci95' is missing"),
         ("bootstrap", 7, "damaged"),
         ("reliability", [{"low": 0.0}], "'high' is missing"),
         ("thresholds", [{"confidence": 0.5, "num_automated": 9, "num_errors": 0}], "impossible counts"),
@@ -308,15 +312,35 @@ def test_a_report_of_format_1_stays_readable():
     assert (old.brier, old.ece, old.scores.auroc, old.scores.bootstrap) == (None,) * 4
     assert (old.scores.reliability, old.scores.thresholds, old.slices, old.trust) == ((), (), (), None)
     assert old.classes[0].auroc is None
-    # Written again it is of format 3, and still readable.
+    # Written again it is of the present format, and still readable.
     assert Report.from_dict(json.loads(pretty_json(old.to_dict()))) == old
 
 
-def test_a_report_of_format_2_stays_readable():
+def version_3(table):
+    """A table as before the intervals of classes, and of most means, were added."""
+    kept = ("method", "num_resamples", "seed", *(f"{name}_ci95" for name in MEASURES_OF_2))
+    dropped = ("f1_ci95", "auroc_ci95", "average_precision_ci95")
+    return table | {
+        "format_version": 3,
+        "bootstrap": {key: table["bootstrap"][key] for key in kept},
+        "classes": [{key: row[key] for key in row if key not in dropped} for row in table["classes"]],
+    }
+
+
+def test_reports_of_formats_2_and_3_stay_readable():
     new = pets_report()
-    table = new.to_dict() | {"format_version": 2}
+    table = version_3(new.to_dict())
+    old = Report.from_dict(json.loads(pretty_json(table)))
+    assert (old.scores.interval("nll"), old.trust) == (new.scores.interval("nll"), new.trust)
+    assert (new.scores.interval("weighted_f1") is None, old.scores.interval("weighted_f1")) == (False, None)
+    assert (new.classes[0].f1_ci95 is None, old.classes[0].f1_ci95, old.classes[0].f1) == (
+        False,
+        None,
+        new.classes[0].f1,
+    )
+    assert Report.from_dict(json.loads(pretty_json(old.to_dict()))) == old
     del table["trust"]
-    assert Report.from_dict(json.loads(pretty_json(table))) == replace(new, trust=None)
+    assert Report.from_dict(json.loads(pretty_json(table | {"format_version": 2}))) == replace(old, trust=None)
 
 
 def test_a_report_of_format_1_that_contradicts_itself_is_refused_too():

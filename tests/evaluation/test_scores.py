@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -17,10 +18,7 @@ NUM_CORRECT = int((LOGITS.argmax(axis=1) == LABELS).sum())
 
 
 def table():
-    rows = [
-        {"name": str(i), "auroc": a, "average_precision": p}
-        for i, (a, p) in enumerate(zip(SCORES.class_auroc, SCORES.class_average_precision, strict=True))
-    ]
+    rows = [{"name": str(i), **asdict(SCORES.of_class(i))} for i in range(7)]
     whole = {"format_version": 2, "classes": rows, **SCORES.headline_dict(), **SCORES.curves_dict()}
     return json.loads(json.dumps(whole))
 
@@ -54,6 +52,7 @@ def test_format_1_has_the_nll_only():
     scores = parse_scores({"format_version": 1, "nll": 0.5}, support=SUPPORT, num_correct=NUM_CORRECT)
     assert scores == Scores(nll=0.5)
     assert (scores.ece, scores.auroc, scores.interval("ece"), scores.num_ranked_classes) == (None, None, None, 0)
+    assert set(asdict(scores.of_class(3)).values()) == {None}
 
 
 @pytest.mark.parametrize(

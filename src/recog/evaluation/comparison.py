@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from recog.core.errors import DataError
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.intervals import Interval, wilson_interval
 
 FORMAT_VERSION = 1
 MAX_CHANGED = 100  # images of each kind that a Comparison names
 SIGNIFICANCE = 0.05
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,10 @@ from statistics import NormalDist
 
 from recog.core.errors import DataError
 
+Interval = tuple[float, float]  # lower and upper bound
 
-def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.95) -> tuple[float, float]:
+
+def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.95) -> Interval:
     """(low, high) in [0, 1]: Wilson's score interval for the rate `num_successes / num_trials`.
 
     With no trial nothing is known, and the interval is (0.0, 1.0). Unlike p +- z * sqrt(p (1 - p) / n) it

@@ -12,7 +12,7 @@ from recog.core.config import build_config
 from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.intervals import Hits
 from recog.evaluation.multilabel import LabelCounts, macro_means, micro_means, weighted_means
-from recog.evaluation.multilabel_bootstrap import MEASURES, Interval, MultilabelBootstrap
+from recog.evaluation.multilabel_bootstrap import MEASURES, MEASURES_OF_3
 from recog.evaluation.multilabel_report import (
     AnyReport,
     LabelRow,
@@ -23,7 +23,9 @@ from recog.evaluation.multilabel_report import (
     mean_of,
 )
 from recog.evaluation.report import DataFacts, Report
-from recog.evaluation.report_format import agree, check_header
+from recog.evaluation.report_format import agree, as_version, check_header
+from recog.evaluation.resampling import parse_bootstrap
+from recog.evaluation.scores import class_scores
 from recog.evaluation.slices import parse_slicing
 from recog.evaluation.training_facts import parse_training
 
@@ -41,8 +43,8 @@ def parse_multilabel_report(table: Mapping[str, Any]) -> MultilabelReport:
         raise BundleError(f"report.json is damaged: {error} is missing.") from None
     except (TypeError, ValueError, OverflowError, ConfigError) as error:
         raise BundleError(f"report.json is damaged: {error}") from None
-    for key, value in report.to_dict().items():
-        if key != "format_version" and not agree(table.get(key), value):
+    for key, value in as_version(table["format_version"], report.to_dict()).items():
+        if not agree(table.get(key), value):
             raise BundleError(
                 f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
                 "It was changed after it was written; evaluate again."
@@ -58,13 +60,11 @@ def _parse(table: Mapping[str, Any]) -> MultilabelReport:
         raise ValueError("it has a negative count, or no image at all.")
     read = [build_config(LabelRow, row, "labels.") for row in table["labels"]]
     counts = _counts(read, subset.num_images)
-    rows = label_rows(
-        [row.name for row in read],
-        counts,
-        [row.threshold for row in read],
-        [_fraction(row.auroc) for row in read],
-        [_fraction(row.average_precision) for row in read],
-    )
+    bootstrap = parse_bootstrap(table["bootstrap"], table["labels"], measures=MEASURES, older=MEASURES_OF_3)
+    auroc = [_fraction(row.auroc) for row in read]
+    precision = [_fraction(row.average_precision) for row in read]
+    scores = [class_scores(k, auroc, precision, bootstrap) for k in range(len(read))]
+    rows = label_rows([row.name for row in read], counts, [row.threshold for row in read], scores)
     shown, said = float(counts.shown.sum()), float(counts.said.sum())
     return MultilabelReport(
         data=build_config(DataFacts, facts, "data."),
@@ -90,7 +90,7 @@ def _parse(table: Mapping[str, Any]) -> MultilabelReport:
         labels_per_image=(shown / subset.num_images, said / subset.num_images),
         labels=rows,
         reliability=tuple(build_config(ProbabilityBin, row, "reliability.") for row in table["reliability"]),
-        bootstrap=_parse_bootstrap(table["bootstrap"]),
+        bootstrap=bootstrap,
         weak_thresholds=tuple(str(name) for name in table["weak_thresholds"]),
         num_errors=subset.num_images - subset.num_correct,
         errors=tuple(build_config(WrongLabels, error, "errors.") for error in table["errors"]),
@@ -103,16 +103,6 @@ def _fraction(value: Any) -> float | None:
     if value is not None and not 0 <= value <= 1 + 1e-9:
         raise ValueError(f"a measure is {value}; it must lie between 0 and 1.")
     return None if value is None else float(value)
-
-
-def _parse_bootstrap(table: Mapping[str, Any]) -> MultilabelBootstrap:
-    intervals: dict[str, Interval | None] = {}
-    for name in MEASURES:
-        bounds = table[f"{name}_ci95"]
-        if bounds is not None and not bounds[0] <= bounds[1]:
-            raise ValueError(f"'{name}_ci95' is {bounds}; expected its lower and its upper bound.")
-        intervals[name] = None if bounds is None else (float(bounds[0]), float(bounds[1]))
-    return MultilabelBootstrap(num_resamples=int(table["num_resamples"]), seed=int(table["seed"]), intervals=intervals)
 
 
 def _counts(rows: Sequence[LabelRow], num_images: int) -> LabelCounts:

@@ -14,7 +14,7 @@ from recog.core.errors import DataError
 from recog.evaluation.arrays import FloatArray, check_logits
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.counts import MeanMeasures
-from recog.evaluation.intervals import Hits, wilson_interval
+from recog.evaluation.intervals import Hits, Interval, wilson_interval
 from recog.evaluation.multilabel import (
     BoolArray,
     LabelCounts,
@@ -36,15 +36,17 @@ from recog.evaluation.multilabel import (
     sigmoid,
     weighted_means,
 )
-from recog.evaluation.multilabel_bootstrap import MultilabelBootstrap, bootstrap_multilabel
+from recog.evaluation.multilabel_bootstrap import bootstrap_multilabel
 from recog.evaluation.probability import NUM_BINS, equal_width_bins
 from recog.evaluation.report import MAX_ERRORS, DataFacts, Report, check_names
 from recog.evaluation.report_format import FORMAT_VERSION
+from recog.evaluation.resampling import Bootstrap
+from recog.evaluation.scores import ClassScores, class_scores
 from recog.evaluation.slices import Slicing
 from recog.evaluation.thresholds import FEW_IMAGES
 from recog.evaluation.training_facts import TrainingFacts
 
-Interval = tuple[float, float]
+BOOTSTRAP = "whole images; percentiles, for the ECE inverted test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,13 @@ class LabelRow:
     recall: float | None
     recall_ci95: Interval | None
     f1: float | None
+    f1_ci95: Interval | None = None  # this one and those below by bootstrap, None in a file of an older format
     specificity: float | None
     specificity_ci95: Interval | None
     auroc: float | None
+    auroc_ci95: Interval | None = None
     average_precision: float | None
+    average_precision_ci95: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +119,7 @@ class MultilabelReport:
     labels_per_image: tuple[float, float]  # shown and said, on average
     labels: tuple[LabelRow, ...]
     reliability: tuple[ProbabilityBin, ...]
-    bootstrap: MultilabelBootstrap
+    bootstrap: Bootstrap
     weak_thresholds: tuple[str, ...]  # labels whose threshold was chosen on few images with it, or on none
     num_errors: int  # images with a wrong label; `errors` may hold fewer
     errors: tuple[WrongLabels, ...]  # the worst surprise first
@@ -159,7 +164,7 @@ class MultilabelReport:
         table = asdict(self)
         data = table.pop("data")
         excluded = data.pop("excluded")
-        subset, boot = table.pop("subset"), table.pop("bootstrap")
+        subset = table.pop("subset")
         shown, said = table.pop("labels_per_image")
         means = {name: {k: _or_none(v) for k, v in table.pop(name).items()} for name in ("macro", "micro", "weighted")}
         slices = table.pop("slices")
@@ -184,12 +189,7 @@ class MultilabelReport:
                 "num_ranked_labels": self.num_ranked_labels,
                 **means,
                 **table,
-                "bootstrap": {
-                    "method": "whole images; percentiles, for the ECE inverted test",
-                    "num_resamples": boot["num_resamples"],
-                    "seed": boot["seed"],
-                    **{f"{name}_ci95": bounds for name, bounds in boot["intervals"].items()},
-                },
+                "bootstrap": self.bootstrap.to_dict(BOOTSTRAP),
                 "slices": [slicing.to_dict() for slicing in self.slices] if slices else [],
             }
         )
@@ -224,13 +224,13 @@ def evaluate_multilabel(
     probs = calibration.apply(logits)
     said = calibration.decide(probs)
     counts = count_labels(said, shown)
-    rows = label_rows(
-        class_names,
-        counts,
-        thresholds.values,
-        [_or_none(value) for value in label_auroc(probs, shown).tolist()],
-        [_or_none(value) for value in label_average_precision(probs, shown).tolist()],
+    bootstrap = bootstrap_multilabel(calibrated, probs, said, shown)
+    auroc, precision = (
+        [_or_none(value) for value in measure(probs, shown).tolist()]
+        for measure in (label_auroc, label_average_precision)
     )
+    scores = [class_scores(k, auroc, precision, bootstrap) for k in range(len(class_names))]
+    rows = label_rows(class_names, counts, thresholds.values, scores)
     errors = _errors(probs, said, shown, class_names=class_names, names=names)
     is_right = is_subset_correct(said, shown)
     return MultilabelReport(
@@ -257,7 +257,7 @@ def evaluate_multilabel(
         labels_per_image=(float(shown.sum(axis=1).mean()), float(said.sum(axis=1).mean())),
         labels=rows,
         reliability=probability_bins(probs, shown),
-        bootstrap=bootstrap_multilabel(calibrated, probs, said, shown),
+        bootstrap=bootstrap,
         weak_thresholds=tuple(name for name, n in zip(class_names, thresholds.support, strict=False) if n < FEW_IMAGES),
         num_errors=int((~is_right).sum()),
         errors=errors[:max_errors],
@@ -288,8 +288,7 @@ def label_rows(
     class_names: Sequence[str],
     counts: LabelCounts,
     thresholds: Sequence[float],
-    auroc: Sequence[float | None],
-    average_precision: Sequence[float | None],
+    scores: Sequence[ClassScores],
 ) -> tuple[LabelRow, ...]:
     """The rates follow from the counts; the rest is given."""
     rows = []
@@ -308,10 +307,13 @@ def label_rows(
                 recall=_or_none(float(counts.recall[k])),
                 recall_ci95=wilson_interval(both, shown) if shown else None,
                 f1=_or_none(float(counts.f1[k])),
+                f1_ci95=scores[k].f1_ci95,
                 specificity=_or_none(float(counts.specificity[k])),
                 specificity_ci95=wilson_interval(others - said + both, others) if others else None,
-                auroc=auroc[k],
-                average_precision=average_precision[k],
+                auroc=scores[k].auroc,
+                auroc_ci95=scores[k].auroc_ci95,
+                average_precision=scores[k].average_precision,
+                average_precision_ci95=scores[k].average_precision_ci95,
             )
         )
     return tuple(rows)

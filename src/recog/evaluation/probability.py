@@ -84,9 +84,7 @@ def ece_equal_mass(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS
     confidences share a bin and the order of the images does not matter.
     """
     confidence, is_correct = confidence_of(probs, labels)
-    num_below = np.searchsorted(np.sort(confidence), confidence, side="left")
-    bins = num_below * num_bins // len(confidence)
-    return float(np.abs(_gaps(confidence, is_correct, bins, num_bins)).sum())
+    return float(np.abs(_gaps(confidence, is_correct, equal_mass_bins(confidence, num_bins), num_bins)).sum())
 
 
 def classwise_ece(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
@@ -95,15 +93,22 @@ def classwise_ece(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS)
     `probs` float [N, K], `labels` int [N]; 0 is best. An absent class counts: whatever is given to it is too much.
     Kull et al. (2019), NeurIPS.
     """
+    cells, excess = classwise_excess(probs, labels, num_bins)
+    gaps = np.bincount(cells.ravel(), weights=excess.ravel())
+    return float(np.abs(gaps).sum() / probs.size)
+
+
+def classwise_excess(
+    probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each image and class, [N, K]: its bin among the num_bins * K of `classwise_ece`, and its probability less the truth."""
     check_logits(probs, "probs")
     num_images, num_classes = probs.shape
     check_labels(labels, num_images, num_classes)
     excess = probs.astype(np.float64)
-    bins = equal_width_bins(excess, num_bins)
+    cells = equal_width_bins(excess, num_bins) + num_bins * np.arange(num_classes)
     excess[np.arange(num_images), labels] -= 1
-    cells = bins + num_bins * np.arange(num_classes)
-    gaps = np.bincount(cells.ravel(), weights=excess.ravel(), minlength=num_bins * num_classes)
-    return float(np.abs(gaps).sum() / (num_images * num_classes))
+    return cells, excess
 
 
 def confidence_of(probs: FloatArray, labels: IntArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -117,6 +122,11 @@ def confidence_of(probs: FloatArray, labels: IntArray) -> tuple[NDArray[np.float
 def equal_width_bins(values: NDArray[np.float64], num_bins: int = NUM_BINS) -> NDArray[np.int64]:
     """The bin in 0..num_bins - 1 of each of `values` in [0, 1]: bin b holds b / num_bins < value <= (b + 1) / num_bins."""
     return np.searchsorted(np.arange(1, num_bins) / num_bins, values, side="left")
+
+
+def equal_mass_bins(values: NDArray[np.float64], num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+    """The bin in 0..num_bins - 1 of each of `values` by how many are smaller, so that equals share a bin."""
+    return np.searchsorted(np.sort(values), values, side="left") * num_bins // len(values)
 
 
 def _gaps(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recog.core.config import build_config
 from recog.core.errors import BundleError, ConfigError, DataError
 from recog.evaluation.calibration import Calibration
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.intervals import Interval, wilson_interval
 from recog.evaluation.measures import (
     ClassMeasures,
     FloatArray,
@@ -39,14 +39,12 @@ from recog.evaluation.measures import (
     weighted_mean,
 )
 from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
-from recog.evaluation.scores import Scores, measure_scores, parse_scores
+from recog.evaluation.scores import ClassScores, Scores, measure_scores, parse_scores
 from recog.evaluation.slices import Slicing, parse_slicing
 from recog.evaluation.training_facts import TrainingFacts, parse_training
 from recog.evaluation.trust import Trust, measure_trust, parse_trust
 
 MAX_ERRORS = 100
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +71,13 @@ class ClassRow:
     recall: float | None
     recall_ci95: Interval | None
     f1: float | None  # not a share of any n images, so no Wilson interval
+    f1_ci95: Interval | None  # this one and those below by bootstrap, None in a file of an older format
     specificity: float | None  # share of the images of other classes that are not called this class
     specificity_ci95: Interval | None
-    auroc: float | None = None  # this class against the rest
-    average_precision: float | None = None
+    auroc: float | None  # this class against the rest
+    auroc_ci95: Interval | None
+    average_precision: float | None
+    average_precision_ci95: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,27 +308,20 @@ def _build(
 
 
 def _class_rows(class_names: Sequence[str], measures: ClassMeasures, scores: Scores) -> tuple[ClassRow, ...]:
-    unknown = (None,) * len(class_names)
-    columns = zip(
-        class_names,
-        measures.support.tolist(),
-        measures.num_predicted.tolist(),
-        measures.num_correct.tolist(),
-        scores.class_auroc or unknown,
-        scores.class_average_precision or unknown,
-        strict=True,
-    )
     num_images = int(measures.support.sum())
-    return tuple(_class_row(num_images, *column) for column in columns)
+    return tuple(
+        _class_row(
+            name,
+            num_images,
+            *(int(counts[k]) for counts in (measures.support, measures.num_predicted, measures.num_correct)),
+            scores=scores.of_class(k),
+        )
+        for k, name in enumerate(class_names)
+    )
 
 
 def _class_row(
-    num_images: int,
-    name: str,
-    support: int,
-    num_predicted: int,
-    num_correct: int,
-    *ranking: float | None,
+    name: str, num_images: int, support: int, num_predicted: int, num_correct: int, *, scores: ClassScores
 ) -> ClassRow:
     num_others = num_images - support
     precision, precision_ci95 = _rate(num_correct, num_predicted if support else 0)
@@ -343,10 +337,13 @@ def _class_row(
         recall=recall,
         recall_ci95=recall_ci95,
         f1=2 * num_correct / (support + num_predicted) if support else None,
+        f1_ci95=scores.f1_ci95,
         specificity=specificity,
         specificity_ci95=specificity_ci95,
-        auroc=ranking[0],
-        average_precision=ranking[1],
+        auroc=scores.auroc,
+        auroc_ci95=scores.auroc_ci95,
+        average_precision=scores.average_precision,
+        average_precision_ci95=scores.average_precision_ci95,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isclose
+from math import inf, isclose, isfinite
 from typing import Any
 
 from recog.core.errors import BundleError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4  # with the intervals of all measures and of the classes
 _CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
+_RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # of every other measure: 0 to 1
 _KEYS_OF_2 = frozenset(
     {"matthews", "top_k", "brier", "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision"}
     | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
@@ -35,7 +36,10 @@ def as_version(version: int, derived: dict[str, Any]) -> dict[str, Any]:
     """What a file of this format_version must hold of what was derived from it."""
     if version == FORMAT_VERSION:
         return derived
-    kept = {key: value for key, value in derived.items() if key not in _KEYS_OF_3} | {"format_version": version}
+    kept = derived | {"format_version": version}
+    if version == 3:
+        return kept
+    kept = {key: value for key, value in kept.items() if key not in _KEYS_OF_3}
     if version == 2:
         return kept
     rows = [{key: row[key] for key in row if key not in _CLASS_KEYS_OF_2} for row in derived["classes"]]
@@ -51,3 +55,16 @@ def agree(read: Any, derived: Any) -> bool:
     if isinstance(derived, float) and isinstance(read, (int, float)):
         return isclose(read, derived, rel_tol=1e-9, abs_tol=1e-9)
     return bool(read == derived)
+
+
+def measure_in(table: Mapping[str, Any], key: str, measure: str | None = None) -> float:
+    """A finite number within the range of `measure`, or of the measure `key`; else KeyError, TypeError or ValueError."""
+    value = table[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"'{key}' is {value!r}; expected a number.")
+    if not isfinite(value):
+        raise ValueError(f"it has an infinite {key.upper()}, or one that is no number.")
+    low, high = _RANGES.get(measure or key, (0.0, 1.0))
+    if not low - 1e-9 <= value <= high + 1e-9:
+        raise ValueError(f"'{key}' is {value}; it must lie between {low:g} and {high:g}.")
+    return float(value)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import inf, isfinite
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.evaluation.arrays import FloatArray, IntArray
-from recog.evaluation.bootstrap import MEASURES, Bootstrap, bootstrap_intervals
-from recog.evaluation.intervals import Hits
+from recog.evaluation.bootstrap import MEASURES, MEASURES_OF_2, bootstrap_intervals
+from recog.evaluation.intervals import Hits, Interval
 from recog.evaluation.probability import (
     brier_score,
     classwise_ece,
@@ -31,9 +30,12 @@ from recog.evaluation.reliability import (
     reliability_bins,
     risk_coverage,
 )
+from recog.evaluation.report_format import measure_in
+from recog.evaluation.resampling import Bootstrap, parse_bootstrap
 
+_Value = TypeVar("_Value")
 TOP_K = 5
-_RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # of every other measure: 0 to 1
+BOOTSTRAP = "stratified by class; percentiles, for the ECE inverted test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,17 @@ class TopK(Hits):
             "accuracy": self.accuracy,
             "accuracy_ci95": list(self.accuracy_ci95),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """Of one class; None where undefined, and in a file of a format that lacks it."""
+
+    auroc: float | None
+    average_precision: float | None
+    f1_ci95: Interval | None
+    auroc_ci95: Interval | None
+    average_precision_ci95: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +100,12 @@ class Scores:
         """Classes with an AUROC: neither absent nor the only one."""
         return sum(value is not None for value in self.class_auroc)
 
-    def interval(self, measure: str) -> tuple[float, float] | None:
+    def interval(self, measure: str) -> Interval | None:
         """The bootstrap interval of one of `bootstrap.MEASURES`."""
-        return None if self.bootstrap is None else getattr(self.bootstrap, f"{measure}_ci95")
+        return None if self.bootstrap is None else self.bootstrap.intervals.get(measure)
+
+    def of_class(self, k: int) -> ClassScores:
+        return class_scores(k, self.class_auroc, self.class_average_precision, self.bootstrap)
 
     def headline_dict(self) -> dict[str, Any]:
         return {
@@ -102,7 +118,7 @@ class Scores:
             "auroc": self.auroc,
             "average_precision": self.average_precision,
             "num_ranked_classes": self.num_ranked_classes,
-            "bootstrap": _bootstrap_dict(self.bootstrap),
+            "bootstrap": self.bootstrap and self.bootstrap.to_dict(BOOTSTRAP),
         }
 
     def curves_dict(self) -> dict[str, Any]:
@@ -136,7 +152,7 @@ def measure_scores(calibrated_logits: FloatArray, probs: NDArray[np.float64], la
 
 def parse_scores(table: Mapping[str, Any], *, support: Sequence[int], num_correct: int) -> Scores:
     """From `report.json`; KeyError, TypeError or ValueError where a number is missing, of another kind or out of range."""
-    nll_value = _number(table, "nll")
+    nll_value = measure_in(table, "nll")
     if table["format_version"] == 1 or not table["reliability"]:  # or made from a file of format 1
         return Scores(nll=nll_value)
     num_images = sum(support)
@@ -144,17 +160,38 @@ def parse_scores(table: Mapping[str, Any], *, support: Sequence[int], num_correc
     top = table["top_k"]
     return Scores(
         nll=nll_value,
-        brier=_number(table, "brier"),
-        ece_equal_mass=_number(table, "ece_equal_mass"),
-        classwise_ece=_number(table, "classwise_ece"),
+        brier=measure_in(table, "brier"),
+        ece_equal_mass=measure_in(table, "ece_equal_mass"),
+        classwise_ece=measure_in(table, "classwise_ece"),
         top_k=None if top is None else _parse_top(top, num_correct, num_images),
         class_auroc=_parse_class_values(table["classes"], "auroc", support),
         class_average_precision=_parse_class_values(table["classes"], "average_precision", support),
         reliability=parse_bins(table["reliability"], num_images, num_correct),
         risk_coverage=parse_cuts(table["risk_coverage"], num_images, num_wrong),
         thresholds=parse_cuts(table["thresholds"], num_images, num_wrong),
-        bootstrap=_parse_bootstrap(table["bootstrap"]),
+        bootstrap=None
+        if table["bootstrap"] is None
+        else parse_bootstrap(table["bootstrap"], table["classes"], measures=MEASURES, older=MEASURES_OF_2),
     )
+
+
+def class_scores(
+    k: int, auroc: Sequence[float | None], average_precision: Sequence[float | None], bootstrap: Bootstrap | None
+) -> ClassScores:
+    """Of class `k`, from what is known of all classes."""
+    intervals = bootstrap.class_intervals if bootstrap else {}
+    return ClassScores(
+        auroc=_at(auroc, k),
+        average_precision=_at(average_precision, k),
+        f1_ci95=_at(intervals.get("f1", ()), k),
+        auroc_ci95=_at(intervals.get("auroc", ()), k),
+        average_precision_ci95=_at(intervals.get("average_precision", ()), k),
+    )
+
+
+def _at(values: Sequence[_Value | None], k: int) -> _Value | None:
+    """Of class `k`; None where there are values of no class."""
+    return values[k] if values else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -164,19 +201,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _or_none(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(value) else float(value) for value in values)
-
-
-def _number(table: Mapping[str, Any], key: str, measure: str | None = None) -> float:
-    """A finite number within the range of `measure`, or of the measure `key`."""
-    value = table[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"'{key}' is {value!r}; expected a number.")
-    if not isfinite(value):
-        raise ValueError(f"it has an infinite {key.upper()}, or one that is no number.")
-    low, high = _RANGES.get(measure or key, (0.0, 1.0))
-    if not low - 1e-9 <= value <= high + 1e-9:
-        raise ValueError(f"'{key}' is {value}; it must lie between {low:g} and {high:g}.")
-    return float(value)
 
 
 def _parse_top(row: Mapping[str, Any], num_correct: int, num_images: int) -> TopK:
@@ -189,31 +213,8 @@ def _parse_top(row: Mapping[str, Any], num_correct: int, num_images: int) -> Top
 def _parse_class_values(
     rows: Sequence[Mapping[str, Any]], key: str, support: Sequence[int]
 ) -> tuple[float | None, ...]:
-    values = tuple(None if row[key] is None else _number(row, key) for row in rows)
+    values = tuple(None if row[key] is None else measure_in(row, key) for row in rows)
     for row, value, count in zip(rows, values, support, strict=True):
         if (value is None) != (count in (0, sum(support))):
             raise ValueError(f"'{key}' of {row['name']!r} does not fit its {count} images.")
     return values
-
-
-def _bootstrap_dict(bootstrap: Bootstrap | None) -> dict[str, Any] | None:
-    if bootstrap is None:
-        return None
-    table = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(bootstrap).items()}
-    return {"method": "stratified by class; percentiles, for the ECE inverted test", **table}
-
-
-def _parse_bootstrap(table: Mapping[str, Any] | None) -> Bootstrap | None:
-    if table is None:
-        return None
-    intervals: dict[str, tuple[float, float] | None] = {}
-    for name in MEASURES:
-        key = f"{name}_ci95"
-        bounds = table[key]
-        if bounds is not None:
-            low, high = (_number({key: bound}, key, name) for bound in bounds)
-            if low > high:
-                raise ValueError(f"'{key}' is {bounds}; expected its lower and its upper bound.")
-            bounds = (low, high)
-        intervals[key] = bounds
-    return Bootstrap(num_resamples=int(table["num_resamples"]), seed=int(table["seed"]), **intervals)

@@ -27,11 +27,26 @@ def measure_rows(report: Report) -> list[MeasureRow]:
     rows = [
         _number("Matthews", report.matthews, scores.interval("matthews"), "1 is best, 0 is chance"),
         _number("Macro AUROC", scores.auroc, scores.interval("auroc"), f"{ranked}; 0.5 is chance"),
-        _number("Macro average precision", scores.average_precision, None, f"{ranked}; 1 is best"),
+        _number(
+            "Macro average precision",
+            scores.average_precision,
+            scores.interval("average_precision"),
+            f"{ranked}; 1 is best",
+        ),
         _number("Brier score", scores.brier, scores.interval("brier"), "0 is best, 2 is worst"),
         _rate("ECE", scores.ece, scores.interval("ece"), "gap of confidence and accuracy"),
-        _rate("ECE, equal mass", scores.ece_equal_mass, None, "the same, bins of equally many images"),
-        _rate("Classwise ECE", scores.classwise_ece, None, "the same, every class's probability"),
+        _rate(
+            "ECE, equal mass",
+            scores.ece_equal_mass,
+            scores.interval("ece_equal_mass"),
+            "the same, bins of equally many images",
+        ),
+        _rate(
+            "Classwise ECE",
+            scores.classwise_ece,
+            scores.interval("classwise_ece"),
+            "the same, every class's probability",
+        ),
     ]
     if scores.top_k is not None:
         means = f"the true class is among the {scores.top_k.k} most probable"
@@ -53,11 +68,16 @@ def label_measure_rows(report: MultilabelReport) -> list[MeasureRow]:
             "of all labels said, right",
         ),
         _rate("Micro recall", _defined(report.micro.recall), interval("micro_recall"), "of all labels shown, said"),
-        _rate("Weighted F1", _defined(report.weighted.f1), None, "each label by its images"),
+        _rate("Weighted F1", _defined(report.weighted.f1), interval("weighted_f1"), "each label by its images"),
         _rate("F1 per image", report.example_f1, interval("example_f1"), "mean over the images"),
         _rate("Hamming loss", report.hamming_loss, interval("hamming_loss"), "of all image-label pairs, wrong"),
-        _number("Macro AUROC", report.auroc, None, f"{ranked}; 0.5 is chance"),
-        _number("Micro average precision", report.micro_average_precision, None, "over all image-label pairs"),
+        _number("Macro AUROC", report.auroc, interval("auroc"), f"{ranked}; 0.5 is chance"),
+        _number(
+            "Micro average precision",
+            report.micro_average_precision,
+            interval("micro_average_precision"),
+            "over all image-label pairs",
+        ),
         _number(
             "Ranking precision",
             report.ranking_average_precision,
