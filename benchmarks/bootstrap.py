@@ -63,7 +63,8 @@ def main() -> None:
         )
     rows.append(
         f"\n{NUM_IMAGES:,} predictions, {NUM_CLASSES} classes; balanced accuracy, macro F1, Matthews, NLL, Brier, ECE and macro "
-        "AUROC together. Start-up is taken off: for recog it includes the point estimates and one resample."
+        "AUROC together; recog makes those of six further means and of each class besides. Start-up is taken off: for recog it "
+        "includes the point estimates and one resample."
     )
     write_result("bootstrap", "Bootstrap intervals of seven measures", "\n".join(rows))
 
