@@ -35,6 +35,23 @@ def test_labels_from_json_and_both_must_agree(tmp_path):
         open_source(shard(tmp_path / "b.tar", *members, ("1.cls", b"8")))
 
 
+def test_what_a_json_says_beyond_the_label_are_columns(tmp_path):
+    tables = (
+        {"label": "cat", "class_name": "Cat", "camera": "a", "iso": 100, "night": True, "lens": None, "": "x"},
+        {"label": "dog", "camera": "b", "gain": 0.5, "boxes": [1, 2], "exif": {"iso": 7}, "caption": "x" * 201},
+    )
+    members = [(f"{i}.png", data) for i, data in enumerate(labelled_pngs(3, classes=("x",)).values())]
+    members += [(f"{i}.json", json.dumps(table).encode()) for i, table in enumerate(tables)]
+    members += [("2.cls", b"cat"), ("2.json", b'{"camera": "c"}')]  # the label is elsewhere, the columns are here
+    data = open_source(shard(tmp_path / "a.tar", *members))
+    assert [(data.class_names[s.label], dict(s.columns)) for s in data.samples] == [
+        ("cat", {"camera": "a", "iso": "100", "night": "True", "lens": ""}),
+        ("dog", {"camera": "b", "gain": "0.5"}),
+        ("cat", {"camera": "c"}),
+    ]
+    assert data.column_names == ("camera", "iso", "night", "lens", "gain")
+
+
 @pytest.mark.parametrize(
     "layout", ["train/a.tar test/a.tar", "train-0.tar test-0.tar", "pets/train_00.tar pets/test_00.tar"]
 )

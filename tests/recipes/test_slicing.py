@@ -1,8 +1,10 @@
 import csv
 import json
+import tarfile
 
 import numpy as np
 import pytest
+from containers import add
 from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
@@ -67,6 +69,13 @@ def listed(pictures, kind):
             row["boxes"] = [1, 2]
         (pictures.parent / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
         return pictures.parent
+    if kind == "shards":
+        with tarfile.open(pictures.parent / "shard.tar", "w") as archive:
+            for i, row in enumerate(rows):
+                add(archive, f"{i:02d}.png", (pictures.parent / row.pop("path")).read_bytes())
+                stated = {key: value for key, value in row.items() if value != ""}  # camera b is in no key at all
+                add(archive, f"{i:02d}.json", json.dumps(stated).encode())
+        return pictures.parent / "shard.tar"
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for row in rows:
         row["image"] = {"bytes": (pictures.parent / row.pop("path")).read_bytes(), "path": None}
@@ -75,7 +84,7 @@ def listed(pictures, kind):
     return pictures.parent / "rows.parquet"
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "shards"])
 def test_a_column_of_the_list_by_name_and_by_value(bundle, pictures, tmp_path, kind):
     source = listed(pictures, kind)
     result = evaluate(bundle, source, out=tmp_path / "out", slice_by=["camera", "exposure", "group"])

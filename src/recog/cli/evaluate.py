@@ -28,7 +28,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--slice",
-            help="size, brightness, source-folder or a column of the list: accuracy on parts, worst first; may be repeated.",
+            help="size, brightness, source-folder or a column of the data: accuracy on parts, worst first; may be repeated.",
         ),
     ] = None,
     label_separator: LabelSeparator = "",

@@ -16,6 +16,7 @@ from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
 from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.members import StoredBytes, shown
+from recog.data.tables import cells_of
 from recog.data.tars import TarContent, is_tar, read_tar
 from recog.data.tree import HIDDEN, base_of, parent_of
 
@@ -66,13 +67,28 @@ class _Record:
 
     images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
     labels: Labels | None = None
+    columns: tuple[tuple[str, str], ...] = ()  # (key, text) of what else the .json says
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sample, with its labels as written."""
+
+    name: str
+    source: Readable
+    labels: Labels
+    split: str | None
+    columns: tuple[tuple[str, str], ...]
 
 
 def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelFormat = AS_FOUND) -> Dataset:
-    """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split."""
+    """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split.
+
+    What key.json says beyond the label, in numbers and texts, are the sample's columns.
+    """
     exclusions: list[Exclusion] = []
     notes: list[str] = []
-    rows: list[tuple[str, Readable, Labels, str | None]] = []  # name, source, labels as written, split
+    rows: list[_Row] = []
     for shard in shards:
         if not shard.is_file() or not is_tar(shard):
             what = "is not a tar archive" if shard.is_file() else "is not there"
@@ -87,21 +103,27 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelF
         raise DataError(
             f"{name}: none of {len(shards)} shards holds an image with a label (key.jpg beside key.cls or key.json)."
         )
-    if len({split is None for *_, split in rows}) > 1:
+    if len({row.split is None for row in rows}) > 1:
         raise DataError(
             f"some shards of {name} are named for a split and some are not; name all of them train-, val- or test-."
         )
-    class_names, label_of = _classes({label for _, _, found, _ in rows for label in found.names}, root)
+    class_names, label_of = _classes({label for row in rows for label in row.labels.names}, root)
     return Dataset(
         name=name,
         layout=f"{len(shards)} WebDataset shard{'s' * (len(shards) > 1)}",
         why="it holds tar files in which images stand beside .cls or .json",
         class_names=class_names,
         samples=tuple(
-            Sample(name=n, source=s, labels=tuple(sorted(label_of[label] for label in found.names)), split=split)
-            for n, s, found, split in rows
+            Sample(
+                name=row.name,
+                source=row.source,
+                labels=tuple(sorted(label_of[label] for label in row.labels.names)),
+                split=row.split,
+                columns=row.columns,
+            )
+            for row in rows
         ),
-        task="multilabel" if any(found.is_list for _, _, found, _ in rows) else "multiclass",
+        task="multilabel" if any(row.labels.is_list for row in rows) else "multiclass",
         exclusions=tuple(exclusions),
         notes=tuple(notes),
     )
@@ -125,23 +147,32 @@ def _records(content: TarContent, prefix: str, exclusions: list[Exclusion], labe
         elif _is_image(suffix):
             records.setdefault(key, _Record()).images.append((name, _renamed(member.stored, name)))
         elif suffix in _LABELS:
-            record = records.setdefault(key, _Record())
-            found = _read_labels(member.stored, suffix, name, labels)
-            if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
-                raise DataError(
-                    f"{name} says the label is {_shown(found)}, another member of its key says {_shown(record.labels)}."
-                )
-            record.labels = found if found is not None else record.labels
+            _add_labels(records.setdefault(key, _Record()), member.stored, suffix, name, labels)
     return records
+
+
+def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, labels: LabelFormat) -> None:
+    """Add what a .cls or .json says. DataError where another of its key says another label."""
+    text = _read_text(stored, name)
+    if suffix == "cls":
+        found = _labels_of(class_name_of(text.strip()), labels)
+    else:
+        table = _read_json(text, name)
+        found = _json_labels(table, labels)
+        if isinstance(table, Mapping):
+            record.columns += cells_of({key: cell for key, cell in table.items() if key and key not in _JSON_KEYS})
+    if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
+        raise DataError(
+            f"{name} says the label is {_shown(found)}, another member of its key says {_shown(record.labels)}."
+        )
+    record.labels = found if found is not None else record.labels
 
 
 def _renamed(stored: StoredBytes, name: str) -> StoredBytes:
     return StoredBytes(name=name, path=stored.path, offset=stored.offset, size=stored.size, owner=stored.owner)
 
 
-def _row(
-    where: str, record: _Record, split: str | None, exclusions: list[Exclusion]
-) -> Iterable[tuple[str, Readable, Labels, str | None]]:
+def _row(where: str, record: _Record, split: str | None, exclusions: list[Exclusion]) -> Iterable[_Row]:
     if not record.images:
         exclusions.append(Exclusion(name=where, reason="a label without an image of its key"))
     elif record.labels is None:
@@ -152,7 +183,7 @@ def _row(
         raise DataError(f"{where} has {len(record.images)} images of one key; a sample has one image.")
     else:
         name, source = record.images[0]
-        return [(name, source, record.labels, split)]
+        return [_Row(name, source, record.labels, split, record.columns)]
     return []
 
 
@@ -160,17 +191,28 @@ def _shown(labels: Labels) -> str:
     return shown(", ".join(labels.names) or "(none)")
 
 
-def _read_labels(stored: StoredBytes, suffix: str, name: str, labels: LabelFormat) -> Labels | None:
-    """The labels as written; None where a .json tells none."""
+def _read_text(stored: StoredBytes, name: str) -> str:
     if stored.size > _MAX_LABEL_BYTES:
         raise DataError(f"{name} has {stored.size:,} bytes; a label is short.")
     try:
-        text = stored.read().decode("utf-8")
-        if suffix == "cls":
-            return _labels_of(class_name_of(text.strip()), labels)
-        table = json.loads(text)
+        return stored.read().decode("utf-8")
+    except ValueError as error:
+        raise _unreadable(name, error) from None
+
+
+def _read_json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} cannot be read: {str(error).splitlines()[0]}.") from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    return DataError(f"{name} cannot be read: {str(error).splitlines()[0]}.")
+
+
+def _json_labels(table: object, labels: LabelFormat) -> Labels | None:
+    """The labels as written; None where a .json tells none."""
     if isinstance(table, Mapping):
         found = [table[key] for key in _JSON_KEYS if table.get(key) is not None]
         table = found[0] if found else None
