@@ -2,7 +2,7 @@ import pytest
 from containers import write_text
 
 from recog.core.errors import ConfigError, DataError
-from recog.data.label_format import LabelFormat, find_label_columns, labels_of_bits
+from recog.data.label_format import LabelFormat, bit_text, check_same_columns, find_label_columns, labels_of_bits
 from recog.data.sources import open_source
 from recog.data.tables import read_csv
 
@@ -49,20 +49,34 @@ ROWS = [("line 2", ["1.png", "1", "0", "7"]), ("line 3", ["2.png", "0.0", "1.0",
 
 
 def test_columns_of_0_and_1_are_found_by_what_they_hold():
-    found = find_label_columns(["path", "cat", "dog", "size"], ROWS, reserved=frozenset({"path"}), wanted=())
+    header = ["path", "cat", "dog", "size"]
+    found = find_label_columns(header, ROWS, where="x", reserved=frozenset({"path"}), wanted=())
     assert found == {"cat": 1, "dog": 2}
     assert [labels_of_bits(cells, found) for _, cells in ROWS] == [("cat",), ("dog",)]
-    assert (
-        find_label_columns(["path", "cat", "n", "size"], ROWS[:1], reserved=frozenset({"path", "n"}), wanted=()) == {}
-    )
+    assert find_label_columns(header, ROWS, where="x", reserved=frozenset({"path", "cat"}), wanted=()) == {}  # one only
+    assert find_label_columns(header, [], where="x", reserved=frozenset(), wanted=()) == {}
+
+
+def test_a_cell_of_json_or_parquet_as_a_csv_has_it():
+    assert [bit_text(cell) for cell in (True, False, 1, 0.0, None, "x", [1])] == ["1", "0", "1", "0.0", "", "x", "[1]"]
+
+
+def test_files_of_one_dataset_have_the_same_label_columns():
+    check_same_columns([("a", ("cat", "dog")), ("b", ("dog", "cat"))])
+    with pytest.raises(DataError, match=r"b has as columns of 0 and 1 cat, but a has cat, dog\. Name those"):
+        check_same_columns([("a", ("cat", "dog")), ("b", ("cat",))])
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"), [(("cats",), "Did you mean 'cat'"), (("size",), "line 2 has '7' in .* 'size'")]
+    ("wanted", "says"),
+    [
+        (("cats",), "x.csv has no label column 'cats'; it has: path, cat, dog, size. Did you mean 'cat'"),
+        (("size",), "line 2 has '7' in .* 'size'; expected 0 or 1. Mend it"),
+    ],
 )
 def test_columns_that_were_named_must_be_there_and_hold_0_and_1(wanted, says):
     with pytest.raises(DataError, match=says):
-        find_label_columns(["path", "cat", "dog", "size"], ROWS, reserved=frozenset(), wanted=wanted)
+        find_label_columns(["path", "cat", "dog", "size"], ROWS, where="x.csv", reserved=frozenset(), wanted=wanted)
 
 
 class TestCsv:
@@ -139,3 +153,29 @@ def test_metadata_with_several_labels(tmp_path, name):
     data = open_source(folder, labels=BARS if name.endswith(".csv") else LabelFormat())
     assert data.task == "multilabel"
     assert sets_of(data) == [("x/000.png", {"cat", "dog"}), ("x/001.png", set()), ("x/002.png", {"cat"})]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_metadata_with_columns_of_0_and_1(tmp_path, name):
+    from containers import labelled_pngs, write_folder
+
+    def row(path, cat, dog):
+        csv, line = f"{path},{cat},{dog}\n", f'{{"file_name": "{path}", "cat": {cat}, "dog": {dog}}}\n'
+        return csv if name.endswith("csv") else line
+
+    head = "file_name,cat,dog\n" if name.endswith("csv") else ""
+    folder = write_folder(labelled_pngs(2, classes=("train", "test")), tmp_path)
+    write_text(folder / "train" / name, head + row("000.png", 1, 1) + row("001.png", 0, 0))
+    write_text(folder / "test" / name, head + row("000.png", 1, 0) + row("001.png", 0, 0))
+    data = open_source(folder)  # no image of test shows a dog, and it is a label all the same
+    assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
+    assert sorted(sets_of(data)) == [
+        ("test/000.png", {"cat"}),
+        ("test/001.png", set()),
+        ("train/000.png", {"cat", "dog"}),
+        ("train/001.png", set()),
+    ]
+    assert data.notes == ("labels are the 2 columns cat, dog",)
+    write_text(folder / "test" / name, head + row("000.png", 1, 5) + row("001.png", 0, 0))
+    with pytest.raises(DataError, match="has no column 'label'"):
+        open_source(folder)

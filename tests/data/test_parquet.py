@@ -4,6 +4,7 @@ import pytest
 from containers import labelled_pngs, write_parquet
 
 from recog.core.errors import DataError, MissingExtraError
+from recog.data.label_format import LabelFormat
 from recog.data.sources import open_source
 
 pa = pytest.importorskip("pyarrow")
@@ -94,3 +95,59 @@ def test_lists_of_labels(tmp_path, column, declared):
     assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
     assert [s.labels for s in data.samples] == [(0, 1), ()]
     assert [e.reason for e in data.exclusions] == ["no label"]
+
+
+IMAGES = [{"bytes": data, "path": None} for data in labelled_pngs(3, classes=("x",)).values()]
+
+
+class TestColumnsOf0And1:
+    @pytest.mark.parametrize(
+        "cells",
+        [([1, 0, 1], [0, 0, 1]), ([True, False, True], [False, False, True]), ([1.0, 0.0, 1.0], [0, 0, 1])],
+        ids=["whole", "boolean", "mixed"],
+    )
+    def test_they_name_the_labels_in_natural_order(self, tmp_path, cells):
+        further = {"split": ["train", "train", "val"], "camera": ["a", "b", "1"], "iso": [100, 1, 0]}
+        path = write(tmp_path / "x.parquet", image=IMAGES, **{"Dog 10": cells[0], "Dog 2": cells[1]}, **further)
+        data = open_source(path, one_class_map=False)
+        assert (data.task, data.class_names) == ("multilabel", ("Dog 2", "Dog 10"))
+        assert [(s.labels, s.split) for s in data.samples] == [((1,), "train"), ((), "train"), ((0, 1), "val")]
+        assert dict(data.samples[0].columns) == {"camera": "a", "iso": "100"}
+        assert data.notes == ("labels are the 2 columns Dog 10, Dog 2; no labels: camera, iso",)
+        assert data.why == "the column image and 2 columns that hold only 0 and 1"
+
+    def test_of_several_the_user_may_name_the_labels_and_a_label_column_is_another_then(self, tmp_path):
+        columns = {"cat": [1, 0, 1], "dog": [0, 0, 1], "night": [True, True, False]}
+        path = write(tmp_path / "x.parquet", image=IMAGES, **columns)
+        assert open_source(path).class_names == ("cat", "dog", "night")
+        path = write(tmp_path / "y.parquet", image=IMAGES, label=["a", "b", "a"], **columns)
+        assert (open_source(path).task, open_source(path).class_names) == ("multiclass", ("a", "b"))
+        data = open_source(path, labels=LabelFormat(columns=("dog", "cat")))
+        assert (data.class_names, [s.labels for s in data.samples]) == (("cat", "dog"), [(0,), (), (0, 1)])
+        assert dict(data.samples[0].columns) == {"label": "a", "night": "True"}
+
+    @pytest.mark.parametrize(
+        ("cats", "wanted", "says"),
+        [
+            ([1, 2, 0], ("cat", "dog"), r"x.parquet/000001 has '2' in the label column 'cat'; expected 0 or 1\. Mend"),
+            ([1, None, 0], ("cat", "dog"), "x.parquet/000001 has '' in the label column 'cat'"),
+            ([[1], [0], [1]], ("cat", "dog"), r"000000 has '\[1\]' in the label column 'cat'"),
+            ([1, 0, 1], ("cats", "dog"), "x.parquet has no label column 'cats'; it has: cat, dog. Did you mean 'cat'"),
+            ([1, 2, 0], (), "no column 'label'.*or two columns or more of 0 and 1"),
+        ],
+    )
+    def test_what_is_no_0_or_1_is_refused_as_of_a_csv(self, tmp_path, cats, wanted, says):
+        path = write(tmp_path / "x.parquet", image=IMAGES, cat=cats, dog=[0, 0, 1])
+        with pytest.raises(DataError, match=says):
+            open_source(path, labels=LabelFormat(columns=wanted))
+
+    def test_files_must_agree_in_whatever_order(self, tmp_path):
+        write(tmp_path / "a.parquet", image=IMAGES, cat=[1, 0, 1], dog=[0, 0, 1])
+        write(tmp_path / "b.parquet", image=IMAGES, dog=[0, 1, 1], cat=[0, 0, 0])
+        empty = {"image": pa.array([], type=pa.struct({"bytes": pa.binary()})), "cat": pa.array([], type=pa.int8())}
+        write(tmp_path / "c.parquet", **empty)
+        labels = [s.labels for s in open_source(tmp_path).samples]
+        assert labels == [(0,), (), (0, 1), (), (1,), (1,)]
+        write(tmp_path / "d.parquet", image=IMAGES, dog=[0, 1, 1], cat=[0, 0, 7])
+        with pytest.raises(DataError, match=r"d.parquet has as columns of 0 and 1 none, but .*a.parquet has cat, dog"):
+            open_source(tmp_path)

@@ -105,3 +105,21 @@ def test_lists_of_labels(tmp_path, members, separator):
     data = open_source(path, labels=LabelFormat(separator=separator))
     assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
     assert [s.labels for s in data.samples] == [(0, 1), ()]
+
+
+def test_keys_of_0_and_1_that_the_user_names(tmp_path):
+    from recog.data.label_format import LabelFormat
+
+    images = [(f"{i}.png", data) for i, data in enumerate(labelled_pngs(2, classes=("x",)).values())]
+    tables = ({"dog": 1, "cat": True, "cow": 0, "label": "x"}, {"dog": False, "cat": 0, "cow": 0.0, "night": 1})
+    members = [(f"{i}.json", json.dumps(table).encode()) for i, table in enumerate(tables)]
+    path = shard(tmp_path / "a.tar", *images, *members, ("0.cls", b"x"))
+    data = open_source(path, labels=LabelFormat(columns=("dog", "cat", "cow")))
+    assert (data.task, data.class_names) == ("multilabel", ("cat", "cow", "dog"))  # a cow, too, that no image shows
+    assert [s.labels for s in data.samples] == [(0, 2), ()]
+    assert [dict(s.columns) for s in data.samples] == [{"label": "x"}, {"night": "1"}]
+    with pytest.raises(DataError, match="a.tar/0.json has no label column 'night'; it has: dog, cat, cow, label"):
+        open_source(path, labels=LabelFormat(columns=("dog", "night")))
+    path = shard(tmp_path / "b.tar", *images, members[0], ("1.json", b'{"dog": 2, "cat": 0}'))
+    with pytest.raises(DataError, match="b.tar/1.json has '2' in the label column 'dog'; expected 0 or 1"):
+        open_source(path, labels=LabelFormat(columns=("dog", "cat")))

@@ -14,7 +14,9 @@ LabelSeparator = Annotated[
 ]
 LabelColumns = Annotated[
     str,
-    typer.Option(help="Several labels an image: the CSV's columns of 0 and 1, with commas; recognised if left out."),
+    typer.Option(
+        help="Several labels an image: the columns of 0 and 1, with commas; recognised if left out, but in shards."
+    ),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recog.core.config import did_you_mean
@@ -54,36 +54,73 @@ class LabelFormat:
 AS_FOUND = LabelFormat()  # one label in a cell, unless lists or columns of 0 and 1 say otherwise
 
 
+def bit_text(cell: object) -> str:
+    """A cell of JSON or Parquet as a CSV has it: true is 1, and what nobody filled is empty."""
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, bool) else str(cell)
+
+
 def find_label_columns(
-    header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], *, reserved: frozenset[str], wanted: Sequence[str]
+    header: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[str]]],
+    *,
+    where: str,
+    reserved: frozenset[str],
+    wanted: Sequence[str],
 ) -> dict[str, int]:
     """{label: its column} of the columns `wanted`, or of all outside of `reserved` (lower case) that hold only 0 and 1.
 
-    `rows` are (where, cells). Empty where none are wanted and fewer than two hold only 0 and 1. DataError where a wanted
-    one is missing or holds something else.
+    `rows` are (where, cells), and `where` is what they stand in. Empty where none are wanted and fewer than two hold only
+    0 and 1. DataError where a wanted one is missing or holds something else.
     """
     if wanted:
         missing = [name for name in wanted if name not in header]
         if missing:
-            raise DataError(f"there is no label column '{missing[0]}'.{did_you_mean(missing[0], header)}")
+            listed = ", ".join(header[:20]) or "nothing"
+            raise DataError(
+                f"{where} has no label column '{missing[0]}'; it has: {listed}.{did_you_mean(missing[0], header)}"
+            )
         columns = {name: header.index(name) for name in wanted}
-        for where, cells in rows:
+        for line, cells in rows:
             for name, column in columns.items():
                 if cells[column].strip() not in _BITS:
                     raise DataError(
-                        f"{where} has '{cells[column][:40]}' in the label column '{name}'; expected 0 or 1."
+                        f"{line} has '{cells[column][:40]}' in the label column '{name}'; expected 0 or 1. Mend it, or "
+                        "name the label columns without this one."
                     )
         return _named(columns)
     columns = {name: i for i, name in enumerate(header) if name and name.lower() not in reserved}
     num_rows = 0
     for num_rows, (_, cells) in enumerate(rows, start=1):  # noqa: B007
         columns = {name: i for name, i in columns.items() if cells[i].strip() in _BITS}
+        if len(columns) < MIN_COLUMNS:
+            return {}
     return _named(columns) if num_rows and len(columns) >= MIN_COLUMNS else {}
 
 
-def labels_of_bits(cells: Sequence[str], columns: dict[str, int]) -> tuple[str, ...]:
+def labels_of_bits(cells: Sequence[str], columns: Mapping[str, int]) -> tuple[str, ...]:
     """The labels whose column holds 1."""
     return tuple(name for name, column in columns.items() if _BITS[cells[column].strip()])
+
+
+def check_same_columns(found: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Raise DataError unless all of `found`, (where, label columns), are the same ones in whatever order."""
+    for where, columns in found[1:]:
+        first, expected = found[0]
+        if set(columns) != set(expected):
+            raise DataError(
+                f"{where} has as columns of 0 and 1 {', '.join(columns[:10]) or 'none'}, but {first} has "
+                f"{', '.join(expected[:10]) or 'none'}. Name those that are labels (--label-columns), or mend the others."
+            )
+
+
+def label_column_notes(names: Sequence[str], further: Sequence[str]) -> list[str]:
+    """What was taken for labels and what was not, for a person to check; nothing where no column holds labels."""
+    if not names:
+        return []
+    others = f"; no labels: {', '.join(further[:10])}" if further else ""
+    return [f"labels are the {len(names)} columns {', '.join(names[:10])}{others}"]
 
 
 def _named(columns: dict[str, int]) -> dict[str, int]:

@@ -1,9 +1,11 @@
-"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label, or a list of labels."""
+"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label, a list of labels, or columns
+of 0 and 1, one per label.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,22 @@ from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
-from recog.data.label_format import AS_FOUND, LabelFormat
+from recog.data.label_format import (
+    AS_FOUND,
+    LabelFormat,
+    bit_text,
+    check_same_columns,
+    find_label_columns,
+    label_column_notes,
+    labels_of_bits,
+)
 from recog.data.members import Spool
-from recog.data.tables import cells_of
+from recog.data.rows import cells_of
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
 _BATCH_ROWS = 256
+_KNOWN = ("image", "split", "group")
 
 
 def is_parquet(path: Path) -> bool:
@@ -46,6 +57,25 @@ def find_parquet(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One Parquet file, opened, and where its labels stand."""
+
+    path: Path
+    name: str  # relative to the root, with '/'
+    table: Any  # pyarrow.parquet.ParquetFile
+    split: str | None
+    label_column: str | None  # None where `bits` hold the labels
+    class_names: tuple[str, ...]  # that it declares
+    bits: Mapping[str, str]  # {label: its column of 0 and 1}
+
+    @property
+    def further(self) -> list[str]:
+        """Columns to slice by."""
+        known = {*_KNOWN, self.label_column, *self.bits.values()}
+        return [field.name for field in self.table.schema_arrow if field.name not in known and _is_plain(field.type)]
+
+
 @dataclass(frozen=True)
 class _Row:
     name: str
@@ -61,13 +91,16 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
     """Images are copied once into a temporary file, as Parquet has no random access to a row."""
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
+    notes: list[str] = []
     declared: list[tuple[str, ...]] = []
+    bits = _find_bits(files, root, labels)
     spool = Spool("reading Parquet", sum(path.stat().st_size for path in files))
     try:
         for path in files:
-            table = _open(path)
-            declared.append(_declared_names(table, path))
-            rows += _rows(table, path, root, spool, exclusions, labels)
+            file = _describe(path, root, bits)
+            declared.append(file.class_names)
+            notes = label_column_notes(list(file.bits), file.further)
+            rows += _rows(file, spool, exclusions, labels)
     finally:
         spool.close()
     if not rows:
@@ -83,9 +116,7 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
         layout=f"{len(files)} Parquet file{'s' * (len(files) > 1)}",
-        why="the columns image and label; class names from its schema"
-        if declared[0]
-        else "the columns image and label",
+        why=_why(bits, declared[0]),
         class_names=class_names,
         samples=tuple(
             Sample(
@@ -100,6 +131,50 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
         ),
         task="multilabel" if any(row.is_list for row in rows) else "multiclass",
         exclusions=tuple(exclusions),
+        notes=tuple(notes),
+    )
+
+
+def _why(bits: Mapping[str, str], declared: Sequence[str]) -> str:
+    if bits:
+        return f"the column image and {len(bits)} columns that hold only 0 and 1"
+    return f"the columns image and label{'; class names from its schema' if declared else ''}"
+
+
+def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[str, str]:
+    """{label: its column of 0 and 1}, the same in all files; empty where a column of labels holds them."""
+    found: list[tuple[str, Sequence[str]]] = []
+    bits: dict[str, str] = {}
+    for path in files:
+        table = _open(path)
+        schema, name = table.schema_arrow, path.relative_to(root).as_posix()
+        has_label = _label_column(table) in schema.names
+        if labels.separator or "image" not in schema.names or (has_label and not labels.columns):
+            return {}
+        if table.metadata.num_rows == 0:
+            continue
+        header = [f.name for f in schema if f.name != "image" and (labels.columns or _is_number(f.type))]
+        wanted = labels.columns or header
+        cells = ((row, [bit_text(values.get(c)) for c in header]) for row, values in _cells(table, path, name, wanted))
+        columns = find_label_columns(header, cells, where=str(path), reserved=frozenset(_KNOWN), wanted=labels.columns)
+        bits = {label: header[i] for label, i in columns.items()}
+        found.append((str(path), tuple(bits)))
+    check_same_columns(found)
+    return bits
+
+
+def _describe(path: Path, root: Path, bits: Mapping[str, str]) -> _File:
+    table = _open(path)
+    label_column = None if bits else _label_column(table)
+    _check_columns(table, path, label_column)
+    return _File(
+        path=path,
+        name=path.relative_to(root).as_posix(),
+        table=table,
+        split=_split_of(path, root),
+        label_column=label_column,
+        class_names=tuple(sorted(bits, key=natural_key)) if bits else _declared_names(table, path),
+        bits=bits,
     )
 
 
@@ -122,7 +197,6 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def _declared_names(table: Any, path: Path) -> tuple[str, ...]:
     """The names of the ClassLabel that the schema's 'huggingface' metadata declares; empty where there is none."""
-    _check_columns(table, path)
     metadata = table.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
@@ -138,23 +212,25 @@ def _declared_names(table: Any, path: Path) -> tuple[str, ...]:
     return names
 
 
-def _check_columns(table: Any, path: Path) -> None:
+def _check_columns(table: Any, path: Path, label_column: str | None) -> None:
     import pyarrow
 
     schema = table.schema_arrow
-    label_column = _label_column(table)
     for wanted in ("image", label_column):
-        if wanted not in schema.names:
+        if wanted is not None and wanted not in schema.names:
             raise DataError(
                 f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
-                f"label.{did_you_mean(wanted, schema.names)}"
+                f"label, or two columns or more of 0 and 1, one per label.{did_you_mean(wanted, schema.names)}"
             )
-    image, label = schema.field("image").type, schema.field(label_column).type
+    image = schema.field("image").type
     is_struct = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
     if not (is_struct or pyarrow.types.is_binary(image) or pyarrow.types.is_large_binary(image)):
         raise DataError(
             f"{path} has the column image of type {image}; expected a struct with the encoded file in 'bytes'."
         )
+    if label_column is None:
+        return
+    label = schema.field(label_column).type
     if pyarrow.types.is_list(label) or pyarrow.types.is_large_list(label):
         label = label.value_type
     if not (pyarrow.types.is_integer(label) or pyarrow.types.is_string(label) or pyarrow.types.is_large_string(label)):
@@ -173,30 +249,40 @@ def _label_column(table: Any) -> str:
     return "labels" if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) else "label"
 
 
-def _rows(
-    table: Any, path: Path, root: Path, spool: Spool, exclusions: list[Exclusion], labels: LabelFormat
-) -> Iterator[_Row]:
+def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelFormat) -> Iterator[_Row]:
+    further, names = file.further, file.table.schema_arrow.names
+    label_columns = [file.label_column] if file.label_column is not None else list(file.bits.values())
+    wanted = [column for column in _KNOWN if column in names] + label_columns + further
+    place = {label: i for i, label in enumerate(file.bits)}
+    for row, cells in _cells(file.table, file.path, file.name, wanted):
+        found: tuple[tuple[str, ...], bool] | None
+        if file.label_column is None:
+            found = labels_of_bits([bit_text(cells[column]) for column in label_columns], place), True
+        else:
+            found = _labels_of(cells[file.label_column], file.class_names, labels, row)
+        kept = _row(cells, row, found, file.split, spool, exclusions, cells_of({name: cells[name] for name in further}))
+        if kept is not None:
+            yield kept
+
+
+def _cells(table: Any, path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name of the row, {column: cell}) of each row. DataError where the file is damaged."""
     import pyarrow
 
-    names, label_column = _declared_names(table, path), _label_column(table)
-    known = ("image", label_column, "split", "group")
-    further = [field.name for field in table.schema_arrow if field.name not in known and _is_plain(field.type)]
-    columns = [column for column in known if column in table.schema_arrow.names] + further
-    file = path.relative_to(root).as_posix()
-    split = _split_of(path, root)
     number = 0
     try:
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)):
             for cells in batch.to_pylist():
-                row = f"{file}/{number:06d}"
-                found = _labels_of(cells[label_column], names, labels, row)
-                others = cells_of({name: cells[name] for name in further})
-                kept = _row(cells, row, found, split, spool, exclusions, others)
-                if kept is not None:
-                    yield kept
+                yield f"{name}/{number:06d}", cells
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow
+
+    return any(test(kind) for test in (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean))
 
 
 def _is_plain(kind: Any) -> bool:
@@ -204,8 +290,8 @@ def _is_plain(kind: Any) -> bool:
     import pyarrow
 
     types = pyarrow.types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
-    return any(test(kind) for test in tests) or (types.is_dictionary(kind) and _is_plain(kind.value_type))
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    return _is_number(kind) or is_text or (types.is_dictionary(kind) and _is_plain(kind.value_type))
 
 
 def _row(

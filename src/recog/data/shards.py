@@ -14,9 +14,9 @@ from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key
 from recog.data.archives import end_mark_notes
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, class_name_of
-from recog.data.label_format import AS_FOUND, LabelFormat
+from recog.data.label_format import AS_FOUND, LabelFormat, bit_text, find_label_columns, labels_of_bits
 from recog.data.members import StoredBytes, shown
-from recog.data.tables import cells_of
+from recog.data.rows import cells_of
 from recog.data.tars import TarContent, is_tar, read_tar
 from recog.data.tree import HIDDEN, base_of, parent_of
 
@@ -107,7 +107,8 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelF
         raise DataError(
             f"some shards of {name} are named for a split and some are not; name all of them train-, val- or test-."
         )
-    class_names, label_of = _classes({label for row in rows for label in row.labels.names}, root)
+    named = {class_name_of(column) for column in labels.columns}
+    class_names, label_of = _classes(named.union(*(row.labels.names for row in rows)), root)
     return Dataset(
         name=name,
         layout=f"{len(shards)} WebDataset shard{'s' * (len(shards) > 1)}",
@@ -155,12 +156,13 @@ def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, la
     """Add what a .cls or .json says. DataError where another of its key says another label."""
     text = _read_text(stored, name)
     if suffix == "cls":
-        found = _labels_of(class_name_of(text.strip()), labels)
+        found = None if labels.columns else _labels_of(class_name_of(text.strip()), labels)
     else:
         table = _read_json(text, name)
-        found = _json_labels(table, labels)
+        found = _labels_of_bits(table, name, labels) if labels.columns else _json_labels(table, labels)
+        known = {"", *(labels.columns or _JSON_KEYS)}
         if isinstance(table, Mapping):
-            record.columns += cells_of({key: cell for key, cell in table.items() if key and key not in _JSON_KEYS})
+            record.columns += cells_of({key: cell for key, cell in table.items() if key not in known})
     if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
         raise DataError(
             f"{name} says the label is {_shown(found)}, another member of its key says {_shown(record.labels)}."
@@ -219,6 +221,13 @@ def _json_labels(table: object, labels: LabelFormat) -> Labels | None:
     if isinstance(table, list) and all(_is_label(item) for item in table):
         return Labels(tuple(dict.fromkeys(class_name_of(str(item)) for item in table)), is_list=True)
     return _labels_of(class_name_of(str(table)), labels) if _is_label(table) else None
+
+
+def _labels_of_bits(table: object, name: str, labels: LabelFormat) -> Labels:
+    row = {key: bit_text(cell) for key, cell in table.items()} if isinstance(table, Mapping) else {}
+    header, cells = list(row), list(row.values())
+    at = find_label_columns(header, [(name, cells)], where=name, reserved=frozenset(), wanted=labels.columns)
+    return Labels(labels_of_bits(cells, at), is_list=True)
 
 
 def _is_label(value: object) -> bool:

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.folders import SPLIT_FOLDERS, case_notes, class_name_of
-from recog.data.label_format import AS_FOUND, LabelFormat, find_label_columns, labels_of_bits
+from recog.data.json_lines import json_listing
+from recog.data.label_format import (
+    AS_FOUND,
+    LabelFormat,
+    check_same_columns,
+    find_label_columns,
+    label_column_notes,
+    labels_of_bits,
+)
 from recog.data.members import shown
+from recog.data.rows import RESERVED, Listing, Row, find_columns, split_of_cell
 from recog.data.tree import Tree, base_of, parent_of
 
 CSV_SUFFIXES = (".csv", ".tsv")
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _DELIMITERS = ",;\t"
-_RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_LINE = 1 << 20
-_MAX_CELL = 200  # characters of a cell to slice by; a caption is none
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a list; `where` names it for a person."""
-
-    where: str
-    path: str
-    labels: tuple[str, ...] | None  # None: nobody has labelled the image
-    split: str | None = None
-    group: str | None = None
-    is_list: bool = False  # written so that there may be none or several
-    columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of all others
 
 
 def read_csv(path: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
@@ -50,9 +42,10 @@ def read_csv(path: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
     """
     table = _read_table(_decode(path.read_bytes(), path), str(path), "path", labels)
     root = path.parent
-    reader = _ListReader(name=path.stem, where=str(path), declared=tuple(table.bits), notes=_bits_notes(table))
+    listing = _csv_listing(table, "path", labels)
+    reader = _ListReader(name=path.stem, where=str(path), declared=listing.label_columns, notes=listing.notes)
     absolute = os.path.abspath(root)
-    for row in _csv_rows(table, "path", labels):
+    for row in listing.rows:
         relative = _inside(row, absolute)
         reader.add(row, relative, root / relative)
     if table.bits:
@@ -74,9 +67,14 @@ def find_metadata(tree: Tree) -> list[str]:
 def read_metadata(tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FOUND) -> Dataset:
     """Rows file_name, label of each table, below the table's own folder; a split folder gives its rows their split."""
     reader = _ListReader(name=tree.name, where=tree.where, exclusions=list(tree.exclusions), notes=list(tree.notes))
+    found: list[tuple[str, tuple[str, ...]]] = []
     for table in tables:
         prefix = f"{parent_of(table)}/" if parent_of(table) else ""
-        for row in _metadata_rows(tree, table, labels):
+        listing = _read_listing(tree, table, labels)
+        found.append((f"{tree.where.rstrip('/')}/{table}", listing.label_columns))
+        reader.declared = listing.label_columns
+        reader.notes += [note for note in listing.notes if note not in reader.notes]
+        for row in listing.rows:
             name = prefix + _inside(row, "/root")
             split = row.split or SPLIT_FOLDERS.get(name.partition("/")[0].lower())
             source = tree.files.get(name)
@@ -85,6 +83,7 @@ def read_metadata(tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FO
                     f"{row.where} names {shown(row.path)}, which is not in {tree.where}. Add the file or drop the row."
                 )
             reader.add(replace(row, split=split), name, source)
+    check_same_columns(found)
     listed = set(reader.names)
     reader.exclusions += [
         Exclusion(name=name, reason="not listed in the metadata")
@@ -94,13 +93,18 @@ def read_metadata(tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FO
     return reader.dataset(layout="Hugging Face imagefolder", why=f"it holds {', '.join(tables[:3])}")
 
 
-def _metadata_rows(tree: Tree, table: str, labels: LabelFormat) -> Iterator[Row]:
+def _read_listing(tree: Tree, table: str, labels: LabelFormat) -> Listing:
     where = f"{tree.where.rstrip('/')}/{table}"
     source = tree.files[table]
     text = _decode(source.read_bytes() if isinstance(source, Path) else source.read(), Path(where))
     if table.endswith(".csv"):
-        return _csv_rows(_read_table(text, where, "file_name", labels), "file_name", labels)
-    return _json_rows(text, where, labels)
+        return _csv_listing(_read_table(text, where, "file_name", labels), "file_name", labels)
+    return json_listing(text, where, labels)
+
+
+def _csv_listing(table: _Table, path_column: str, labels: LabelFormat) -> Listing:
+    notes = label_column_notes(list(table.bits), list(table.further))
+    return Listing(_csv_rows(table, path_column, labels), tuple(table.bits), notes)
 
 
 def _decode(data: bytes, path: Path) -> str:
@@ -149,21 +153,14 @@ def _read_table(text: str, where: str, path_column: str, labels: LabelFormat) ->
     columns = [column.lower() for column in header]
     bits: dict[str, int] = {}
     if path_column in columns and not labels.separator and (labels.columns or "label" not in columns):
-        bits = find_label_columns(header, rows, reserved=_RESERVED, wanted=labels.columns)
+        bits = find_label_columns(header, rows, where=where, reserved=RESERVED, wanted=labels.columns)
     label_column = None if bits else _label_column(columns, labels)
-    at = _find_columns(columns, where, path_column, label_column=label_column)
-    known = {*_RESERVED, label_column}
+    at = find_columns(columns, where, path_column, label_column=label_column)
+    known = {*RESERVED, label_column}
     further = {
         name: i for i, name in enumerate(header) if name and name.lower() not in known and i not in bits.values()
     }
     return _Table(where=where, at=at, rows=rows, bits=bits, further=further)
-
-
-def _bits_notes(table: _Table) -> list[str]:
-    if not table.bits:
-        return []
-    others = f"; no labels: {', '.join(list(table.further)[:10])}" if table.further else ""
-    return [f"labels are the {len(table.bits)} columns {', '.join(list(table.bits)[:10])}{others}"]
 
 
 def _csv_rows(table: _Table, path_column: str, labels: LabelFormat) -> Iterator[Row]:
@@ -176,7 +173,7 @@ def _csv_rows(table: _Table, path_column: str, labels: LabelFormat) -> Iterator[
             line,
             cells[at[path_column]].strip(),
             named,
-            _split_of(optional[0], line) if "split" in at else None,
+            split_of_cell(optional[0], line) if "split" in at else None,
             optional[1],
             is_list=bool(table.bits or labels.separator),
             columns=tuple((name, sys.intern(cells[i].strip())) for name, i in table.further.items()),
@@ -185,87 +182,6 @@ def _csv_rows(table: _Table, path_column: str, labels: LabelFormat) -> Iterator[
 
 def _label_column(columns: Sequence[str], labels: LabelFormat) -> str:
     return "labels" if labels.separator and "labels" in columns and "label" not in columns else "label"
-
-
-def _find_columns(columns: list[str], where: str, path_column: str, *, label_column: str | None) -> dict[str, int]:
-    """{column: its place}; `label_column` is None where other columns hold the labels."""
-    if not any(columns):
-        raise DataError(f"{where} is empty; expected a header with the columns {path_column} and label.")
-    needed = [column for column in (path_column, label_column) if column is not None]
-    for wanted in needed:
-        if wanted not in columns:
-            listed = ", ".join(column or "(no name)" for column in columns[:20])
-            near = did_you_mean(wanted, columns)
-            rename = f"{near} Rename that column to '{wanted}'." if near.startswith(" Did") else ""
-            several = " For several labels an image, name the separator that joins them, or give columns of 0 and 1."
-            raise DataError(
-                f"{where} has no column '{wanted}'; it has: {listed}. Expected {path_column} and label, "
-                f"and if you like, split and group.{rename}{several if wanted == 'label' else ''}"
-            )
-    twice = [column for column in (*needed, "split", "group") if columns.count(column) > 1]
-    if twice:
-        raise DataError(f"{where} has the column '{twice[0]}' twice; keep one of them.")
-    return {column: i for i, column in enumerate(columns)}
-
-
-def _split_of(cell: str | None, line: str) -> str:
-    split = SPLIT_FOLDERS.get((cell or "").lower())
-    if split is None:
-        raise DataError(f"{line} has the split '{cell or ''}'; it must be train, val or test, in every row or in none.")
-    return split
-
-
-def _json_rows(text: str, where: str, labels: LabelFormat) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        here = f"{where}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{here} is not valid JSON: {str(error).splitlines()[0]}.") from None
-        if not isinstance(row, Mapping):
-            raise DataError(f'{here} is no JSON object; expected {{"file_name": ..., "label": ...}}.')
-        keys = [str(key) for key in row]
-        label_key = "labels" if "labels" in row and "label" not in row else "label"
-        _find_columns(keys, here, "file_name", label_column=label_key)
-        split = _split_of(str(row["split"]), here) if "split" in row else None
-        group = row.get("group")
-        value = row[label_key]
-        further = {str(key): cell for key, cell in row.items() if key not in {*_RESERVED, label_key}}
-        yield Row(
-            here,
-            str(row["file_name"]),
-            _json_labels(value, here, labels),
-            split,
-            None if group is None else str(group),
-            is_list=isinstance(value, list) or bool(labels.separator),
-            columns=cells_of(further),
-        )
-
-
-def cells_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """(name, text) of the numbers and texts of a row; what holds more, such as a list, is no column to slice by."""
-    return tuple(
-        (name, "" if cell is None else sys.intern(str(cell)))
-        for name, cell in row.items()
-        if cell is None or (isinstance(cell, (str, int, float)) and len(str(cell)) <= _MAX_CELL)
-    )
-
-
-def _json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
-    """None for null, which says that nobody has labelled the image; an empty list is an empty set of labels."""
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return tuple(dict.fromkeys(_json_label(item, here) for item in value))
-    return labels.labels_in(_json_label(value, here))
-
-
-def _json_label(label: object, here: str) -> str:
-    if isinstance(label, bool) or not isinstance(label, (str, int, float)):
-        raise DataError(f"{here} has the label {str(label)[:40]}; expected one name or one number, or a list of them.")
-    return str(label)
 
 
 def _inside(row: Row, root: str) -> str:

@@ -43,7 +43,7 @@ class DataConfig:
     label_separator: str = (
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
-    label_columns: tuple[str, ...] = ()  # a CSV's columns of 0 and 1, one per label; recognised if empty
+    label_columns: tuple[str, ...] = ()  # of 0 and 1, one per label; recognised if empty, but in shards
     grey16_max: int | None = None  # the 16-bit grey level that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
 
