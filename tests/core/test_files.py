@@ -61,6 +61,11 @@ class TestNaturalOrder:
         backwards = ordered[::-1]
         assert sorted(backwards, key=natural_key) == ordered
 
+    def test_more_digits_than_a_number_may_have(self):
+        """Python's int() refuses more than 4,300; a member of an archive, or a label, may have such a name."""
+        names = ["1" * 4000 + "2" * 2000, "1" * 4000 + "3" * 2000, "2" * 4000 + "1"]
+        assert sorted([names[2], names[1], names[0]], key=natural_key) == names
+
     def test_names_that_look_alike_still_have_one_order(self):
         twins = ["cafe\u0301", "caf\u00e9", "CAFÉ", "img01", "img1", "img001"]
         once = sorted(twins, key=natural_key)

@@ -1,6 +1,8 @@
 """Our readers against Python's own zipfile and tarfile as the second method."""
 
 import os
+import struct
+import zipfile
 
 import pytest
 from containers import labelled_pngs, write_tar, write_tar_gz, write_zip
@@ -33,6 +35,8 @@ def test_limits_at_and_above(tmp_path):
         read_zip(path, ArchiveLimits(max_total_bytes=total - 1))
     tree = zip_tree(path, ArchiveLimits(max_member_bytes=10))
     assert {e.reason for e in tree.exclusions} == {"too large for an image"}
+    largest = max(max(e.member.size, e.member.packed_size) for e in read_zip(path))
+    assert not zip_tree(path, ArchiveLimits(max_member_bytes=largest)).exclusions
     path = write_tar(labelled_pngs(2), tmp_path / "t")
     read_tar(path, ArchiveLimits(max_entries=6))
     with pytest.raises(DataError, match="6 entries; at most 5"):
@@ -54,3 +58,16 @@ def test_any_damaged_byte_is_an_error_or_harmless(tmp_path, write):
                 sample.source.read()
         except (DataError, BadImage):
             pass
+
+
+def test_a_member_packed_in_more_than_an_image_may_have_is_not_read(tmp_path):
+    """Its size may claim what it likes: all that it is packed in would be read first."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cat/1.png", os.urandom(1000))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<L", data, data.rfind(b"PK\x01\x02") + 24, 10)
+    path.write_bytes(data)
+    tree = zip_tree(path, ArchiveLimits(max_member_bytes=999))
+    assert [(e.name, e.reason) for e in tree.exclusions] == [("cat/1.png", "too large for an image")]
+    assert list(zip_tree(path, ArchiveLimits(max_member_bytes=1000)).files) == ["cat/1.png"]

@@ -27,6 +27,12 @@ def test_classes_by_classnames_txt_by_number_and_by_name(tmp_path):
     assert open_source(path).class_names == ("cat", "dog")
 
 
+def test_a_number_longer_than_any_class_has_is_a_name(tmp_path):
+    folder, digits = write_shards(labelled_pngs(2), tmp_path / "s"), "7" * 5000  # more than int() takes
+    shard(folder / "pets-000002.tar", ("1.png", PNG), ("1.cls", digits.encode()))
+    assert open_source(folder).class_names == ("0", "1", "2", digits)
+
+
 def test_labels_from_json_and_both_must_agree(tmp_path):
     members = [("1.png", PNG), ("1.json", json.dumps({"label": 7, "caption": "x"}).encode())]
     data = open_source(shard(tmp_path / "a.tar", *members))

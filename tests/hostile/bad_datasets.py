@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from archive_bombs import REFUSED, zip_that_claims_less
 from containers import add, labelled_pngs, write_folder, write_parquet, write_shards, write_text
 
 CAT, DOG = "cat", "dog"
@@ -456,3 +457,10 @@ def _(folder):
     path = folder / "pets.tar"
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + np.zeros(4096, np.uint8).tobytes())
     return path
+
+
+for build, says in REFUSED:
+    case(42, build.__name__.replace("_", " "), "refused", says)(build)
+case(42, "zip that claims less", "untrainable", "cat/bomb.png: the member of pets.zip is damaged", 8)(
+    zip_that_claims_less
+)

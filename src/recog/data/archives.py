@@ -26,9 +26,10 @@ def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
     rows: list[tuple[str, Readable | str]] = []
     for entry in entries:
         if not entry.is_folder:
-            too_large = entry.member is not None and entry.member.size > limits.max_member_bytes
+            member = entry.member
+            too_large = member is not None and max(member.size, member.packed_size) > limits.max_member_bytes
             refusal = _REFUSALS["large"] if too_large else entry.refusal
-            rows.append((entry.name, entry.member if entry.member is not None and not refusal else refusal))
+            rows.append((entry.name, member if member is not None and not refusal else refusal))
     return _tree(path, folders, rows, ())
 
 

@@ -20,6 +20,7 @@ from recog.core.files import printable_name
 _CHANGED = "Close what writes to it, or download it again."
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _CHUNK_BYTES = 1 << 20
+_RESERVE_BYTES = 256 << 20  # of the temporary folder, left to other programs, or a twentieth of it where that is less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,10 @@ class ArchiveLimits:
 
     max_entries: int = 1_000_000
     max_total_bytes: int = 1 << 40  # of all members, unpacked
-    max_member_bytes: int = 200 << 20  # as core.decode's limit for a file
+    max_member_bytes: int = (
+        200 << 20
+    )  # as core.decode's limit for a file; of what it unpacks to, and of what it is packed in
+    max_name_bytes: int = 512 << 20  # of all names with the folders above them, as these stay in memory
     max_ratio: float = 100.0  # unpacked : packed, of a member and of the whole, from `free_bytes` on
     free_bytes: int = 4 << 20  # what is smaller than this unpacked harms nobody, whatever its ratio
 
@@ -40,26 +44,30 @@ class Spool:
     """A temporary file that members of a source without random access are copied to; gone with the last that holds it."""
 
     def __init__(self, why: str, num_bytes: int = 0) -> None:
-        """Raises DataError where the temporary folder has not the room for `num_bytes`."""
-        folder = tempfile.gettempdir()
-        free = shutil.disk_usage(folder).free
-        if num_bytes > free:
-            raise DataError(
-                f"{why} needs {num_bytes / 1e9:.1f} GB in the temporary folder {folder}, which has {free / 1e9:.1f} GB. "
-                "Free some or set TMPDIR to a larger disk."
-            )
+        """Raises DataError where the temporary folder has not the room for `num_bytes`, the least that will be added."""
+        self._why, self._folder, self._size = why, tempfile.gettempdir(), 0
+        self._check_room(num_bytes)
         handle, name = tempfile.mkstemp(prefix="recog-spool-")
         self.path = Path(name)
         self._file = os.fdopen(handle, "wb")
-        self._size = 0
         weakref.finalize(self, _remove, self.path, os.getpid())
 
     def add(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
+        """Raises DataError before the temporary folder is full: a small archive may unpack to more than there is room."""
         start = self._size
         for chunk in chunks:
+            self._check_room(len(chunk))
             self._file.write(chunk)
             self._size += len(chunk)
         return StoredBytes(name=name, path=self.path, offset=start, size=self._size - start, owner=self)
+
+    def _check_room(self, num_bytes: int) -> None:
+        disk = shutil.disk_usage(self._folder)
+        if num_bytes > disk.free - min(_RESERVE_BYTES, disk.total // 20):
+            raise DataError(
+                f"{self._why} needs {(self._size + num_bytes) / 1e9:.1f} GB or more in the temporary folder {self._folder}, "
+                f"which has {disk.free / 1e9:.1f} GB left. Free some or set TMPDIR to a larger disk."
+            )
 
     def close(self) -> None:
         """No more is added; members can be read from now on."""
@@ -162,12 +170,22 @@ def shown(name: str) -> str:
     return f"'{text[:120]}{'...' if len(text) > 120 else ''}'"
 
 
-def check_totals(archive: Path, *, count: int, total: int, packed_bytes: int, limits: ArchiveLimits) -> None:
-    """Raise DataError where `count` members of `total` bytes are more, larger or more tightly packed than images are."""
+def name_bytes(name: str) -> int:
+    """What a member's name may come to in memory: itself, and a name for each folder above it."""
+    return len(name) * (1 + name.count("/"))
+
+
+def check_totals(archive: Path, *, count: int, total: int, held: int, packed_bytes: int, limits: ArchiveLimits) -> None:
+    """Raise DataError where `count` members of `total` bytes are more, larger or more tightly packed than images are.
+
+    `held` are the `name_bytes` of all of them.
+    """
     if count > limits.max_entries:
         raise DataError(_too_much(archive, f"{count:,} entries; at most {limits.max_entries:,} are read"))
     if total > limits.max_total_bytes:
         raise DataError(_too_much(archive, f"{total:,} bytes unpacked; at most {limits.max_total_bytes:,} are read"))
+    if held > limits.max_name_bytes:
+        raise DataError(_too_much(archive, f"names of {held:,} bytes; at most {limits.max_name_bytes:,} are read"))
     if total > limits.free_bytes and total > limits.max_ratio * packed_bytes:
         raise DataError(
             f"{archive} unpacks to {total / max(1, packed_bytes):,.0f} times its size; images do not shrink more than "

@@ -26,6 +26,7 @@ _LABELS = ("cls", "json")
 _JSON_KEYS = ("label", "labels", "cls", "class", "class_name", "label_name")
 _CLASS_NAMES = "classnames.txt"
 _MAX_LABEL_BYTES = 1 << 20
+_MAX_DIGITS = 9  # of a class's number; int() refuses very long ones
 
 
 def find_shards(root: Path) -> list[Path]:
@@ -244,7 +245,7 @@ def _labels_of(text: str, labels: LabelFormat) -> Labels | None:
 def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     """(class names, {label as written: number}). Whole numbers are looked up in classnames.txt beside the shards, if there."""
     listing = root / _CLASS_NAMES
-    if listing.is_file() and all(label.isdecimal() for label in labels):
+    if listing.is_file() and all(label.isdecimal() and len(label) <= _MAX_DIGITS for label in labels):
         names = tuple(
             class_name_of(line.strip()) for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()
         )

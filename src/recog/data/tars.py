@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,13 +25,17 @@ from recog.data.members import (
     check_totals,
     clean_name,
     copy_chunks,
+    name_bytes,
     shown,
 )
+from recog.data.xz import XzReader
 
 Kind = Literal["file", "folder", "link", "special", "large"]
 
 _BLOCK = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
+_DECIMAL = re.compile(r"[0-9]{1,20}")  # int() takes other scripts' digits, and raises on too many
+_SPARSE = "GNU.sparse"  # what such a file's keys of a pax header begin with
 _KINDS: dict[bytes, Kind] = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"1": "link", b"2": "link"}
 
 
@@ -84,7 +90,7 @@ def _open(path: Path) -> IO[bytes]:
     if magic.startswith(b"BZh"):
         return bz2.open(path, "rb")
     if magic.startswith(b"\xfd7zXZ"):
-        return lzma.open(path, "rb")
+        return cast(IO[bytes], io.BufferedReader(XzReader(path)))
     return path.open("rb")
 
 
@@ -103,7 +109,7 @@ class _Reader:
         is_plain = not _magic(path).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
         self.spool = None if is_plain else Spool(f"unpacking {path.name}", self._packed_bytes)
         self._position = 0
-        self._count = self._total = 0
+        self._count = self._total = self._held = 0
 
     def damaged(self, why: str) -> DataError:
         return DataError(f"{self.path} is damaged at byte {self._position:,}: {why}. Make it or download it again.")
@@ -113,13 +119,14 @@ class _Reader:
         names: set[str] = set()
         while (block := self._next_header(file)) is not None:
             kind, size = block[156:157], self._number(block[124:136])
+            self._add(_BLOCK)
             if kind in (b"x", b"g", b"L", b"K"):
                 self._read_extra(kind, self._small(file, size), extra)
                 continue
             if "size" in extra:
-                size = int(extra["size"]) if extra["size"].isdigit() else -1
+                size = int(extra["size"]) if _DECIMAL.fullmatch(extra["size"]) else -1
             name = clean_name(extra.get("path") or _plain_name(block), self.path)
-            is_sparse = any(key.startswith("GNU.sparse") for key in extra)
+            is_sparse = _SPARSE in extra
             extra = {}
             member = self._member(file, name, "special" if is_sparse else _kind_of(kind, block), size)
             yield member
@@ -135,10 +142,8 @@ class _Reader:
         if kind in ("folder", "link"):
             size = 0  # the field may hold the size of what a link points to
         self._count += 1
-        self._total += size
-        check_totals(
-            self.path, count=self._count, total=self._total, packed_bytes=self._packed_bytes, limits=self.limits
-        )
+        self._held += name_bytes(name)
+        self._add(size)
         stored = None
         if kind == "file" and size > self.limits.max_member_bytes:
             kind = "large"
@@ -148,6 +153,18 @@ class _Reader:
             self._skip(file, size)
         self._skip(file, -size % _BLOCK)
         return TarMember(name=name, kind=kind, stored=stored)
+
+    def _add(self, num_bytes: int) -> None:
+        """Count what is about to be unpacked, headers too, as a member of no bytes still has a name."""
+        self._total += num_bytes
+        check_totals(
+            self.path,
+            count=self._count,
+            total=self._total,
+            held=self._held,
+            packed_bytes=self._packed_bytes,
+            limits=self.limits,
+        )
 
     def _store(self, file: IO[bytes], name: str, size: int) -> StoredBytes:
         if self.spool is None:
@@ -198,6 +215,7 @@ class _Reader:
         if not 0 <= size <= _MAX_HEADER_BYTES:
             raise self.damaged(f"a header claims {size:,} bytes; at most {_MAX_HEADER_BYTES:,} are read")
         padded = size + -size % _BLOCK
+        self._add(padded)
         data = file.read(padded)
         if len(data) != padded:
             raise self._cut("")
@@ -210,10 +228,13 @@ class _Reader:
         elif kind == b"x":
             while data:
                 length, _, rest = data.partition(b" ")
-                if not length.isdigit() or not len(length) < int(length) <= len(data):
+                if not _DECIMAL.fullmatch(length.decode("latin-1")) or not len(length) < int(length) <= len(data):
                     raise self.damaged("a pax header is malformed")
                 key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
-                extra[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+                if key in (b"path", b"size"):
+                    extra[key.decode()] = value.decode("utf-8", "surrogateescape")
+                elif key.startswith(_SPARSE.encode()):
+                    extra[_SPARSE] = ""
                 data = data[int(length) :]
 
     def _number(self, field: bytes) -> int:

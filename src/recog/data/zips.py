@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from recog.core.errors import DataError
-from recog.data.members import DEFAULT_LIMITS, ArchiveLimits, ZipMember, check_totals, clean_name, shown
+from recog.data.members import DEFAULT_LIMITS, ArchiveLimits, ZipMember, check_totals, clean_name, name_bytes, shown
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -65,7 +65,7 @@ def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEnt
         entries = tuple(_entries(table, path, directory, limits))
     except struct.error:
         raise _damaged(path, "its directory is cut off") from None
-    _check(entries, path, limits)
+    _check(entries, path, limits, end_bytes=directory.start)
     return entries
 
 
@@ -87,12 +87,12 @@ def _find_directory(file: IO[bytes], path: Path) -> _Directory:
         file.seek(max(0, end - _LOCATOR64.size))
         locator = file.read(_LOCATOR64.size)
         if locator[:4] == b"PK\x06\x07":
-            file.seek(_LOCATOR64.unpack(locator)[2])
+            end = min(_LOCATOR64.unpack(locator)[2], end)
+            file.seek(end)
             record = file.read(_END64.size)
             if record[:4] != b"PK\x06\x06" or len(record) < _END64.size:
                 raise _damaged(path, "its 64-bit end record is missing")
             num_entries, directory_size, start = _END64.unpack(record)[-3:]
-            end = _LOCATOR64.unpack(locator)[2]
     shift = end - directory_size - start
     if shift < 0:
         raise _damaged(path, "its directory is not where the end record says")
@@ -172,8 +172,8 @@ def _wide(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, 
     return packed, size, offset
 
 
-def _check(entries: tuple[ZipEntry, ...], path: Path, limits: ArchiveLimits) -> None:
-    """Bombs, members that overlap, and names that stand twice are what attacks are made of."""
+def _check(entries: tuple[ZipEntry, ...], path: Path, limits: ArchiveLimits, *, end_bytes: int) -> None:
+    """Bombs, members that overlap or end behind `end_bytes`, and names that stand twice are what attacks are made of."""
     names: set[str] = set()
     members = [entry.member for entry in entries if entry.member is not None]
     for entry in entries:
@@ -195,5 +195,10 @@ def _check(entries: tuple[ZipEntry, ...], path: Path, limits: ArchiveLimits) -> 
                 f"{path}: the members {shown(last)} and {shown(member.name)} overlap; it is taken for an archive bomb."
             )
         end, last = member.header_offset + 30 + member.packed_size, member.name
+    if end > end_bytes:
+        raise _damaged(
+            path, f"{shown(last)} ends behind the members' end, or its packed size is not the one that is told"
+        )
     total = sum(member.size for member in members)
-    check_totals(path, count=len(entries), total=total, packed_bytes=path.stat().st_size, limits=limits)
+    held = sum(name_bytes(entry.name) for entry in entries)
+    check_totals(path, count=len(entries), total=total, held=held, packed_bytes=path.stat().st_size, limits=limits)
