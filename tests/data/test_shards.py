@@ -41,6 +41,14 @@ def test_labels_from_json_and_both_must_agree(tmp_path):
         open_source(shard(tmp_path / "b.tar", *members, ("1.cls", b"8")))
 
 
+def test_groups_in_json_keep_images_together(tmp_path):
+    members = [(f"{i}.png", PNG) for i in range(3)]
+    tables = ({"label": "cat", "group": "a"}, {"label": "dog", "group": 7}, {"label": "dog"})
+    members += [(f"{i}.json", json.dumps(table).encode()) for i, table in enumerate(tables)]
+    samples = open_source(shard(tmp_path / "a.tar", *members)).samples
+    assert [(sample.group, sample.columns) for sample in samples] == [("a", ()), ("7", ()), (None, ())]
+
+
 def test_what_a_json_says_beyond_the_label_are_columns(tmp_path):
     tables = (
         {"label": "cat", "class_name": "Cat", "camera": "a", "iso": 100, "night": True, "lens": None, "": "x"},

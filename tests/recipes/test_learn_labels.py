@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics
-from torch import nn
+from small_models import PixelEngine, PixelHead
 
 from recog.data.store import ImageStore
 from recog.evaluation.multilabel import bce
@@ -13,25 +13,7 @@ from recog.recipes.calibrate import HeldOut, calibrate
 from recog.recipes.learn import CrossValidated, HeadLog, learn_head
 from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import LabelledImages
-from recog.runtime.engine import Outputs
 from recog.training.head import HeadConfig
-
-
-class PixelEngine:
-    """The pixels of a 2 x 2 image are its features."""
-
-    def __call__(self, images):
-        features = images.reshape(len(images), -1).astype(np.float32) / 255
-        return Outputs(logits=np.zeros((len(images), 2), np.float32), features=features)
-
-
-class Head(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(4, 2)
-
-    def get_classifier(self):
-        return self.head
 
 
 def split_of(count, seed):
@@ -46,7 +28,7 @@ def split_of(count, seed):
 
 
 def learn(num_train, num_val, **more):
-    classifier = Classifier(Head(), mean=(0.5,), std=(0.5,))
+    classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
     config = TrainConfig(recipe="head", head=HeadConfig(l2=(0.01, 1.0)), **more)
     events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
     return classifier, events, config

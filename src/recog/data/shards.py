@@ -68,6 +68,7 @@ class _Record:
 
     images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
     labels: Labels | None = None
+    group: str | None = None
     columns: tuple[tuple[str, str], ...] = ()  # (key, text) of what else the .json says
 
 
@@ -79,6 +80,7 @@ class _Row:
     source: Readable
     labels: Labels
     split: str | None
+    group: str | None
     columns: tuple[tuple[str, str], ...]
 
 
@@ -121,6 +123,7 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelF
                 source=row.source,
                 labels=tuple(sorted(label_of[label] for label in row.labels.names)),
                 split=row.split,
+                group=row.group,
                 columns=row.columns,
             )
             for row in rows
@@ -161,8 +164,10 @@ def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, la
     else:
         table = _read_json(text, name)
         found = _labels_of_bits(table, name, labels) if labels.columns else _json_labels(table, labels)
-        known = {"", *(labels.columns or _JSON_KEYS)}
+        known = {"", "group", *(labels.columns or _JSON_KEYS)}
         if isinstance(table, Mapping):
+            group = table.get("group")
+            record.group = record.group if group is None else str(group)
             record.columns += cells_of({key: cell for key, cell in table.items() if key not in known})
     if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
         raise DataError(
@@ -186,7 +191,7 @@ def _row(where: str, record: _Record, split: str | None, exclusions: list[Exclus
         raise DataError(f"{where} has {len(record.images)} images of one key; a sample has one image.")
     else:
         name, source = record.images[0]
-        return [_Row(name, source, record.labels, split, record.columns)]
+        return [_Row(name, source, record.labels, split, record.group, record.columns)]
     return []
 
 

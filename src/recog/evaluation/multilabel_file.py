@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from recog.core.config import build_config
-from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.intervals import Hits
 from recog.evaluation.multilabel import LabelCounts, macro_means, micro_means, weighted_means
 from recog.evaluation.multilabel_bootstrap import MEASURES, MEASURES_OF_3
@@ -23,7 +22,7 @@ from recog.evaluation.multilabel_report import (
     mean_of,
 )
 from recog.evaluation.report import DataFacts, Report
-from recog.evaluation.report_format import agree, as_version, check_header
+from recog.evaluation.report_format import parse_checked
 from recog.evaluation.resampling import parse_bootstrap
 from recog.evaluation.scores import class_scores
 from recog.evaluation.slices import parse_slicing
@@ -36,20 +35,7 @@ def parse_report(table: Mapping[str, Any]) -> AnyReport:
 
 
 def parse_multilabel_report(table: Mapping[str, Any]) -> MultilabelReport:
-    check_header(table)
-    try:
-        report = _parse(table)
-    except KeyError as error:
-        raise BundleError(f"report.json is damaged: {error} is missing.") from None
-    except (TypeError, ValueError, OverflowError, ConfigError) as error:
-        raise BundleError(f"report.json is damaged: {error}") from None
-    for key, value in as_version(table["format_version"], report.to_dict()).items():
-        if not agree(table.get(key), value):
-            raise BundleError(
-                f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
-                "It was changed after it was written; evaluate again."
-            )
-    return report
+    return parse_checked(table, _parse)
 
 
 def _parse(table: Mapping[str, Any]) -> MultilabelReport:

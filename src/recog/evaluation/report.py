@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
-from recog.core.errors import BundleError, ConfigError, DataError
+from recog.core.errors import DataError
 from recog.evaluation.calibration import Calibration
 from recog.evaluation.intervals import Interval, wilson_interval
 from recog.evaluation.measures import (
@@ -38,7 +38,7 @@ from recog.evaluation.measures import (
     micro_mean,
     weighted_mean,
 )
-from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
+from recog.evaluation.report_format import FORMAT_VERSION, parse_checked
 from recog.evaluation.scores import ClassScores, Scores, measure_scores, parse_scores
 from recog.evaluation.slices import Slicing, parse_slicing
 from recog.evaluation.training_facts import TrainingFacts, parse_training
@@ -203,20 +203,7 @@ class Report:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Report:
         """From `report.json`; a BundleError where it is no evaluation, newer, damaged or inconsistent."""
-        check_header(table)
-        try:
-            report = _parse(table)
-        except KeyError as error:
-            raise BundleError(f"report.json is damaged: {error} is missing.") from None
-        except (TypeError, ValueError, OverflowError, ConfigError) as error:
-            raise BundleError(f"report.json is damaged: {error}") from None
-        for key, value in as_version(table["format_version"], report.to_dict()).items():
-            if not agree(table.get(key), value):
-                raise BundleError(
-                    f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
-                    "It was changed after it was written; evaluate again."
-                )
-        return report
+        return parse_checked(table, _parse)
 
 
 def evaluate(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf, isclose, isfinite
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 4  # with the intervals of all measures and of the classes
 _CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
@@ -16,6 +16,13 @@ _KEYS_OF_2 = frozenset(
     | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
 )
 _KEYS_OF_3 = frozenset({"trust", "micro"})
+
+
+class _Written(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+_Report = TypeVar("_Report", bound=_Written)
 
 
 def check_header(table: Mapping[str, Any]) -> None:
@@ -30,6 +37,27 @@ def check_header(table: Mapping[str, Any]) -> None:
         )
     if table.get("evidence") != "evaluation":
         raise BundleError(f"report.json holds no evaluation: {table.get('reason', 'no reason is given')}")
+
+
+def parse_checked(table: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], _Report]) -> _Report:
+    """The report that `parse` makes of a `report.json`; a BundleError where it is no evaluation, newer, damaged or inconsistent.
+
+    What follows from the counts is made again, and must be what the file says.
+    """
+    check_header(table)
+    try:
+        report = parse(table)
+    except KeyError as error:
+        raise BundleError(f"report.json is damaged: {error} is missing.") from None
+    except (TypeError, ValueError, OverflowError, ConfigError) as error:
+        raise BundleError(f"report.json is damaged: {error}") from None
+    for key, value in as_version(table["format_version"], report.to_dict()).items():
+        if not agree(table.get(key), value):
+            raise BundleError(
+                f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
+                "It was changed after it was written; evaluate again."
+            )
+    return report
 
 
 def as_version(version: int, derived: dict[str, Any]) -> dict[str, Any]:
