@@ -196,11 +196,28 @@ class TestCommands:
         result = CliRunner().invoke(APP, ["verify", str(run.bundle)])
         assert result.exit_code == 0, result.output
 
-    def test_compare_is_refused_with_the_way_out(self, run, canvases):
+    def test_compare_says_which_is_better_by_images_and_by_map(self, run, canvases, answers, tmp_path, digits_run):
         import recog
 
-        with pytest.raises(ConfigError, match="McNemar.*two `recog evaluate`"):
-            recog.compare(run.bundle, run.bundle, canvases[0] / "columns.csv")
+        config = TrainConfig(
+            data=DataConfig(source=str(canvases[0] / "columns.csv")),
+            optim=OptimConfig(epochs=2),
+            compute=ComputeConfig(num_threads=1),
+        )
+        *_, weaker = train_events(config, name="weaker", runs=tmp_path)
+        args = ["compare", str(weaker.bundle), str(run.bundle), "--data", str(canvases[0] / "canvases.csv")]
+        result = CliRunner().invoke(APP, [*args, "--label-separator", " ", "--json"], catch_exceptions=False)
+        assert result.exit_code == 0
+        table = json.loads(result.stdout)
+        targets, probs, decisions = answers
+        assert (table["num_images"], table["better"]) == (250, "B")
+        assert table["b"]["num_correct"] == (targets == decisions).all(axis=1).sum()
+        precision = table["mean_average_precision"]
+        assert precision["b"] == pytest.approx(metrics.average_precision_score(targets, probs), abs=1e-9)
+        assert precision["a"] == pytest.approx(weaker.report.mean_average_precision, abs=1e-9)
+        assert 0 < precision["difference_ci95"][0] < precision["difference"] < precision["difference_ci95"][1]
+        with pytest.raises(ConfigError, match="A is multilabel and B multiclass"):
+            recog.compare(run.bundle, digits_run.bundle, canvases[0] / "columns.csv")
 
     def test_images_with_one_label_each_cannot_measure_it(self, run):
         import recog

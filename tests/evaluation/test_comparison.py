@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score
 
 from recog.core.errors import DataError
 from recog.core.files import pretty_json
-from recog.evaluation.comparison import compare, mcnemar_exact, paired_interval
+from recog.evaluation.comparison import compare, compare_labels, mcnemar_exact, paired_interval
 from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.multilabel_bootstrap import mean_precision_difference
+from recog.evaluation.resampling import resampled_counts
 
 CLASSES = ("cat", "dog")
 
@@ -108,10 +111,66 @@ def test_the_largest_swing_comes_first():
 def test_json():
     table = json.loads(pretty_json(comparison([0, 0], [0, 1], [0, 1]).to_dict()))
     assert list(table) == [
-        "format_version", "num_images", "a", "b", "difference", "difference_ci95", "p_value", "better",
+        "format_version", "task", "num_images", "a", "b", "difference", "difference_ci95", "p_value", "better",
         "num_both_right", "num_only_a_right", "num_only_b_right", "num_both_wrong", "lost", "gained",
+        "mean_average_precision",
     ]  # fmt: skip
     assert table["gained"] == [{"name": "1.jpg", "true_class": "dog", "answer_a": "cat", "answer_b": "dog"}]
+
+
+TARGETS = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=bool)
+
+
+def test_several_labels_by_hand():
+    probs_a = np.array([[0.9, 0.2], [0.8, 0.6], [0.1, 0.7], [0.3, 0.4]])
+    probs_b = np.array([[0.7, 0.1], [0.3, 0.9], [0.2, 0.4], [0.1, 0.8]])
+    result = compare_labels(
+        (probs_a, probs_b), (probs_a >= 0.5, probs_b >= 0.5), TARGETS, class_names=CLASSES, names=("w", "x", "y", "z")
+    )
+    # w right by both; x right by A alone, as B does not say cat; y and z right by B alone: A invents a dog, and misses one
+    assert (result.num_both_right, result.num_only_a_right, result.num_only_b_right, result.num_both_wrong) == (
+        1,
+        1,
+        2,
+        0,
+    )
+    assert (result.task, result.p_value) == ("multilabel", 1.0)  # 2 (1 + 3) / 8
+    (lost,) = result.lost
+    assert (lost.name, lost.true_class, lost.answer_a, lost.answer_b) == ("x", "cat | dog", "cat | dog", "dog")
+    # the truth least held: of y by A 0.3 (no dog), by B 0.6; of z by A 0.4, by B 0.8
+    assert [(image.name, image.true_class, image.answer_a) for image in result.gained] == [
+        ("z", "dog", "(no label)"),
+        ("y", "(no label)", "dog"),
+    ]
+    # cat: both find w and x first: 1. dog: A has y, x, z: (1/2 + 2/3) / 2; B has x, z first: 1
+    precision = result.mean_average_precision
+    assert (precision.a, precision.b) == (pytest.approx((1 + 7 / 12) / 2), 1.0)
+    assert precision.difference == pytest.approx(5 / 24)
+
+
+def test_the_interval_of_the_map_difference_is_that_of_gathered_resamples():
+    rng = np.random.default_rng(0)
+    targets = rng.random((60, 3)) < 0.4
+    probs = tuple(np.round(0.3 * targets + 0.7 * rng.random((60, 3)), 2) for _ in range(2))
+    differences = []
+    for counts in resampled_counts(np.zeros(60, dtype=np.int64), num_resamples=40, seed=0):
+        for drawn in counts.T.astype(int):
+            rows = np.repeat(np.arange(60), drawn)
+            a, b = (average_precision_score(targets[rows], side[rows]) for side in probs)
+            differences.append(b - a)
+    expected = tuple(np.quantile(differences, (0.025, 0.975)))
+    assert mean_precision_difference(*probs, targets, num_resamples=40) == pytest.approx(expected, abs=1e-9)
+
+
+def test_without_a_label_there_is_no_map_and_the_same_answers_have_no_interval():
+    probs = np.array([[0.4, 0.2], [0.3, 0.1]])
+    none = np.zeros((2, 2), dtype=bool)
+    result = compare_labels((probs, probs), (none, none), none, class_names=CLASSES, names=("x", "y"))
+    assert (result.mean_average_precision, result.num_both_right) == (None, 2)
+    result = compare_labels((probs, probs), (none, none), np.eye(2) == 1, class_names=CLASSES, names=("x", "y"))
+    assert json.loads(pretty_json(result.to_dict()))["mean_average_precision"] == {
+        "a": 0.75, "b": 0.75, "difference": 0.0, "difference_ci95": None,
+    }  # fmt: skip
 
 
 def test_other_images_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.comparison import compare
+from recog.evaluation.comparison import compare, compare_labels
 from recog.report.comparison import p_text, points, print_comparison, verdict
 
 
@@ -63,3 +63,16 @@ def test_names_are_text(name):
     assert "\u202e" not in text
     assert name in text or r"a\u202eb\x1b[31m" in text
     assert "[red]d" in text
+
+
+def test_several_labels_have_a_map():
+    targets = np.array([[1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
+    better, worse = np.where(targets, 0.9, 0.1), np.tile([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2]], (5, 1))
+    result = compare_labels(
+        (worse, better), (worse >= 0.5, better >= 0.5), targets, class_names=("c", "d"), names=list(map(str, range(15)))
+    )
+    text = printed(result)
+    assert "All labels right" in text
+    # worse: what shows c comes last, 5 of 15; what shows d after five others, 5 of 10
+    assert "mAP: A 41.7%, B 100%; B less A: +58.3 points; 95% interval +" in " ".join(text.split())
+    assert "(no label)" in text

@@ -8,17 +8,20 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import guarded, notes
+from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 
 
 @guarded
 def compare(
     bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
     bundle_b: Annotated[str, typer.Argument(metavar="B", help="The other one, with the same classes.")],
-    data: Annotated[str, typer.Option(help="Labelled images: a folder of class folders, or a name.")],
+    data: Annotated[str, typer.Option(help="Labelled images: a folder, list or archive of images, or a name.")],
     split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
     bad_images: Annotated[
         Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
     ] = "skip",
+    label_separator: LabelSeparator = "",
+    label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
     """Compare two bundles on the same images: which is better, by how much, and on which images they differ."""
@@ -27,7 +30,14 @@ def compare(
     from recog.recipes.compare import compare as run_comparison
     from recog.report.comparison import print_comparison
 
-    result = run_comparison(bundle_a, bundle_b, data, split=split, bad_images=bad_images)
+    result = run_comparison(
+        bundle_a,
+        bundle_b,
+        data,
+        split=split,
+        bad_images=bad_images,
+        labels=label_format(label_separator, label_columns),
+    )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.comparison.num_images)):
         notes.print(note, soft_wrap=True, markup=False)
     for name, reason in result.excluded[:10]:

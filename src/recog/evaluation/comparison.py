@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from recog.core.errors import DataError
+from recog.core.task import Task
 from recog.evaluation.intervals import Interval, wilson_interval
+from recog.evaluation.multilabel import BoolArray, is_subset_correct, mean_average_precision
+from recog.evaluation.multilabel_bootstrap import mean_precision_difference
 
 FORMAT_VERSION = 1
 MAX_CHANGED = 100  # images of each kind that a Comparison names
@@ -29,9 +32,23 @@ class Changed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Of A and B on the same images. Rates in [0, 1]; differences are B less A."""
+class PairedMeasure:
+    """One measure of both on the same images; the difference is B less A."""
 
+    a: float
+    b: float
+    difference_ci95: Interval | None  # None where no resample differs
+
+    @property
+    def difference(self) -> float:
+        return self.b - self.a
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Of A and B on the same images. Rates in [0, 1]; differences are B less A. Of several labels, right is all right."""
+
+    task: Task = "multiclass"
     num_both_right: int
     num_only_a_right: int
     num_only_b_right: int
@@ -40,6 +57,7 @@ class Comparison:
     difference_ci95: Interval
     lost: tuple[Changed, ...]  # right by A, wrong by B: at most as many as were asked for
     gained: tuple[Changed, ...]  # wrong by A, right by B
+    mean_average_precision: PairedMeasure | None = None  # of several labels an image, where defined
 
     @property
     def num_images(self) -> int:
@@ -86,6 +104,7 @@ class Comparison:
         """Plain JSON types."""
         return {
             "format_version": FORMAT_VERSION,
+            "task": self.task,
             "num_images": self.num_images,
             "a": {
                 "num_correct": self.num_correct_a,
@@ -107,6 +126,7 @@ class Comparison:
             "num_both_wrong": self.num_both_wrong,
             "lost": [asdict(image) for image in self.lost],
             "gained": [asdict(image) for image in self.gained],
+            "mean_average_precision": _plain(self.mean_average_precision),
         }
 
 
@@ -124,40 +144,106 @@ def compare(
     `names` are those of the N images. The changed images are listed from the largest swing on: the probability of the
     true class by the one that is right, less that by the other.
     """
-    if probs_a.shape != probs_b.shape or len(labels) != len(probs_a) or len(names) != len(labels):
-        raise DataError(
-            f"A answers {probs_a.shape}, B {probs_b.shape}, for {len(labels)} labels and {len(names)} names; "
-            "a comparison needs the same images and classes for all."
-        )
-    answers_a, answers_b = probs_a.argmax(axis=1), probs_b.argmax(axis=1)
-    a_right, b_right = answers_a == labels, answers_b == labels
+    _check_shapes(probs_a, probs_b, labels, names)
     rows = np.arange(len(labels))
-    swing = probs_b[rows, labels] - probs_a[rows, labels]
+    sides = [
+        _Answers(
+            said=[class_names[k] for k in probs.argmax(axis=1)],
+            is_right=probs.argmax(axis=1) == labels,
+            truth_probs=probs[rows, labels],
+        )
+        for probs in (probs_a, probs_b)
+    ]
+    return _compare(*sides, truth=[class_names[k] for k in labels], names=names, max_changed=max_changed)
 
-    def changed(chosen: NDArray[np.bool_], swing: NDArray[np.float64]) -> tuple[Changed, ...]:
+
+def compare_labels(
+    probs: tuple[NDArray[np.float64], NDArray[np.float64]],
+    decisions: tuple[BoolArray, BoolArray],
+    targets: BoolArray,
+    *,
+    class_names: Sequence[str],
+    names: Sequence[str],
+    max_changed: int = MAX_CHANGED,
+) -> Comparison:
+    """Of several labels an image: `probs` float [N, K] and `decisions` bool [N, K] of A and of B, and `targets` bool [N, K].
+
+    Right is an image with all labels right. The largest swing is that of the label that an answer held least to be as it is.
+    """
+    for side_probs, said in zip(probs, decisions, strict=True):
+        _check_shapes(side_probs, said, targets, names)
+    sides = [
+        _Answers(
+            said=[_words(row, class_names) for row in said],
+            is_right=is_subset_correct(said, targets),
+            truth_probs=np.where(targets, side_probs, 1 - side_probs).min(axis=1),
+        )
+        for side_probs, said in zip(probs, decisions, strict=True)
+    ]
+    truth = [_words(row, class_names) for row in targets]
+    comparison = _compare(*sides, truth=truth, names=names, max_changed=max_changed)
+    a, b = (mean_average_precision(side, targets) for side in probs)
+    difference = None
+    if not np.isnan(a):  # it is defined for both or for neither
+        difference = PairedMeasure(a=a, b=b, difference_ci95=mean_precision_difference(*probs, targets))
+    return replace(comparison, task="multilabel", mean_average_precision=difference)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Answers:
+    """What one of the two says of N images."""
+
+    said: Sequence[str]
+    is_right: BoolArray  # [N]
+    truth_probs: NDArray[np.float64]  # [N]: how probable it held the truth
+
+
+def _compare(a: _Answers, b: _Answers, *, truth: Sequence[str], names: Sequence[str], max_changed: int) -> Comparison:
+    swing = b.truth_probs - a.truth_probs
+
+    def changed(chosen: BoolArray, swing: NDArray[np.float64]) -> tuple[Changed, ...]:
         indices = np.flatnonzero(chosen)
         order = np.argsort(-swing[indices], kind="stable")[:max_changed]
         return tuple(
-            Changed(
-                name=names[i],
-                true_class=class_names[labels[i]],
-                answer_a=class_names[answers_a[i]],
-                answer_b=class_names[answers_b[i]],
-            )
-            for i in indices[order]
+            Changed(name=names[i], true_class=truth[i], answer_a=a.said[i], answer_b=b.said[i]) for i in indices[order]
         )
 
-    num_lost, num_gained = int((a_right & ~b_right).sum()), int((~a_right & b_right).sum())
+    lost, gained = a.is_right & ~b.is_right, ~a.is_right & b.is_right
+    num_lost, num_gained = int(lost.sum()), int(gained.sum())
     return Comparison(
-        num_both_right=int((a_right & b_right).sum()),
+        num_both_right=int((a.is_right & b.is_right).sum()),
         num_only_a_right=num_lost,
         num_only_b_right=num_gained,
-        num_both_wrong=int((~a_right & ~b_right).sum()),
+        num_both_wrong=int((~a.is_right & ~b.is_right).sum()),
         p_value=mcnemar_exact(num_lost, num_gained),
-        difference_ci95=paired_interval(num_lost, num_gained, len(labels)),
-        lost=changed(a_right & ~b_right, -swing),
-        gained=changed(~a_right & b_right, swing),
+        difference_ci95=paired_interval(num_lost, num_gained, len(names)),
+        lost=changed(lost, -swing),
+        gained=changed(gained, swing),
     )
+
+
+def _plain(measure: PairedMeasure | None) -> dict[str, Any] | None:
+    if measure is None:
+        return None
+    bounds = measure.difference_ci95
+    return {
+        "a": measure.a,
+        "b": measure.b,
+        "difference": measure.difference,
+        "difference_ci95": None if bounds is None else list(bounds),
+    }
+
+
+def _check_shapes(a: NDArray[Any], b: NDArray[Any], truth: NDArray[Any], names: Sequence[str]) -> None:
+    if a.shape != b.shape or len(truth) != len(a) or len(names) != len(truth):
+        raise DataError(
+            f"A answers {a.shape}, B {b.shape}, for {len(truth)} labels and {len(names)} names; "
+            "a comparison needs the same images and classes for all."
+        )
+
+
+def _words(row: BoolArray, class_names: Sequence[str]) -> str:
+    return " | ".join(class_names[int(k)] for k in np.flatnonzero(row)) or "(no label)"
 
 
 def mcnemar_exact(num_only_a: int, num_only_b: int) -> float:

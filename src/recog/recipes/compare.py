@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recog.bundle.locate import find_bundle, run_of
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.data.dataset import Dataset, Sample, describe_exclusions
-from recog.data.sources import Source, open_source
+from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
+from recog.data.label_format import AS_FOUND, LabelFormat
+from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.comparison import Comparison
+from recog.evaluation.comparison import Comparison, compare_labels
 from recog.evaluation.comparison import compare as compare_answers
-from recog.recipes.evaluate import given_split, with_classes_of
+from recog.recipes.evaluate import given_split, open_as_trained, with_classes_of
 from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
 from recog.runtime.predictor import Prediction, Predictor, load
 
@@ -54,6 +54,7 @@ class ComparisonRun:
 class _Side:
     """One of the two, with its run where it stands in one and what the run has seen."""
 
+    folder: Path  # of the bundle
     predictor: Predictor
     run: Path | None
     seen: SeenImages | None
@@ -63,7 +64,7 @@ class _Side:
         folder = find_bundle(bundle)
         run = run_of(folder)
         seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
-        return cls(predictor=load(folder), run=run, seen=seen)
+        return cls(folder=folder, predictor=load(folder), run=run, seen=seen)
 
 
 def compare(
@@ -73,6 +74,7 @@ def compare(
     *,
     split: str | None = None,
     bad_images: BadImagePolicy = "skip",
+    labels: LabelFormat = AS_FOUND,
 ) -> ComparisonRun:
     """Compare two bundles, run folders or runs' names on `source`, as for `evaluate`. Classes must be equal up to order.
 
@@ -81,13 +83,14 @@ def compare(
     """
     a, b = _Side.load(bundle_a), _Side.load(bundle_b)
     order = _class_order(a.predictor.class_names, b.predictor.class_names)
-    for who, side in (("A", a), ("B", b)):
-        if side.predictor.manifest.task == "multilabel":
-            raise ConfigError(
-                f"{who} says none to several labels of an image, and McNemar's test asks of each image whether it is right or "
-                "wrong. Compare such bundles by two `recog evaluate` on the same images: mAP and F1 with their intervals."
-            )
-    dataset = with_classes_of(open_source(source, default_names=a.predictor.class_names), a.predictor.class_names)
+    tasks = {side.predictor.manifest.task for side in (a, b)}
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"A is {a.predictor.manifest.task} and B {b.predictor.manifest.task}: one says one class of an image, the other none "
+            "to several labels. Two bundles can be compared on the same question only."
+        )
+    dataset = open_as_trained(source, a.folder, a.predictor.manifest, labels=labels)
+    dataset = with_classes_of(dataset, a.predictor.class_names)
     hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
     samples, split, note = _choose(dataset, split, (a, b), hashes)
     chosen = [hashes[sample.name] for sample in samples]
@@ -105,15 +108,9 @@ def compare(
     good = [sample for sample, keep in zip(samples, is_good, strict=True) if keep]
     if not good:
         raise DataError(f"{dataset.name} has no usable image to compare on.")
-    comparison = compare_answers(
-        _probs(answers[0], is_good),
-        _probs(answers[1], is_good)[:, order],
-        np.array([sample.label for sample in good], dtype=np.int64),
-        class_names=dataset.class_names,
-        names=[sample.name for sample in good],
-    )
+    kept_a, kept_b = (_kept(side, is_good) for side in answers)
     return ComparisonRun(
-        comparison=comparison,
+        comparison=_compare(dataset, good, kept_a, kept_b, order),
         name_a=str(bundle_a),
         name_b=str(bundle_b),
         data=dataset.name,
@@ -167,7 +164,20 @@ def _log_opening(run: Path | None, sides: Sequence[_Side], hashes: Sequence[str]
         log_test_opening(run, command="compare", num_images=num_images)
 
 
-def _probs(answers: Sequence[Prediction | BadImage], is_good: Sequence[bool]) -> NDArray[np.float64]:
-    """float64 [N, K] of the images that both could use."""
+def _kept(answers: Sequence[Prediction | BadImage], is_good: Sequence[bool]) -> list[Prediction]:
+    """Of the images that both could use."""
     kept = (answer for answer, keep in zip(answers, is_good, strict=True) if keep)
-    return np.stack([answer.probs for answer in kept if isinstance(answer, Prediction)])
+    return [answer for answer in kept if isinstance(answer, Prediction)]
+
+
+def _compare(
+    dataset: Dataset, samples: Sequence[Sample], a: Sequence[Prediction], b: Sequence[Prediction], order: Sequence[int]
+) -> Comparison:
+    """`order`: where each class of A stands in B."""
+    names = [sample.name for sample in samples]
+    probs = np.stack([answer.probs for answer in a]), np.stack([answer.probs for answer in b])[:, order]
+    targets = targets_of(samples, len(dataset.class_names), dataset.task)
+    if dataset.task == "multiclass":
+        return compare_answers(*probs, targets.astype(np.int64), class_names=dataset.class_names, names=names)
+    said_a, said_b = (np.stack([answer.said for answer in side if answer.said is not None]) for side in (a, b))
+    return compare_labels(probs, (said_a, said_b[:, order]), targets == 1, class_names=dataset.class_names, names=names)

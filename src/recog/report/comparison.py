@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recog.evaluation.comparison import Changed, Comparison
+from recog.evaluation.comparison import Changed, Comparison, PairedMeasure
 from recog.report.text import percent, percent_range, plural, visible
 
 MAX_SHOWN = 10
@@ -58,6 +58,8 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
         f"B less A: {points(comparison.difference)} points; 95% interval {points(low)} to {points(high)} "
         f"(paired bootstrap{narrow})"
     )
+    if (precision := comparison.mean_average_precision) is not None:
+        console.print(_mean_precision(precision))
     for words, images, total in (
         ("Right by A, wrong by B", comparison.lost, comparison.num_only_a_right),
         ("Wrong by A, right by B", comparison.gained, comparison.num_only_b_right),
@@ -68,11 +70,20 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
                 console.print(f"  and {total - MAX_SHOWN:,} more")
 
 
+def _mean_precision(measure: PairedMeasure) -> str:
+    text = f"mAP: A {percent(measure.a)}, B {percent(measure.b)}; B less A: {points(measure.difference)} points"
+    if measure.difference_ci95 is None:
+        return text
+    low, high = measure.difference_ci95
+    return f"{text}; 95% interval {points(low)} to {points(high)} (paired bootstrap)"
+
+
 def _accuracies(comparison: Comparison, name_a: str, name_b: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("")
     table.add_column("Bundle", overflow="fold")
-    for name in ("Accuracy", "95%", "Right"):
+    accuracy_name = "Accuracy" if comparison.task == "multiclass" else "All labels right"
+    for name in (accuracy_name, "95%", "Right"):
         table.add_column(name, justify="right", no_wrap=True)
     for side, name, accuracy, interval, count in (
         ("A", name_a, comparison.accuracy_a, comparison.accuracy_a_ci95, comparison.num_correct_a),
