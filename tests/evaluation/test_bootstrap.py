@@ -14,7 +14,7 @@ from recog.evaluation.probability import (
     reliability_gaps,
     softmax,
 )
-from recog.evaluation.resampling import CLASS_MEASURES, ece_interval, resampled_counts
+from recog.evaluation.resampling import CLASS_MEASURES, resampled_counts
 
 
 def sample(num_images, num_classes=4, *, sharpness=1.0, seed=0, ties=False):
@@ -70,15 +70,6 @@ def test_each_resample_equals_scikit_learn_on_the_images_drawn(ties):
         assert gaps["ece_equal_mass"] == pytest.approx(expected_gaps, abs=1e-12)
 
 
-def test_a_resample_draws_each_class_as_often_as_it_is_there():
-    labels = np.repeat([0, 2, 5], [3, 40, 1])
-    counts = np.concatenate(list(resampled_counts(labels, num_resamples=200, seed=0)), axis=1)
-    for label, size in [(0, 3), (2, 40), (5, 1)]:
-        assert (counts[labels == label].sum(axis=0) == size).all()
-    # Each image is drawn once on average: 200 draws of Poisson-like counts have a mean within 0.35 of 1 (5 sigma).
-    assert counts.mean(axis=1) == pytest.approx(1, abs=0.36)
-
-
 def test_chance_is_counted(monkeypatch):
     probs, labels, nll_terms = sample(50)
     whole = bootstrap_intervals(probs, labels, nll_terms, num_resamples=40)
@@ -129,15 +120,6 @@ def test_what_would_take_too_long_is_left_out(monkeypatch):
         "classwise_ece",
     }
     assert (len(boot.class_intervals["f1"]), boot.class_intervals["auroc"]) == (4, ())
-
-
-def test_ece_interval_by_hand():
-    # Without noise only the observed gaps themselves would give the observed ECE.
-    gaps = np.array([0.1, -0.2])
-    assert ece_interval(gaps, np.tile(gaps[:, None], 10)) == pytest.approx((0.3, 0.3))
-    # One bin, gap 0.1, noise -0.4..0.4 evenly: |0.1 s + noise| is below or at 0.1 often enough for every s in [0, 2].
-    noise = np.linspace(-0.4, 0.4, 801)
-    assert ece_interval(np.array([0.1]), 0.1 + noise[None]) == pytest.approx((0.0, 0.2))
 
 
 @pytest.mark.slow
