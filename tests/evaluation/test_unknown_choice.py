@@ -97,6 +97,8 @@ def test_what_is_asked_for_is_taken():
     rule, statistics = fit_unknown(known_images(), method="knn")
     assert rule.num_neighbours == 10
     assert statistics.bank.shape == (200, 8)
+    assert rule.weight is None
+    assert fit_unknown(known_images(), method="mahalanobis")[0].weight == 1.0
     known = known_images()
     rule, statistics = fit_unknown(known, method="energy_mahalanobis")
     assert rule.weight == fit_weight(known.logits, known.features, statistics) > 0

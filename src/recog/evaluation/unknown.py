@@ -7,7 +7,7 @@ most the stated share is called unknown by mistake. What share of strange images
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"  # the answer
 UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "energy_mahalanobis"]
 UNKNOWN_METHODS: tuple[str, ...] = get_args(UnknownMethod)
 FEATURE_METHODS = ("knn", "mahalanobis", "energy_mahalanobis")
-RETIRED_METHODS = ("relative_mahalanobis",)  # bundles that have one still load
+RETIRED_METHOD = "relative_mahalanobis"  # older bundles and reports may have it
 MAX_NEIGHBOURS = 10
 MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
 
@@ -41,21 +41,21 @@ class LeftOut:
 class UnknownRule:
     """An image is unknown where its score is above the threshold; a threshold of None refuses to say, with the reason."""
 
-    method: UnknownMethod
+    method: str  # an UnknownMethod, or the retired one
     threshold: float | None
     false_alarm_rate: float
     num_images: int  # of calibration
     data: str  # which images, in words
     reason: str  # why this score, or why there is no threshold
     num_neighbours: int = 0  # of 'knn'
-    weight: float = 0.0  # of 'energy_mahalanobis': of the distance beside the energy
+    weight: float | None = None  # of the distance: 1 for 'mahalanobis', beside the energy for 'energy_mahalanobis'
     left_out: tuple[LeftOut, ...] = ()  # the scores that were compared, the best first
     num_left_out: int = 0  # classes that were left out, each once
 
     def __post_init__(self) -> None:
-        if self.method not in UNKNOWN_METHODS:
+        if self.method not in (*UNKNOWN_METHODS, RETIRED_METHOD):
             raise ConfigError(f"the unknown score is {self.method!r}; expected one of {', '.join(UNKNOWN_METHODS)}.")
-        numbers = (self.threshold or 0.0, self.weight)
+        numbers = (self.threshold or 0.0, self.weight or 0.0)
         if not 0 < self.false_alarm_rate < 1 or not np.isfinite(numbers).all() or self.num_neighbours < 0:
             raise ConfigError("the rule for 'unknown' has an impossible number.")
 
@@ -68,7 +68,7 @@ class UnknownRule:
     ) -> NDArray[np.float64]:
         """float64 [N] from the network's `logits` float [N, K] and `features` float [N, D]."""
         return unknown_scores(
-            self.method, logits, features, statistics, num_neighbours=self.num_neighbours, weight=self.weight
+            self.method, logits, features, statistics, num_neighbours=self.num_neighbours, weight=self.weight or 0.0
         )
 
     def is_unknown(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -79,12 +79,16 @@ class UnknownRule:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"left_out": [asdict(row) for row in self.left_out]}
 
+    def unless_retired(self) -> UnknownRule:
+        """A rule that refuses to say where its score is a distance of features that were not brought to length 1."""
+        if self.method != RETIRED_METHOD and not (self.method == "mahalanobis" and self.weight is None):
+            return self
+        reason = f"its score '{self.method}' was retired; a bundle that is trained anew has another"
+        return replace(self, threshold=None, reason=reason)
+
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> UnknownRule:
-        """From what `to_dict` gave; ConfigError with what is wrong. A retired score gives a rule that refuses to say."""
-        if (retired := table.get("method")) in RETIRED_METHODS:
-            reason = f"its score '{retired}' was retired; a bundle that is trained anew has another"
-            table = dict(table) | {"method": "energy", "threshold": None, "reason": reason}
+        """From what `to_dict` gave; ConfigError with what is wrong."""
         rows = tuple(build_config(LeftOut, row, "unknown.left_out.") for row in table.get("left_out", ()))
         rest = {key: value for key, value in table.items() if key != "left_out"}
         return build_config(cls, rest | {"left_out": rows}, "unknown.")
@@ -233,7 +237,7 @@ def fit_rule(
     data: str,
     reason: str,
     num_neighbours: int = 0,
-    weight: float = 0.0,
+    weight: float | None = None,
 ) -> UnknownRule:
     """The threshold from the `scores` float64 [N] of known calibration images; without one where they are too few."""
     threshold = conformal_quantile(scores, false_alarm_rate)
@@ -243,7 +247,7 @@ def fit_rule(
             f"at least {int(np.ceil(1 / false_alarm_rate)) - 1} are needed"
         )
     return UnknownRule(
-        method=method,  # type: ignore[arg-type]  # checked when built
+        method=method,
         threshold=threshold,
         false_alarm_rate=false_alarm_rate,
         num_images=len(scores),

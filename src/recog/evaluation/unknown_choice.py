@@ -104,11 +104,11 @@ def fit_unknown(
             reason += "; the features had seen them, which flatters"
     statistics = fit_statistics(method, known.train_features, known.train_labels)
     num_neighbours = neighbours_for(known.train_labels) if method == "knn" else 0
-    weight = 0.0
+    weight = 1.0 if method == "mahalanobis" else None
     if method == "energy_mahalanobis" and statistics is not None:
         weight = fit_weight(known.logits, known.features, statistics)
     scores = unknown_scores(
-        method, known.logits, known.features, statistics, num_neighbours=num_neighbours, weight=weight
+        method, known.logits, known.features, statistics, num_neighbours=num_neighbours, weight=weight or 0.0
     )
     rule = fit_rule(
         method,

@@ -62,7 +62,7 @@ def _unknown(evidence: UnknownEvidence) -> Section:
     ]
     rows += [
         (
-            f"AUROC of {_SCORE_NAMES.get(row.method, row.method)}",
+            f"AUROC of {_score_name(row.method)}",
             f"{row.mean_auroc:.3f}",
             f"lowest of a class {row.min_auroc:.3f}",
         )
@@ -71,9 +71,14 @@ def _unknown(evidence: UnknownEvidence) -> Section:
     return Section(title="Unknown", text=_unknown_text(rule), columns=("", "Value", ""), rows=tuple(rows))
 
 
+def _score_name(method: str) -> str:
+    """In words; as it is, where an older report has a score that was retired."""
+    return _SCORE_NAMES.get(method, method)
+
+
 def _unknown_text(rule: UnknownRule) -> str:
     text = (
-        f"With --reject an image that is unlike every class is called unknown, by {_SCORE_NAMES[rule.method]}: {rule.reason}. "
+        f"With --reject an image that is unlike every class is called unknown, by {_score_name(rule.method)}: {rule.reason}. "
         f"The threshold lets at most {percent(rule.false_alarm_rate)} of images like the {rule.num_images:,} of calibration "
         f"({rule.data}) be called so by mistake; how many strange images it finds, nobody can promise."
     )
