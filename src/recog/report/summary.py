@@ -45,7 +45,7 @@ def measure_rows(report: Report) -> list[MeasureRow]:
             "Classwise ECE",
             scores.classwise_ece,
             scores.interval("classwise_ece"),
-            "the same, every class's probability",
+            "the same, every class's probability; chance adds to it",
         ),
     ]
     if scores.top_k is not None:
