@@ -1,24 +1,14 @@
 """The coverage experiment on made-up answers: recog's sets are MAPIE's, and hold the true class as often as they say."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from recog.evaluation.probability import softmax
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("coverage_experiment", BENCHMARKS / "coverage.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "coverage_experiment", module)
-    spec.loader.exec_module(module)
-    return module
+def experiment(load_benchmark):
+    return load_benchmark("coverage")
 
 
 @pytest.mark.parametrize("method", ["lac", "aps", "raps"])

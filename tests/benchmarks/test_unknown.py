@@ -1,9 +1,5 @@
 """The experiment on 'unknown': its AUROC with interval on made-up scores, and one run on a few coloured squares."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,17 +7,10 @@ from recog.evaluation.calibration import CalibrationConfig
 from recog.recipes.plan import ComputeConfig, TrainConfig
 from recog.training.optim import OptimConfig
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("unknown_experiment", BENCHMARKS / "unknown.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "unknown_experiment", module)
-    spec.loader.exec_module(module)
-    return module
+def experiment(load_benchmark):
+    return load_benchmark("unknown")
 
 
 def test_auroc_of_two_normals_with_its_interval(experiment):

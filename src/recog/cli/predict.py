@@ -121,24 +121,16 @@ def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
 
 
 def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Column
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image", overflow="fold")
-    table.add_column("label")
-    table.add_column("confidence", justify="right")
-    if sets:
-        table.add_column("may show", overflow="fold")
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"), "")
-            continue
-        for i, (label, prob) in enumerate(_shown(answer, top, ".1%")):
-            label_set = [Text(" | ".join(answer.label_set or ()) if i == 0 else "")] if sets else []
-            table.add_row(Text(str(file) if i == 0 else ""), Text(label), prob, *label_set)
-    Console(highlight=False).print(table)
-    return num_bad
+    from recog.cli.answers import print_answers
+
+    def lines_of(answer: Prediction) -> list[tuple[str, ...]]:
+        lines = _shown(answer, top, ".1%")
+        if not sets:
+            return list(lines)
+        label_set = " | ".join(answer.label_set or ())
+        return [(*line, label_set if i == 0 else "") for i, line in enumerate(lines)]
+
+    columns = [Column("label"), Column("confidence", justify="right")]
+    return print_answers(files, answers, [*columns, Column("may show", overflow="fold")] if sets else columns, lines_of)

@@ -37,24 +37,13 @@ def print_labels_csv(
 
 def print_labels_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]) -> int:
     """A line per label of each image, the most probable first. Returns how many images could not be used."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Column
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image", overflow="fold")
-    table.add_column("labels", overflow="fold")
-    table.add_column("probability", justify="right")
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"), "")
-            continue
+    from recog.cli.answers import print_answers
+
+    def lines_of(answer: Prediction) -> list[tuple[str, str]]:
         probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
-        if not answer.labels:
-            table.add_row(Text(str(file)), Text("(no label)"), "")
-        for i, label in enumerate(answer.labels):
-            table.add_row(Text(str(file) if i == 0 else ""), Text(visible(label)), f"{probs[label]:.1%}")
-    Console(highlight=False).print(table)
-    return num_bad
+        return [(visible(label), f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
+
+    columns = (Column("labels", overflow="fold"), Column("probability", justify="right"))
+    return print_answers(files, answers, columns, lines_of)

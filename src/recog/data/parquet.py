@@ -26,7 +26,7 @@ from recog.data.label_format import (
     labels_of_bits,
 )
 from recog.data.members import Spool
-from recog.data.rows import cells_of
+from recog.data.rows import cells_of, split_of_cell
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
@@ -314,14 +314,12 @@ def _row(
         exclusions.append(Exclusion(name=name, reason="no label"))
         return None
     stated = cells.get("split")
-    if stated is not None and str(stated).lower() not in SPLIT_FOLDERS:
-        raise DataError(f"{name} has the split '{stated}'; it must be train, val or test.")
     group = cells.get("group")
     return _Row(
         name=name,
         source=spool.add(name, [data]),
         labels=labels[0],
-        split=SPLIT_FOLDERS[str(stated).lower()] if stated is not None else split,
+        split=split if stated is None else split_of_cell(str(stated), name),
         group=None if group is None else str(group),
         is_list=labels[1],
         columns=columns,

@@ -11,12 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from recog.evaluation.counts import MeanMeasures
-from recog.evaluation.multilabel_report import LabelRow, MultilabelReport
+from recog.evaluation.multilabel_report import AnyReport, LabelRow, MultilabelReport
 from recog.report.summary import label_measure_rows
 from recog.report.text import percent, percent_range, plural, visible
 
 MAX_LABELS = 25
 NUM_WEAKEST = 10
+
+
+def headline_table(report: AnyReport, classes: str) -> Table:
+    """The table of the measures, still empty, below what was measured; `classes` in words."""
+    split = f", {visible(report.data.split)} split" if report.data.split else ""
+    title = f"{visible(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"
+    table = Table(title=Text(title), title_style="bold", title_justify="left", box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    return table
 
 
 def print_multilabel_report(report: MultilabelReport, console: Console) -> None:
@@ -26,15 +37,8 @@ def print_multilabel_report(report: MultilabelReport, console: Console) -> None:
 
 
 def _headline(report: MultilabelReport) -> Table:
-    split = f", {visible(report.data.split)} split" if report.data.split else ""
-    title = (
-        f"{visible(report.data.name)}{split}: {plural(report.num_images, 'image')}, "
-        f"{plural(report.num_classes, 'label')}, {report.labels_per_image[0]:.2f} an image"
-    )
-    table = Table(title=Text(title), title_style="bold", title_justify="left", box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column()
+    labels = f"{plural(report.num_classes, 'label')}, {report.labels_per_image[0]:.2f} an image"
+    table = headline_table(report, labels)
     for name, value, means in _rows(report):
         table.add_row(name, value, means)
     return table

@@ -16,7 +16,7 @@ from recog.evaluation.measures import MeanMeasures, most_confused
 from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
 from recog.evaluation.report import ClassRow, Report
 from recog.evaluation.slices import Slicing
-from recog.report.multilabel_table import print_multilabel_report
+from recog.report.multilabel_table import headline_table, print_multilabel_report
 from recog.report.notes import Note, label_notes, notes
 from recog.report.summary import measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
@@ -64,15 +64,7 @@ def _print_notes(notes: Sequence[Note], console: Console) -> None:
 
 
 def _headline(report: Report) -> Table:
-    split = f", {visible(report.data.split)} split" if report.data.split else ""
-    title = (
-        f"{visible(report.data.name)}{split}: {plural(report.num_images, 'image')}, "
-        f"{plural(report.num_classes, 'class', 'classes')}"
-    )
-    table = Table(title=Text(title), title_style="bold", title_justify="left", box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column()
+    table = headline_table(report, plural(report.num_classes, "class", "classes"))
     low_high = percent_range(report.accuracy_ci95)
     of = f"{report.num_correct:,} of {report.num_images:,}; 95% interval {low_high}"
     table.add_row("Accuracy", Text(percent(report.accuracy), style="bold"), of)

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import numpy as np
+from rich.table import Column
+
+from recog.cli.answers import print_answers
+from recog.core.errors import BadImage
+from recog.runtime.predictor import Prediction
+
+
+def test_the_name_stands_once_and_what_could_not_be_used_is_counted(capsys):
+    sure = Prediction(
+        name="a", class_names=("[red]cat", "dog"), probs=np.array([0.75, 0.25]), logits=np.zeros(2, np.float32)
+    )
+    answers = iter([sure, BadImage("b.png", "truncated", "copy it again")])
+    columns = [Column("label"), Column("confidence", justify="right")]
+    bad = print_answers(
+        [Path("a.png"), Path("b.png")], answers, columns, lambda answer: [(k, f"{p:.2f}") for k, p in answer.top(2)]
+    )
+    assert bad == 1
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["image", "label", "confidence"],
+        ["a.png", "[red]cat", "0.75"],  # a name is text, not markup
+        ["dog", "0.25"],
+        ["b.png", "not", "used:", "truncated"],
+    ]
