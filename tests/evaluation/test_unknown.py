@@ -225,6 +225,7 @@ def test_a_retired_score_refuses_to_say_and_the_rest_of_the_bundle_works(method)
         {"false_alarm_rate": 0.0},
         {"num_neighbours": -1},
         {"weight": math.inf},
+        {"method": "energy_mahalanobis"},  # without its weight
     ],
 )
 def test_impossible_rules_are_refused(changes):

@@ -58,6 +58,8 @@ class UnknownRule:
         numbers = (self.threshold or 0.0, self.weight or 0.0)
         if not 0 < self.false_alarm_rate < 1 or not np.isfinite(numbers).all() or self.num_neighbours < 0:
             raise ConfigError("the rule for 'unknown' has an impossible number.")
+        if self.method == "energy_mahalanobis" and self.weight is None:
+            raise ConfigError("the rule for 'unknown' lacks the weight of its distance.")
 
     @property
     def needs_features(self) -> bool:
@@ -68,7 +70,7 @@ class UnknownRule:
     ) -> NDArray[np.float64]:
         """float64 [N] from the network's `logits` float [N, K] and `features` float [N, D]."""
         return unknown_scores(
-            self.method, logits, features, statistics, num_neighbours=self.num_neighbours, weight=self.weight or 0.0
+            self.method, logits, features, statistics, num_neighbours=self.num_neighbours, weight=self.weight
         )
 
     def is_unknown(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -185,7 +187,7 @@ def unknown_scores(
     statistics: FeatureStatistics | None,
     *,
     num_neighbours: int = MAX_NEIGHBOURS,
-    weight: float = 0.0,
+    weight: float | None = None,
 ) -> NDArray[np.float64]:
     """How strange each image is, float64 [N], from `logits` float [N, K] and `features` float [N, D] of the network.
 
@@ -214,7 +216,7 @@ def unknown_scores(
         lengths: NDArray[np.float64] = np.sqrt(np.maximum(0.0, 2 - 2 * nearest.astype(np.float64)))
         return lengths
     distances = _mahalanobis(features, statistics)
-    return distances if method == "mahalanobis" else _energy(logits) + weight * distances
+    return distances if method == "mahalanobis" else _energy(logits) + (weight or 0.0) * distances
 
 
 def fit_weight(logits: FloatArray, features: FloatArray, statistics: FeatureStatistics) -> float:

@@ -108,7 +108,7 @@ def fit_unknown(
     if method == "energy_mahalanobis" and statistics is not None:
         weight = fit_weight(known.logits, known.features, statistics)
     scores = unknown_scores(
-        method, known.logits, known.features, statistics, num_neighbours=num_neighbours, weight=weight or 0.0
+        method, known.logits, known.features, statistics, num_neighbours=num_neighbours, weight=weight
     )
     rule = fit_rule(
         method,
@@ -141,10 +141,10 @@ def _scores_without(
     keep = known.train_labels != k
     features, labels = known.train_features[keep], known.train_labels[keep]
     logits = np.delete(known.logits, k, axis=1) if known.refit is None else known.refit(k)
-    fitted = {method: fit_statistics(method, features, labels) for method in methods if method == "knn"}
+    fitted = {"knn": fit_statistics("knn", features, labels)} if "knn" in methods else {}
     if logits.shape[1] < 2:  # of two classes one is left: its softmax is always sure, its energy less its logit
         logits = np.concatenate([logits, np.full_like(logits, -1e4)], axis=1)
-    weight = 0.0
+    weight = None
     if moments is not None:
         place = int(np.searchsorted(np.unique(known.train_labels), k))
         rest = moments.without(place, known.train_features[~keep]) if not keep.all() else moments
