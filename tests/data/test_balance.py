@@ -67,6 +67,8 @@ def test_what_was_done_is_said():
     assert "about 2.0 times each" in sampler
     (head,) = describe_balance(data, "sampler", by_steps=False)
     assert "taken by weights" in head
+    (even,) = describe_balance(make_dataset(30, 30), "weights", by_steps=True)
+    assert even == "balance by weights: every class has 30 training images; they count alike without it"
 
 
 def test_labels_weigh_by_their_images_without_to_with_by_hand():

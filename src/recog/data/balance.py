@@ -83,6 +83,10 @@ def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> l
         ]
     if balance == "none":
         return []
+    if counts[largest] == counts[smallest]:
+        return [
+            f"balance by {balance}: every class has {counts[smallest]:,} training images; they count alike without it"
+        ]
     labels = np.repeat(np.arange(len(counts)), counts)
     weights = class_weights(labels, len(counts))
     if balance == "weights" or not by_steps:
