@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from harness import peer, time_in_turn, write_result
 
-from recog.evaluation.measures import softmax
+from recog.evaluation.measures.probability import softmax
 
 NUM_IMAGES, NUM_CLASSES, NUM_RESAMPLES, PEER_RESAMPLES = 10_000, 10, 1000, 20
 OURS = """

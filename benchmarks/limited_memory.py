@@ -21,9 +21,9 @@ from harness import write_result
 from recog.core.files import sha256_bytes
 from recog.core.preprocess import Preprocess
 from recog.data import cache
-from recog.data.folders import read_folder
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
+from recog.data.readers.folders import read_folder
 from recog.data.store import read_larger
 
 WORKER = "child"

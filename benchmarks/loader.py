@@ -25,9 +25,9 @@ from torchvision.transforms import RandomResizedCrop
 from recog.core.chance import uniforms
 from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
-from recog.data.geometry import CROP_COINS, random_boxes
+from recog.data.augment.geometry import CROP_COINS, random_boxes
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
 from recog.data.sources import read_folder
 from recog.data.store import ImageStore, read_images, read_larger
 from recog.models.classifier import normalise

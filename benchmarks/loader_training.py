@@ -22,11 +22,11 @@ from harness import PEERS, write_result
 
 from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
-from recog.data.folders import read_folder
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
+from recog.data.readers.folders import read_folder
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.measures.intervals import wilson_interval
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.training.schedule import cosine_lr

@@ -15,10 +15,10 @@ from harness import write_result
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
-from recog.evaluation import measures as ours
-from recog.evaluation import multilabel as several
-from recog.evaluation.comparison import mcnemar_exact
-from recog.evaluation.intervals import wilson_interval
+from recog.evaluation.measures import counts, probability, ranking
+from recog.evaluation.measures import multilabel as several
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.results.comparison import mcnemar_exact
 
 Pair = tuple[str, str, float, float]
 
@@ -41,16 +41,16 @@ def width_bins(values: np.ndarray) -> list[int]:
 
 def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     preds, classes = probs.argmax(axis=1), range(probs.shape[1])
-    confusion = ours.confusion_matrix(probs, labels)
-    rates, present = ours.class_measures(confusion), np.unique(labels)
+    confusion = counts.confusion_matrix(probs, labels)
+    rates, present = counts.class_measures(confusion), np.unique(labels)
     means = (
-        ("macro", ours.macro_mean(rates)),
-        ("micro", ours.micro_mean(rates)),
-        ("weighted", ours.weighted_mean(rates)),
+        ("macro", counts.macro_mean(rates)),
+        ("micro", counts.micro_mean(rates)),
+        ("weighted", counts.weighted_mean(rates)),
     )
-    yield "accuracy", "scikit-learn", ours.accuracy(probs, labels), oracle.accuracy_score(labels, preds)
+    yield "accuracy", "scikit-learn", counts.accuracy(probs, labels), oracle.accuracy_score(labels, preds)
     expected = oracle.balanced_accuracy_score(labels, preds)
-    yield "balanced accuracy", "scikit-learn", ours.balanced_accuracy(probs, labels), expected
+    yield "balanced accuracy", "scikit-learn", counts.balanced_accuracy(probs, labels), expected
     for name, mean in means:
         over = classes if name == "micro" else present  # a wrong answer is a false alarm of whichever class
         values = oracle.precision_recall_fscore_support(labels, preds, labels=over, average=name, zero_division=0)
@@ -67,12 +67,12 @@ def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
             rates.specificity[c],
             tn / (tn + fp) if tn + fp else np.nan,
         )
-    yield "Matthews R_K", "scikit-learn", ours.matthews(confusion), oracle.matthews_corrcoef(labels, preds)
+    yield "Matthews R_K", "scikit-learn", counts.matthews(confusion), oracle.matthews_corrcoef(labels, preds)
 
 
 def scored(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     n, num_classes = probs.shape
-    auroc, precision = ours.auroc(probs, labels), ours.average_precision(probs, labels)
+    auroc, precision = ranking.auroc(probs, labels), ranking.average_precision(probs, labels)
     for c in range(num_classes):
         if not np.isnan(auroc[c]):
             is_class = labels == c
@@ -84,20 +84,20 @@ def scored(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
         yield "macro AUROC", "scikit-learn", float(auroc.mean()), expected
     if num_classes > 5 and len(np.unique(probs)) == probs.size:
         expected = oracle.top_k_accuracy_score(labels, probs, k=5, labels=range(num_classes))
-        yield "top-5 accuracy", "scikit-learn", ours.num_in_top(probs, labels, 5) / n, expected
+        yield "top-5 accuracy", "scikit-learn", ranking.num_in_top(probs, labels, 5) / n, expected
     expected = oracle.brier_score_loss(labels, probs, labels=range(num_classes), scale_by_half=False)
-    yield "Brier score", "scikit-learn", ours.brier_score(probs, labels), expected
+    yield "Brier score", "scikit-learn", probability.brier_score(probs, labels), expected
     log_loss = oracle.log_loss(labels, probs, labels=range(num_classes))
     if probs[np.arange(n), labels].min() > 1e-15:  # scikit-learn clips below
-        yield "NLL", "scikit-learn", ours.nll(np.log(probs), labels), log_loss
+        yield "NLL", "scikit-learn", probability.nll(np.log(probs), labels), log_loss
     confidence, is_correct = probs.max(axis=1), probs.argmax(axis=1) == labels
     by_width = naive_ece(confidence, is_correct, width_bins(confidence))
-    yield "ECE, equal width", "the formula in Python", ours.ece_equal_width(probs, labels), by_width
+    yield "ECE, equal width", "the formula in Python", probability.ece_equal_width(probs, labels), by_width
     mass = [int(sum(confidence < value)) * 15 // n for value in confidence]
     by_mass = naive_ece(confidence, is_correct, mass)
-    yield "ECE, equal mass", "the formula in Python", ours.ece_equal_mass(probs, labels), by_mass
+    yield "ECE, equal mass", "the formula in Python", probability.ece_equal_mass(probs, labels), by_mass
     by_class = np.mean([naive_ece(p, labels == c, width_bins(p)) for c, p in enumerate(probs.T)])
-    yield "classwise ECE", "the formula in Python", ours.classwise_ece(probs, labels), by_class
+    yield "classwise ECE", "the formula in Python", probability.classwise_ece(probs, labels), by_class
 
 
 def tested(rng: np.random.Generator) -> Iterator[Pair]:
@@ -157,7 +157,7 @@ def main() -> None:
         n, num_classes = int(rng.integers(1, 401)), int(rng.integers(2, 13))
         labels = rng.integers(0, rng.integers(1, num_classes + 1), n)
         logits = rng.normal(0, rng.choice([0.1, 1, 5]), (n, num_classes))
-        probs = ours.softmax(logits.round() if seed % 3 == 0 else logits)
+        probs = probability.softmax(logits.round() if seed % 3 == 0 else logits)
         for name, by, mine, theirs in (*counted(probs, labels), *scored(probs, labels), *tested(rng), *labelled(rng)):
             if not np.isnan(mine):
                 worst[name, by] = max(worst[name, by], abs(mine - theirs))

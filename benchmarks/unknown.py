@@ -20,11 +20,11 @@ from harness import write_result
 
 import recog
 from recog.core.files import natural_key
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.probability import softmax
-from recog.evaluation.ranking import auroc_of
-from recog.recipes.plan import TrainConfig
-from recog.recipes.train import Run
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.probability import softmax
+from recog.evaluation.measures.ranking import auroc_of
+from recog.recipes.config import TrainConfig
+from recog.verbs.train import Run
 
 NUM_TRAIN, NUM_TEST = 250, 60  # images of each known class
 NUM_STRANGE = 300

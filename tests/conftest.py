@@ -24,9 +24,9 @@ def _one_torch_thread():
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """A finished Run on scikit-learn's digits: ResNet-8, 2 epochs, some seconds. Never change its files: copy them."""
-    from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-    from recog.recipes.train import Run, train_events
+    from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
     from recog.training.optim import OptimConfig
+    from recog.verbs.train import Run, train_events
 
     config = TrainConfig(
         data=DataConfig(source="digits"), optim=OptimConfig(epochs=2), compute=ComputeConfig(num_threads=1)

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from recog.data.augment import AugmentConfig
+from recog.data.augment.batch import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
@@ -19,8 +19,7 @@ from recog.training.fit import StepLog, fit
 from recog.training.losses import LossConfig, build_loss
 from recog.training.optim import OptimConfig, build_optimizer
 from recog.training.schedule import cosine_lr
-from recog.training.snapshot import restore_snapshot, take_snapshot
-from recog.training.state import TrainState
+from recog.training.state import TrainState, restore_snapshot, take_snapshot
 
 EPOCHS, STEPS, BATCH, NUM_CLASSES = 3, 8, 4, 3
 

@@ -9,25 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from recog.core.errors import missing_extra
+from recog.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from recog.recipes.compare import compare
-    from recog.recipes.evaluate import evaluate
-    from recog.recipes.scan import scan
-    from recog.recipes.train import train
-    from recog.recipes.verify import verify
     from recog.runtime.predictor import load
+    from recog.runtime.verify import verify
+    from recog.verbs.compare import compare
+    from recog.verbs.evaluate import evaluate
+    from recog.verbs.scan import scan
+    from recog.verbs.train import train
 
-__version__ = "0.1.0"
 __all__ = ["compare", "evaluate", "load", "scan", "train", "verify"]
 
 _HOMES = {
-    "compare": "recog.recipes.compare",
-    "evaluate": "recog.recipes.evaluate",
+    "compare": "recog.verbs.compare",
+    "evaluate": "recog.verbs.evaluate",
     "load": "recog.runtime.predictor",
-    "scan": "recog.recipes.scan",
-    "train": "recog.recipes.train",
-    "verify": "recog.recipes.verify",
+    "scan": "recog.verbs.scan",
+    "train": "recog.verbs.train",
+    "verify": "recog.runtime.verify",
 }
 
 

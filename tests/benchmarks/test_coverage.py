@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.probability import softmax
+from recog.evaluation.measures.probability import softmax
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.calibration import CalibrationConfig
-from recog.recipes.plan import ComputeConfig, TrainConfig
+from recog.evaluation.trust.calibration import CalibrationConfig
+from recog.recipes.config import ComputeConfig, TrainConfig
 from recog.training.optim import OptimConfig
 
 

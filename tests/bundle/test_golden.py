@@ -14,7 +14,7 @@ import pytest
 
 import recog
 from recog.bundle.manifest import FORMAT_VERSION, read_manifest
-from recog.evaluation.report import Report
+from recog.evaluation.results.report import Report
 
 TRUST = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*-format-*"))

@@ -10,7 +10,6 @@ from recog.bundle.reference import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCE_IMAGES,
     Reference,
-    choose_reference,
     encode_reference,
     read_reference,
     synthetic_images,
@@ -18,6 +17,7 @@ from recog.bundle.reference import (
 )
 from recog.core.errors import BundleError
 from recog.core.preprocess import Preprocess
+from recog.data.dataset import choose_reference
 
 
 def noise(height, width, channels):

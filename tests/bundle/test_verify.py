@@ -9,7 +9,7 @@ from recog.bundle.reference import Reference, read_reference, write_reference
 from recog.bundle.seal import REQUIRED_FILES
 from recog.bundle.verify import MAX_PROB_DIFFERENCE, compare_probs, verify_bundle
 from recog.core.errors import BadImage, BundleError, DataError
-from recog.recipes.verify import verify
+from recog.runtime.verify import verify
 
 
 def answers_as_sealed(bundle, shift=0.0):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Column
 
-from recog.cli.answers import print_answers
+from recog.cli.predict import print_answers
 from recog.core.errors import BadImage
 from recog.runtime.predictor import Prediction
 

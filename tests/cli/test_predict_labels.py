@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recog.cli.predict_labels import print_labels_csv, print_labels_table
+from recog.cli.predict import print_labels_csv, print_labels_table
 from recog.core.errors import BadImage
 from recog.runtime.predictor import Prediction
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from recog.cli import build_app
 from recog.cli.scan import _print_report
-from recog.recipes.scan import scan
+from recog.verbs.scan import scan
 
 
 def printed(source):

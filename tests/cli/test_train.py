@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from recog.cli import train as command
-from recog.recipes import train as recipe
+from recog.verbs import train as recipe
 
 
 @pytest.fixture

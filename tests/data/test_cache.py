@@ -194,7 +194,7 @@ from recog.core.preprocess import Preprocess
 from recog.data.cache import decode_images
 from recog.data.dataset import Sample
 from recog.data.store import read_exact
-import recog.data.geometry  # brings torch, whose memory is not what is measured
+import recog.data.augment.geometry  # brings torch, whose memory is not what is measured
 def anonymous():
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("RssAnon:")) >> 10
 tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recog.core.errors import ConfigError, DataError
-from recog.data.augment import AugmentConfig
+from recog.data.augment.batch import AugmentConfig
 from recog.data.loader import LoaderConfig, TrainLoader, share
 from recog.data.store import ImageStore
 

@@ -1,7 +1,7 @@
 from containers import labelled_pngs, write_folder, write_tar, write_zip
 
-from recog.data.archives import tar_tree, zip_tree
-from recog.data.tars import read_tar
+from recog.data.archives.tars import read_tar
+from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.tree import Tree, ancestors_of, walk_tree
 
 

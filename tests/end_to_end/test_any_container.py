@@ -9,12 +9,12 @@ from containers import CONTAINERS, idx_bytes, labelled_pngs, png
 
 from recog.core.decode import decode
 from recog.core.files import sha256_bytes
-from recog.data.own import read_items
-from recog.recipes.evaluate import evaluate
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Run, train_events
+from recog.data.readers.own import read_items
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
 from recog.training.optim import OptimConfig
+from recog.verbs.evaluate import evaluate
+from recog.verbs.train import Run, train_events
 
 
 def train(source, runs, dataset=None):

@@ -13,10 +13,10 @@ from recog.cli import build_app
 from recog.core.decode import decode
 from recog.models.build import ModelConfig, build_model
 from recog.models.network_files import load_classifier
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Run, train_events
 
 LITE = "tf_efficientnet_lite0"
 SIZE = (64, 64)
@@ -75,7 +75,7 @@ def test_grey_reaches_the_bundle(recipe, tmp_path):
 
 def test_the_flag_sets_the_networks_channels(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("recog.recipes.train.train_events", lambda config, **_: seen.append(config) or iter(()))
+    monkeypatch.setattr("recog.verbs.train.train_events", lambda config, **_: seen.append(config) or iter(()))
     done = CliRunner().invoke(build_app(("train",)), ["train", "digits", "--channels", "1"])
     assert done.exit_code == 0, done.output
     assert seen[0].model.channels == 1

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from recog.cli import COMMANDS, build_app
 from recog.core.errors import ConfigError, DataError
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import LoaderConfig
-from recog.data.policies import AugmentConfig
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Run, train_events
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import DataError, TrainingError
-from recog.recipes.evaluate import evaluate
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Note, Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.training.optim import OptimConfig
+from recog.verbs.evaluate import evaluate
+from recog.verbs.train import Note, Run, train_events
 
 
 def write_images(folder, classes, per_class, size=16):

@@ -12,7 +12,7 @@ import recog
 from recog.core.errors import BundleError, ConfigError
 from recog.models.build import ModelConfig
 from recog.models.network_files import load_classifier
-from recog.recipes.plan import ComputeConfig, TrainConfig
+from recog.recipes.config import ComputeConfig, TrainConfig
 from recog.training.optim import OptimConfig
 
 
@@ -79,7 +79,7 @@ def test_it_evaluates_and_predicts(run):
 
 
 def test_a_run_of_it_is_not_repeated_without_it(run, monkeypatch):
-    from recog.recipes.train import load_run_config
+    from recog.verbs.train import load_run_config
 
     with pytest.raises(ConfigError, match="Net is a module of your own.*recog.train.*network=module"):
         recog.train(None, load_run_config(run.folder / "run.toml"))

@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 
 import recog
 from recog.core.errors import CheckpointError, ConfigError, DataError, TrainingStopped
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import LoaderConfig
-from recog.data.policies import AugmentConfig
 from recog.models.build import ModelConfig
 from recog.models.resnet import resnet8
-from recog.recipes.learn import EpochResult, HeadLog
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Note, Planned, Run, resume_events, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.recipes.events import EpochResult, HeadLog
 from recog.training.checkpoint import CheckpointConfig
 from recog.training.fit import StepLog
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Note, Planned, Run, resume_events, train_events
 
 EPOCHS, STEPS = 3, 5
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from recog.bundle.manifest import read_manifest
 from recog.core.decode import decode
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.runs import load_run_config
-from recog.recipes.train import Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.runs.folder import load_run_config
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Run, train_events
 
 TIMM_SCRIPT = """
 import json, sys

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from hypothesis import strategies as st
 
-from recog.evaluation.measures import softmax
+from recog.evaluation.measures.probability import softmax
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}
 
@@ -28,3 +28,12 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's notes on what it filled in
         yield
+
+
+def clusters(num_images, num_features=6, num_classes=3, seed=0):
+    """Features around a centre for each class, their logits by nearness, labels."""
+    rng = np.random.default_rng(seed)
+    centres = 5 * np.eye(num_classes, num_features)
+    labels = np.arange(num_images) % num_classes
+    features = (centres[labels] + rng.normal(0, 1, (num_images, num_features))).astype(np.float32)
+    return features, (features @ centres.T).astype(np.float32), labels

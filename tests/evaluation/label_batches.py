@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.special import expit
 
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.multilabel_report import evaluate_multilabel
-from recog.evaluation.report import DataFacts
-from recog.evaluation.thresholds import LabelThresholds
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.multilabel_report import evaluate_multilabel
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.thresholds import LabelThresholds
 
 NAMES = ("boat", "car", "dog", "eel")
 FACTS = DataFacts(name="pets", split="test", excluded=(("bad.png", "truncated"),))

@@ -12,7 +12,7 @@ import pytest
 from small_training import EPOCHS, STEPS, checkpoints_in, hash_of, train
 
 from recog.core.errors import DiskError
-from recog.recipes.journal import Journal
+from recog.runs.journal import Journal
 from recog.training import checkpoint
 
 

@@ -10,7 +10,7 @@ from small_training import BATCH, EPOCHS, STEPS, checkpoints_in, hash_of, loader
 
 from recog.core.errors import TrainingError
 from recog.training.fit import EpochLog, SkippedStep, StepLog, fit
-from recog.training.snapshot import restore_snapshot, take_snapshot
+from recog.training.state import restore_snapshot, take_snapshot
 
 NAMES = tuple(f"class/{i}.png" for i in range(STEPS * BATCH + 1))
 

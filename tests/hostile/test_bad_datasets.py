@@ -17,7 +17,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.preprocess import Preprocess
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images
-from recog.recipes.scan import scan
+from recog.verbs.scan import scan
 
 MAX_S = 2.0
 MAX_GROWTH_MIB = 32

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import recog
-from recog.evaluation.calibration import Calibration, CalibrationConfig
-from recog.evaluation.conformal import image_coins, row_coins
-from recog.evaluation.scaling import Scaling
-from recog.evaluation.unknown import UNKNOWN_METHODS
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
+from recog.evaluation.trust.conformal import image_coins, row_coins
+from recog.evaluation.trust.scaling import Scaling
+from recog.evaluation.trust.unknown import UNKNOWN_METHODS
 from recog.recipes import calibrate as calibrate_module
 from recog.recipes.calibrate import (
     CROSS_FIT_BELOW,
@@ -21,7 +21,7 @@ from recog.recipes.calibrate import (
     describe_unknown,
     hold_out_head,
 )
-from recog.recipes.plan import TrainConfig
+from recog.recipes.config import TrainConfig
 from recog.training.crossval import FewImages
 from recog.training.head import HeadConfig, fit_heads
 

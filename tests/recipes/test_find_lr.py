@@ -8,12 +8,12 @@ import torch
 
 from recog.core.errors import ConfigError
 from recog.data.loader import LoaderConfig
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.find_lr import LR_PLOT, LR_TRIALS, check_find_lr, find_lr, run_range_test
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.prepare import prepare
-from recog.recipes.runs import load_run_config
-from recog.recipes.train import Note, Run, train_events
+from recog.runs.folder import load_run_config
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Note, Run, train_events
 
 
 def config(lr=None, **changes):

@@ -7,8 +7,9 @@ from small_models import PixelEngine, PixelHead
 
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
-from recog.recipes.learn import CrossValidated, HeadLog, learn_head
-from recog.recipes.plan import TrainConfig
+from recog.recipes.config import TrainConfig
+from recog.recipes.events import CrossValidated, HeadLog
+from recog.recipes.head import learn_head
 from recog.recipes.prepare import LabelledImages
 from recog.training.head import HeadConfig
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from recog.data.dataset import Dataset, Sample
-from recog.recipes.collect import run_engine
-from recog.recipes.known import MAX_BANK_IMAGES, known_by_head, known_by_network
+from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
 from recog.runtime.engine import Outputs
 from recog.training.crossval import FewImages
 from recog.training.head import HeadConfig, fit_heads

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import LoaderConfig
-from recog.data.policies import AugmentConfig
 from recog.data.store import ImageStore
-from recog.evaluation.measures import accuracy
+from recog.evaluation.measures.counts import accuracy
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.learn import EpochResult, FirstBatch, Learnt, learn_network
-from recog.recipes.plan import TrainConfig
+from recog.recipes.config import TrainConfig
+from recog.recipes.events import EpochResult, FirstBatch, Learnt
+from recog.recipes.network import learn_network
 from recog.recipes.prepare import LabelledImages
 from recog.training.early_stop import EarlyStopped, StopConfig
 from recog.training.fit import StepLog, collect_logits

@@ -12,7 +12,8 @@ from recog.core.hardware import Hardware
 from recog.data.dataset import Dataset, Sample
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
-from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
+from recog.recipes.config import TrainConfig
+from recog.recipes.plan import ImageFacts, describe_data, plan, read_image_facts
 from recog.training.early_stop import StopConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig

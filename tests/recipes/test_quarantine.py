@@ -6,11 +6,11 @@ import pytest
 from containers import labelled_pngs, write_folder
 
 from recog.data.dataset import Exclusion
-from recog.recipes.evaluate import evaluate
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.splits import QUARANTINE, write_quarantine
-from recog.recipes.train import Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.runs.splits import QUARANTINE, write_quarantine
 from recog.training.optim import OptimConfig
+from recog.verbs.evaluate import evaluate
+from recog.verbs.train import Run, train_events
 
 
 def test_one_line_each_whatever_the_name(tmp_path):

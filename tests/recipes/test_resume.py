@@ -7,8 +7,7 @@ import torch
 from recog.core.errors import TrainingStopped
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.keeping import Keeper, Kept, Progress, shared
-from recog.recipes.stopping import StopAsked
+from recog.recipes.resume import Keeper, Kept, Progress, StopAsked, shared
 from recog.training.checkpoint import CheckpointConfig, Checkpoints
 from recog.training.distributed import World
 from recog.training.fit import EpochLog

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from recog.recipes.stopping import EXIT_CODES, StopAsked, StopSignal
+from recog.recipes.resume import EXIT_CODES, StopAsked, StopSignal
 
 
 def send(number):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.comparison import compare, compare_labels
+from recog.evaluation.results.comparison import compare, compare_labels
 from recog.report.comparison import p_text, points, print_comparison, verdict
 
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.report import DataFacts, evaluate
-from recog.evaluation.scores import Scores
-from recog.evaluation.slices import slice_by_name
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.scores import Scores
+from recog.evaluation.results.slices import slice_by_name
 from recog.report.html import (
     MAX_THUMBNAILS,
     THUMBNAIL_PX,

@@ -5,9 +5,8 @@ import numpy as np
 from label_batches import label_report
 from rich.console import Console
 
-from recog.evaluation.slices import slice_by_name
-from recog.report.multilabel_table import print_multilabel_report
-from recog.report.table import print_report
+from recog.evaluation.results.slices import slice_by_name
+from recog.report.table import print_multilabel_report, print_report
 
 
 def printed(report, show=print_report, width=80):

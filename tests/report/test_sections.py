@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from recog.evaluation.calibration import CalibrationConfig, fit_calibration
-from recog.evaluation.report import DataFacts, evaluate
-from recog.evaluation.trust import measure_sets, measure_unknown
-from recog.evaluation.unknown import LeftOut, fit_rule
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.trust_evidence import measure_sets, measure_unknown
+from recog.evaluation.trust.calibration import CalibrationConfig, fit_calibration
+from recog.evaluation.trust.unknown import LeftOut, fit_rule
+from recog.report.sections import trust_sections
 from recog.report.text import percent
-from recog.report.trust import trust_sections
 
 
 def batch(num_images, seed):

@@ -8,8 +8,8 @@ from containers import add
 from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
-from recog.evaluation.report import Report
-from recog.recipes.evaluate import evaluate
+from recog.evaluation.results.report import Report
+from recog.verbs.evaluate import evaluate
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_size_brightness_and_folder(bundle, pictures, tmp_path):
 
 
 def test_an_unknown_property_is_refused_before_anything_is_measured(bundle, pictures, monkeypatch):
-    monkeypatch.setattr("recog.recipes.evaluate.measure", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("recog.verbs.evaluate.measure", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(ConfigError, match="cannot be sliced by 'brigthness'. Did you mean 'brightness'"):
         evaluate(bundle, pictures, slice_by=["brigthness"])
 

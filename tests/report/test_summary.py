@@ -1,6 +1,7 @@
 import numpy as np
 
-from recog.evaluation.report import DataFacts, evaluate
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import evaluate
 from recog.report.summary import measure_rows
 
 

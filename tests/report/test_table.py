@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.report import DataFacts, evaluate
-from recog.evaluation.scores import Scores
-from recog.evaluation.slices import slice_by_name
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.scores import Scores
+from recog.evaluation.results.slices import slice_by_name
 from recog.report.table import print_report
 
 

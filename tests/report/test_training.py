@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from recog.evaluation.training_facts import CrossValidation, TrainingFacts
-from recog.report.training import duration_text, training_sections
+from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
+from recog.report.sections import duration_text, training_sections
 
 HEAD = TrainingFacts(
     network="tf_efficientnet_lite0",

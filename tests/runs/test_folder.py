@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from recog.core.errors import CheckpointError, ConfigError
-from recog.recipes.runs import (
+from recog.runs.folder import (
     RUN_CONFIG,
     find_unfinished,
     has_begun,

@@ -5,11 +5,11 @@ import pytest
 from containers import labelled_pngs, write_folder
 
 from recog.data.balance import class_weights
-from recog.evaluation.report import Report
+from recog.evaluation.results.report import Report
 from recog.models.build import ModelConfig
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.train import Run, train_events
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.training.optim import OptimConfig
+from recog.verbs.train import Run, train_events
 
 
 def report_of(folder):

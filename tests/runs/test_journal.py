@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 
-from recog.recipes.journal import Journal
+from recog.runs.journal import Journal
 
 
 def test_records_go_to_metrics_and_debug_log(tmp_path):

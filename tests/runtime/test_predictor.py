@@ -13,9 +13,9 @@ from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import read_reference
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.preprocess import Preprocess
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.conformal import ConformalSets
-from recog.evaluation.unknown import UnknownRule, fit_statistics
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.conformal import ConformalSets
+from recog.evaluation.trust.unknown import UnknownRule, fit_statistics
 from recog.runtime.engine import Outputs
 from recog.runtime.predictor import Prediction, Predictor, list_images, load
 

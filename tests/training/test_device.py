@@ -79,9 +79,9 @@ def test_moving_to_where_it_is_copies_nothing():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_training_on_a_gpu(precision, tmp_path):
     """The whole run on a GPU: device, precision, pinned batches, and a bundle whose ONNX file answers alike on the CPU."""
-    from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-    from recog.recipes.train import Run, train_events
+    from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
     from recog.training.optim import OptimConfig
+    from recog.verbs.train import Run, train_events
 
     config = TrainConfig(
         data=DataConfig(source="digits"),

@@ -8,7 +8,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from recog.core.errors import TrainingError
-from recog.data.augment import AugmentConfig
+from recog.data.augment.batch import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from recog.training.head import HeadConfig, fit_heads
-from recog.training.label_head import fit_label_weights
+from recog.training.head import HeadConfig, fit_heads, fit_label_weights
 
 
 def case(num_images=200, num_features=6, seed=0):

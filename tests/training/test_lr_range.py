@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from recog.core.errors import TrainingError
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8

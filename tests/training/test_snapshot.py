@@ -8,7 +8,7 @@ from small_training import EPOCHS, STEPS, Small, checkpoints_in, hash_of, loader
 
 from recog.training.fit import StepLog, fit
 from recog.training.optim import OPTIMIZERS
-from recog.training.snapshot import restore_snapshot, take_snapshot
+from recog.training.state import restore_snapshot, take_snapshot
 
 
 @pytest.fixture(scope="module")

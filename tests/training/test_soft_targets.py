@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.training.fit import EpochLog, fit, train_step

@@ -7,8 +7,9 @@ from PIL import Image
 
 import recog
 from recog.core.errors import ConfigError, DataError
-from recog.recipes import compare as module
-from recog.recipes.compare import compare
+from recog.verbs import compare as module
+from recog.verbs import eligible
+from recog.verbs.compare import compare
 
 
 def test_a_bundle_beside_itself(digits_run, tmp_path):
@@ -43,13 +44,13 @@ class Permuted:
 
 
 def test_classes_may_stand_in_another_order(digits_run, monkeypatch):
-    load, calls = module.load, []
+    load, calls = eligible.load, []
 
     def load_and_permute_the_second(folder):
         calls.append(folder)
         return load(folder) if len(calls) == 1 else Permuted(load(folder))
 
-    monkeypatch.setattr(module, "load", load_and_permute_the_second)
+    monkeypatch.setattr(eligible, "load", load_and_permute_the_second)
     result = compare(digits_run.bundle, digits_run.bundle, "digits").comparison
     assert result.num_only_a_right == result.num_only_b_right == 0
 

@@ -7,11 +7,12 @@ import pytest
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
-from recog.data.named import read_digits
-from recog.evaluation.report import Report
-from recog.recipes.compare import compare
-from recog.recipes.evaluate import evaluate, with_classes_of
-from recog.recipes.scan import scan
+from recog.data.readers.named import read_digits
+from recog.evaluation.results.report import Report
+from recog.verbs.compare import compare
+from recog.verbs.eligible import with_classes_of
+from recog.verbs.evaluate import evaluate
+from recog.verbs.scan import scan
 
 
 def dataset(class_names):

@@ -4,10 +4,10 @@ from PIL import Image
 
 from recog.core.errors import DataError
 from recog.core.preprocess import Preprocess
+from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
-from recog.data.policies import AugmentConfig
-from recog.recipes.plan import TrainConfig
-from recog.recipes.preview import draw_preview, preview
+from recog.recipes.config import TrainConfig
+from recog.verbs.preview import draw_preview, preview
 
 
 def make_dataset(count, split="train"):

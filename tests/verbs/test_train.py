@@ -9,11 +9,11 @@ import pytest
 from recog.bundle.manifest import read_manifest
 from recog.bundle.reference import read_reference
 from recog.core.errors import ConfigError
-from recog.recipes.plan import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.runs import load_run_config
-from recog.recipes.train import train, train_events
-from recog.recipes.verify import verify
+from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.runs.folder import load_run_config
+from recog.runtime.verify import verify
 from recog.training.optim import OptimConfig
+from recog.verbs.train import train, train_events
 
 
 def config(**changes):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,16 +60,6 @@ def synthetic_images(preprocess: Preprocess, *, seed: int) -> list[NDArray[np.ui
         image = np.asarray(grid)
         patterns.append(image if preprocess.channels == 3 else image[:, :, :1])
     return patterns
-
-
-def choose_reference(labels: Sequence[int], limit: int = MAX_REFERENCE_IMAGES) -> list[int]:
-    """Indices of up to `limit` samples, the classes in turn, each class's samples in order."""
-    seen: dict[int, int] = {}
-    ranked = []
-    for i, label in enumerate(labels):
-        ranked.append((seen.get(label, 0), label, i))
-        seen[label] = seen.get(label, 0) + 1
-    return [i for _, _, i in sorted(ranked)[:limit]]
 
 
 def write_reference(folder: Path, reference: Reference) -> None:

@@ -10,7 +10,7 @@ import typer
 from recog.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from recog.recipes.cache import CacheListing
+    from recog.data.cache import CacheListing
 
 
 @guarded
@@ -19,7 +19,7 @@ def cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print the listing as JSON on stdout.")] = False,
 ) -> None:
     """Show the cache of decoded images, or clear it. Data that fit in memory need no entry."""
-    from recog.recipes.cache import cache as run_cache
+    from recog.data.cache import cache as run_cache
 
     listing = run_cache(clear=clear)
     if as_json:

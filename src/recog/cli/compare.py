@@ -27,8 +27,8 @@ def compare(
     """Compare two bundles on the same images: which is better, by how much, and on which images they differ."""
     from rich.console import Console
 
-    from recog.recipes.compare import compare as run_comparison
     from recog.report.comparison import print_comparison
+    from recog.verbs.compare import compare as run_comparison
 
     result = run_comparison(
         bundle_a,

@@ -38,8 +38,8 @@ def evaluate(
     """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
     from rich.console import Console
 
-    from recog.recipes.evaluate import evaluate as run_evaluation
     from recog.report.table import print_report
+    from recog.verbs.evaluate import evaluate as run_evaluation
 
     result = run_evaluation(
         bundle,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from recog.data.label_format import LabelFormat
+    from recog.data.readers.label_format import LabelFormat
 
 LabelSeparator = Annotated[
     str, typer.Option(help="Several labels an image: what joins them in a CSV's cell, such as '|'.")
@@ -22,7 +22,7 @@ LabelColumns = Annotated[
 
 def label_format(separator: str, columns: str) -> LabelFormat:
     """`columns` are names joined by commas."""
-    from recog.data.label_format import LabelFormat
+    from recog.data.readers.label_format import LabelFormat
 
     return LabelFormat(separator=separator, columns=split_columns(columns))
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from recog.cli.guard import guarded, notes
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.report.text import spreadsheet_cell
+from recog.report.text import spreadsheet_cell, visible
 
 if TYPE_CHECKING:
     from recog.runtime.predictor import Prediction
+
+SEPARATOR = " | "
 
 
 @guarded
@@ -45,8 +50,6 @@ def predict(
     files = list(_expand(images))
     answers = predictor.predict_each(files, reject=reject)
     if predictor.calibration.thresholds is not None and not as_json:
-        from recog.cli.predict_labels import print_labels_csv, print_labels_table
-
         names = predictor.class_names
         num_bad = print_labels_csv(files, answers, names) if as_csv else print_labels_table(files, answers)
     elif as_json:
@@ -121,10 +124,6 @@ def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
 
 
 def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
-    from rich.table import Column
-
-    from recog.cli.answers import print_answers
-
     def lines_of(answer: Prediction) -> list[tuple[str, ...]]:
         lines = _shown(answer, top, ".1%")
         if not sets:
@@ -134,3 +133,52 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
 
     columns = [Column("label"), Column("confidence", justify="right")]
     return print_answers(files, answers, [*columns, Column("may show", overflow="fold")] if sets else columns, lines_of)
+
+
+def print_labels_csv(
+    files: Sequence[Path], answers: Iterator[Prediction | BadImage], class_names: Sequence[str]
+) -> int:
+    """A row per image: its labels, joined, and every label's probability. Returns how many could not be used."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "labels", *(spreadsheet_cell(f"prob_{name}") for name in class_names), "error"])
+    num_bad = 0
+    for file, answer in zip(files, answers, strict=True):
+        name = spreadsheet_cell(str(file))
+        if isinstance(answer, BadImage):
+            num_bad += 1
+            writer.writerow([name, "", *[""] * len(class_names), spreadsheet_cell(answer.reason)])
+            continue
+        labels = spreadsheet_cell(SEPARATOR.join(answer.labels))
+        writer.writerow([name, labels, *(f"{prob:.6f}" for prob in answer.probs), ""])
+    return num_bad
+
+
+def print_labels_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]) -> int:
+    """A line per label of each image, the most probable first. Returns how many images could not be used."""
+
+    def lines_of(answer: Prediction) -> list[tuple[str, str]]:
+        probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
+        return [(visible(label), f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
+
+    columns = (Column("labels", overflow="fold"), Column("probability", justify="right"))
+    return print_answers(files, answers, columns, lines_of)
+
+
+def print_answers(
+    files: Sequence[Path],
+    answers: Iterator[Prediction | BadImage],
+    columns: Sequence[Column],
+    lines_of: Callable[[Prediction], Sequence[Sequence[str]]],
+) -> int:
+    """`lines_of` gives the cells of an answer's lines, one for each of `columns`. Returns how many images could not be used."""
+    table = Table(Column("image", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
+    num_bad = 0
+    for file, answer in zip(files, answers, strict=True):
+        if isinstance(answer, BadImage):
+            num_bad += 1
+            table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"))
+            continue
+        for i, line in enumerate(lines_of(answer)):
+            table.add_row(*(Text(cell) for cell in (str(file) if i == 0 else "", *line)))
+    Console(highlight=False).print(table)
+    return num_bad

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recog.cli.guard import notes
-from recog.recipes.learn import CrossValidated, EpochResult, HeadLog
-from recog.recipes.train import Note, Planned, Run, TrainEvent
+from recog.recipes.events import CrossValidated, EpochResult, HeadLog
 from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
+from recog.verbs.train import Note, Planned, Run, TrainEvent
 
 
 class TrainPrinter:

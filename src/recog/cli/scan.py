@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from recog.data.dataset import Exclusion
-    from recog.data.label_format import LabelFormat
-    from recog.recipes.plan import TrainConfig
-    from recog.recipes.scan import ScanReport
+    from recog.data.readers.label_format import LabelFormat
+    from recog.recipes.config import TrainConfig
+    from recog.verbs.scan import ScanReport
 
 _MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
 _MAX_LISTED = 5
@@ -53,7 +53,7 @@ def scan(
     if report.problems:
         raise typer.Exit(DataError.exit_code)
     if preview is not None:
-        from recog.recipes.preview import preview as draw  # imports torch, which scanning alone does not
+        from recog.verbs.preview import preview as draw
 
         augment = draw(data, preview, config, labels=labels)
         notes.print(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})", soft_wrap=True)
@@ -66,7 +66,7 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
     if preview is None:
         raise ConfigError("--set says how --preview is drawn; give --preview out.png too, or leave --set out.")
     from recog.core.config import build_config, override
-    from recog.recipes.plan import TrainConfig
+    from recog.recipes.config import TrainConfig
 
     return build_config(TrainConfig, override({}, settings))
 
@@ -74,7 +74,7 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
 def _scan_with_bar(data: str, labels: LabelFormat) -> ScanReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from recog.recipes.scan import ScanReport, scan_events
+    from recog.verbs.scan import ScanReport, scan_events
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:

@@ -17,8 +17,8 @@ from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
 from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from recog.recipes.plan import TrainConfig
-    from recog.recipes.train import Run, TrainEvent
+    from recog.recipes.config import TrainConfig
+    from recog.verbs.train import Run, TrainEvent
 
 
 @guarded
@@ -86,7 +86,7 @@ def train(
             _check_alone(resume, _given({**flags, **others}))
         chosen = _read_config(config, flags, settings or [])
         # imported here, after the options were checked: torch takes seconds
-        from recog.recipes.train import resume_events, train_events
+        from recog.verbs.train import resume_events, train_events
 
         begun = train_events(chosen, name=name, choose_lr=find_lr) if resume is None else resume_events(resume)
         _show(begun, as_json=as_json)
@@ -103,8 +103,8 @@ def _check_alone(resume: str, given: Mapping[str, Any]) -> None:
 
 def _show(events: Iterator[TrainEvent], *, as_json: bool) -> None:
     from recog.cli.progress import TrainPrinter
-    from recog.recipes.train import Run
     from recog.training.distributed import read_world
+    from recog.verbs.train import Run
 
     is_writer = read_world().is_writer
     printer = TrainPrinter()
@@ -152,8 +152,8 @@ def _end() -> None:
 def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
     """The config file, the flags over it, --set over both."""
     from recog.core.config import build_config, config_to_dict, merge, override
-    from recog.recipes.plan import TrainConfig
-    from recog.recipes.runs import load_run_config
+    from recog.recipes.config import TrainConfig
+    from recog.runs.folder import load_run_config
 
     table = config_to_dict(load_run_config(path)) if path is not None else {}
     return build_config(TrainConfig, override(merge(table, _given(flags)), settings))

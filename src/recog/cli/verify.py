@@ -17,7 +17,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
 ) -> None:
     """Check every hash of a bundle and answer its reference images again."""
-    from recog.recipes.verify import verify as run_verification
+    from recog.runtime.verify import verify as run_verification
 
     outcome = run_verification(bundle)
     if as_json:

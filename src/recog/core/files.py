@@ -178,3 +178,9 @@ def cache_folder(purpose: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             return folder
     raise DataError("no folder for recog's cache can be written; set XDG_CACHE_HOME to one that can.")
+
+
+def shown(name: str) -> str:
+    """A name for a message: quoted, cut, control characters escaped."""
+    text = "".join(c if unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in name)
+    return f"'{text[:120]}{'...' if len(text) > 120 else ''}'"

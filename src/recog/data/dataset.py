@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.bundle.reference import MAX_REFERENCE_IMAGES
 from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError
@@ -218,3 +219,13 @@ def labels_without_images(dataset: Dataset) -> dict[str, list[str]]:
         counts = class_counts(samples, len(dataset.class_names))
         found[split] = [name for name, n in zip(dataset.class_names, counts, strict=True) if n in (0, len(samples))]
     return {split: names for split, names in found.items() if names}
+
+
+def choose_reference(labels: Sequence[int], limit: int = MAX_REFERENCE_IMAGES) -> list[int]:
+    """Indices of up to `limit` samples, the classes in turn, each class's samples in order."""
+    seen: dict[int, int] = {}
+    ranked = []
+    for i, label in enumerate(labels):
+        ranked.append((seen.get(label, 0), label, i))
+        seen[label] = seen.get(label, 0) + 1
+    return [i for _, _, i in sorted(ranked)[:limit]]

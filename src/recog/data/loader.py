@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from recog.core.chance import permutation, uniforms
 from recog.core.errors import ConfigError, DataError
-from recog.data.augment import augment_batch
+from recog.data.augment.batch import augment_batch
+from recog.data.augment.mixing import MIX_COINS, mix, soft_targets
+from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import NO_SAMPLER, balanced_draws
 from recog.data.dataset import Targets
-from recog.data.mixing import MIX_COINS, mix, soft_targets
-from recog.data.policies import AugmentConfig
 from recog.data.store import Images
 from recog.data.workers import POLL_S, batches_with_restarts
 

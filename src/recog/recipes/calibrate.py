@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.data.dataset import Targets
-from recog.evaluation.calibration import Calibration, fit_calibration
-from recog.evaluation.multilabel_calibration import fit_multilabel_calibration
-from recog.evaluation.thresholds import LabelThresholds
-from recog.evaluation.unknown import FeatureStatistics
-from recog.evaluation.unknown_choice import KnownImages, fit_unknown
-from recog.recipes.collect import run_engine
-from recog.recipes.known import known_by_head, known_by_network
-from recog.recipes.plan import TrainConfig
+from recog.core.errors import BadImage
+from recog.data.dataset import Targets, choose_reference
+from recog.data.store import Rows, read_exact, read_images
+from recog.evaluation.trust.calibration import Calibration, fit_calibration
+from recog.evaluation.trust.conformal import image_coins
+from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibration
+from recog.evaluation.trust.thresholds import LabelThresholds
+from recog.evaluation.trust.unknown import FeatureStatistics
+from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
+from recog.recipes.config import TrainConfig
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine
 from recog.training.crossval import FewImages, cross_validate
-from recog.training.head import HeadConfig, LinearHead
+from recog.training.head import HeadConfig, LinearHead, fit_heads
+
+MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
 
 CROSS_FIT_BELOW = 2000  # validation images; from here on they are enough, and cross-fitting would take long
 
@@ -138,4 +141,75 @@ def _describe_thresholds(thresholds: LabelThresholds) -> str:
     return (
         f"a label is said from a probability of {low:.2f} to {high:.2f} on, chosen for each by its F1; prediction sets and "
         "'unknown' are for one class an image and are not made"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What an engine gives for N images, and their coins, so that each is read once."""
+
+    logits: NDArray[np.float32]  # [N, K]
+    features: NDArray[np.float32]  # [N, D]
+    coins: NDArray[np.float64]  # [N]
+
+
+def run_engine(engine: Engine, images: Rows, batch_size: int = 32) -> Collected:
+    """From images uint8 [N, H, W, C]."""
+    outputs, coins = [], []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        outputs.append(engine(batch))
+        coins.append(image_coins(batch))
+    return Collected(
+        logits=np.concatenate([output.logits for output in outputs]),
+        features=np.concatenate([output.features for output in outputs]),
+        coins=np.concatenate(coins),
+    )
+
+
+def known_by_head(images: FewImages, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages | None:
+    """From the features of train and val, in this order, and the head that was fitted on train.
+
+    A class that is left out has no part in the heads fitted anew. None for labels that do not exclude each other.
+    """
+    if images.targets.ndim == 2:
+        return None
+    labels = images.targets.astype(np.int64)
+    chosen = choose_reference(labels[:num_train].tolist(), MAX_BANK_IMAGES)
+    features, train_labels, val_features = images.features[chosen], labels[chosen], images.features[num_train:]
+    num_classes = len(head.bias)
+
+    def refit(left_out: int) -> NDArray[np.float32]:
+        keep = train_labels != left_out
+        moved = train_labels[keep] - (train_labels[keep] > left_out)
+        (without,) = fit_heads(features[keep], moved, replace(config, l2=(head.l2,)), num_classes=num_classes - 1)
+        return without(val_features)
+
+    return KnownImages(
+        train_features=features,
+        train_labels=train_labels,
+        features=val_features,
+        logits=head(val_features),
+        labels=labels[num_train:],
+        data="val",
+        refit=refit if num_classes > 2 else None,
+    )
+
+
+def known_by_network(engine: Engine, prepared: Prepared, val: Collected) -> KnownImages | None:
+    """From the trained network: its features have seen every class, so a class left out is told apart a little too well."""
+    if prepared.val.targets.ndim == 2:
+        return None
+    samples = prepared.dataset.subset("train")
+    chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_BANK_IMAGES)]
+    read = list(read_images(chosen, read_exact(prepared.model.preprocess)))
+    images = np.stack([image for image in read if not isinstance(image, BadImage)])
+    labels = [s.label for s, image in zip(chosen, read, strict=True) if not isinstance(image, BadImage)]
+    return KnownImages(
+        train_features=run_engine(engine, images).features,
+        train_labels=np.array(labels, dtype=np.int64),
+        features=val.features,
+        logits=val.logits,
+        labels=prepared.val.targets.astype(np.int64),
+        data="val",
     )

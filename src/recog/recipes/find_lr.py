@@ -10,8 +10,9 @@ import torch
 
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, write_bytes_atomic
-from recog.recipes.learn import learn_frozen, start_training
-from recog.recipes.plan import TrainConfig
+from recog.recipes.config import TrainConfig
+from recog.recipes.head import learn_frozen
+from recog.recipes.network import start_training
 from recog.recipes.prepare import Prepared
 from recog.report.lr_plot import draw_lr_range
 from recog.training.device import choose_device

@@ -13,7 +13,6 @@ from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import (
     MAX_REFERENCE_IMAGES,
     Reference,
-    choose_reference,
     encode_reference,
     synthetic_images,
     write_reference,
@@ -32,23 +31,23 @@ from recog.bundle.seal import (
 from recog.core.config import config_to_dict, dump_toml
 from recog.core.decode import decode
 from recog.core.files import pretty_json
-from recog.data.dataset import Dataset, Sample
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.multilabel_report import AnyReport
-from recog.evaluation.report import DataFacts
-from recog.evaluation.training_facts import TrainingFacts
-from recog.evaluation.unknown import FeatureStatistics
+from recog.data.dataset import Dataset, Sample, choose_reference
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.training_facts import TrainingFacts
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.build import BuiltModel
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.measure import Measured, measure
-from recog.recipes.plan import TrainConfig
-from recog.recipes.verify import verify
+from recog.recipes.config import TrainConfig
 from recog.report.card import render_card
+from recog.report.measure import Measured, measure
 from recog.runtime.engine import Engine, OnnxEngine
 from recog.runtime.predictor import Predictor
+from recog.runtime.verify import verify
 
 MAX_PARITY_IMAGES = 128
 

@@ -28,6 +28,7 @@ from recog.data.dataset import (
     targets_of,
 )
 from recog.data.grey16 import full_scale, highest_grey16
+from recog.data.identity import fingerprint, hash_samples
 from recog.data.overlap import find_overlap
 from recog.data.sources import open_source
 from recog.data.split import join_groups, split_dataset
@@ -46,8 +47,8 @@ from recog.models.build import BuiltModel, build_model, build_own_module, name_o
 from recog.models.classifier import Classifier
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
-from recog.recipes.plan import ImageFacts, TrainConfig, describe_data, plan, read_image_facts
-from recog.recipes.splits import fingerprint, hash_samples
+from recog.recipes.config import TrainConfig
+from recog.recipes.plan import ImageFacts, describe_data, plan, read_image_facts
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
-from recog.evaluation.counts import confusion_matrix
-from recog.evaluation.measures import accuracy, nll
-from recog.evaluation.multilabel import bce, decide, is_subset_correct, mean_average_precision
+from recog.evaluation.measures.counts import accuracy, confusion_matrix
+from recog.evaluation.measures.multilabel import bce, decide, is_subset_correct, mean_average_precision
+from recog.evaluation.measures.probability import nll
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recog.bundle.manifest import Manifest
-from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
-from recog.evaluation.report import Report
+from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report
+from recog.report.sections import Section, trust_sections
 from recog.report.text import percent
-from recog.report.trust import Section, trust_sections
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

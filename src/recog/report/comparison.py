@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recog.evaluation.comparison import Changed, Comparison, PairedMeasure
+from recog.evaluation.results.comparison import Changed, Comparison, PairedMeasure
 from recog.report.text import percent, percent_range, plural, visible
 
 MAX_SHOWN = 10

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from recog.evaluation.intervals import Hits
-from recog.evaluation.multilabel_report import ProbabilityBin
-from recog.evaluation.reliability import Cut, ReliabilityBin
-from recog.evaluation.report import Report
+from recog.evaluation.measures.intervals import Hits
+from recog.evaluation.results.multilabel_report import ProbabilityBin
+from recog.evaluation.results.reliability import Cut, ReliabilityBin
+from recog.evaluation.results.report import Report
 from recog.report.text import percent, percent_range, plural
 
 WIDTH, HEIGHT = 400.0, 300.0  # of a plot's inside, in SVG units

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.measures import most_confused
-from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
-from recog.evaluation.report import ClassRow, Report
+from recog.evaluation.measures.counts import most_confused
+from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report
+from recog.evaluation.results.rows import ClassRow
 from recog.report.curves import mean_confidence, probability_marks, reliability_marks, risk_curve
 from recog.report.matrix import (
     MAX_TABLE_CLASSES,
@@ -33,10 +35,9 @@ from recog.report.matrix import (
     tick_positions,
 )
 from recog.report.notes import label_notes, notes
+from recog.report.sections import training_sections, trust_sections
 from recog.report.summary import label_measure_rows, measure_rows
 from recog.report.text import number_range, percent, percent_range, plural, visible
-from recog.report.training import training_sections
-from recog.report.trust import trust_sections
 
 MAX_THUMBNAILS = 50
 MAX_PAIRS = 10

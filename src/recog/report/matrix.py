@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, sqrt
 
-from recog.evaluation.report import Report
+from recog.evaluation.results.report import Report
 
 MAX_TABLE_CLASSES = 25  # beyond, a cell with its number no longer fits a page
 NUM_LEVELS = 9  # shades in the style sheet

@@ -12,11 +12,13 @@ from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.multilabel import is_subset_correct
-from recog.evaluation.multilabel_report import AnyReport, evaluate_multilabel
-from recog.evaluation.report import DataFacts, Report, evaluate
-from recog.evaluation.trust import measure_sets, measure_unknown
+from recog.evaluation.measures.multilabel import is_subset_correct
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.multilabel_report import evaluate_multilabel
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report, evaluate
+from recog.evaluation.results.trust_evidence import measure_sets, measure_unknown
+from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
 from recog.runtime.predictor import Prediction, Predictor
 

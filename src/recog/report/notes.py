@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from recog.evaluation.multilabel_report import AnyReport, MultilabelReport
-from recog.evaluation.report import Report
-from recog.evaluation.thresholds import FEW_IMAGES
+from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report
+from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent, plural
 
 WIDE_INTERVAL = 0.1  # high - low of the accuracy's interval: ten points of doubt

@@ -15,8 +15,8 @@ from recog.core.decode import decode, probe
 from recog.core.errors import ConfigError
 from recog.core.hardware import num_cores
 from recog.data.dataset import Dataset, Sample
-from recog.evaluation.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
-from recog.recipes.measure import Measured
+from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
+from recog.report.measure import Measured
 
 SLICE_BY = ("size", "brightness", "source-folder")
 _NOTHING = frozenset({"", "nan", "<na>", "null", "none"})  # as pandas and others write a cell that nobody filled

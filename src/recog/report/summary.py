@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isnan
 
-from recog.evaluation.multilabel_report import MultilabelReport
-from recog.evaluation.report import Report
+from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.report import Report
 from recog.report.text import number_range, percent, percent_range, plural
 
 _Interval = tuple[float, float] | None

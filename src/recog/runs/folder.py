@@ -18,9 +18,9 @@ from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import write_bytes_atomic
 from recog.data.sources import NAMED_SOURCES
-from recog.recipes.plan import TrainConfig
+from recog.recipes.config import TrainConfig
 from recog.recipes.prepare import Prepared
-from recog.recipes.splits import SPLITS_FILE
+from recog.runs.splits import SPLITS_FILE
 from recog.training.checkpoint import Checkpoints, Loaded, describe_versions
 from recog.training.distributed import World
 

@@ -10,11 +10,11 @@ from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, write_bytes_atomic
 from recog.data.balance import describe_balance, loss_weights
-from recog.evaluation.training_facts import CrossValidation, TrainingFacts
-from recog.recipes.journal import METRICS
-from recog.recipes.learn import CrossValidated, LearnEvent, Learnt
-from recog.recipes.measure import Measured
+from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
+from recog.recipes.events import CrossValidated, LearnEvent, Learnt
 from recog.recipes.prepare import Prepared
+from recog.report.measure import Measured
+from recog.runs.journal import METRICS
 
 
 class FactGatherer:

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import TextIO
 
 from recog.core.files import write_bytes_atomic
-from recog.recipes.board import Board
-from recog.recipes.learn import CrossValidated, EpochResult, FirstBatch, HeadLog, LearnEvent
+from recog.recipes.events import CrossValidated, EpochResult, FirstBatch, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
+from recog.runs.board import Board
 from recog.training.early_stop import EarlyStopped
 from recog.training.fit import SkippedStep, StepLog
 

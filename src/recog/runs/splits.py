@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recog.core.errors import BadImage, BundleError, DataError
-from recog.core.files import canonical_json, natural_key, pretty_json, sha256_bytes, write_bytes_atomic
-from recog.core.hardware import num_cores
-from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
+from recog.core.errors import BundleError, DataError
+from recog.core.files import natural_key, pretty_json, write_bytes_atomic
+from recog.data.dataset import SPLITS, Dataset, Exclusion
+from recog.data.identity import classes_of
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"
 TEST_OPENINGS = "test_openings.jsonl"
-
-
-def hash_samples(samples: Sequence[Sample]) -> list[str]:
-    """The sha256 of every sample, in order, read by several threads."""
-    with ThreadPoolExecutor(num_cores()) as pool:
-        return list(pool.map(_hash, samples))
-
-
-def _hash(sample: Sample) -> str:
-    unreadable = f"unreadable {sample.name}"  # the decoder will name the file and the reason
-    if isinstance(sample.source, Path) and not sample.source.is_file():
-        return unreadable  # a pipe or device would never end
-    try:
-        return sample.sha256()
-    except (OSError, BadImage):
-        return unreadable
-
-
-def fingerprint(dataset: Dataset, hashes: Mapping[str, str]) -> str:
-    """A digest over (content hash, class, split) of all samples: the same for the same images in any folder or order."""
-    rows = sorted([hashes[s.name], _classes(dataset, s), s.split or ""] for s in dataset.samples)
-    return "sha256:" + sha256_bytes(canonical_json(rows))
-
-
-def _classes(dataset: Dataset, sample: Sample) -> str | list[str]:
-    names = [dataset.class_names[label] for label in sample.labels]
-    return names if dataset.task == "multilabel" else names[0]
 
 
 def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int) -> None:
@@ -52,7 +24,7 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
         "class_names": list(dataset.class_names),
         "splits": {
             split: [
-                {"name": s.name, key: _classes(dataset, s), "sha256": hashes[s.name]}
+                {"name": s.name, key: classes_of(dataset, s), "sha256": hashes[s.name]}
                 for s in sorted(dataset.subset(split), key=lambda s: natural_key(s.name))
             ]
             for split in SPLITS

@@ -23,9 +23,9 @@ from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.conformal import image_coins
-from recog.evaluation.unknown import UNKNOWN, FeatureStatistics, UnknownRule
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.conformal import image_coins
+from recog.evaluation.trust.unknown import UNKNOWN, FeatureStatistics, UnknownRule
 from recog.runtime.engine import Engine, OnnxEngine
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable

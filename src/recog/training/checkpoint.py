@@ -22,9 +22,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from recog import __version__
 from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
 from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
+from recog.core.version import __version__
 from recog.training.nested import Tensors, flatten_state, unflatten_state
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.errors import TrainingError
-from recog.data.geometry import as_tensor
+from recog.data.augment.geometry import as_tensor
 from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from recog.bundle.locate import find_bundle, run_of
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
-from recog.data.label_format import AS_FOUND, LabelFormat
+from recog.data.identity import hash_samples
+from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.comparison import Comparison, compare_labels
-from recog.evaluation.comparison import compare as compare_answers
-from recog.recipes.evaluate import given_split, open_as_trained, with_classes_of
-from recog.recipes.splits import SPLITS_FILE, SeenImages, hash_samples, log_test_opening, read_seen
-from recog.runtime.predictor import Prediction, Predictor, load
+from recog.evaluation.results.comparison import Comparison, compare_labels
+from recog.evaluation.results.comparison import compare as compare_answers
+from recog.runs.splits import log_test_opening
+from recog.runtime.predictor import Prediction
+from recog.verbs.eligible import Side, given_split, open_as_trained, with_classes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +50,6 @@ class ComparisonRun:
         return {"format_version": table.pop("format_version"), "data": data, **table}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """One of the two, with its run where it stands in one and what the run has seen."""
-
-    folder: Path  # of the bundle
-    predictor: Predictor
-    run: Path | None
-    seen: SeenImages | None
-
-    @classmethod
-    def load(cls, bundle: str | Path) -> _Side:
-        folder = find_bundle(bundle)
-        run = run_of(folder)
-        seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
-        return cls(folder=folder, predictor=load(folder), run=run, seen=seen)
-
-
 def compare(
     bundle_a: str | Path,
     bundle_b: str | Path,
@@ -81,7 +64,7 @@ def compare(
     Of data with splits the test split is taken, unless `split` says otherwise. Of data without, the images that neither
     run used to train or to choose with.
     """
-    a, b = _Side.load(bundle_a), _Side.load(bundle_b)
+    a, b = Side.load(bundle_a), Side.load(bundle_b)
     order = _class_order(a.predictor.class_names, b.predictor.class_names)
     tasks = {side.predictor.manifest.task for side in (a, b)}
     if len(tasks) > 1:
@@ -136,7 +119,7 @@ def _class_order(names_a: Sequence[str], names_b: Sequence[str]) -> list[int]:
 
 
 def _choose(
-    dataset: Dataset, split: str | None, sides: Sequence[_Side], hashes: dict[str, str]
+    dataset: Dataset, split: str | None, sides: Sequence[Side], hashes: dict[str, str]
 ) -> tuple[tuple[Sample, ...], str | None, str]:
     """(samples, their split, a note): of data without splits, those that neither run has used."""
     if dataset.given_splits:
@@ -157,7 +140,7 @@ def _choose(
     return samples, None, note if num_used else ""
 
 
-def _log_opening(run: Path | None, sides: Sequence[_Side], hashes: Sequence[str]) -> None:
+def _log_opening(run: Path | None, sides: Sequence[Side], hashes: Sequence[str]) -> None:
     """Note it in `run` where its test split is looked at."""
     seen = next(side.seen for side in sides if side.run == run)
     if run is not None and seen is not None and (num_images := seen.count("test", hashes)):

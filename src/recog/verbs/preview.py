@@ -15,15 +15,16 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import write_bytes_atomic
 from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
+from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.grey16 import full_scale, highest_grey16
-from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
+from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
-from recog.recipes.plan import TrainConfig, plan, read_image_facts
+from recog.recipes.config import TrainConfig
+from recog.recipes.plan import plan, read_image_facts
 
 NUM_ROWS, NUM_COLUMNS = 4, 8
 MIN_CELL_PX = 96  # smaller images are enlarged in whole steps, so that their pixels show

@@ -21,8 +21,8 @@ from recog.data.dataset import (
     labels_without_images,
 )
 from recog.data.inspection import ImageSummary, Inspected, inspect_images, summarise
-from recog.data.label_format import AS_FOUND, LabelFormat
 from recog.data.overlap import Copies, Overlap, find_overlap
+from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
 from recog.data.store import exclude_bad

@@ -14,22 +14,20 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import staged_folder
 from recog.data.dataset import Dataset
-from recog.data.own import read_items
+from recog.data.readers.own import read_items
 from recog.data.sources import Source, open_source
-from recog.evaluation.multilabel_file import parse_report
-from recog.evaluation.multilabel_report import AnyReport
-from recog.evaluation.report import DataFacts
-from recog.evaluation.training_facts import TrainingFacts
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.read import AnyReport, parse_report
+from recog.evaluation.results.training_facts import TrainingFacts
 from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
-from recog.recipes.facts import FactGatherer, write_run_report
+from recog.recipes.config import TrainConfig
+from recog.recipes.events import EpochResult, LearnEvent, Learnt
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
-from recog.recipes.journal import TENSORBOARD, Journal, record_event
-from recog.recipes.keeping import Kept, shared
-from recog.recipes.learn import EpochResult, LearnEvent, Learnt, learn_frozen, learn_network
+from recog.recipes.learn import count_steps, learn
 from recog.recipes.package import Origin, Packed, pack
-from recog.recipes.plan import TrainConfig
 from recog.recipes.prepare import Prepared, prepare
-from recog.recipes.runs import (
+from recog.recipes.resume import Kept, shared
+from recog.runs.folder import (
     RUN_CONFIG,
     check_same_data,
     describe_loaded,
@@ -43,7 +41,9 @@ from recog.recipes.runs import (
     write_launch,
     write_run_config,
 )
-from recog.recipes.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
+from recog.runs.history import FactGatherer, write_run_report
+from recog.runs.journal import TENSORBOARD, Journal, record_event
+from recog.runs.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
 
@@ -217,7 +217,7 @@ def _resume(
 def _follow(prepared: Prepared, world: World) -> Run:
     """What a process does that does not write: learn as the writer does, and be told how it ended."""
     kept = shared(world, Kept())
-    for _ in _learn(prepared, kept, world):
+    for _ in learn(prepared, kept, world):
         pass
     return _run_from_json(broadcast(world, None))
 
@@ -230,11 +230,11 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         yield Note(text=text)
     kept = shared(world, Kept(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
     with Journal(folder, after=kept.cursor) as journal:
-        yield Planned(folder=folder, config=prepared.config, num_steps=_num_steps(prepared))
+        yield Planned(folder=folder, config=prepared.config, num_steps=count_steps(prepared))
         with journal.unstopped(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
         held_out, gatherer = None, FactGatherer(folder, prepared)
-        for event in _learn(prepared, kept, world):
+        for event in learn(prepared, kept, world):
             gatherer.take(event)
             if isinstance(event, HeldOut):
                 held_out = event
@@ -290,31 +290,6 @@ def _run_from_json(table: dict[str, Any]) -> Run:
         report=parse_report(table["report"]),
         duration_s=table["duration_s"],
     )
-
-
-def _num_steps(prepared: Prepared) -> int:
-    config = prepared.config
-    if prepared.larger is None:
-        return 0
-    batch_size = (config.loader.batch_size or 1) * config.optim.accumulation
-    steps_per_epoch = max(1, len(prepared.larger.targets) // batch_size)
-    return steps_per_epoch * (config.optim.epochs or 1)
-
-
-def _learn(prepared: Prepared, kept: Kept, world: World) -> Iterator[LearnEvent]:
-    config, model = prepared.config, prepared.model
-    if kept.state is None:
-        yield from learn_frozen(model.classifier, prepared)
-    if prepared.larger is not None:
-        yield from learn_network(
-            model.classifier,
-            prepared.larger,
-            prepared.val,
-            config,
-            image_size=model.preprocess.image_size,
-            kept=kept,
-            world=world,
-        )
 
 
 def _warnings_of(event: LearnEvent) -> tuple[str, ...]:

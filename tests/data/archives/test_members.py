@@ -9,7 +9,7 @@ import pytest
 from containers import labelled_pngs, write_tar, write_tar_gz, write_zip
 
 from recog.core.errors import DataError
-from recog.data.members import ArchiveLimits, Spool, check_totals, clean_name, name_bytes
+from recog.data.archives.members import ArchiveLimits, Spool, check_totals, clean_name, name_bytes
 from recog.data.sources import open_source
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}

@@ -9,9 +9,9 @@ import pytest
 from containers import png
 
 from recog.core.errors import DataError
+from recog.data.archives.tars import is_tar, read_tar
+from recog.data.archives.zips import is_zip
 from recog.data.sources import open_source
-from recog.data.tars import is_tar, read_tar
-from recog.data.zips import is_zip
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}
 

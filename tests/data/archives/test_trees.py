@@ -8,11 +8,11 @@ import pytest
 from containers import labelled_pngs, write_tar, write_tar_gz, write_zip
 
 from recog.core.errors import BadImage, DataError
-from recog.data.archives import tar_tree, zip_tree
-from recog.data.members import ArchiveLimits
+from recog.data.archives.members import ArchiveLimits
+from recog.data.archives.tars import read_tar
+from recog.data.archives.trees import tar_tree, zip_tree
+from recog.data.archives.zips import read_zip
 from recog.data.sources import open_source
-from recog.data.tars import read_tar
-from recog.data.zips import read_zip
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}
 

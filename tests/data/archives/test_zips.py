@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from recog.data.zips import read_zip
+from recog.data.archives.zips import read_zip
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}
 

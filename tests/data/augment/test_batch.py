@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from recog.core.errors import ConfigError
-from recog.data.augment import augment_batch
-from recog.data.geometry import affine_matrices, warp
-from recog.data.policies import AugmentConfig
+from recog.data.augment.batch import augment_batch
+from recog.data.augment.geometry import affine_matrices, warp
+from recog.data.augment.policies import AugmentConfig
 from recog.data.store import ImageStore
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from recog.data import colour
+from recog.data.augment import colour
 
 PHOTO = np.random.default_rng(0).integers(30, 200, (24, 20, 3), dtype=np.uint8)
 PAIR = torch.from_numpy(np.stack([PHOTO, PHOTO[::-1].copy()]))

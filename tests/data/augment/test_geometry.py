@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
 from recog.core.chance import uniforms
-from recog.data.geometry import (
+from recog.data.augment.geometry import (
     CROP_COINS,
     affine_matrices,
     as_tensor,

@@ -9,10 +9,10 @@ import torch
 from recog.core.chance import uniforms
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
-from recog.data.augment import augment_batch
+from recog.data.augment.batch import augment_batch
+from recog.data.augment.policies import POLICIES, AugmentConfig
+from recog.data.augment.random_ops import RANDOM_OPS, rand_augment, trivial_augment
 from recog.data.loader import TrainLoader
-from recog.data.policies import POLICIES, AugmentConfig
-from recog.data.random_ops import RANDOM_OPS, rand_augment, trivial_augment
 from recog.data.store import ImageStore
 
 EVERYTHING = {

@@ -11,8 +11,8 @@ import pytest
 from containers import add, idx_bytes
 
 from recog.core.errors import DataError
-from recog.data import named
-from recog.data.named import CIFAR10, CIFAR100, read_cifar_archive
+from recog.data.readers import named
+from recog.data.readers.named import CIFAR10, CIFAR100, read_cifar_archive
 from recog.data.sources import open_source
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
 from recog.core.errors import DataError
-from recog.data.own import read_items
+from recog.data.readers.own import read_items
 
 
 class Own(TorchDataset):
@@ -87,7 +87,7 @@ def test_an_own_dataset_trains(tmp_path, monkeypatch):
     import io
 
     import recog
-    from recog.recipes.plan import ComputeConfig, TrainConfig
+    from recog.recipes.config import ComputeConfig, TrainConfig
     from recog.training.optim import OptimConfig
 
     monkeypatch.chdir(tmp_path)

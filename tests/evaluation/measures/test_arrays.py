@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.arrays import check_labels, check_logits
+from recog.evaluation.measures.arrays import check_labels, check_logits
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

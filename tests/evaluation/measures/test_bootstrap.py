@@ -3,9 +3,9 @@ import pytest
 from batches import quiet
 from sklearn import metrics as oracle
 
-from recog.evaluation import bootstrap, resampling
-from recog.evaluation.bootstrap import MEASURES, bootstrap_intervals, resample_measures
-from recog.evaluation.probability import (
+from recog.evaluation.measures import bootstrap, resampling
+from recog.evaluation.measures.bootstrap import MEASURES, bootstrap_intervals, resample_measures
+from recog.evaluation.measures.probability import (
     classwise_ece,
     confidence_of,
     ece_equal_mass,
@@ -14,7 +14,7 @@ from recog.evaluation.probability import (
     reliability_gaps,
     softmax,
 )
-from recog.evaluation.resampling import CLASS_MEASURES, resampled_counts
+from recog.evaluation.measures.resampling import CLASS_MEASURES, resampled_counts
 
 
 def sample(num_images, num_classes=4, *, sharpness=1.0, seed=0, ties=False):

@@ -6,7 +6,7 @@ from batches import EXACT, prob_batches, quiet
 from hypothesis import given, settings
 from sklearn import metrics as oracle
 
-from recog.evaluation.counts import class_measures, confusion_matrix, matthews
+from recog.evaluation.measures.counts import class_measures, confusion_matrix, matthews
 
 
 @settings(deadline=None, max_examples=200)
@@ -66,7 +66,7 @@ def test_a_class_that_all_images_are_of_has_no_specificity():
 def test_the_micro_means_are_scikit_learns_and_all_of_them_the_accuracy(seed):
     from sklearn.metrics import precision_recall_fscore_support
 
-    from recog.evaluation.counts import micro_mean
+    from recog.evaluation.measures.counts import micro_mean
 
     rng = np.random.default_rng(seed)
     labels, preds = rng.integers(0, 4, 50), rng.integers(0, 5, 50)  # class 4 is absent in truth

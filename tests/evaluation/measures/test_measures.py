@@ -8,21 +8,18 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.measures import (
+from recog.evaluation.measures.arrays import check_labels, check_logits
+from recog.evaluation.measures.counts import (
     accuracy,
     accuracy_of,
     balanced_accuracy,
-    check_labels,
-    check_logits,
     class_measures,
     confusion_matrix,
-    log_softmax,
     macro_mean,
     most_confused,
-    nll,
-    softmax,
     weighted_mean,
 )
+from recog.evaluation.measures.probability import log_softmax, nll, softmax
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 

@@ -9,7 +9,8 @@ from scipy.special import expit, logit
 from sklearn import metrics
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation import multilabel as ours
+from recog.evaluation.measures import counts as counts_of
+from recog.evaluation.measures import multilabel as ours
 
 # 4 images, 3 labels. Said at 0.5: [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
 PROBS = np.array([[0.9, 0.2, 0.1], [0.6, 0.8, 0.3], [0.4, 0.3, 0.2], [0.2, 0.5, 0.4]])
@@ -31,7 +32,7 @@ class TestByHand:
         assert SAID.astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
 
     def test_counts_and_rates_with_a_label_that_no_image_shows(self):
-        counts = ours.count_labels(SAID, SHOWN)
+        counts = counts_of.count_labels(SAID, SHOWN)
         assert (counts.both.tolist(), counts.said.tolist(), counts.shown.tolist()) == ([2, 1, 0], [2, 2, 0], [3, 1, 0])
         np.testing.assert_allclose(counts.precision, [1, 1 / 2, np.nan])
         np.testing.assert_allclose(counts.recall, [2 / 3, 1, np.nan])
@@ -39,8 +40,12 @@ class TestByHand:
         np.testing.assert_allclose(counts.specificity, [1, 2 / 3, 1])
 
     def test_means(self):
-        counts = ours.count_labels(SAID, SHOWN)
-        macro, micro, weighted = ours.macro_means(counts), ours.micro_means(counts), ours.weighted_means(counts)
+        counts = counts_of.count_labels(SAID, SHOWN)
+        macro, micro, weighted = (
+            counts_of.macro_means(counts),
+            counts_of.micro_means(counts),
+            counts_of.weighted_means(counts),
+        )
         assert (macro.precision, macro.recall) == pytest.approx((3 / 4, 5 / 6))
         assert macro.f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
         assert (micro.precision, micro.recall, micro.f1) == pytest.approx((3 / 4, 3 / 4, 3 / 4))
@@ -83,11 +88,11 @@ def test_every_measure_equals_scikit_learns(seed):
     probs = ours.sigmoid(logits)
     np.testing.assert_allclose(probs, expit(logits), rtol=1e-15)
     said = ours.decide(probs, np.array([0.3, 0.4, 0.5, 0.6, 0.7]))
-    counts = ours.count_labels(said, shown)
+    counts = counts_of.count_labels(said, shown)
     for average, means in (
-        ("macro", ours.macro_means(counts)),
-        ("micro", ours.micro_means(counts)),
-        ("weighted", ours.weighted_means(counts)),
+        ("macro", counts_of.macro_means(counts)),
+        ("micro", counts_of.micro_means(counts)),
+        ("weighted", counts_of.weighted_means(counts)),
     ):
         theirs = metrics.precision_recall_fscore_support(shown, said, average=average, zero_division=0)[:3]
         assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
@@ -134,44 +139,44 @@ def test_the_ece_equals_that_of_two_classes_over_all_pairs():
 class TestWhatHasNoValue:
     def test_all_positive_and_absent_labels_and_one_image(self):
         probs, shown = np.array([[0.7, 0.2]]), np.array([[True, False]])
-        counts = ours.count_labels(ours.decide(probs, np.full(2, 0.5)), shown)
+        counts = counts_of.count_labels(ours.decide(probs, np.full(2, 0.5)), shown)
         np.testing.assert_equal(counts.specificity, [np.nan, 1.0])
         np.testing.assert_equal(counts.recall, [1.0, np.nan])
         assert np.isnan(ours.mean_average_precision(probs, shown))
         assert np.isnan(ours.label_auroc(probs, shown)).all()
-        assert ours.macro_means(counts).f1 == ours.micro_means(counts).f1 == 1
+        assert counts_of.macro_means(counts).f1 == counts_of.micro_means(counts).f1 == 1
 
     def test_means_leave_an_absent_label_out_as_scikit_learn_with_the_other_labels(self):
         logits, shown = random_case()
         shown[:, 2] = False
         probs = ours.sigmoid(logits)
         said = ours.decide(probs, np.full(5, 0.5))
-        counts, present = ours.count_labels(said, shown), [0, 1, 3, 4]
+        counts, present = counts_of.count_labels(said, shown), [0, 1, 3, 4]
         theirs = metrics.precision_recall_fscore_support(shown, said, labels=present, average="macro")[:3]
-        means = ours.macro_means(counts)
+        means = counts_of.macro_means(counts)
         assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             micro = metrics.precision_score(shown, said, average="micro")
-        assert ours.micro_means(counts).precision == pytest.approx(micro, abs=1e-9)
+        assert counts_of.micro_means(counts).precision == pytest.approx(micro, abs=1e-9)
         expected = metrics.average_precision_score(shown[:, present], probs[:, present])
         assert ours.mean_average_precision(probs, shown) == pytest.approx(expected, abs=1e-9)
 
     def test_a_label_never_said_has_a_precision_of_0_in_the_mean(self):
         shown = np.array([[True, True], [True, False], [False, True]])
         said = np.array([[True, False], [True, False], [False, False]])
-        counts = ours.count_labels(said, shown)
+        counts = counts_of.count_labels(said, shown)
         assert np.isnan(counts.precision[1])
         assert (
-            ours.macro_means(counts).precision
+            counts_of.macro_means(counts).precision
             == 0.5
             == metrics.precision_score(shown, said, average="macro", zero_division=0)
         )
 
     def test_nothing_shown_and_nothing_said(self):
         nothing = np.zeros((3, 2), bool)
-        counts = ours.count_labels(nothing, nothing)
-        means = (ours.macro_means(counts), ours.micro_means(counts), ours.weighted_means(counts))
+        counts = counts_of.count_labels(nothing, nothing)
+        means = (counts_of.macro_means(counts), counts_of.micro_means(counts), counts_of.weighted_means(counts))
         assert all(np.isnan([m.precision, m.recall, m.f1]).all() for m in means)
         assert ours.is_subset_correct(nothing, nothing).all()
 

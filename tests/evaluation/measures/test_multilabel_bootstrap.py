@@ -3,9 +3,9 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics
 
-from recog.evaluation.multilabel import decide
-from recog.evaluation.multilabel_bootstrap import MEASURES, bootstrap_multilabel
-from recog.evaluation.resampling import CLASS_MEASURES, resampled_counts
+from recog.evaluation.measures.multilabel import decide
+from recog.evaluation.measures.multilabel_bootstrap import MEASURES, bootstrap_multilabel
+from recog.evaluation.measures.resampling import CLASS_MEASURES, resampled_counts
 
 
 def case(num_images=80, num_labels=3, seed=0):

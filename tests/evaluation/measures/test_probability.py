@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from sklearn import metrics as oracle
 
 from recog.core.errors import DataError
-from recog.evaluation.probability import (
+from recog.evaluation.measures.probability import (
     brier_score,
     classwise_ece,
     ece_equal_mass,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from recog.evaluation.resampled_ranks import RankTable
+from recog.evaluation.measures.resampled_ranks import RankTable
 
 
 def case(num_images=80, seed=0):

@@ -3,18 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from recog.evaluation.resampling import (
+from recog.evaluation.measures.resampling import (
     CLASS_MEASURES,
     Bootstrap,
     ece_interval,
     joined,
     mean_of_defined_rows,
-    parse_bootstrap,
     percentile_interval,
     ratio,
     resampled_counts,
     unless_empty,
 )
+from recog.evaluation.results.report_format import parse_bootstrap
 
 NAN = math.nan
 

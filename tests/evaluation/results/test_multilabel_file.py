@@ -6,12 +6,13 @@ import pytest
 from label_batches import label_report
 
 from recog.core.errors import BundleError
-from recog.evaluation.multilabel_bootstrap import MEASURES_OF_3
-from recog.evaluation.multilabel_file import parse_multilabel_report, parse_report
-from recog.evaluation.multilabel_report import MultilabelReport
-from recog.evaluation.report import DataFacts, Report, evaluate
-from recog.evaluation.resampling import CLASS_MEASURES
-from recog.evaluation.slices import slice_by_name
+from recog.evaluation.measures.multilabel_bootstrap import MEASURES_OF_3
+from recog.evaluation.measures.resampling import CLASS_MEASURES
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.multilabel_report import MultilabelReport, parse_multilabel_report
+from recog.evaluation.results.read import parse_report
+from recog.evaluation.results.report import Report, evaluate
+from recog.evaluation.results.slices import slice_by_name
 
 
 def table_of(report):

@@ -7,9 +7,9 @@ from label_batches import FACTS, NAMES, label_report
 from sklearn import metrics
 
 from recog.core.errors import DataError
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.multilabel_report import evaluate_multilabel, probability_bins
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.results.multilabel_report import evaluate_multilabel, probability_bins
+from recog.evaluation.trust.calibration import Calibration
 
 
 def test_every_number_equals_scikit_learns():

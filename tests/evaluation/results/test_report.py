@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from recog.core.errors import BundleError, DataError, ShapeError
 from recog.core.files import pretty_json
-from recog.evaluation.bootstrap import MEASURES_OF_2
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.report import DataFacts, Report, evaluate, no_evidence
-from recog.evaluation.slices import slice_by_name
+from recog.evaluation.measures.bootstrap import MEASURES_OF_2
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import Report, evaluate, no_evidence
+from recog.evaluation.results.slices import slice_by_name
 
 CLASSES = ("cat", "dog", "emu", "fox")
 FACTS = DataFacts(

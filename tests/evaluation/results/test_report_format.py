@@ -1,7 +1,7 @@
 import pytest
 
 from recog.core.errors import BundleError
-from recog.evaluation.report_format import FORMAT_VERSION, agree, as_version, check_header
+from recog.evaluation.results.report_format import FORMAT_VERSION, agree, as_version, check_header
 
 
 def test_header():

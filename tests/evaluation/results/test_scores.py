@@ -6,9 +6,9 @@ import pytest
 from batches import EXACT
 from sklearn import metrics as oracle
 
-from recog.evaluation.bootstrap import MEASURES
-from recog.evaluation.measures import log_softmax, softmax
-from recog.evaluation.scores import Scores, measure_scores, parse_scores
+from recog.evaluation.measures.bootstrap import MEASURES
+from recog.evaluation.measures.probability import log_softmax, softmax
+from recog.evaluation.results.scores import Scores, measure_scores, parse_scores
 
 LOGITS = np.random.default_rng(0).normal(0, 1, (300, 7)) + 2 * np.eye(7)[np.arange(300) % 7]
 LABELS = np.arange(300) % 7

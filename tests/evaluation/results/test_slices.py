@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.slices import parse_slicing, slice_by_name, slice_by_value
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.results.slices import parse_slicing, slice_by_name, slice_by_value
 
 
 def test_quarters_worst_first():

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from recog.core.errors import ConfigError
-from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust import measure_sets, measure_trust, measure_unknown, parse_trust
-from recog.evaluation.unknown import LeftOut, fit_rule
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
+from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown, parse_trust
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.trust.unknown import LeftOut, fit_rule
 
 
 def batch(num_images, seed):

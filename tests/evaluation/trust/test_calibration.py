@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from recog.core.errors import BundleError, ConfigError, DataError, ShapeError
-from recog.evaluation.calibration import Calibration, CalibrationConfig, fit_calibration
-from recog.evaluation.conformal import SET_METHODS, conformal_quantile, fit_sets
-from recog.evaluation.measures import softmax
-from recog.evaluation.scaling import METHODS, Scaling, scale_held_out
+from recog.evaluation.measures.probability import softmax
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.trust.conformal import SET_METHODS, conformal_quantile, fit_sets
+from recog.evaluation.trust.scaling import METHODS, Scaling, scale_held_out
 
 LOGITS = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, -5.0]], dtype=np.float32)
 

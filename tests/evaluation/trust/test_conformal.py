@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mapie_sets import mapie_coins, mapie_raps, mapie_sets
 
 from recog.core.errors import ConfigError, DataError, ShapeError
-from recog.evaluation.conformal import (
+from recog.evaluation.measures.probability import softmax
+from recog.evaluation.trust.conformal import (
     SET_METHODS,
     ConformalSets,
     check_set_method,
@@ -18,7 +19,6 @@ from recog.evaluation.conformal import (
     row_coins,
     set_scores,
 )
-from recog.evaluation.probability import softmax
 
 PROBS = np.array([[0.5, 0.2, 0.3], [0.1, 0.8, 0.1]])
 

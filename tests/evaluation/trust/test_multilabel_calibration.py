@@ -6,9 +6,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from recog.core.errors import BundleError, ConfigError
-from recog.evaluation.calibration import Calibration, CalibrationConfig
-from recog.evaluation.multilabel import bce
-from recog.evaluation.multilabel_calibration import fit_multilabel_calibration, fit_sigmoid_temperature
+from recog.evaluation.measures.multilabel import bce
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
+from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibration, fit_sigmoid_temperature
 
 AUTO = CalibrationConfig()
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from recog.core.errors import ConfigError, DataError
-from recog.evaluation.probability import ece_equal_width, nll, softmax
-from recog.evaluation.scaling import METHODS, Scaling, deal_folds, fit_scaling
-from recog.evaluation.temperature import fit_temperature
+from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
+from recog.evaluation.trust.scaling import METHODS, Scaling, deal_folds, fit_scaling
+from recog.evaluation.trust.temperature import fit_temperature
 
 
 def batch(num_images, *, factor=1.0, offsets=(0.0, 0.0, 0.0), seed=0):

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from recog.core.errors import ConfigError
-from recog.evaluation.thresholds import LabelThresholds, best_threshold, choose_thresholds
+from recog.evaluation.trust.thresholds import LabelThresholds, best_threshold, choose_thresholds
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@ import math
 
 import numpy as np
 import pytest
+from batches import clusters
 from scipy.spatial.distance import mahalanobis
 
 from recog.core.errors import BundleError, ConfigError, DataError
-from recog.evaluation.conformal import conformal_quantile
-from recog.evaluation.unknown import (
+from recog.evaluation.trust.conformal import conformal_quantile
+from recog.evaluation.trust.unknown import (
     FEATURE_METHODS,
     UNKNOWN_METHODS,
     FeatureStatistics,
@@ -23,15 +24,6 @@ from recog.evaluation.unknown import (
     unknown_scores,
     whiten,
 )
-
-
-def clusters(num_images, num_features=6, num_classes=3, seed=0):
-    """Features around a centre for each class, their logits by nearness, labels."""
-    rng = np.random.default_rng(seed)
-    centres = 5 * np.eye(num_classes, num_features)
-    labels = np.arange(num_images) % num_classes
-    features = (centres[labels] + rng.normal(0, 1, (num_images, num_features))).astype(np.float32)
-    return features, (features @ centres.T).astype(np.float32), labels
 
 
 def scores_of(method, features, logits):

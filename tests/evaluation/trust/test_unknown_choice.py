@@ -1,10 +1,22 @@
 import numpy as np
 import pytest
-from test_unknown import clusters
+from batches import clusters
 
-from recog.evaluation.ranking import auroc_of
-from recog.evaluation.unknown import FEATURE_METHODS, UNKNOWN_METHODS, fit_statistics, fit_weight, unknown_scores
-from recog.evaluation.unknown_choice import KnownImages, candidates_for, choose_score, fit_unknown, leave_classes_out
+from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.trust.unknown import (
+    FEATURE_METHODS,
+    UNKNOWN_METHODS,
+    fit_statistics,
+    fit_weight,
+    unknown_scores,
+)
+from recog.evaluation.trust.unknown_choice import (
+    KnownImages,
+    candidates_for,
+    choose_score,
+    fit_unknown,
+    leave_classes_out,
+)
 
 
 def known_images(num_classes=4, num_fit=100, refit=None):

@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from recog.core.errors import DataError
-from recog.evaluation.probability import log_softmax, nll, softmax
-from recog.evaluation.temperature import fit_temperature
-from recog.evaluation.vector import fit_vector, scale_by_class
+from recog.evaluation.measures.probability import log_softmax, nll, softmax
+from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scale_by_class
 
 
 def skewed(num_images, seed=0):

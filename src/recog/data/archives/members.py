@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import unicodedata
 import weakref
 import zlib
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from recog.core.errors import BadImage, DataError
-from recog.core.files import printable_name
+from recog.core.files import printable_name, shown
 
 _CHANGED = "Close what writes to it, or download it again."
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -162,12 +161,6 @@ def clean_name(name: str, archive: Path) -> str:
             "nothing of it is used. Make the archive again with relative names."
         )
     return printable_name("/".join(parts))
-
-
-def shown(name: str) -> str:
-    """A name for a message: quoted, cut, control characters escaped."""
-    text = "".join(c if unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in name)
-    return f"'{text[:120]}{'...' if len(text) > 120 else ''}'"
 
 
 def name_bytes(name: str) -> int:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Literal, cast
 
 from recog.core.errors import DataError
-from recog.data.members import (
+from recog.core.files import shown
+from recog.data.archives.members import (
     DEFAULT_LIMITS,
     ArchiveLimits,
     Spool,
@@ -26,9 +27,8 @@ from recog.data.members import (
     clean_name,
     copy_chunks,
     name_bytes,
-    shown,
 )
-from recog.data.xz import XzReader
+from recog.data.archives.xz import XzReader
 
 Kind = Literal["file", "folder", "link", "special", "large"]
 

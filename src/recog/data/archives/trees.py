@@ -7,11 +7,11 @@ from pathlib import Path
 
 from recog.core.decode import Readable
 from recog.core.files import is_hidden
+from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits
+from recog.data.archives.tars import Kind, TarContent
+from recog.data.archives.zips import read_zip
 from recog.data.dataset import Exclusion
-from recog.data.members import DEFAULT_LIMITS, ArchiveLimits
-from recog.data.tars import Kind, TarContent
 from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Tree, ancestors_of, base_of
-from recog.data.zips import read_zip
 
 _REFUSALS: dict[Kind, str] = {
     "link": "a link in an archive, which is not followed",

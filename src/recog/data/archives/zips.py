@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import IO
 
 from recog.core.errors import DataError
-from recog.data.members import DEFAULT_LIMITS, ArchiveLimits, ZipMember, check_totals, clean_name, name_bytes, shown
+from recog.core.files import shown
+from recog.data.archives.members import (
+    DEFAULT_LIMITS,
+    ArchiveLimits,
+    ZipMember,
+    check_totals,
+    clean_name,
+    name_bytes,
+)
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

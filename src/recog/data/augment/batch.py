@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.chance import random_words, uniforms
-from recog.data import colour
-from recog.data.geometry import (
+from recog.data.augment import colour
+from recog.data.augment.geometry import (
     CROP_COINS,
     affine_matrices,
     crop_batch,
@@ -20,8 +20,8 @@ from recog.data.geometry import (
     random_boxes,
     warp,
 )
-from recog.data.policies import AugmentConfig, Strengths
-from recog.data.random_ops import COINS_PER_OP, RAND_COUNT, rand_augment, trivial_augment
+from recog.data.augment.policies import AugmentConfig, Strengths
+from recog.data.augment.random_ops import COINS_PER_OP, RAND_COUNT, rand_augment, trivial_augment
 from recog.data.store import Images
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recog.data import colour
-from recog.data.geometry import affine_matrices, warp
+from recog.data.augment import colour
+from recog.data.augment.geometry import affine_matrices, warp
 
 NUM_LEVELS = 31  # strengths 0 to 30, in both papers' code
 RAND_LEVEL = 9  # of 30, and two operations: RandAugment as Cubuk et al. (2019) set it for ResNet-50

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample, check_class_map
+from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, is_image_name, walk_tree
-
-SPLIT_FOLDERS = MappingProxyType(
-    {
-        "train": "train",
-        "training": "train",
-        "val": "val",
-        "valid": "val",
-        "validation": "val",
-        "test": "test",
-        "testing": "test",
-    }
-)
 
 
 def read_folder(root: Path) -> Dataset:
@@ -77,11 +64,6 @@ def read_class_folders(tree: Tree) -> Dataset:
     )
 
 
-def class_name_of(text: str) -> str:
-    """A class's name in Unicode form NFC: macOS writes folder names in NFD, and both look the same to a person."""
-    return unicodedata.normalize("NFC", text)
-
-
 def spelling_notes(
     tree: Tree, class_names: Sequence[str], folders: dict[str | None, list[tuple[str, str]]]
 ) -> Iterator[str]:
@@ -91,16 +73,6 @@ def spelling_notes(
             if count > 1:
                 yield f"{count} folders spell the class '{name}' in two Unicode forms; they are taken as one class"
     yield from case_notes(class_names)
-
-
-def case_notes(class_names: Sequence[str]) -> Iterator[str]:
-    by_fold: dict[str, list[str]] = {}
-    for name in class_names:
-        by_fold.setdefault(name.casefold(), []).append(name)
-    for names in by_fold.values():
-        if len(names) > 1:
-            listed = " and ".join(f"'{name}'" for name in names)
-            yield f"the classes {listed} differ by case only and are taken as {len(names)} classes"
 
 
 def _why(layout: _Layout, folders: dict[str | None, list[tuple[str, str]]]) -> str:

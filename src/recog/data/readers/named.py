@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import cache_folder
+from recog.data.archives.tars import read_tar
 from recog.data.dataset import Dataset, Sample
-from recog.data.folders import read_folder
-from recog.data.idx import find_idx, read_idx
-from recog.data.tars import read_tar
+from recog.data.readers.folders import read_folder
+from recog.data.readers.idx import find_idx, read_idx
 
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

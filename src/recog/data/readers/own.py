@@ -14,7 +14,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.hardware import available_memory_bytes
 from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
-from recog.data.folders import class_name_of
+from recog.data.readers.names import class_name_of
 
 _GREY = ("1", "L", "LA", "I", "I;16")
 

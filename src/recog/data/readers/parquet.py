@@ -14,9 +14,9 @@ from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
+from recog.data.archives.members import Spool
 from recog.data.dataset import Dataset, Exclusion, Sample
-from recog.data.folders import SPLIT_FOLDERS, class_name_of
-from recog.data.label_format import (
+from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
     bit_text,
@@ -25,8 +25,8 @@ from recog.data.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.members import Spool
-from recog.data.rows import cells_of, split_of_cell
+from recog.data.readers.names import SPLIT_FOLDERS, class_name_of
+from recog.data.readers.rows import cells_of, split_of_cell
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recog.core.config import did_you_mean
 from recog.core.errors import DataError
-from recog.data.folders import SPLIT_FOLDERS
+from recog.data.readers.names import SPLIT_FOLDERS
 
 RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_CELL = 200  # characters of a cell to slice by; a caption is none

@@ -10,14 +10,20 @@ from pathlib import Path
 
 from recog.core.decode import Readable
 from recog.core.errors import DataError
-from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key
-from recog.data.archives import end_mark_notes
+from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key, shown
+from recog.data.archives.members import StoredBytes
+from recog.data.archives.tars import TarContent, is_tar, read_tar
+from recog.data.archives.trees import end_mark_notes
 from recog.data.dataset import Dataset, Exclusion, Sample
-from recog.data.folders import SPLIT_FOLDERS, class_name_of
-from recog.data.label_format import AS_FOUND, LabelFormat, bit_text, find_label_columns, labels_of_bits
-from recog.data.members import StoredBytes, shown
-from recog.data.rows import cells_of
-from recog.data.tars import TarContent, is_tar, read_tar
+from recog.data.readers.label_format import (
+    AS_FOUND,
+    LabelFormat,
+    bit_text,
+    find_label_columns,
+    labels_of_bits,
+)
+from recog.data.readers.names import SPLIT_FOLDERS, class_name_of
+from recog.data.readers.rows import cells_of
 from recog.data.tree import HIDDEN, base_of, parent_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from recog.core.decode import Readable
 from recog.core.errors import DataError
-from recog.core.files import natural_key
+from recog.core.files import natural_key, shown
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Exclusion, Sample
-from recog.data.folders import SPLIT_FOLDERS, case_notes, class_name_of
-from recog.data.json_lines import json_listing
-from recog.data.label_format import (
+from recog.data.readers.json_lines import json_listing
+from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
     check_same_columns,
@@ -25,8 +24,8 @@ from recog.data.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.members import shown
-from recog.data.rows import RESERVED, Listing, Row, find_columns, split_of_cell
+from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of
+from recog.data.readers.rows import RESERVED, Listing, Row, find_columns, split_of_cell
 from recog.data.tree import Tree, base_of, parent_of
 
 CSV_SUFFIXES = (".csv", ".tsv")

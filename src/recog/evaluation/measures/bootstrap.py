@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from recog.evaluation.arrays import FloatArray, IntArray
-from recog.evaluation.probability import (
+from recog.evaluation.measures.arrays import FloatArray, IntArray
+from recog.evaluation.measures.probability import (
     NUM_BINS,
     brier_terms,
     classwise_excess,
@@ -20,8 +20,8 @@ from recog.evaluation.probability import (
     equal_mass_bins,
     equal_width_bins,
 )
-from recog.evaluation.resampled_ranks import RankTable
-from recog.evaluation.resampling import (
+from recog.evaluation.measures.resampled_ranks import RankTable
+from recog.evaluation.measures.resampling import (
     CLASS_MEASURES,
     NUM_RESAMPLES,
     Bootstrap,

@@ -22,7 +22,8 @@ from math import nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.multilabel import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,3 +158,78 @@ def _mean(measures: ClassMeasures, weights: NDArray[np.float64]) -> MeanMeasures
         recall=float(share @ np.nan_to_num(measures.recall)),
         f1=float(share @ np.nan_to_num(measures.f1)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCounts:
+    """Per label, int64 [K]."""
+
+    both: NDArray[np.int64]  # shown and said
+    said: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    num_images: int
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Float64 [K]: of the images that the label was said of, the share that shows it; NaN where it is never said or shown."""
+        return _share(self.both, np.where(self.shown > 0, self.said, 0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        return _share(self.both, self.shown)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        return _share(2 * self.both, np.where(self.shown > 0, self.said + self.shown, 0))
+
+    @property
+    def specificity(self) -> NDArray[np.float64]:
+        """Float64 [K]: of the images without the label, the share that it was not said of."""
+        others = self.num_images - self.shown
+        return _share(others - (self.said - self.both), others)
+
+
+def count_labels(decisions: BoolArray, targets: BoolArray) -> LabelCounts:
+    return LabelCounts(
+        both=(decisions & targets).sum(axis=0),
+        said=decisions.sum(axis=0),
+        shown=targets.sum(axis=0),
+        num_images=len(targets),
+    )
+
+
+def macro_means(counts: LabelCounts) -> MeanMeasures:
+    """Mean over the labels that images show, each alike; a label that is never said counts with a precision of 0."""
+    return _weighed(counts, (counts.shown > 0).astype(np.float64))
+
+
+def weighted_means(counts: LabelCounts) -> MeanMeasures:
+    """Mean over the labels, each weighted by the images that show it."""
+    return _weighed(counts, counts.shown.astype(np.float64))
+
+
+def micro_means(counts: LabelCounts) -> MeanMeasures:
+    """Over all pairs of an image and a label at once; NaN where none is said, none is shown, or neither."""
+    both, said, shown = int(counts.both.sum()), int(counts.said.sum()), int(counts.shown.sum())
+    return MeanMeasures(
+        precision=both / said if said else float("nan"),
+        recall=both / shown if shown else float("nan"),
+        f1=2 * both / (said + shown) if said + shown else float("nan"),
+    )
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return share
+
+
+def _weighed(counts: LabelCounts, weights: NDArray[np.float64]) -> MeanMeasures:
+    if not weights.any():
+        return MeanMeasures(precision=float("nan"), recall=float("nan"), f1=float("nan"))
+    present = weights > 0
+    means = (
+        float(np.average(np.nan_to_num(rates[present]), weights=weights[present]))
+        for rates in (counts.precision, counts.recall, counts.f1)
+    )
+    precision, recall, f1 = means
+    return MeanMeasures(precision=precision, recall=recall, f1=f1)

@@ -13,49 +13,18 @@ A label with images that was never said has a precision of 0 in the macro mean, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.arrays import FloatArray, check_logits
-from recog.evaluation.counts import MeanMeasures
-from recog.evaluation.probability import NUM_BINS, equal_width_bins
-from recog.evaluation.ranking import auroc_of, average_precision_of, mean_of_defined
+from recog.evaluation.measures.arrays import FloatArray, check_logits
+from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
+from recog.evaluation.measures.ranking import auroc_of, average_precision_of, mean_of_defined
 
 TargetArray = NDArray[Any]  # of bool, whole or floating numbers
 BoolArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelCounts:
-    """Per label, int64 [K]."""
-
-    both: NDArray[np.int64]  # shown and said
-    said: NDArray[np.int64]
-    shown: NDArray[np.int64]
-    num_images: int
-
-    @property
-    def precision(self) -> NDArray[np.float64]:
-        """Float64 [K]: of the images that the label was said of, the share that shows it; NaN where it is never said or shown."""
-        return _share(self.both, np.where(self.shown > 0, self.said, 0))
-
-    @property
-    def recall(self) -> NDArray[np.float64]:
-        return _share(self.both, self.shown)
-
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        return _share(2 * self.both, np.where(self.shown > 0, self.said + self.shown, 0))
-
-    @property
-    def specificity(self) -> NDArray[np.float64]:
-        """Float64 [K]: of the images without the label, the share that it was not said of."""
-        others = self.num_images - self.shown
-        return _share(others - (self.said - self.both), others)
 
 
 def sigmoid(logits: FloatArray) -> NDArray[np.float64]:
@@ -83,35 +52,6 @@ def check_targets(targets: TargetArray, num_images: int, num_classes: int) -> Bo
 def decide(probs: FloatArray, thresholds: FloatArray) -> BoolArray:
     """Which labels are said, bool [N, K]: those whose probability is at or above their threshold, `thresholds` [K]."""
     return np.asarray(probs >= thresholds)
-
-
-def count_labels(decisions: BoolArray, targets: BoolArray) -> LabelCounts:
-    return LabelCounts(
-        both=(decisions & targets).sum(axis=0),
-        said=decisions.sum(axis=0),
-        shown=targets.sum(axis=0),
-        num_images=len(targets),
-    )
-
-
-def macro_means(counts: LabelCounts) -> MeanMeasures:
-    """Mean over the labels that images show, each alike; a label that is never said counts with a precision of 0."""
-    return _weighed(counts, (counts.shown > 0).astype(np.float64))
-
-
-def weighted_means(counts: LabelCounts) -> MeanMeasures:
-    """Mean over the labels, each weighted by the images that show it."""
-    return _weighed(counts, counts.shown.astype(np.float64))
-
-
-def micro_means(counts: LabelCounts) -> MeanMeasures:
-    """Over all pairs of an image and a label at once; NaN where none is said, none is shown, or neither."""
-    both, said, shown = int(counts.both.sum()), int(counts.said.sum()), int(counts.shown.sum())
-    return MeanMeasures(
-        precision=both / said if said else float("nan"),
-        recall=both / shown if shown else float("nan"),
-        f1=2 * both / (said + shown) if said + shown else float("nan"),
-    )
 
 
 def hamming_loss(decisions: BoolArray, targets: BoolArray) -> float:
@@ -207,20 +147,3 @@ def label_gaps(probs: FloatArray, targets: BoolArray, num_bins: int = NUM_BINS) 
 def label_ece(probs: FloatArray, targets: BoolArray, num_bins: int = NUM_BINS) -> float:
     """Expected calibration error over all N * K probabilities in equal-width bins; 0 is best. Naeini et al. (2015), AAAI."""
     return float(np.abs(label_gaps(probs, targets, num_bins).sum(axis=0)).sum())
-
-
-def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return share
-
-
-def _weighed(counts: LabelCounts, weights: NDArray[np.float64]) -> MeanMeasures:
-    if not weights.any():
-        return MeanMeasures(precision=float("nan"), recall=float("nan"), f1=float("nan"))
-    present = weights > 0
-    means = (
-        float(np.average(np.nan_to_num(rates[present]), weights=weights[present]))
-        for rates in (counts.precision, counts.recall, counts.f1)
-    )
-    precision, recall, f1 = means
-    return MeanMeasures(precision=precision, recall=recall, f1=f1)

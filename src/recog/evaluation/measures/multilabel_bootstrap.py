@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recog.evaluation.arrays import FloatArray
-from recog.evaluation.intervals import Interval
-from recog.evaluation.multilabel import (
+from recog.evaluation.measures.arrays import FloatArray
+from recog.evaluation.measures.intervals import Interval
+from recog.evaluation.measures.multilabel import (
     BoolArray,
     bce_terms,
     example_f1_terms,
@@ -16,8 +16,8 @@ from recog.evaluation.multilabel import (
     label_gaps,
     ranking_precision_terms,
 )
-from recog.evaluation.resampled_ranks import RankTable
-from recog.evaluation.resampling import (
+from recog.evaluation.measures.resampled_ranks import RankTable
+from recog.evaluation.measures.resampling import (
     CLASS_MEASURES,
     NUM_RESAMPLES,
     Bootstrap,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
 
 NUM_BINS = 15  # Guo et al. (2017)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
 
 
 def num_in_top(probs: FloatArray, labels: IntArray, k: int) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recog.evaluation.arrays import FloatArray
-from recog.evaluation.resampling import ratio
+from recog.evaluation.measures.arrays import FloatArray
+from recog.evaluation.measures.resampling import ratio
 
 
 @dataclass(frozen=True, kw_only=True)

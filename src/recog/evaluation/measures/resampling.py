@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.chance import random_words
-from recog.evaluation.arrays import IntArray
-from recog.evaluation.intervals import Interval
-from recog.evaluation.report_format import measure_in
+from recog.evaluation.measures.arrays import IntArray
+from recog.evaluation.measures.intervals import Interval
 
 NUM_RESAMPLES = 1000
 CLASS_MEASURES = ("f1", "auroc", "average_precision")  # of each class that are no plain rate
@@ -40,35 +39,6 @@ class Bootstrap:
             "seed": self.seed,
             **{f"{name}_ci95": bounds and list(bounds) for name, bounds in self.intervals.items()},
         }
-
-
-def parse_bootstrap(
-    table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, measures: Sequence[str], older: Sequence[str]
-) -> Bootstrap:
-    """From `report.json`: the table that `to_dict` gave, and the classes' rows.
-
-    Of `measures` those in `older` must be there, the others may be missing, as files of format 3 and before do not have them.
-    KeyError, TypeError or ValueError where a number is missing, of another kind or out of range.
-    """
-    return Bootstrap(
-        num_resamples=int(table["num_resamples"]),
-        seed=int(table["seed"]),
-        intervals={name: _parse_interval(table, name, is_needed=name in older) for name in measures},
-        class_intervals={
-            name: tuple(_parse_interval(row, name, is_needed=False) for row in rows) for name in CLASS_MEASURES
-        },
-    )
-
-
-def _parse_interval(table: Mapping[str, Any], measure: str, *, is_needed: bool) -> Interval | None:
-    key = f"{measure}_ci95"
-    bounds = table[key] if is_needed else table.get(key)
-    if bounds is None:
-        return None
-    low, high = (measure_in({key: bound}, key, measure) for bound in bounds)
-    if low > high:
-        raise ValueError(f"'{key}' is {bounds}; expected its lower and its upper bound.")
-    return low, high
 
 
 def resampled_counts(labels: IntArray, *, num_resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

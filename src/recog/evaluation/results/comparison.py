@@ -12,9 +12,9 @@ from scipy.special import bdtr
 
 from recog.core.errors import DataError
 from recog.core.task import Task
-from recog.evaluation.intervals import Interval, wilson_interval
-from recog.evaluation.multilabel import BoolArray, is_subset_correct, mean_average_precision
-from recog.evaluation.multilabel_bootstrap import mean_precision_difference
+from recog.evaluation.measures.intervals import Interval, wilson_interval
+from recog.evaluation.measures.multilabel import BoolArray, is_subset_correct, mean_average_precision
+from recog.evaluation.measures.multilabel_bootstrap import mean_precision_difference
 
 FORMAT_VERSION = 1
 MAX_CHANGED = 100  # images of each kind that a Comparison names

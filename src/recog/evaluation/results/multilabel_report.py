@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import isnan
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.core.config import build_config
 from recog.core.errors import DataError
-from recog.evaluation.arrays import FloatArray, check_logits
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.counts import MeanMeasures
-from recog.evaluation.intervals import Hits, Interval, wilson_interval
-from recog.evaluation.multilabel import (
-    BoolArray,
+from recog.evaluation.measures.arrays import FloatArray, check_logits
+from recog.evaluation.measures.counts import (
     LabelCounts,
+    MeanMeasures,
+    count_labels,
+    macro_means,
+    micro_means,
+    weighted_means,
+)
+from recog.evaluation.measures.intervals import Hits, Interval
+from recog.evaluation.measures.multilabel import (
+    BoolArray,
     TargetArray,
     bce,
     check_targets,
-    count_labels,
     example_f1_terms,
     hamming_loss,
     is_subset_correct,
@@ -29,47 +33,23 @@ from recog.evaluation.multilabel import (
     label_average_precision,
     label_brier_terms,
     label_ece,
-    macro_means,
     micro_average_precision,
-    micro_means,
     ranking_precision_terms,
     sigmoid,
-    weighted_means,
 )
-from recog.evaluation.multilabel_bootstrap import bootstrap_multilabel
-from recog.evaluation.probability import NUM_BINS, equal_width_bins
-from recog.evaluation.report import MAX_ERRORS, DataFacts, Report, check_names
-from recog.evaluation.report_format import FORMAT_VERSION
-from recog.evaluation.resampling import Bootstrap
-from recog.evaluation.scores import ClassScores, class_scores
-from recog.evaluation.slices import Slicing
-from recog.evaluation.thresholds import FEW_IMAGES
-from recog.evaluation.training_facts import TrainingFacts
+from recog.evaluation.measures.multilabel_bootstrap import MEASURES, MEASURES_OF_3, bootstrap_multilabel
+from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
+from recog.evaluation.measures.resampling import Bootstrap
+from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
+from recog.evaluation.results.report_format import FORMAT_VERSION, parse_bootstrap, parse_checked
+from recog.evaluation.results.rows import LabelRow, label_rows, mean_of, none_if_nan
+from recog.evaluation.results.scores import class_scores
+from recog.evaluation.results.slices import Slicing, parse_slicing
+from recog.evaluation.results.training_facts import TrainingFacts, parse_training
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.thresholds import FEW_IMAGES
 
 BOOTSTRAP = "whole images; percentiles, for the ECE inverted test"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelRow:
-    """One label. Rates are None where undefined (see `multilabel`); intervals are Wilson's, 95 %."""
-
-    name: str
-    support: int  # images that show it
-    num_predicted: int  # images that it was said of
-    num_correct: int  # both
-    threshold: float
-    precision: float | None
-    precision_ci95: Interval | None
-    recall: float | None
-    recall_ci95: Interval | None
-    f1: float | None
-    f1_ci95: Interval | None = None  # this one and those below by bootstrap, None in a file of an older format
-    specificity: float | None
-    specificity_ci95: Interval | None
-    auroc: float | None
-    auroc_ci95: Interval | None = None
-    average_precision: float | None
-    average_precision_ci95: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +146,9 @@ class MultilabelReport:
         excluded = data.pop("excluded")
         subset = table.pop("subset")
         shown, said = table.pop("labels_per_image")
-        means = {name: {k: _or_none(v) for k, v in table.pop(name).items()} for name in ("macro", "micro", "weighted")}
+        means = {
+            name: {k: none_if_nan(v) for k, v in table.pop(name).items()} for name in ("macro", "micro", "weighted")
+        }
         slices = table.pop("slices")
         plain: dict[str, Any] = _plain(
             {
@@ -196,9 +178,6 @@ class MultilabelReport:
         return plain
 
 
-AnyReport = Report | MultilabelReport
-
-
 def evaluate_multilabel(
     logits: FloatArray,
     targets: TargetArray,
@@ -226,7 +205,7 @@ def evaluate_multilabel(
     counts = count_labels(said, shown)
     bootstrap = bootstrap_multilabel(calibrated, probs, said, shown)
     auroc, precision = (
-        [_or_none(value) for value in measure(probs, shown).tolist()]
+        [none_if_nan(value) for value in measure(probs, shown).tolist()]
         for measure in (label_auroc, label_average_precision)
     )
     scores = [class_scores(k, auroc, precision, bootstrap) for k in range(len(class_names))]
@@ -240,7 +219,7 @@ def evaluate_multilabel(
         num_images=len(logits),
         class_names=tuple(class_names),
         mean_average_precision=mean_of([row.average_precision for row in rows]),
-        micro_average_precision=_or_none(micro_average_precision(probs, shown)),
+        micro_average_precision=none_if_nan(micro_average_precision(probs, shown)),
         ranking_average_precision=float(ranking_precision_terms(probs, shown).mean()),
         subset=Hits(num_images=len(logits), num_correct=int(is_right.sum())),
         hamming_loss=hamming_loss(said, shown),
@@ -284,41 +263,6 @@ def probability_bins(
     )
 
 
-def label_rows(
-    class_names: Sequence[str],
-    counts: LabelCounts,
-    thresholds: Sequence[float],
-    scores: Sequence[ClassScores],
-) -> tuple[LabelRow, ...]:
-    """The rates follow from the counts; the rest is given."""
-    rows = []
-    for k, name in enumerate(class_names):
-        both, said, shown = int(counts.both[k]), int(counts.said[k]), int(counts.shown[k])
-        others = counts.num_images - shown
-        rows.append(
-            LabelRow(
-                name=name,
-                support=shown,
-                num_predicted=said,
-                num_correct=both,
-                threshold=thresholds[k],
-                precision=_or_none(float(counts.precision[k])),
-                precision_ci95=wilson_interval(both, said) if said and shown else None,
-                recall=_or_none(float(counts.recall[k])),
-                recall_ci95=wilson_interval(both, shown) if shown else None,
-                f1=_or_none(float(counts.f1[k])),
-                f1_ci95=scores[k].f1_ci95,
-                specificity=_or_none(float(counts.specificity[k])),
-                specificity_ci95=wilson_interval(others - said + both, others) if others else None,
-                auroc=scores[k].auroc,
-                auroc_ci95=scores[k].auroc_ci95,
-                average_precision=scores[k].average_precision,
-                average_precision_ci95=scores[k].average_precision_ci95,
-            )
-        )
-    return tuple(rows)
-
-
 def _errors(
     probs: NDArray[np.float64],
     said: BoolArray,
@@ -348,17 +292,75 @@ def _errors(
     )
 
 
-def mean_of(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
-def _or_none(value: float) -> float | None:
-    return None if isnan(value) else float(value)
-
-
 def _plain(value: Any) -> Any:
     """Tuples as lists, at every depth."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def parse_multilabel_report(table: Mapping[str, Any]) -> MultilabelReport:
+    return parse_checked(table, _parse)
+
+
+def _parse(table: Mapping[str, Any]) -> MultilabelReport:
+    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
+    facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
+    subset = Hits(num_images=int(table["num_images"]), num_correct=int(table["num_subset_correct"]))
+    if not 0 <= subset.num_correct <= subset.num_images or subset.num_images < 1:
+        raise ValueError("it has a negative count, or no image at all.")
+    read = [build_config(LabelRow, row, "labels.") for row in table["labels"]]
+    counts = _counts(read, subset.num_images)
+    bootstrap = parse_bootstrap(table["bootstrap"], table["labels"], measures=MEASURES, older=MEASURES_OF_3)
+    auroc = [_fraction(row.auroc) for row in read]
+    precision = [_fraction(row.average_precision) for row in read]
+    scores = [class_scores(k, auroc, precision, bootstrap) for k in range(len(read))]
+    rows = label_rows([row.name for row in read], counts, [row.threshold for row in read], scores)
+    shown, said = float(counts.shown.sum()), float(counts.said.sum())
+    return MultilabelReport(
+        data=build_config(DataFacts, facts, "data."),
+        calibration_method=str(table["calibration_method"]),
+        thresholds_data=str(table["thresholds_data"]),
+        num_images=subset.num_images,
+        class_names=tuple(row.name for row in read),
+        mean_average_precision=mean_of([row.average_precision for row in rows]),
+        auroc=mean_of([row.auroc for row in rows]),
+        micro_average_precision=_fraction(table["micro_average_precision"]),
+        ranking_average_precision=float(table["ranking_average_precision"]),
+        subset=subset,
+        hamming_loss=float((counts.said + counts.shown - 2 * counts.both).sum() / (subset.num_images * len(rows))),
+        example_f1=float(table["example_f1"]),
+        macro=macro_means(counts),
+        micro=micro_means(counts),
+        weighted=weighted_means(counts),
+        nll=float(table["nll"]),
+        brier=float(table["brier"]),
+        ece=float(table["ece"]),
+        nll_before=float(table["nll_before"]),
+        ece_before=float(table["ece_before"]),
+        labels_per_image=(shown / subset.num_images, said / subset.num_images),
+        labels=rows,
+        reliability=tuple(build_config(ProbabilityBin, row, "reliability.") for row in table["reliability"]),
+        bootstrap=bootstrap,
+        weak_thresholds=tuple(str(name) for name in table["weak_thresholds"]),
+        num_errors=subset.num_images - subset.num_correct,
+        errors=tuple(build_config(WrongLabels, error, "errors.") for error in table["errors"]),
+        training=parse_training(table.get("training")),
+        slices=tuple(parse_slicing(row, subset.num_images, subset.num_correct) for row in table["slices"]),
+    )
+
+
+def _fraction(value: Any) -> float | None:
+    if value is not None and not 0 <= value <= 1 + 1e-9:
+        raise ValueError(f"a measure is {value}; it must lie between 0 and 1.")
+    return None if value is None else float(value)
+
+
+def _counts(rows: Sequence[LabelRow], num_images: int) -> LabelCounts:
+    both, said, shown = (
+        np.array([getattr(row, name) for row in rows], dtype=np.int64)
+        for name in ("num_correct", "num_predicted", "support")
+    )
+    if (both < 0).any() or (both > np.minimum(said, shown)).any() or (np.maximum(said, shown) > num_images).any():
+        raise ValueError("a label has impossible counts.")
+    return LabelCounts(both=both, said=said, shown=shown, num_images=num_images)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
-from recog.evaluation.intervals import Interval, wilson_interval
-from recog.evaluation.probability import NUM_BINS, equal_width_bins
+from recog.evaluation.measures.intervals import Interval, wilson_interval
+from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
 
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 MAX_CURVE_POINTS = 100

@@ -10,7 +10,6 @@ what it has, the rest None.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isnan
@@ -20,17 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
-from recog.core.errors import DataError
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.intervals import Interval, wilson_interval
-from recog.evaluation.measures import (
-    ClassMeasures,
-    FloatArray,
-    IntArray,
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.counts import (
     MeanMeasures,
     accuracy_of,
-    check_labels,
-    check_logits,
     class_measures,
     confusion_matrix,
     macro_mean,
@@ -38,46 +30,15 @@ from recog.evaluation.measures import (
     micro_mean,
     weighted_mean,
 )
-from recog.evaluation.report_format import FORMAT_VERSION, parse_checked
-from recog.evaluation.scores import ClassScores, Scores, measure_scores, parse_scores
-from recog.evaluation.slices import Slicing, parse_slicing
-from recog.evaluation.training_facts import TrainingFacts, parse_training
-from recog.evaluation.trust import Trust, measure_trust, parse_trust
-
-MAX_ERRORS = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFacts:
-    """Which images were measured, and what a reader must know of them to trust the numbers."""
-
-    name: str
-    split: str | None = None  # 'train', 'val', 'test'; None where the images belong to none
-    excluded: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was found and could not be used
-    num_seen_in_training: int | None = None  # images whose bytes were also trained on; None: not checked
-    test_openings: int | None = None  # how often the test split was opened, this time included; None: not known
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassRow:
-    """One class. Rates are None where undefined (see `measures`); intervals are Wilson's, 95 %."""
-
-    name: str
-    support: int  # images of this class
-    num_predicted: int  # images called this class
-    num_correct: int
-    precision: float | None
-    precision_ci95: Interval | None
-    recall: float | None
-    recall_ci95: Interval | None
-    f1: float | None  # not a share of any n images, so no Wilson interval
-    f1_ci95: Interval | None  # this one and those below by bootstrap, None in a file of an older format
-    specificity: float | None  # share of the images of other classes that are not called this class
-    specificity_ci95: Interval | None
-    auroc: float | None  # this class against the rest
-    auroc_ci95: Interval | None
-    average_precision: float | None
-    average_precision_ci95: Interval | None
+from recog.evaluation.measures.intervals import Interval, wilson_interval
+from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
+from recog.evaluation.results.report_format import FORMAT_VERSION, parse_checked
+from recog.evaluation.results.rows import ClassRow, class_rows
+from recog.evaluation.results.scores import Scores, measure_scores, parse_scores
+from recog.evaluation.results.slices import Slicing, parse_slicing
+from recog.evaluation.results.training_facts import TrainingFacts, parse_training
+from recog.evaluation.results.trust_evidence import Trust, measure_trust, parse_trust
+from recog.evaluation.trust.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,65 +249,10 @@ def _build(
         macro=macro,
         weighted=weighted_mean(measures),
         micro=micro_mean(measures),
-        classes=_class_rows(class_names, measures, scores),
+        classes=class_rows(class_names, measures, scores),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         errors=errors,
     )
-
-
-def _class_rows(class_names: Sequence[str], measures: ClassMeasures, scores: Scores) -> tuple[ClassRow, ...]:
-    num_images = int(measures.support.sum())
-    return tuple(
-        _class_row(
-            name,
-            num_images,
-            *(int(counts[k]) for counts in (measures.support, measures.num_predicted, measures.num_correct)),
-            scores=scores.of_class(k),
-        )
-        for k, name in enumerate(class_names)
-    )
-
-
-def _class_row(
-    name: str, num_images: int, support: int, num_predicted: int, num_correct: int, *, scores: ClassScores
-) -> ClassRow:
-    num_others = num_images - support
-    precision, precision_ci95 = _rate(num_correct, num_predicted if support else 0)
-    recall, recall_ci95 = _rate(num_correct, support)
-    specificity, specificity_ci95 = _rate(num_others - (num_predicted - num_correct), num_others)
-    return ClassRow(
-        name=name,
-        support=support,
-        num_predicted=num_predicted,
-        num_correct=num_correct,
-        precision=precision,
-        precision_ci95=precision_ci95,
-        recall=recall,
-        recall_ci95=recall_ci95,
-        f1=2 * num_correct / (support + num_predicted) if support else None,
-        f1_ci95=scores.f1_ci95,
-        specificity=specificity,
-        specificity_ci95=specificity_ci95,
-        auroc=scores.auroc,
-        auroc_ci95=scores.auroc_ci95,
-        average_precision=scores.average_precision,
-        average_precision_ci95=scores.average_precision_ci95,
-    )
-
-
-def _rate(num_successes: int, num_trials: int) -> tuple[float | None, Interval | None]:
-    """The share with Wilson's interval; None where it is 0 of 0."""
-    if num_trials == 0:
-        return None, None
-    return num_successes / num_trials, wilson_interval(num_successes, num_trials)
-
-
-def check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
-    if len(names) != expected:
-        raise DataError(f"{what} has {len(names)} entries for {expected} {of}; expected one each.")
-    if len(set(names)) != expected:
-        twice, _ = Counter(names).most_common(1)[0]
-        raise DataError(f"{what} holds {twice!r} more than once; the {of} could not be told apart in the report.")
 
 
 def _parse(table: Mapping[str, Any]) -> Report:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, isclose, isfinite
 from typing import Any, Protocol, TypeVar
 
 from recog.core.errors import BundleError, ConfigError
+from recog.evaluation.measures.intervals import Interval
+from recog.evaluation.measures.resampling import CLASS_MEASURES, Bootstrap
 
 FORMAT_VERSION = 4  # with the intervals of all measures and of the classes
 _CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
@@ -96,3 +98,32 @@ def measure_in(table: Mapping[str, Any], key: str, measure: str | None = None) -
     if not low - 1e-9 <= value <= high + 1e-9:
         raise ValueError(f"'{key}' is {value}; it must lie between {low:g} and {high:g}.")
     return float(value)
+
+
+def parse_bootstrap(
+    table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, measures: Sequence[str], older: Sequence[str]
+) -> Bootstrap:
+    """From `report.json`: the table that `to_dict` gave, and the classes' rows.
+
+    Of `measures` those in `older` must be there, the others may be missing, as files of format 3 and before do not have them.
+    KeyError, TypeError or ValueError where a number is missing, of another kind or out of range.
+    """
+    return Bootstrap(
+        num_resamples=int(table["num_resamples"]),
+        seed=int(table["seed"]),
+        intervals={name: _parse_interval(table, name, is_needed=name in older) for name in measures},
+        class_intervals={
+            name: tuple(_parse_interval(row, name, is_needed=False) for row in rows) for name in CLASS_MEASURES
+        },
+    )
+
+
+def _parse_interval(table: Mapping[str, Any], measure: str, *, is_needed: bool) -> Interval | None:
+    key = f"{measure}_ci95"
+    bounds = table[key] if is_needed else table.get(key)
+    if bounds is None:
+        return None
+    low, high = (measure_in({key: bound}, key, measure) for bound in bounds)
+    if low > high:
+        raise ValueError(f"'{key}' is {bounds}; expected its lower and its upper bound.")
+    return low, high

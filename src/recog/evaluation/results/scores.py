@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.arrays import FloatArray, IntArray
-from recog.evaluation.bootstrap import MEASURES, MEASURES_OF_2, bootstrap_intervals
-from recog.evaluation.intervals import Hits, Interval
-from recog.evaluation.probability import (
+from recog.evaluation.measures.arrays import FloatArray, IntArray
+from recog.evaluation.measures.bootstrap import MEASURES, MEASURES_OF_2, bootstrap_intervals
+from recog.evaluation.measures.intervals import Hits, Interval
+from recog.evaluation.measures.probability import (
     brier_score,
     classwise_ece,
     confidence_of,
     ece_equal_mass,
     nll_terms,
 )
-from recog.evaluation.ranking import auroc, average_precision, num_in_top
-from recog.evaluation.reliability import (
+from recog.evaluation.measures.ranking import auroc, average_precision, num_in_top
+from recog.evaluation.measures.resampling import Bootstrap
+from recog.evaluation.results.reliability import (
     Cut,
     ReliabilityBin,
     cuts_at,
@@ -30,8 +31,7 @@ from recog.evaluation.reliability import (
     reliability_bins,
     risk_coverage,
 )
-from recog.evaluation.report_format import measure_in
-from recog.evaluation.resampling import Bootstrap, parse_bootstrap
+from recog.evaluation.results.report_format import measure_in, parse_bootstrap
 
 _Value = TypeVar("_Value")
 TOP_K = 5

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
-from recog.evaluation.arrays import FloatArray, IntArray
-from recog.evaluation.calibration import Calibration
-from recog.evaluation.conformal import ConformalSets
-from recog.evaluation.intervals import wilson_interval
-from recog.evaluation.probability import ece_equal_width, nll, softmax
-from recog.evaluation.scaling import ScalingFit
-from recog.evaluation.unknown import UnknownRule
+from recog.evaluation.measures.arrays import FloatArray, IntArray
+from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.conformal import ConformalSets
+from recog.evaluation.trust.scaling import ScalingFit
+from recog.evaluation.trust.unknown import UnknownRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ConfigError
-from recog.evaluation.arrays import FloatArray, IntArray
-from recog.evaluation.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
-from recog.evaluation.multilabel import BoolArray, decide, sigmoid
-from recog.evaluation.probability import softmax
-from recog.evaluation.scaling import METHODS, Scaling, fit_scaling, scale_held_out
-from recog.evaluation.thresholds import LabelThresholds
-from recog.evaluation.unknown import UNKNOWN_METHODS, UnknownRule
+from recog.evaluation.measures.arrays import FloatArray, IntArray
+from recog.evaluation.measures.multilabel import BoolArray, decide, sigmoid
+from recog.evaluation.measures.probability import softmax
+from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
+from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
+from recog.evaluation.trust.thresholds import LabelThresholds
+from recog.evaluation.trust.unknown import UNKNOWN_METHODS, UnknownRule
 
 _SCALING_KEYS = ("method", "temperature", "factors", "offsets", "fit")
 _KEYS = (*_SCALING_KEYS, "sets", "thresholds", "unknown")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recog.core.chance import uniforms
 from recog.core.config import build_config
 from recog.core.errors import ConfigError, ShapeError
-from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
 
 SetMethod = Literal["lac", "aps", "raps"]
 SET_METHODS: tuple[str, ...] = get_args(SetMethod)

@@ -8,12 +8,19 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from recog.core.errors import ConfigError
-from recog.evaluation.arrays import FloatArray, check_logits
-from recog.evaluation.calibration import Calibration, CalibrationConfig
-from recog.evaluation.multilabel import BoolArray, TargetArray, bce, check_targets, label_ece, sigmoid
-from recog.evaluation.scaling import Scaling, ScalingFit, deal_folds
-from recog.evaluation.temperature import MAX_TEMPERATURE, scale_logits
-from recog.evaluation.thresholds import choose_thresholds
+from recog.evaluation.measures.arrays import FloatArray, check_logits
+from recog.evaluation.measures.multilabel import (
+    BoolArray,
+    TargetArray,
+    bce,
+    check_targets,
+    label_ece,
+    sigmoid,
+)
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
+from recog.evaluation.trust.scaling import Scaling, ScalingFit, deal_folds
+from recog.evaluation.trust.temperature import MAX_TEMPERATURE, scale_logits
+from recog.evaluation.trust.thresholds import choose_thresholds
 
 _METHODS = ("auto", "none", "temperature")
 

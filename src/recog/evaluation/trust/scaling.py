@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from recog.core.chance import permutation
 from recog.core.config import build_config
 from recog.core.errors import ConfigError
-from recog.evaluation.arrays import FloatArray, IntArray, check_labels, check_logits
-from recog.evaluation.probability import ece_equal_width, nll_terms, softmax
-from recog.evaluation.temperature import fit_temperature, scale_logits
-from recog.evaluation.vector import fit_vector, scale_by_class
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.probability import ece_equal_width, nll_terms, softmax
+from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scale_by_class, scale_logits
 
 ScalingMethod = Literal["none", "temperature", "vector"]
 METHODS: tuple[str, ...] = get_args(ScalingMethod)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from recog.core.config import build_config
 from recog.core.errors import ConfigError
-from recog.evaluation.arrays import FloatArray
-from recog.evaluation.multilabel import BoolArray
+from recog.evaluation.measures.arrays import FloatArray
+from recog.evaluation.measures.multilabel import BoolArray
 
 DEFAULT_THRESHOLD = 0.5
 FEW_IMAGES = 10  # with the label in calibration: below, its threshold is chance to a good part

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from recog.core.config import build_config
 from recog.core.errors import BundleError, ConfigError, DataError
-from recog.evaluation.arrays import FloatArray, IntArray, check_logits
-from recog.evaluation.conformal import conformal_quantile
-from recog.evaluation.probability import softmax
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_logits
+from recog.evaluation.measures.probability import softmax
+from recog.evaluation.trust.conformal import conformal_quantile
 
 UNKNOWN = "unknown"  # the answer
 UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "energy_mahalanobis"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.ranking import auroc_of
-from recog.evaluation.unknown import (
+from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.trust.unknown import (
     FEATURE_METHODS,
     MAX_DIMENSIONS,
     UNKNOWN_METHODS,

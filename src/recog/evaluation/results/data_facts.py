@@ -1,0 +1,30 @@
+"""Facts about the measured images: dataset, split, exclusions, overlap with training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recog.core.errors import DataError
+
+MAX_ERRORS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """Which images were measured, and what a reader must know of them to trust the numbers."""
+
+    name: str
+    split: str | None = None  # 'train', 'val', 'test'; None where the images belong to none
+    excluded: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was found and could not be used
+    num_seen_in_training: int | None = None  # images whose bytes were also trained on; None: not checked
+    test_openings: int | None = None  # how often the test split was opened, this time included; None: not known
+
+
+def check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
+    if len(names) != expected:
+        raise DataError(f"{what} has {len(names)} entries for {expected} {of}; expected one each.")
+    if len(set(names)) != expected:
+        twice, _ = Counter(names).most_common(1)[0]
+        raise DataError(f"{what} holds {twice!r} more than once; the {of} could not be told apart in the report.")

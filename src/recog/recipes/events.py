@@ -1,0 +1,111 @@
+"""The events that training yields, in the order in which they occur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.recipes.calibrate import HeldOut
+from recog.recipes.validation import ValScores
+from recog.training.early_stop import EarlyStopped, Measure
+from recog.training.fit import EpochLog, SkippedStep, StepLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLog:
+    """One L2 strength tried, measured on the validation split, or by cross-validation where images are few."""
+
+    trial: int  # from 1
+    l2: float
+    val_accuracy: float
+    val_nll: float
+    num_folds: int = 0  # 0: the validation split
+    num_repeats: int = 0
+    accuracy_std: float = 0.0  # over the repeats
+    val_map: float | None = None  # multi-label; val_accuracy is then of whole images at a probability of 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidated:
+    """Images were few: what cross-validation chose, and the accuracy that it found, each image held out once a repeat."""
+
+    smallest_class: int  # images of train and val
+    num_images: int
+    num_folds: int
+    num_repeats: int
+    l2: float
+    accuracy: float
+    accuracy_std: float
+    nll: float
+    mean_average_precision: float | None = None  # multi-label
+
+    def __str__(self) -> str:
+        several = self.mean_average_precision
+        found = (
+            f"an accuracy of {self.accuracy:.1%}"
+            if several is None
+            else f"a mAP of {several:.1%}, all labels right on {self.accuracy:.1%}"
+        )
+        what = "class" if several is None else "label"
+        return (
+            f"a {what} has only {self.smallest_class} training and validation images, too few for one split to say much: "
+            f"{self.num_repeats} times {self.num_folds}-fold stratified cross-validation over all {self.num_images} of them "
+            f"chose L2 {self.l2:g} and found {found} (std {self.accuracy_std:.1%} over the "
+            f"repeats), NLL {self.nll:.3f}; the choice of L2 from these images makes it slightly too good"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """An epoch, measured on the validation split."""
+
+    log: EpochLog
+    val_accuracy: float
+    val_nll: float
+    is_best: bool
+    val_map: float | None = None  # multi-label; it chooses the epoch, and val_accuracy is of whole images at 0.5
+    confusion: NDArray[np.int64] | None = field(default=None, compare=False)  # [K, K], row = true; of single labels
+
+    @classmethod
+    def of(cls, log: EpochLog, scores: ValScores, *, is_best: bool) -> EpochResult:
+        return cls(
+            log=log,
+            val_accuracy=scores.accuracy,
+            val_nll=scores.nll,
+            is_best=is_best,
+            val_map=scores.mean_average_precision,
+            confusion=scores.confusion,
+        )
+
+    def measure(self, name: Measure) -> float:
+        values = {
+            "val_accuracy": self.val_accuracy,
+            "val_nll": self.val_nll,
+            "val_map": self.val_map or 0.0,
+            "train_loss": self.log.train_loss,
+        }
+        return values[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBatch:
+    """What the network sees first, augmented: images uint8 [B, H, W, C]."""
+
+    step: int  # since the start of training, from 1
+    images: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """All steps are taken, those before a run was resumed included."""
+
+    num_epochs: int
+    best_epoch: int  # whose weights the network has now; 0: those that it began with
+    num_steps: int
+
+
+LearnEvent = (
+    FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped | Learnt
+)
