@@ -176,7 +176,6 @@ JOINERS = {
     "cli/progress.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
-    "data/identity.py",
     "data/readers/names.py",
     "evaluation/results/data_facts.py",
     "evaluation/results/read.py",

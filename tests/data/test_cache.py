@@ -14,6 +14,7 @@ from recog.core.preprocess import Preprocess
 from recog.data import cache as cache_module
 from recog.data.cache import cache_key, clear_entries, decode_images, list_entries
 from recog.data.dataset import Sample
+from recog.data.inspection import hash_samples
 from recog.data.store import ImageStore, StreamedImages, channel_statistics, read_exact, read_larger
 
 EXACT = read_exact(Preprocess(image_size=(20, 16)))
@@ -36,12 +37,8 @@ def samples(tmp_path):
     return made
 
 
-def hashes_of(samples):
-    return [sample.sha256() for sample in samples]
-
-
 def decode_all(samples, reader=EXACT, *, memory):
-    return decode_images(samples, reader, hashes_of(samples), name="toys", max_memory_bytes=memory)
+    return decode_images(samples, reader, hash_samples(samples), name="toys", max_memory_bytes=memory)
 
 
 @pytest.mark.parametrize("reader", [EXACT, read_larger(Preprocess(image_size=(20, 16)))])
@@ -109,7 +106,7 @@ def test_a_damaged_file_is_named_and_built_anew(samples, damage):
 
 
 def test_an_edited_image_another_order_and_another_reading_have_other_keys(samples):
-    hashes = hashes_of(samples)
+    hashes = hash_samples(samples)
     keys = {
         cache_key(hashes, EXACT),
         cache_key(hashes[::-1], EXACT),
@@ -125,7 +122,7 @@ def test_an_entry_under_a_wrong_name_is_not_used(samples):
     decode_all(samples, memory=0)
     (entry,) = list_entries()
     foreign = samples[:3]
-    entry.path.rename(entry.path.with_name(cache_key(hashes_of(foreign), EXACT) + cache_module.SUFFIX))
+    entry.path.rename(entry.path.with_name(cache_key(hash_samples(foreign), EXACT) + cache_module.SUFFIX))
     decoded = decode_all(foreign, memory=1 << 20)
     assert len(decoded.images) == 3
 
@@ -157,9 +154,10 @@ from pathlib import Path
 from recog.core.preprocess import Preprocess
 from recog.data.cache import decode_images
 from recog.data.dataset import Sample
+from recog.data.inspection import hash_samples
 from recog.data.store import read_exact
 samples = [Sample(name=p.name, source=p, labels=(0,)) for p in sorted(Path(sys.argv[1]).glob("*.png"))]
-decoded = decode_images(samples, read_exact(Preprocess(image_size=(20, 16))), [s.sha256() for s in samples],
+decoded = decode_images(samples, read_exact(Preprocess(image_size=(20, 16))), hash_samples(samples),
                         name="toys", max_memory_bytes=0)
 print(int(decoded.images.rows()[:].astype(int).sum()))
 """

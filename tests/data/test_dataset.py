@@ -1,5 +1,3 @@
-import hashlib
-
 import numpy as np
 import pytest
 
@@ -13,25 +11,6 @@ def sample(name, label, split=None):
 
 def dataset(*samples, class_names=("cat", "dog"), **others):
     return Dataset(name="pets", layout="class folders", class_names=class_names, samples=samples, **others)
-
-
-def test_a_files_hash_is_that_of_its_bytes(tmp_path):
-    path = tmp_path / "1.png"
-    path.write_bytes(b"abc")
-    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-    assert Sample(name="cat/1.png", source=path, labels=(0,)).sha256() == known
-
-
-def test_an_arrays_hash_tells_shapes_apart():
-    flat = np.arange(6, dtype=np.uint8)
-    hashes = [Sample(name="x", source=flat.reshape(shape), labels=(0,)).sha256() for shape in ((2, 3), (3, 2), (6, 1))]
-    assert len(set(hashes)) == 3
-    assert hashes[0] == hashlib.sha256(b"(2, 3)" + bytes(range(6))).hexdigest()
-    turned = flat.reshape(3, 2).T  # the same pixels in another memory order
-    assert (
-        Sample(name="x", source=turned, labels=(0,)).sha256()
-        == Sample(name="y", source=turned.copy(), labels=(1,)).sha256()
-    )
 
 
 def test_given_splits_come_in_one_order():

@@ -4,7 +4,7 @@ from PIL import Image
 
 from recog.core.decode import decode
 from recog.data.dataset import Sample
-from recog.data.grey16 import full_scale, highest_grey16
+from recog.data.inspection import full_scale, highest_grey16, inspect_images
 
 
 def write(path, levels):
@@ -21,15 +21,15 @@ def test_the_highest_level_of_all(tmp_path, suffix):
         Sample(name="array", source=np.full((2, 2), 255, np.uint8), labels=(0,)),
         Sample(name="gone", source=tmp_path / "gone.png", labels=(0,)),
     ]
-    assert highest_grey16(samples) == 3987
-    assert highest_grey16(samples[2:]) is None
+    assert highest_grey16(inspect_images(samples)) == 3987
+    assert highest_grey16(inspect_images(samples[2:])) is None
 
 
 def test_a_pgm_says_its_maximum_itself(tmp_path):
     """Its header's maximum is what white is, and the decoder follows it: it must not take part in the search."""
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 2 1 1000\n" + np.array([0, 1000], ">u2").tobytes())
-    assert highest_grey16([Sample(name="a", source=path, labels=(0,))]) is None
+    assert highest_grey16(inspect_images([Sample(name="a", source=path, labels=(0,))])) is None
     assert decode(path, channels=1, grey16_max=4095).max() == 255
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from recog.data.dataset import Sample
-from recog.data.overlap import find_overlap
+from recog.data.inspection import find_overlap
 
 
 def sample(name, label=0, split=None, group=None):

@@ -101,7 +101,7 @@ def _(folder):
     return folder
 
 
-@case(32, "the same file in train and test", "warned", "1 image stands in more than one split", 16)
+@case(32, "the same file in train and test", "warned", "1 image is in more than one split", 16)
 def _(folder):
     split_pets(folder)
     first = min((folder / "train/cat").iterdir())
@@ -109,7 +109,7 @@ def _(folder):
     return folder
 
 
-@case(33, "the same image under two labels", "warned", "1 image stands under two or more classes", 8)
+@case(33, "the same image under two labels", "warned", "1 image is under different classes", 8)
 def _(folder):
     pets(folder)
     (folder / "dog/000.png").write_bytes((folder / "cat/000.png").read_bytes())

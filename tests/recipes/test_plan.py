@@ -10,10 +10,11 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.dataset import Dataset, Sample
+from recog.data.inspection import inspect_images
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.recipes.config import TrainConfig
-from recog.recipes.plan import ImageFacts, describe_data, plan, read_image_facts
+from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
 from recog.training.early_stop import StopConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
@@ -106,13 +107,13 @@ def test_image_facts_from_headers(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"x")
     sources.append(Sample(name="bad.png", source=tmp_path / "bad.png", labels=(0,)))
     data = dataclasses.replace(dataset(), samples=tuple(sources))
-    facts = read_image_facts(data)
+    facts = image_facts(data, inspect_images(data.samples))
     assert facts == ImageFacts(sizes=((20, 30), (10, 40)), all_grey=True)
     assert facts.one_size is None
     assert facts.largest_side == 40
     assert "30-40 x 10-20 px, grey" in describe_data(data, facts)[0]
     with pytest.raises(DataError, match="no file of d is a usable image; the first: bad.png"):
-        read_image_facts(dataclasses.replace(data, samples=tuple(sources[2:])))
+        image_facts(data, inspect_images(sources[2:]))
 
 
 def test_an_optimiser_that_is_named_gets_its_usual_rate_with_the_reason():

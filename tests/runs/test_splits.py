@@ -7,7 +7,7 @@ import pytest
 
 from recog.core.errors import BundleError, DataError
 from recog.data.dataset import Dataset, Exclusion, Sample
-from recog.data.identity import fingerprint, hash_samples
+from recog.data.inspection import fingerprint, hash_samples
 from recog.runs.splits import log_test_opening, read_seen, write_splits
 
 

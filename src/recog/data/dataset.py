@@ -14,7 +14,6 @@ from recog.bundle.reference import MAX_REFERENCE_IMAGES
 from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError
-from recog.core.files import sha256_bytes, sha256_file
 from recog.core.task import Task
 
 Targets = NDArray[np.int64] | NDArray[np.float32]  # labels [N]; or, of multi-label data, zeros and ones [N, K]
@@ -45,14 +44,6 @@ class Sample:
                 "of multi-label data, read `labels`."
             )
         return self.labels[0]
-
-    def sha256(self) -> str:
-        """Of the file's bytes, or of the array's bytes and shape."""
-        if isinstance(self.source, Path):
-            return sha256_file(self.source)
-        if isinstance(self.source, np.ndarray):
-            return sha256_bytes(repr(self.source.shape).encode() + self.source.tobytes())
-        return sha256_bytes(self.source.read())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Every image of a dataset looked at once: its bytes hashed, its header read, its pixels decoded to find damage."""
+"""Facts about the images of a dataset, from one read of each file: content hash, header, 16-bit grey range, damage, copies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from numpy.typing import NDArray
 
 from recog.core.decode import DEFAULT_LIMITS, ImageInfo, decode, grey16_level, probe
 from recog.core.errors import BadImage
-from recog.core.files import sha256_bytes
+from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import num_cores
 from recog.core.image_file import open_encoded
-from recog.data.dataset import Sample
+from recog.data.dataset import Dataset, Sample
+
+Content = bytes | NDArray[np.uint8]
+Copies = tuple[Sample, ...]
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 _MIN_SIDE_PX = 32  # a JPEG is read to its end at whatever size; a small one shows the damage sooner
@@ -24,45 +28,101 @@ _MIN_SIDE_PX = 32  # a JPEG is read to its end at whatever size; a small one sho
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """One image. Where it cannot be used, `bad` says why, and what was not found out is None or ''."""
+    """Facts about one image. `bad` is set where it is not usable."""
 
-    sha256: str = ""
+    sha256: str  # of the content; 'unreadable NAME' where it cannot be read
     info: ImageInfo | None = None
-    grey16: int | None = None  # the highest level, where it is 16-bit grey
+    grey16: int | None = None  # the highest level of a 16-bit grey image whose file does not state its white level
     bad: BadImage | None = None
 
 
-def inspect_images(samples: Sequence[Sample]) -> Iterator[Inspected]:
-    """Per sample, in order, by several threads."""
+def inspect_images(samples: Sequence[Sample], *, check_pixels: bool = False) -> Iterator[Inspected]:
+    """The facts of each sample, in order, computed by several threads; each file is opened and read once.
+
+    16-bit grey images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
+    behind the header.
+    """
     with ThreadPoolExecutor(num_cores()) as pool:
-        yield from pool.map(_inspect, samples)
+        yield from pool.map(partial(_inspect, check_pixels=check_pixels), samples)
 
 
-def _inspect(sample: Sample) -> Inspected:
-    digest = ""
+def hash_samples(samples: Sequence[Sample]) -> list[str]:
+    """The content hash of each sample, in order, as `Inspected.sha256`."""
+    with ThreadPoolExecutor(num_cores()) as pool:
+        return list(pool.map(_hash, samples))
+
+
+def content_hash(content: Content) -> str:
+    """sha256 of the file's bytes, or of the array's shape and bytes."""
+    if isinstance(content, np.ndarray):
+        content = repr(content.shape).encode() + content.tobytes()
+    return sha256_bytes(content)
+
+
+def _inspect(sample: Sample, *, check_pixels: bool) -> Inspected:
+    digest = _unreadable(sample)
     try:
-        content = _content(sample)
-        digest = sha256_bytes(content) if isinstance(content, bytes) else sample.sha256()
+        content = _read(sample)
+        digest = content_hash(content)
         info = probe(content, name=sample.name)
-        decode(content, name=sample.name, min_side=_MIN_SIDE_PX)
+        if check_pixels:
+            decode(content, name=sample.name, min_side=_MIN_SIDE_PX)
         level = grey16_level(content, name=sample.name) if info.mode.startswith("I") else None
     except BadImage as error:
         return Inspected(sha256=digest, bad=BadImage(sample.name, error.reason, error.remedy))
     return Inspected(sha256=digest, info=info, grey16=level)
 
 
-def _content(sample: Sample) -> bytes | NDArray[np.uint8]:
-    if isinstance(sample.source, np.ndarray):
-        return sample.source
-    if isinstance(sample.source, Path):
-        with open_encoded(sample.source, sample.name, DEFAULT_LIMITS) as file:
-            return file.read()
-    return sample.source.read()
+def _hash(sample: Sample) -> str:
+    try:
+        return content_hash(_read(sample))
+    except BadImage:
+        return _unreadable(sample)
+
+
+def _unreadable(sample: Sample) -> str:
+    return f"unreadable {sample.name}"
+
+
+def _read(sample: Sample) -> Content:
+    try:
+        if isinstance(sample.source, np.ndarray):
+            return sample.source
+        if isinstance(sample.source, Path):
+            with open_encoded(sample.source, sample.name, DEFAULT_LIMITS) as file:
+                return file.read()
+        return sample.source.read()
+    except OSError as error:
+        raise BadImage(sample.name, f"it cannot be read ({error.strerror})", "Check the disk.") from None
+
+
+def fingerprint(dataset: Dataset, hashes: Mapping[str, str]) -> str:
+    """A digest over (content hash, class, split) of all samples: the same for the same images in any folder or order."""
+    rows = sorted([hashes[s.name], classes_of(dataset, s), s.split or ""] for s in dataset.samples)
+    return "sha256:" + sha256_bytes(canonical_json(rows))
+
+
+def classes_of(dataset: Dataset, sample: Sample) -> str | list[str]:
+    names = [dataset.class_names[label] for label in sample.labels]
+    return names if dataset.task == "multilabel" else names[0]
+
+
+def highest_grey16(inspected: Iterator[Inspected] | Sequence[Inspected]) -> int | None:
+    """The highest level of the 16-bit grey images; None where there are none."""
+    return max((image.grey16 for image in inspected if image.grey16 is not None), default=None)
+
+
+def full_scale(level: int) -> int:
+    """The level shown as white: all bits set, of as many bits as `level` needs, at least 8. 3,987 gives 4,095.
+
+    Devices fill 10, 12 or 14 of the 16 bits, and the file does not state how many.
+    """
+    return int((1 << max(8, int(level).bit_length())) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSummary:
-    """The readable images together: counts by kind, and quantiles (0, 5, 50, 95, 100 %) of the sides in pixels."""
+    """Counts of the readable images by kind, and quantiles (0, 5, 50, 95, 100 %) of their sides in pixels."""
 
     num_images: int
     widths_px: tuple[int, ...]
@@ -82,11 +142,69 @@ def summarise(inspected: Sequence[Inspected]) -> ImageSummary:
         modes=dict(Counter(info.mode for info in infos).most_common()),
         formats=dict(Counter(info.format for info in infos).most_common()),
         num_animated=sum(info.is_animated for info in infos),
-        grey16_max=max((image.grey16 for image in inspected if image.grey16 is not None), default=None),
+        grey16_max=highest_grey16(inspected),
     )
 
 
 def _quantiles(sides: Sequence[int]) -> tuple[int, ...]:
-    if not sides:
-        return ()
-    return tuple(int(side) for side in np.quantile(sides, QUANTILES, method="nearest"))
+    return tuple(int(side) for side in np.quantile(sides, QUANTILES, method="nearest")) if sides else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Sets of two or more identical files, by content hash; one set may be listed under several kinds."""
+
+    copies: tuple[Copies, ...]  # all of them
+    across_classes: tuple[Copies, ...]  # the same image with different labels
+    across_splits: tuple[Copies, ...]  # the same image in several splits: leakage
+    groups_across_splits: tuple[str, ...]  # groups with samples in several of the given splits
+
+    def notes(self) -> Iterator[str]:
+        """Warnings about contradictory labels and leakage between splits."""
+        if self.across_classes:
+            first, *_, last = _labels_apart(self.across_classes[0])
+            yield (
+                f"label conflict: {_count(self.across_classes)} under different classes, such as {first.name} and "
+                f"{last.name}; at least one label is wrong"
+            )
+        if self.across_splits:
+            first, *_, last = _splits_apart(self.across_splits[0])
+            yield (
+                f"leakage: {_count(self.across_splits)} in more than one split, such as {first.name} and {last.name}; "
+                "results measured on them are too optimistic"
+            )
+        if self.groups_across_splits:
+            yield (
+                f"leakage: {len(self.groups_across_splits)} groups have images in more than one split, such as "
+                f"'{self.groups_across_splits[0]}'; results measured on them are too optimistic"
+            )
+
+
+def find_overlap(samples: Sequence[Sample], hashes: Sequence[str]) -> Overlap:
+    """`hashes[i]` is the content hash of sample i."""
+    by_hash: dict[str, list[Sample]] = {}
+    by_group: dict[str, set[str | None]] = {}
+    for sample, digest in zip(samples, hashes, strict=True):
+        by_hash.setdefault(digest, []).append(sample)
+        if sample.group is not None:
+            by_group.setdefault(sample.group, set()).add(sample.split)
+    copies = tuple(tuple(same) for same in by_hash.values() if len(same) > 1)
+    return Overlap(
+        copies=copies,
+        across_classes=tuple(same for same in copies if len(_labels_apart(same)) > 1),
+        across_splits=tuple(same for same in copies if len(_splits_apart(same)) > 1),
+        groups_across_splits=tuple(group for group, splits in by_group.items() if len(splits) > 1),
+    )
+
+
+def _labels_apart(same: Sequence[Sample]) -> list[Sample]:
+    """The first sample of each label, or of each set of labels."""
+    return list({sample.labels: sample for sample in reversed(same)}.values())[::-1]
+
+
+def _splits_apart(same: Sequence[Sample]) -> list[Sample]:
+    return list({sample.split: sample for sample in reversed(same)}.values())[::-1]
+
+
+def _count(sets: Sequence[Copies]) -> str:
+    return "1 image is" if len(sets) == 1 else f"{len(sets)} images are"

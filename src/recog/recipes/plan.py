@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from recog.core.decode import probe
-from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.dataset import Dataset
+from recog.data.inspection import Inspected
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.models.own_module import PREFIX
@@ -19,13 +17,12 @@ from recog.recipes.config import ComputeConfig, Recipe, TrainConfig
 from recog.training.device import Device, Precision
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
-MAX_PROBED = 256  # headers that planning reads; decoding later looks at every file
 PRETRAINED = "tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """Sizes (height, width) and channels of the images whose headers were read."""
+    """Sizes (height, width) and channels of the readable images."""
 
     sizes: tuple[tuple[int, int], ...]
     all_grey: bool
@@ -39,26 +36,17 @@ class ImageFacts:
         return max(max(size) for size in self.sizes)
 
 
-def read_image_facts(dataset: Dataset) -> ImageFacts:
-    """Look at the headers of up to 256 images, evenly spread. DataError where none of them is an image."""
-    stride = max(1, len(dataset.samples) // MAX_PROBED)
-    sizes, grey = [], []
-    first_error: BadImage | None = None
-    for sample in dataset.samples[::stride]:
-        if isinstance(sample.source, np.ndarray):
-            sizes.append((int(sample.source.shape[0]), int(sample.source.shape[1])))
-            grey.append(sample.source.ndim == 2)
-            continue
-        try:
-            info = probe(sample.source, name=sample.name)
-        except BadImage as error:
-            first_error = first_error or error
-            continue
-        sizes.append((info.height, info.width))
-        grey.append(info.mode in ("1", "L", "LA") or info.mode.startswith("I"))
-    if not sizes:
-        raise DataError(f"no file of {dataset.name} is a usable image; the first: {first_error}")
-    return ImageFacts(sizes=tuple(sizes), all_grey=all(grey))
+def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
+    """Sizes and channels of the images whose header could be read. DataError where there are none."""
+    found = list(inspected)
+    infos = [image.info for image in found if image.info is not None]
+    if not infos:
+        first = next((image.bad for image in found), None)
+        raise DataError(f"no file of {dataset.name} is a usable image; the first: {first}")
+    return ImageFacts(
+        sizes=tuple((info.height, info.width) for info in infos),
+        all_grey=all(info.mode in ("1", "L", "LA") or info.mode.startswith("I") for info in infos),
+    )
 
 
 def plan(

@@ -1,4 +1,7 @@
-"""From what the user named to what can be trained on: dataset, plan, splits, network, decoded images. Every file is read once."""
+"""From what the user named to what can be trained on: dataset, plan, splits, network, decoded images.
+
+Each file is read once to identify it (content hash, header, 16-bit grey range) and once by each reader that decodes it.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,7 @@ from recog.data.dataset import (
     labels_without_images,
     targets_of,
 )
-from recog.data.grey16 import full_scale, highest_grey16
-from recog.data.identity import fingerprint, hash_samples
-from recog.data.overlap import find_overlap
+from recog.data.inspection import Inspected, find_overlap, fingerprint, full_scale, highest_grey16, inspect_images
 from recog.data.sources import open_source
 from recog.data.split import join_groups, split_dataset
 from recog.data.store import (
@@ -48,7 +49,7 @@ from recog.models.classifier import Classifier
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import TrainConfig
-from recog.recipes.plan import ImageFacts, describe_data, plan, read_image_facts
+from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 
@@ -96,16 +97,17 @@ def prepare(
     """
     world = world or World()
     device = choose_device(config.compute.device, local_rank=world.local_rank)
-    dataset, hashes = _identify(dataset or open_source(config.data.source, labels=config.data.labels))
+    dataset, inspected = _identify(dataset or open_source(config.data.source, labels=config.data.labels))
+    hashes = {name: image.sha256 for name, image in inspected.items()}
     check_agreement(world, "data", fingerprint(dataset, hashes) if world.size > 1 else "")
-    facts = read_image_facts(dataset)
+    facts = image_facts(dataset, inspected.values())
     notes = [*describe_data(dataset, facts), *find_overlap(dataset.samples, list(hashes.values())).notes()]
     if network is not None:
         config = replace(config, model=name_own_module(config.model, network))
     config, reasons = _plan_together(config, dataset, facts, device, world)
     groups = join_groups(list(hashes.values()), [sample.group for sample in dataset.samples])
     dataset = split_dataset(dataset, config.split, seed=config.seed, groups=groups)
-    config = _with_grey16_max(config, dataset, reasons)
+    config = _with_grey16_max(config, dataset, inspected, reasons)
     torch.manual_seed(config.seed)  # first weights and dropout; what touches the data is counted, not drawn
     torch.set_num_threads(config.compute.num_threads or 1)
     if device.type == "cuda":
@@ -156,20 +158,22 @@ def _build(config: TrainConfig, network: nn.Module | None, *, num_classes: int) 
     return model
 
 
-def _identify(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
-    """The dataset in the order of its content, and each sample's content hash by its name, in that order."""
+def _identify(dataset: Dataset) -> tuple[Dataset, dict[str, Inspected]]:
+    """The dataset in the order of its content, and the facts of each image by its name, in that order."""
     check_trainable(dataset)
-    hashes = hash_samples(dataset.samples)
-    hash_of = dict(zip((sample.name for sample in dataset.samples), hashes, strict=True))
-    dataset = in_content_order(dataset, hashes)
-    return dataset, {sample.name: hash_of[sample.name] for sample in dataset.samples}
+    found = list(inspect_images(dataset.samples))
+    facts_of = dict(zip((sample.name for sample in dataset.samples), found, strict=True))
+    dataset = in_content_order(dataset, [image.sha256 for image in found])
+    return dataset, {sample.name: facts_of[sample.name] for sample in dataset.samples}
 
 
-def _with_grey16_max(config: TrainConfig, dataset: Dataset, reasons: list[str]) -> TrainConfig:
+def _with_grey16_max(
+    config: TrainConfig, dataset: Dataset, inspected: Mapping[str, Inspected], reasons: list[str]
+) -> TrainConfig:
     """One scale for all 16-bit grey images, found in the training split alone."""
     if config.data.grey16_max is not None:
         return config
-    highest = highest_grey16(dataset.subset("train"))
+    highest = highest_grey16([inspected[sample.name] for sample in dataset.subset("train")])
     if highest is None:
         return config
     scale = full_scale(highest)

@@ -10,7 +10,7 @@ from pathlib import Path
 from recog.core.errors import BundleError, DataError
 from recog.core.files import natural_key, pretty_json, write_bytes_atomic
 from recog.data.dataset import SPLITS, Dataset, Exclusion
-from recog.data.identity import classes_of
+from recog.data.inspection import classes_of
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"

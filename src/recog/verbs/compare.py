@@ -11,7 +11,7 @@ import numpy as np
 
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
-from recog.data.identity import hash_samples
+from recog.data.inspection import hash_samples
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad

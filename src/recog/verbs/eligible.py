@@ -14,7 +14,7 @@ from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Sample, check_class_map
-from recog.data.identity import hash_samples
+from recog.data.inspection import hash_samples
 from recog.data.readers.label_format import LabelFormat
 from recog.data.sources import Source, open_source
 from recog.runs.splits import SPLITS_FILE, SeenImages, read_seen

@@ -17,16 +17,17 @@ from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample, targets_of
-from recog.data.grey16 import full_scale, highest_grey16
+from recog.data.inspection import full_scale, highest_grey16, inspect_images
 from recog.data.loader import TrainLoader
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
 from recog.recipes.config import TrainConfig
-from recog.recipes.plan import plan, read_image_facts
+from recog.recipes.plan import image_facts, plan
 
 NUM_ROWS, NUM_COLUMNS = 4, 8
+TRAINING = (None, "train")  # the splits whose images are drawn
 MIN_CELL_PX = 96  # smaller images are enlarged in whole steps, so that their pixels show
 _TEXT_PX = 18
 
@@ -39,14 +40,18 @@ def preview(
     Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
     """
     dataset = open_source(source, labels=labels)
-    facts = read_image_facts(dataset)
+    inspected = list(inspect_images(dataset.samples))
+    facts = image_facts(dataset, inspected)
     hardware = read_hardware()
     planned, _ = plan(config or TrainConfig(), dataset, facts, hardware, has_bfloat16=False)
     if planned.recipe == "head":
         planned, _ = plan(replace(planned, recipe="finetune"), dataset, facts, hardware, has_bfloat16=False)
     # only the network's Preprocess is wanted, so that its weights need not be at hand
     model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
-    preprocess = replace(model.preprocess, grey16_max=planned.data.grey16_max or _grey16_scale(dataset))
+    training = [i for i, s in zip(inspected, dataset.samples, strict=True) if s.split in TRAINING]
+    highest = highest_grey16(training)
+    white = 65535 if highest is None else full_scale(highest)  # as training would set it
+    preprocess = replace(model.preprocess, grey16_max=planned.data.grey16_max or white)
     draw_preview(dataset, planned.augment, path, preprocess=preprocess, seed=planned.seed)
     return planned.augment
 
@@ -77,22 +82,12 @@ def draw_preview(
     write_bytes_atomic(path, _png(sheet))
 
 
-def _grey16_scale(dataset: Dataset) -> int:
-    """The 16-bit level that training would make white."""
-    highest = highest_grey16(_training_samples(dataset))
-    return 65535 if highest is None else full_scale(highest)
-
-
-def _training_samples(dataset: Dataset) -> list[Sample]:
-    return [sample for sample in dataset.samples if sample.split in (None, "train")]
-
-
 def _read_spread(
     dataset: Dataset, augment: AugmentConfig, preprocess: Preprocess
 ) -> tuple[list[Sample], list[NDArray[np.uint8]]]:
     """Up to 32 usable training images, class by class in turn."""
     by_class: dict[tuple[int, ...], list[Sample]] = {}
-    for sample in _training_samples(dataset):
+    for sample in (sample for sample in dataset.samples if sample.split in TRAINING):
         by_class.setdefault(sample.labels, []).append(sample)
     most = max((len(members) for members in by_class.values()), default=0)
     turns = [members[turn] for turn in range(most) for members in by_class.values() if turn < len(members)]

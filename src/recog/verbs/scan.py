@@ -20,8 +20,7 @@ from recog.data.dataset import (
     class_map_gaps,
     labels_without_images,
 )
-from recog.data.inspection import ImageSummary, Inspected, inspect_images, summarise
-from recog.data.overlap import Copies, Overlap, find_overlap
+from recog.data.inspection import Copies, ImageSummary, Inspected, Overlap, find_overlap, inspect_images, summarise
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
@@ -100,14 +99,14 @@ def scan_events(source: Source, *, labels: LabelFormat = AS_FOUND) -> Iterator[S
     dataset = open_source(source, one_class_map=False, labels=labels)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
-    for image in inspect_images(dataset.samples):
+    for image in inspect_images(dataset.samples, check_pixels=True):
         inspected.append(image)
         yield ScanProgress(num_done=len(inspected), num_images=len(dataset.samples))
     yield _report(dataset, inspected)
 
 
 def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
-    hashes = [image.sha256 or f"unreadable {s.name}" for s, image in zip(dataset.samples, inspected, strict=True)]
+    hashes = [image.sha256 for image in inspected]
     overlap = find_overlap(dataset.samples, hashes)
     counts = _counts(dataset)
     parts = {split: dataset.subset(split) for split in dataset.given_splits} or {ALL: dataset.samples}
