@@ -26,7 +26,7 @@ def test_a_table_in_words_and_the_notes_on_stderr(two_runs):
     done = run("compare", *two_runs, "--data", "digits")
     words = " ".join(done.stdout.split())
     assert "digits: 360 images" in words
-    assert "No difference can be told from n = 360 images: A and B are right and wrong on the same ones." in words
+    assert "No difference on 360 images: A and B are correct on the same ones." in words
     assert "left out 1437 of 1797 images" in done.stderr
 
 

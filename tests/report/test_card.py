@@ -48,7 +48,7 @@ def test_the_metadata_are_what_hugging_face_reads():
 
 def test_the_text_says_numbers_with_their_n_and_origins():
     text = card()
-    assert "Measured on test (n = 3)" in text
+    assert "| Metric | Test split, n = 3 |" in text
     assert "train 5, test 3 images" in text
     assert "PyPI package; Apache-2.0" in text
     assert "uint8 images [B, 224, 192, 3]" in text
@@ -67,7 +67,7 @@ def test_names_from_outside_stay_text():
 
 def test_the_card_says_what_calibration_did():
     text = card()
-    assert "**Calibration:** Probabilities are the network's own softmax; nothing was fitted." in text
+    assert "**Calibration:** Probabilities are the softmax of the logits." in text
     assert re.search(r"test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\.", text)
     assert "Prediction sets" not in text
     assert "--reject" not in text
@@ -91,4 +91,4 @@ def test_the_card_of_several_labels_has_the_map_and_what_is_said():
     assert found["mAP"] == pytest.approx(report.mean_average_precision, abs=1e-6)
     assert found["micro F1"] == pytest.approx(report.micro.f1, abs=1e-6)
     assert "4 labels" in text
-    assert "chosen for F1 on val" in text
+    assert "to maximise F1 on val" in text

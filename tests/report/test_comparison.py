@@ -28,13 +28,11 @@ def printed(result, **options):
 
 def test_the_verdict_in_words():
     assert verdict(comparison(80, 3, 17)) == (
-        "B is better: of n = 100 images it is right on 17 that A gets wrong and wrong on 3 that A gets right; "
+        "B is better: of 100 images, 17 correct only with B, 3 correct only with A; "
         "p = 0.0026 (McNemar's exact test)."  # 2 (1 + 20 + 190 + 1140) / 2^20
     )
-    assert verdict(comparison(80, 17, 3)).startswith(
-        "A is better: of n = 100 images it is right on 17 that B gets wrong"
-    )
-    assert verdict(comparison(5, 2, 3)).startswith("No difference can be told from n = 10 images: B is right on 3")
+    assert verdict(comparison(80, 17, 3)).startswith("A is better: of 100 images, 17 correct only with A")
+    assert verdict(comparison(5, 2, 3)).startswith("No significant difference on 10 images: 3 correct only with B")
     assert "on the same ones" in verdict(comparison(5, 0, 0))
 
 
@@ -48,12 +46,12 @@ def test_says_what_matters():
     assert "B is better" in text
     assert "A   runs/old      83.0%" in text
     assert "B   runs/new      97.0%" in text
-    assert "B less A: +14.0 points; 95% interval" in text
+    assert "B - A: +14.0 points; 95% interval" in text
     assert "too narrow" not in text
-    assert "Right by A, wrong by B: 3 images" in text
-    assert "Wrong by A, right by B: 17 images" in text
+    assert "Correct only with A: 3 images" in text
+    assert "Correct only with B: 17 images" in text
     assert "and 7 more" in text
-    assert "too narrow, as only 4 changed" in " ".join(printed(comparison(80, 1, 3)).split())
+    assert "too narrow: only 4 differ" in " ".join(printed(comparison(80, 1, 3)).split())
 
 
 @pytest.mark.parametrize("name", ["[bold]x[/bold]", "a\u202eb\x1b[31m"])
@@ -72,7 +70,7 @@ def test_several_labels_have_a_map():
         (worse, better), (worse >= 0.5, better >= 0.5), targets, class_names=("c", "d"), names=list(map(str, range(15)))
     )
     text = printed(result)
-    assert "All labels right" in text
+    assert "Subset accuracy" in text
     # worse: what shows c comes last, 5 of 15; what shows d after five others, 5 of 10
-    assert "mAP: A 41.7%, B 100%; B less A: +58.3 points; 95% interval +" in " ".join(text.split())
+    assert "mAP: A 41.7%, B 100%; B - A: +58.3 points; 95% interval +" in " ".join(text.split())
     assert "(no label)" in text

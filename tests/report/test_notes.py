@@ -36,11 +36,11 @@ def test_nothing_to_say_of_a_good_evaluation():
     [
         ({"split": "val"}, "Measured on the validation split"),
         ({"split": "train"}, "Measured on training images"),
-        ({"num_seen_in_training": 2}, "2 of 200 images were also trained on"),
-        ({"num_seen_in_training": 1}, "1 of 200 images was also trained on"),
+        ({"num_seen_in_training": 2}, "2 of 200 images were also in the training data"),
+        ({"num_seen_in_training": 1}, "1 of 200 images was also in the training data"),
         ({"num_seen_in_training": None}, "Overlap with the training data was not checked"),
-        ({"test_openings": 3}, "The test split has been opened 3 times"),
-        ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 files left out"),
+        ({"test_openings": 3}, "The test split has been used 3 times"),
+        ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 files excluded"),
     ],
 )
 def test_each_fact_has_its_note(facts, title):
@@ -63,7 +63,7 @@ def test_exclusions_are_listed_with_n_before_and_after():
     (note,) = notes(good_report(DataFacts(name="d", num_seen_in_training=0, excluded=excluded)))
     assert note.items == excluded
     assert note.is_warning
-    assert "n is 200, not 202" in note.text
+    assert "n is 200 instead of 202" in note.text
 
 
 def test_absent_and_never_predicted_classes_are_named():
@@ -77,8 +77,8 @@ def test_absent_and_never_predicted_classes_are_named():
 def test_few_images():
     # 15 of 20: Wilson's interval is 53.1 to 88.8 %, far wider than ten points.
     report = report_of([0, 1] * 10, [0, 1] * 5 + [0] * 10, 2)
-    assert titles(report) == ["20 images leave much open", "All 2 classes have fewer than 20 images"]
-    assert "from 53.1% to 88.8%" in notes(report)[0].text
+    assert titles(report) == ["Small sample: 20 images", "All 2 classes have fewer than 20 images"]
+    assert "53.1-88.8%" in notes(report)[0].text
 
 
 def test_notes_on_several_labels():
@@ -90,8 +90,8 @@ def test_notes_on_several_labels():
     shown[:, 0], shown[:, 1] = False, True
     report, *_ = label_report(30, shown=shown, facts=FACTS)
     titles = [note.title for note in label_notes(report)]
-    assert "1 of 4 labels on no image here" in titles
+    assert "1 of 4 labels without an image here" in titles
     assert "1 of 4 labels on every image here" in titles
     assert "1 threshold chosen on few images" in titles
-    assert "1 of 31 files left out" in titles
-    assert "30 images leave much open" in titles
+    assert "1 of 31 files excluded" in titles
+    assert "Small sample: 30 images" in titles

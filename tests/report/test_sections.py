@@ -38,7 +38,7 @@ def test_calibration_before_and_after_with_its_n():
     fitted = [f"{fit.nll_before:.3f}", f"{fit.nll_after:.3f}", percent(fit.ece_before), percent(fit.ece_after)]
     here = [f"{before.nll_before:.3f}", f"{report.nll:.3f}", percent(before.ece_before), percent(report.ece)]
     assert section.rows == (("cross-validated, n = 200", *fitted), ("test, n = 60", *here))
-    assert "one temperature" in section.text
+    assert "a temperature" in section.text
     assert "val; 200 images" in section.text
 
 
@@ -60,12 +60,12 @@ def test_sets_with_their_coverage_and_sizes():
     labels[40:] = 1
     with_sets = replace(report, trust=replace(report.trust, sets=measure_sets(rule, sets, labels)))
     section = trust_sections(with_sets)[1]
-    assert section.rows[0][:2] == ("True class in the set", "66.7%")
-    assert section.rows[1] == ("Classes in the set", "1.40", "on average")
+    assert section.rows[0][:2] == ("Coverage of the true class", "66.7%")
+    assert section.rows[1] == ("Mean set size", "1.40", "classes")
     assert section.rows[2:] == (("Sets of 1 class", "80.0%", "48 images"), ("Sets of 3 classes", "20.0%", "12 images"))
-    assert "at least 90.0% of images like the 700 of calibration (val)" in section.text
-    assert "Where no class fits" in section.text
-    assert "held within each of 3 classes" in section.text
+    assert "at least 90.0% of images like the 700 calibration images (val)" in section.text
+    assert "never empty" in section.text
+    assert "Coverage holds within each of 3 classes" in section.text
 
 
 def test_refused_classes_are_named_with_the_reason():
@@ -86,12 +86,12 @@ def test_unknown_with_its_rates_and_the_scores_compared():
     is_unknown = np.arange(60) < 6
     evidence = measure_unknown(replace(rule, left_out=rows, num_left_out=3), is_unknown, np.arange(60) >= 15)
     (section,) = trust_sections(replace(report, trust=replace(report.trust, sets=None, unknown=evidence)))[1:]
-    assert section.rows[0][:2] == ("Called unknown, of known classes", "10.0%")
+    assert section.rows[0][:2] == ("Known classes answered unknown", "10.0%")
     assert section.rows[0][2].startswith("6 of 60; 95%")
-    assert section.rows[1] == ("Right, of those that are answered", "83.3%", "45 of 54")
-    assert section.rows[2] == ("AUROC of energy", "0.900", "lowest of a class 0.800")
-    assert section.rows[3][0] == "AUROC of distance to the nearest training images"
-    assert "at most 5.0% of images like the 40 of calibration (val)" in section.text
+    assert section.rows[1] == ("Accuracy of the other images", "83.3%", "45 of 54")
+    assert section.rows[2] == ("AUROC, energy", "0.900", "lowest class 0.800")
+    assert section.rows[3][0] == "AUROC, nearest-neighbour distance"
+    assert "5.0% false alarms on images like the 40 calibration images (val)" in section.text
     assert "3 classes left out in turn" in section.text
 
 

@@ -108,7 +108,7 @@ def test_a_column_of_the_list_by_name_and_by_value(bundle, pictures, tmp_path, k
 def test_a_column_named_as_a_property_is_not_guessed(bundle, pictures):
     source = listed(pictures, "csv")
     source.write_text(source.read_text().replace("Camera", "size"))
-    with pytest.raises(ConfigError, match="a column 'size', and images have a property of that name"):
+    with pytest.raises(ConfigError, match="'size' is both a column of the data and an image property"):
         evaluate(bundle, source, slice_by=["size"])
 
 

@@ -55,9 +55,9 @@ def test_says_what_matters():
     assert rows["Macro"] == ["Macro", "mean", "70.8%", "70.8%", "70.8%"]  # (2/3 + 3/4) / 2
     assert rows["Weighted"] == ["Weighted", "mean", "71.4%", "71.4%", "71.4%"]  # (3 * 2/3 + 4 * 3/4) / 7
     assert "1 of 3" in text  # daisy as roses
-    assert "Warning: 2 of 7 images were also trained on." in text
-    assert "Warning: The test split has been opened 2 times." in text
-    assert "Warning: 1 of 8 files left out." in text
+    assert "Warning: 2 of 7 images were also in the training data." in text
+    assert "Warning: The test split has been used 2 times." in text
+    assert "Warning: 1 of 8 files excluded." in text
     assert "- a.jpg: truncated" in text
     assert "Warning: 1 of 3 classes without an image here." in text
 
@@ -126,10 +126,10 @@ def test_measures_come_with_their_intervals():
     report = graded()
     text = " ".join(printed(report, width=120).split())
     low, high = report.scores.interval("matthews")
-    assert f"Matthews {report.matthews:.3f} 1 is best, 0 is chance; 95% {low:.3f}-{high:.3f}" in text
+    assert f"Matthews correlation {report.matthews:.3f} 1 is best; chance level: 0; 95% {low:.3f}-{high:.3f}" in text
     assert "Top-5 accuracy" in text
     assert f"Brier score {report.brier:.3f} 0 is best, 2 is worst; 95%" in text
-    assert f"ECE {100 * report.ece:.1f}% gap of confidence and accuracy; 95%" in text
+    assert f"ECE {100 * report.ece:.1f}% gap between confidence and accuracy; 95%" in text
     assert f"NLL {report.nll:.3f} an even guess has 1.792; 95%" in text  # ln 6
 
 

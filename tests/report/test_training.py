@@ -33,7 +33,7 @@ def test_a_head_has_no_epochs():
         "Network": "tf_efficientnet_lite0",
         "Recipe": "head",
         "Training images": "1,200",
-        "Balance of classes": "auto, nothing was done",
+        "Class balancing": "none needed (auto)",
     }
 
 
@@ -54,11 +54,11 @@ def test_steps_balance_and_time():
     rows, text = rows_of(facts)
     assert rows["Epochs"] == "6 of 8 planned; weights of epoch 4"
     assert rows["Steps"] == "1,500 of 32 images"
-    assert rows["Balance of classes"] == "weights"
+    assert rows["Class balancing"] == "weights"
     assert rows["Class weights"] == "0.50 to 3.00"
     assert rows["Run time"] == "3 min 5 s"
     assert text == "Balance by weights: 'cat' counts more."
-    assert rows_of(dataclasses.replace(facts, is_resumed=True))[0]["Run time"] == "3 min 5 s since it was resumed"
+    assert rows_of(dataclasses.replace(facts, is_resumed=True))[0]["Run time"] == "3 min 5 s since the last resume"
 
 
 def test_few_images_say_so():
@@ -67,9 +67,9 @@ def test_few_images_say_so():
     )
     rows, text = rows_of(dataclasses.replace(HEAD, cross_validation=found))
     assert rows["Cross-validation"] == "3 x 5 folds of 90 images"
-    assert rows["Accuracy by it"] == "85.0%, std 2.0% over the repeats"
-    assert text.startswith("A class has only 9 training and validation images, too few")
-    assert "chose L2 0.01" in text
+    assert rows["Cross-validated accuracy"] == "85.0%, std 2.0% over repeats"
+    assert text.startswith("The smallest class has 9 training and validation images")
+    assert "L2 0.01 was chosen by cross-validation" in text
 
 
 @pytest.mark.parametrize(

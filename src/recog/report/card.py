@@ -1,4 +1,4 @@
-"""README.md of a bundle: a model card with Hugging Face metadata, the numbers with their n, and where things come from."""
+"""The model card of a bundle (README.md), with Hugging Face metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool) -> str:
     """The model card as Markdown; `origin` is (source, licence) of the starting weights.
 
-    Names from the data stand in its metadata as JSON strings, which YAML reads as such.
+    Names from the data are written to the metadata as JSON strings, which are valid YAML.
     """
     sections = trust_sections(report) if isinstance(report, Report) else []
     environment = Environment(
@@ -32,7 +32,7 @@ def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML; names from outside pass through `text` and `yaml` below
+        autoescape=False,  # Markdown, not HTML; untrusted names pass through `text` and `yaml` below
     )
     environment.filters["text"] = _plain
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=True)
@@ -63,7 +63,7 @@ def _facts(section: Section) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A line of the card's table and of its metadata; `type` is the name of a metric on the Hugging Face hub."""
+    """A row of the card's table and an entry of its metadata; `type` is a metric id of the Hugging Face hub."""
 
     type: str
     name: str
@@ -81,12 +81,12 @@ def class_metrics(report: Report) -> list[Metric]:
 
 
 def label_metrics(report: MultilabelReport) -> list[Metric]:
-    """Those that are defined."""
+    """The metrics that are defined."""
     found = [
         ("mean_average_precision", "mAP", report.mean_average_precision, report.interval("mean_average_precision")),
         ("f1", "macro F1", report.macro.f1, report.interval("macro_f1")),
         ("f1", "micro F1", report.micro.f1, report.interval("micro_f1")),
-        ("accuracy", "subset accuracy (all labels right)", report.subset_accuracy, report.subset.accuracy_ci95),
+        ("accuracy", "subset accuracy", report.subset_accuracy, report.subset.accuracy_ci95),
     ]
     return [
         _metric(kind, name, value, interval)
@@ -103,11 +103,11 @@ def _metric(kind: str, name: str, value: float, interval: tuple[float, float] | 
 
 
 def _plain(value: str) -> str:
-    """A name from outside on one line, its Markdown and HTML signs escaped."""
+    """An untrusted name on one line, Markdown and HTML characters escaped."""
     line = " ".join(value.split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in line)
 
 
 def _class_list(class_names: Sequence[str], limit: int = 50) -> str:
-    shown = ", ".join(_plain(name) for name in class_names[:limit])
-    return f"{shown} and {len(class_names) - limit} more" if len(class_names) > limit else shown
+    listed = ", ".join(_plain(name) for name in class_names[:limit])
+    return f"{listed} and {len(class_names) - limit} more" if len(class_names) > limit else listed

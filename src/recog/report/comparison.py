@@ -1,4 +1,4 @@
-"""A comparison in the terminal: what follows in words first, then the numbers and the images behind it."""
+"""Terminal output of `recog compare`: verdict, accuracies, and the images on which the two bundles differ."""
 
 from __future__ import annotations
 
@@ -13,26 +13,22 @@ from recog.evaluation.results.comparison import Changed, Comparison, PairedMeasu
 from recog.report.text import percent, percent_range, plural, visible
 
 MAX_SHOWN = 10
-FEW_CHANGED = 20  # images; below, a bootstrap has too little to resample, and the exact test is the one to trust
+FEW_CHANGED = 20  # images; below, the bootstrap interval is too narrow; use the exact test
 
 
 def verdict(comparison: Comparison) -> str:
-    """What the images say of A and B, in words, with how sure it is."""
+    """Which bundle is better, with the p-value, in a sentence."""
     n = plural(comparison.num_images, "image")
     lost, gained = comparison.num_only_a_right, comparison.num_only_b_right
     if lost + gained == 0:
-        return f"No difference can be told from n = {n}: A and B are right and wrong on the same ones."
+        return f"No difference on {n}: A and B are correct on the same ones."
     p = f"{p_text(comparison.p_value)} (McNemar's exact test)"
     if comparison.better is None:
-        return (
-            f"No difference can be told from n = {n}: B is right on {gained:,} that A gets wrong and wrong on {lost:,} "
-            f"that A gets right, as chance alone may have it; {p}."
-        )
+        return f"No significant difference on {n}: {gained:,} correct only with B, {lost:,} correct only with A; {p}."
     winner, loser = ("B", "A") if comparison.better == "B" else ("A", "B")
     wins, losses = max(lost, gained), min(lost, gained)
     return (
-        f"{winner} is better: of n = {n} it is right on {wins:,} that {loser} gets wrong and wrong on {losses:,} "
-        f"that {loser} gets right; {p}."
+        f"{winner} is better: of {n}, {wins:,} correct only with {winner}, {losses:,} correct only with {loser}; {p}."
     )
 
 
@@ -53,25 +49,25 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
     console.print(_accuracies(comparison, name_a, name_b))
     low, high = comparison.difference_ci95
     num_changed = comparison.num_only_a_right + comparison.num_only_b_right
-    narrow = f"; too narrow, as only {num_changed} changed" if 0 < num_changed < FEW_CHANGED else ""
+    narrow = f"; too narrow: only {num_changed} differ" if 0 < num_changed < FEW_CHANGED else ""
     console.print(
-        f"B less A: {points(comparison.difference)} points; 95% interval {points(low)} to {points(high)} "
+        f"B - A: {points(comparison.difference)} points; 95% interval {points(low)} to {points(high)} "
         f"(paired bootstrap{narrow})"
     )
     if (precision := comparison.mean_average_precision) is not None:
         console.print(_mean_precision(precision))
-    for words, images, total in (
-        ("Right by A, wrong by B", comparison.lost, comparison.num_only_a_right),
-        ("Wrong by A, right by B", comparison.gained, comparison.num_only_b_right),
+    for title, images, total in (
+        ("Correct only with A", comparison.lost, comparison.num_only_a_right),
+        ("Correct only with B", comparison.gained, comparison.num_only_b_right),
     ):
         if total:
-            console.print(_changed(f"{words}: {plural(total, 'image')}", images))
+            console.print(_changed(f"{title}: {plural(total, 'image')}", images))
             if total > MAX_SHOWN:
                 console.print(f"  and {total - MAX_SHOWN:,} more")
 
 
 def _mean_precision(measure: PairedMeasure) -> str:
-    text = f"mAP: A {percent(measure.a)}, B {percent(measure.b)}; B less A: {points(measure.difference)} points"
+    text = f"mAP: A {percent(measure.a)}, B {percent(measure.b)}; B - A: {points(measure.difference)} points"
     if measure.difference_ci95 is None:
         return text
     low, high = measure.difference_ci95
@@ -82,8 +78,8 @@ def _accuracies(comparison: Comparison, name_a: str, name_b: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("")
     table.add_column("Bundle", overflow="fold")
-    accuracy_name = "Accuracy" if comparison.task == "multiclass" else "All labels right"
-    for name in (accuracy_name, "95%", "Right"):
+    accuracy_name = "Accuracy" if comparison.task == "multiclass" else "Subset accuracy"
+    for name in (accuracy_name, "95%", "Correct"):
         table.add_column(name, justify="right", no_wrap=True)
     for side, name, accuracy, interval, count in (
         ("A", name_a, comparison.accuracy_a, comparison.accuracy_a_ci95, comparison.num_correct_a),
@@ -96,7 +92,7 @@ def _accuracies(comparison: Comparison, name_a: str, name_b: str) -> Table:
 
 def _changed(title: str, images: Sequence[Changed]) -> Table:
     table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for name in ("Image", "Is", "A said", "B said"):
+    for name in ("Image", "Label", "A", "B"):
         table.add_column(name, overflow="fold")
     for image in images[:MAX_SHOWN]:
         cells = (image.name, image.true_class, image.answer_a, image.answer_b)

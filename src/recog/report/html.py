@@ -1,7 +1,7 @@
-"""`report.html`: the evaluation on one page that needs nothing else, no script, no font, no network.
+"""`report.html`: the evaluation as a single file without scripts, fonts or network access.
 
-Class and file names come from strangers. Jinja2 escapes them, `visible` writes out what would hide or
-reverse text, and the page's own Content-Security-Policy allows one style sheet, by hash, and embedded images.
+Class and file names are untrusted. Jinja2 escapes them, `visible` escapes characters that hide or reverse
+text, and the Content-Security-Policy of the page allows one style sheet, by hash, and embedded images.
 """
 
 from __future__ import annotations
@@ -27,40 +27,43 @@ from recog.evaluation.results.multilabel_report import MultilabelReport
 from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ClassRow
-from recog.report.curves import mean_confidence, probability_marks, reliability_marks, risk_curve
-from recog.report.matrix import (
+from recog.report.charts import (
     MAX_TABLE_CLASSES,
     matrix_cells,
     matrix_shadings,
+    mean_confidence,
+    probability_marks,
+    reliability_marks,
+    risk_curve,
     tick_positions,
 )
 from recog.report.notes import label_notes, notes
-from recog.report.sections import training_sections, trust_sections
-from recog.report.summary import label_measure_rows, measure_rows
+from recog.report.sections import label_measure_rows, measure_rows, training_sections, trust_sections
 from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_THUMBNAILS = 50
 MAX_PAIRS = 10
-MAX_SLICES = 10  # of each kind in sight; the rest unfolds
+MAX_SLICES = 10  # of each slicing; the others are folded
 NUM_WEAKEST = 10
-THUMBNAIL_PX = 240  # longer side; the page draws it at 170 px or so, and most screens are dense
+THUMBNAIL_PX = 240  # longer side; displayed at about 170 px, for high-density screens
 _SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
 _DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
-    """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; some may lack."""
+    """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; may be incomplete."""
     for name, uri in thumbnails.items():
         if not _DATA_URI.fullmatch(uri):
-            raise DataError(f"the thumbnail of {name!r} is no PNG or JPEG data URI; make it with thumbnail(image).")
+            raise DataError(
+                f"the thumbnail of {name!r} is not a PNG or JPEG data URI; create it with thumbnail(image)."
+            )
     if isinstance(report, MultilabelReport):
         return _render_multilabel(report, thumbnails)
-    shown = report.errors[:MAX_THUMBNAILS]
     is_small = report.num_classes <= MAX_TABLE_CLASSES
     return _render(
         report=report,
         notes=notes(report),
-        even_guess_nll=log(report.num_classes),
+        uniform_nll=log(report.num_classes),
         indexed_classes=list(enumerate(report.classes)),
         weakest=None if is_small else _weakest(report),
         longest_name=max(map(len, report.class_names)),
@@ -68,7 +71,7 @@ def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
         shadings=None if is_small else matrix_shadings(report),
         ticks=tick_positions(report.num_classes),
         pairs=_confused_pairs(report),
-        errors=[(error, thumbnails.get(error.name)) for error in shown],
+        errors=[(error, thumbnails.get(error.name)) for error in report.errors[:MAX_THUMBNAILS]],
         ranked=bool(report.scores.class_auroc),
         measures=measure_rows(report),
         bins=reliability_marks(report.scores.reliability) if report.scores.reliability else None,
@@ -98,12 +101,12 @@ def _render_multilabel(report: MultilabelReport, thumbnails: Mapping[str, str]) 
 
 
 def render_html_without_evidence(reason: str) -> str:
-    """The page of a model that nobody has evaluated: it says so, and why."""
+    """The page of a model that has not been evaluated."""
     return _render(report=None, reason=reason)
 
 
 def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
-    """Data URI of `image` uint8 [H, W, C], C 1 or 3, shrunk to `max_side` px, encoded anew: no metadata."""
+    """Data URI of `image` uint8 [H, W, C], C 1 or 3, at most `max_side` px, re-encoded without metadata."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
         raise ShapeError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, C) with C 1 or 3.")
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
@@ -115,14 +118,14 @@ def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
 
 
 def _weakest(report: Report) -> list[tuple[int, ClassRow]]:
-    """The classes with the lowest F1, then the lowest recall, that have images."""
+    """The classes with images that have the lowest F1, then the lowest recall."""
     present = [(i, row) for i, row in enumerate(report.classes) if row.support]
     return sorted(present, key=lambda item: (item[1].f1, item[1].recall))[:NUM_WEAKEST]
 
 
 def _confused_pairs(report: Report) -> list[tuple[ClassRow, ClassRow, int]]:
     """(true class, predicted class, count), most frequent first."""
-    limit = MAX_PAIRS if report.num_classes > 8 else MAX_PAIRS // 2  # few classes: the matrix says it all
+    limit = MAX_PAIRS if report.num_classes > 8 else MAX_PAIRS // 2  # a small matrix needs no longer list
     pairs = most_confused(np.array(report.confusion), limit)
     return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
 

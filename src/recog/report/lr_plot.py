@@ -1,4 +1,4 @@
-"""The drawing of a learning-rate range test, as an SVG file that needs nothing else."""
+"""Plot of a learning-rate range test as a self-contained SVG file."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ text { font: 13px system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans",
 
 
 def draw_lr_range(points: Sequence[Point], *, suggestion: float | None, optimizer: str) -> str:
-    """Rates on a logarithmic axis against the loss: dots as measured, a line smoothed, the suggestion marked.
+    """Loss against the rate on a logarithmic axis: measured as dots, smoothed as a line, the suggestion marked.
 
-    The loss's axis ends a third of its fall above where the smoothed loss began, or where nine of ten losses up to there are in
-    sight, so that an explosion does not hide the fall.
+    The loss axis ends a third of the decrease above the first smoothed loss, or where nine of ten losses below that are
+    visible, so that divergence does not hide the decrease.
     """
     low, high = log10(points[0][0]), log10(points[-1][0])
     start, bottom = points[0][2], min(smoothed for _, _, smoothed in points)

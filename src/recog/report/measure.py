@@ -1,15 +1,19 @@
-"""Evaluating a Predictor on image files, one way for training's own evidence and for `recog evaluate`."""
+"""Evaluation of a Predictor on image files, for the end of training and for `recog evaluate`, with accuracy by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.decode import decode
-from recog.core.errors import BadImage, DataError
+from recog.core.config import did_you_mean
+from recog.core.decode import decode, probe
+from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.hardware import num_cores
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.multilabel import is_subset_correct
@@ -17,22 +21,28 @@ from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.multilabel_report import evaluate_multilabel
 from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report, evaluate
+from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
 from recog.evaluation.results.trust_evidence import measure_sets, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
 from recog.runtime.predictor import Prediction, Predictor
 
+SLICE_BY = ("size", "brightness", "source-folder")
+_NOTHING = frozenset({"", "nan", "<na>", "null", "none"})  # empty cells as pandas and others write them
+MAX_NAMED_NUMBERS = 8  # a column with at most this many different numbers has a slice for each
+_BRIGHTNESS_SIDE = 64  # px: a JPEG decoder may reduce down to here, which keeps the mean
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A report with the samples behind its rows, so that the page can show them."""
+    """A report and the samples it was computed from."""
 
     report: AnyReport
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
     is_correct: NDArray[np.bool_]  # [N], in that order; multi-label: all labels right
 
     def html(self, *, with_pictures: bool = True) -> str:
-        """The one-file page, with a small picture of each error that it shows unless the data are private."""
+        """The report page, with thumbnails of the errors unless the data are private."""
         pictures: dict[str, str] = {}
         if not with_pictures:
             return render_html(self.report, pictures)
@@ -50,9 +60,9 @@ def measure(
     policy: BadImagePolicy,
     facts: DataFacts,
 ) -> Measured:
-    """Predict `samples` of `dataset`, whose labels index the predictor's classes, and report on them.
+    """Predict `samples` of `dataset`, whose labels index the predictor's classes, and evaluate the predictions.
 
-    Bad images are counted and named in the report; DataError by the policy or where none is left.
+    Bad images are listed in the report. DataError if the policy refuses them or none is left.
     """
     answers = list(predictor.predict_each((sample.source for sample in samples), reject=predictor.can_reject))
     good = [(s, a) for s, a in zip(samples, answers, strict=True) if isinstance(a, Prediction)]
@@ -61,7 +71,7 @@ def measure(
     ]
     exclude_bad(dataset, bad, policy=policy)
     if not good:
-        raise DataError(f"{dataset.name} has no usable image to evaluate on.")
+        raise DataError(f"{dataset.name} has no usable image to evaluate.")
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
     return _measure_labels(predictor, good, facts) if dataset.task == "multilabel" else _measure(predictor, good, facts)
 
@@ -100,7 +110,7 @@ def _measure_labels(predictor: Predictor, good: Sequence[tuple[Sample, Predictio
 def _with_trust(
     report: Report, calibration: Calibration, answers: Sequence[Prediction], labels: NDArray[np.int64]
 ) -> Report:
-    """The report with what prediction sets and 'unknown' did on its images, where the bundle has them."""
+    """The report with results for prediction sets and 'unknown', if the bundle has them."""
     if report.trust is None:
         return report
     trust = report.trust
@@ -112,3 +122,82 @@ def _with_trust(
         is_correct = np.array([answer.probs.argmax() for answer in answers]) == labels
         trust = replace(trust, unknown=measure_unknown(calibration.unknown, is_unknown, is_correct))
     return replace(report, trust=trust)
+
+
+def check_slice_by(by: Sequence[str], dataset: Dataset) -> None:
+    """ConfigError unless each of `by` is one of SLICE_BY or, ignoring case, a column of the data."""
+    columns = slice_columns(dataset)
+    for name in by:
+        if name not in SLICE_BY and name.lower() not in map(str.lower, columns):
+            raise ConfigError(f"images cannot be sliced by '{name}'.{did_you_mean(name, [*SLICE_BY, *columns])}")
+        if name in SLICE_BY and name in columns:
+            raise ConfigError(f"'{name}' is both a column of the data and an image property; rename the column.")
+
+
+def slice_columns(dataset: Dataset) -> tuple[str, ...]:
+    """The further columns of the image list, including the group."""
+    has_groups = any(sample.group is not None for sample in dataset.samples)
+    return (*dataset.column_names, *(("group",) if has_groups else ()))
+
+
+def add_slices(measured: Measured, by: Sequence[str], *, grey16_max: int) -> Measured:
+    """`measured` with its report sliced by each of `by`, in that order, without repeats."""
+    slicings = tuple(_slicing(measured, name, grey16_max) for name in dict.fromkeys(by))
+    return replace(measured, report=replace(measured.report, slices=slicings))
+
+
+def _slicing(measured: Measured, by: str, grey16_max: int) -> Slicing:
+    samples = list(measured.samples.values())
+    if by == "source-folder":
+        return slice_by_name(by, [_folder(sample) for sample in samples], measured.is_correct)
+    if by == "size":
+        return slice_by_value(by, _each(samples, _size), measured.is_correct, unit="px")
+    if by == "brightness":
+        values = _each(samples, lambda sample: _brightness(sample, grey16_max))
+        return slice_by_value(by, values, measured.is_correct, unit="of 255")
+    return _by_cells(by, [_cell(sample, by) for sample in samples], measured.is_correct)
+
+
+def _cell(sample: Sample, column: str) -> str:
+    cells = {name.lower(): cell for name, cell in sample.columns}
+    cell = cells.get(column.lower(), (sample.group or "") if column.lower() == "group" else "")
+    return "" if cell.lower() in _NOTHING else cell
+
+
+def _by_cells(by: str, cells: Sequence[str], is_correct: NDArray[np.bool_]) -> Slicing:
+    """By value if the cells are more than a few different numbers; otherwise by name (such as cameras 1, 2, 3)."""
+    stated = {cell for cell in cells if cell}
+    numbers = {cell: number for cell in stated if (number := _float(cell)) is not None}
+    if len(stated) > MAX_NAMED_NUMBERS and len(numbers) == len(stated):
+        return slice_by_value(by, np.array([numbers.get(cell, np.nan) for cell in cells]), is_correct)
+    return slice_by_name(by, [cell or NOT_STATED for cell in cells], is_correct)
+
+
+def _float(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _each(samples: Sequence[Sample], value: Callable[[Sample], float]) -> NDArray[np.float64]:
+    with ThreadPoolExecutor(num_cores()) as pool:
+        return np.array(list(pool.map(value, samples)), dtype=np.float64)
+
+
+def _size(sample: Sample) -> float:
+    """Width x height of the file, in px."""
+    info = probe(sample.source, name=sample.name)
+    return float(info.width * info.height)
+
+
+def _brightness(sample: Sample, grey16_max: int) -> float:
+    """Mean grey level, 0 black to 255 white."""
+    image = decode(sample.source, name=sample.name, channels=1, min_side=_BRIGHTNESS_SIDE, grey16_max=grey16_max)
+    return float(image.mean())
+
+
+def _folder(sample: Sample) -> str:
+    parent = PurePosixPath(sample.name).parent
+    return str(parent) if parent.name else "(top)"

@@ -1,4 +1,4 @@
-"""What a reader must know before the numbers: left-out images, leaks, absent classes, small n."""
+"""Notes on how far a report can be relied on: split used, overlap with training, excluded files, absent classes, small n."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from recog.evaluation.results.multilabel_report import MultilabelReport
 from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
 from recog.evaluation.trust.thresholds import FEW_IMAGES
-from recog.report.text import listing, percent, plural
+from recog.report.text import listing, percent_range, plural
 
-WIDE_INTERVAL = 0.1  # high - low of the accuracy's interval: ten points of doubt
+WIDE_INTERVAL = 0.1  # high - low of the interval
 SMALL_SUPPORT = 20  # a class with fewer images has a recall interval about 40 points wide, at 50 %
 
 
@@ -19,12 +19,12 @@ SMALL_SUPPORT = 20  # a class with fewer images has a recall interval about 40 p
 class Note:
     title: str
     text: str
-    is_warning: bool = True  # False: good to know, nothing is wrong
+    is_warning: bool = True  # False: for information
     items: tuple[tuple[str, str], ...] = ()  # (name, reason)
 
 
 def notes(report: Report) -> list[Note]:
-    """The notes that apply, in the order of how much they change what the numbers mean."""
+    """The notes that apply, most important first."""
     found = (note(report) for note in _NOTES)
     return [note for note in found if note is not None]
 
@@ -33,14 +33,14 @@ def _split(report: AnyReport) -> Note | None:
     if report.data.split == "train":
         return Note(
             title="Measured on training images",
-            text="The model learnt from these images. The numbers say how well it remembers them, "
-            "not how well it does on new ones.",
+            text="The model was trained on these images. The numbers show how well it fits them, "
+            "not how well it generalises.",
         )
     if report.data.split == "val":
         return Note(
             title="Measured on the validation split",
-            text="These images also chose the model: when to stop, which settings. The numbers lean to the "
-            "good side; a test split that chose nothing is the fair measure.",
+            text="This split was also used for model selection. Optimistically biased; use an untouched test split "
+            "for an unbiased estimate.",
         )
     return None
 
@@ -52,14 +52,13 @@ def _seen_in_training(report: AnyReport) -> Note | None:
     if seen is None:
         return Note(
             title="Overlap with the training data was not checked",
-            text="If some of these images were trained on, the numbers are too good.",
+            text="If some of these images were used in training, the numbers are too high.",
             is_warning=False,
         )
     were = "was" if seen == 1 else "were"
     return Note(
-        title=f"{seen:,} of {plural(report.num_images, 'image')} {were} also trained on",
-        text="They are in the training data byte for byte, so the numbers are too good. "
-        "Take them out of one of the two and evaluate again.",
+        title=f"{seen:,} of {plural(report.num_images, 'image')} {were} also in the training data",
+        text="The files are identical, so the numbers are too high. Remove them from one of the two sets and evaluate again.",
     )
 
 
@@ -68,8 +67,8 @@ def _test_openings(report: AnyReport) -> Note | None:
     if openings is None or openings <= 1:
         return None
     return Note(
-        title=f"The test split has been opened {openings:,} times",
-        text="Each choice that was made after a look at it turns these numbers to the good side.",
+        title=f"The test split has been used {openings:,} times",
+        text="Choices made after looking at it bias these numbers upwards.",
     )
 
 
@@ -78,14 +77,14 @@ def _excluded(report: AnyReport) -> Note | None:
     if not excluded:
         return None
     return Note(
-        title=f"{len(excluded):,} of {plural(report.num_found, 'file')} left out",
-        text=f"n is {report.num_images:,}, not {report.num_found:,}: the rest could not be used.",
+        title=f"{len(excluded):,} of {plural(report.num_found, 'file')} excluded",
+        text=f"n is {report.num_images:,} instead of {report.num_found:,}.",
         items=excluded,
     )
 
 
 def label_notes(report: MultilabelReport) -> list[Note]:
-    """As `notes`, of a multi-label report."""
+    """The same for a multi-label report."""
     found = (note(report) for note in (_split, _seen_in_training, _test_openings, _excluded))
     return [note for note in (*found, *_label_notes(report)) if note is not None]
 
@@ -94,29 +93,29 @@ def _label_notes(report: MultilabelReport) -> Iterator[Note]:
     absent = report.absent_labels
     if absent:
         yield Note(
-            title=f"{len(absent):,} of {plural(report.num_classes, 'label')} on no image here",
-            text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means are taken over the "
-            f"other {report.num_classes - len(absent):,}.",
+            title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",
+            text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means cover "
+            f"the other {report.num_classes - len(absent):,}.",
         )
     always = tuple(row.name for row in report.labels if row.support == report.num_images)
     if always:
         yield Note(
             title=f"{len(always):,} of {plural(report.num_classes, 'label')} on every image here",
-            text=f"{listing(always)}: nothing shows whether it would be left unsaid; average precision is undefined.",
+            text=f"{listing(always)}: without negative images, AUROC and average precision are undefined.",
         )
     if report.weak_thresholds:
         yield Note(
             title=f"{plural(len(report.weak_thresholds), 'threshold')} chosen on few images",
-            text=f"{listing(report.weak_thresholds)}: fewer than {FEW_IMAGES} images with the label chose from which probability "
-            "on it is said. Where none did, it is 0.5.",
+            text=f"{listing(report.weak_thresholds)}: the calibration data have fewer than {FEW_IMAGES} images with the label. "
+            "Where they have none, the threshold is 0.5.",
             is_warning=False,
         )
     interval = report.interval("mean_average_precision")
     if interval is not None and interval[1] - interval[0] > WIDE_INTERVAL:
         yield Note(
-            title=f"{plural(report.num_images, 'image')} leave much open",
-            text=f"The mAP's 95% interval reaches from {percent(interval[0])} to {percent(interval[1])}. "
-            "A smaller difference than that between two models says little.",
+            title=f"Small sample: {plural(report.num_images, 'image')}",
+            text=f"The 95% interval of the mAP is {percent_range(interval)}. "
+            "To compare two models, use `recog compare`, which tests them on the same images.",
         )
 
 
@@ -126,8 +125,8 @@ def _absent_classes(report: Report) -> Note | None:
         return None
     return Note(
         title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
-        text=f"{listing(absent)}: precision, recall and F1 are undefined, and the means are taken over the "
-        f"other {report.num_classes - len(absent):,}.",
+        text=f"{listing(absent)}: precision, recall and F1 are undefined, and the means cover "
+        f"the other {report.num_classes - len(absent):,}.",
     )
 
 
@@ -137,7 +136,7 @@ def _never_predicted(report: Report) -> Note | None:
         return None
     return Note(
         title=f"{plural(len(never), 'class', 'classes')} never predicted",
-        text=f"{listing(never)}: recall and F1 are 0. Precision is undefined, and counts as 0 in the means.",
+        text=f"{listing(never)}: recall and F1 are 0. Precision is undefined and counts as 0 in the means.",
     )
 
 
@@ -146,9 +145,9 @@ def _few_images(report: Report) -> Note | None:
     if high - low <= WIDE_INTERVAL:
         return None
     return Note(
-        title=f"{plural(report.num_images, 'image')} leave much open",
-        text=f"The accuracy's 95% interval reaches from {percent(low)} to {percent(high)}. "
-        "A smaller difference than that between two models says little.",
+        title=f"Small sample: {plural(report.num_images, 'image')}",
+        text=f"The 95% interval of the accuracy is {percent_range((low, high))}. "
+        "To compare two models, use `recog compare`, which tests them on the same images.",
     )
 
 
@@ -160,7 +159,7 @@ def _small_classes(report: Report) -> Note | None:
     which = f"All {present:,}" if len(small) == present else f"{len(small):,} of {present:,}"
     return Note(
         title=f"{which} classes have fewer than {SMALL_SUPPORT} images",
-        text=f"{listing(small)}: read their rows with their intervals.",
+        text=f"{listing(small)}: their intervals are wide.",
         is_warning=False,
     )
 

@@ -1,4 +1,4 @@
-"""Pictures as arrays, for a board that takes pixels: images side by side, and a confusion matrix. No plotting library."""
+"""Image grid and confusion matrix as pixel arrays for TensorBoard, without a plotting library."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-LARGEST_PX = 1024  # of a side, so that a board with one picture an epoch stays small
+LARGEST_PX = 1024  # longest side; keeps event files small
 MIN_CELL_PX, MAX_CELL_PX = 3, 48
 NAMED_CLASSES = 30  # beyond, names and counts no longer fit
-_HIT, _MISS = np.array([31, 119, 80]), np.array([196, 64, 32])  # at full share; white at none
+_HIT, _MISS = np.array([31, 119, 80]), np.array([196, 64, 32])  # colours of a share of 1; a share of 0 is white
 
 
 def image_grid(images: NDArray[np.uint8], *, max_images: int = 16) -> NDArray[np.uint8]:
-    """uint8 [B, H, W, C], C of 1 or 3 -> one picture uint8 [H', W', 3]: up to `max_images` in a square, small ones enlarged."""
-    shown = images[:max_images]
-    columns = math.ceil(math.sqrt(len(shown)))
-    rows = math.ceil(len(shown) / columns)
-    _, height, width, channels = shown.shape
+    """uint8 [B, H, W, C], C of 1 or 3 -> one picture uint8 [H', W', 3]: up to `max_images` in a grid, small ones enlarged."""
+    selected = images[:max_images]
+    columns = math.ceil(math.sqrt(len(selected)))
+    rows = math.ceil(len(selected) / columns)
+    _, height, width, channels = selected.shape
     times = max(1, min(MAX_CELL_PX // max(height, width), LARGEST_PX // (columns * max(height, width))))
     if channels == 1:
-        shown = np.repeat(shown, 3, axis=3)
-    shown = shown.repeat(times, axis=1).repeat(times, axis=2)
+        selected = np.repeat(selected, 3, axis=3)
+    selected = selected.repeat(times, axis=1).repeat(times, axis=2)
     gap = 2
     cell_height, cell_width = height * times + gap, width * times + gap
     picture = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), 255, dtype=np.uint8)
-    for number, image in enumerate(shown):
+    for number, image in enumerate(selected):
         top, left = gap + number // columns * cell_height, gap + number % columns * cell_width
         picture[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return _no_larger(picture)
+    return _limit_size(picture)
 
 
 def confusion_picture(confusion: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts int64 [K, K], row = true class, column = predicted -> a picture uint8 [H, W, 3].
 
-    Green on the diagonal and red beside it, by the share of the row; of errors its square root, so that the first few show.
-    Up to 30 classes have their names and counts.
+    Green on the diagonal, red elsewhere, by share of the row (square root for errors). Up to 30 classes have names and counts.
     """
     support = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(support, 1)
@@ -49,7 +48,7 @@ def confusion_picture(confusion: NDArray[np.int64], class_names: Sequence[str]) 
     size = max(MIN_CELL_PX, min(MAX_CELL_PX, LARGEST_PX // len(confusion)))
     picture = cells.repeat(size, axis=0).repeat(size, axis=1)
     if len(confusion) > NAMED_CLASSES:
-        return _no_larger(picture)
+        return _limit_size(picture)
     return _with_names(picture, confusion, class_names, size)
 
 
@@ -79,7 +78,7 @@ def _with_names(
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _no_larger(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _limit_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = max(picture.shape[:2])
     if side <= LARGEST_PX:
         return picture

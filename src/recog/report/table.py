@@ -19,8 +19,7 @@ from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ClassRow, LabelRow
 from recog.evaluation.results.slices import Slicing
 from recog.report.notes import Note, label_notes, notes
-from recog.report.sections import Section, training_sections, trust_sections
-from recog.report.summary import label_measure_rows, measure_rows
+from recog.report.sections import Section, label_measure_rows, measure_rows, training_sections, trust_sections
 from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_LABELS = 25

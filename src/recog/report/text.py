@@ -1,23 +1,23 @@
-"""How the report writes numbers and strangers' names, on the page and in the terminal alike."""
+"""Formatting of numbers and untrusted names for the page and the terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 
-# Characters that reverse or hide what stands around them: Unicode's bidirectional controls (UAX 9), the
+# Characters that reverse or hide surrounding text: Unicode's bidirectional controls (UAX 9), the
 # zero-width space and the byte-order mark. The joiners U+200C, U+200D stay: Persian and emoji need them.
 _INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _UNDEFINED = "n/a"
 
 
 def visible(name: str) -> str:
-    r"""`name` on one line with nothing hidden: control characters and their like as '\n', '\u202e'."""
-    return "".join(_written_out(c) if _is_hidden(c) else c for c in name)
+    r"""`name` on one line, control and invisible characters escaped: '\n', '\u202e'."""
+    return "".join(_escaped(c) if _is_hidden(c) else c for c in name)
 
 
 def percent(rate: float | None, decimals: int = 1) -> str:
-    """'87.5%' for 0.875. Only 0 and 1 are written 0% and 100%: 0.9999 is '99.99%'."""
+    """'87.5%' for 0.875. Only 0 and 1 are rounded to 0% and 100%: 0.9999 is '99.99%'."""
     return _UNDEFINED if rate is None else f"{_percent_number(rate, decimals)}%"
 
 
@@ -43,10 +43,10 @@ def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
 
 def listing(names: Sequence[str], limit: int = 8) -> str:
     """'daisy, roses and 3 more'."""
-    shown = [visible(name) for name in names[:limit]]
+    listed = [visible(name) for name in names[:limit]]
     if len(names) > limit:
-        return f"{', '.join(shown)} and {len(names) - limit:,} more"
-    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+        return f"{', '.join(listed)} and {len(names) - limit:,} more"
+    return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]]))
 
 
 def _percent_number(rate: float, decimals: int) -> str:
@@ -65,10 +65,10 @@ def _is_hidden(character: str) -> bool:
     return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
 
 
-def _written_out(character: str) -> str:
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
 def spreadsheet_cell(text: str) -> str:
-    """A spreadsheet takes a cell that begins with one of these for a formula."""
+    """`text` with a leading quote where a spreadsheet would read it as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

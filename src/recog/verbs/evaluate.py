@@ -14,8 +14,7 @@ from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import AnyReport
-from recog.report.measure import measure
-from recog.report.slicing import add_slices, check_slice_by
+from recog.report.measure import add_slices, check_slice_by, measure
 from recog.runs.splits import SPLITS_FILE, log_test_opening, read_seen, write_quarantine
 from recog.runtime.predictor import load
 from recog.verbs.eligible import choose_samples, open_as_trained, with_classes_of

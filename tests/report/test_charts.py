@@ -4,7 +4,7 @@ import pytest
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.reliability import reliability_bins
 from recog.evaluation.results.report import evaluate
-from recog.report.curves import HEIGHT, WIDTH, mean_confidence, reliability_marks, risk_curve
+from recog.report.charts import HEIGHT, WIDTH, mean_confidence, reliability_marks, risk_curve
 
 
 def report_of(num_images, seed=0):
@@ -28,7 +28,7 @@ def test_marks_by_hand():
     assert (high.x, high.y) == (pytest.approx(WIDTH * 0.8), HEIGHT / 4)
     assert (high.radius, low.radius) == (8.0, 5.5)  # area by images: 3 + 5 sqrt(n / most)
     assert high.y_high < high.y < high.y_low  # up is small
-    assert high.title.startswith("4 images, 80.0% sure on average: 75.0% right (95% interval")
+    assert high.title.startswith("4 images, mean confidence 80.0%, accuracy 75.0% (95% interval")
     assert mean_confidence(bins) == pytest.approx(3.7 / 5)
 
 
@@ -60,7 +60,7 @@ def test_no_errors_at_all():
 
 def test_bins_of_probabilities_by_hand():
     from recog.evaluation.results.multilabel_report import ProbabilityBin
-    from recog.report.curves import probability_marks
+    from recog.report.charts import probability_marks
 
     bins = (
         ProbabilityBin(low=0.0, high=0.5, num_pairs=4, num_shown=1, mean_prob=0.25),
@@ -68,4 +68,4 @@ def test_bins_of_probabilities_by_hand():
     )
     (mark,) = probability_marks(bins)
     assert (mark.x, mark.y, mark.y_diagonal) == (WIDTH / 4, HEIGHT * 3 / 4, HEIGHT * 3 / 4)
-    assert mark.title.startswith("4 labels with a probability of 25.0% on average: 25.0% shown")
+    assert mark.title.startswith("4 image-label pairs, mean probability 25.0%, 25.0% true labels")

@@ -1,10 +1,10 @@
-"""The two drawings of confidence as the page shows them: the reliability diagram and the risk-coverage curve."""
+"""Charts of the report page: reliability diagram, risk-coverage curve and confusion matrix, as numbers for its SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.results.multilabel_report import ProbabilityBin
@@ -14,7 +14,9 @@ from recog.report.text import percent, percent_range, plural
 
 WIDTH, HEIGHT = 400.0, 300.0  # of a plot's inside, in SVG units
 HISTOGRAM_HEIGHT = 44.0
-FIRST_AUTOMATED = 10  # images from which on an error rate is drawn: before, one error swings it by 10 points and more
+MIN_COVERED = 10  # fewest images for which an error rate is drawn; with fewer, one error changes it by over 10 points
+MAX_TABLE_CLASSES = 25  # beyond, a cell with its number no longer fits a page
+NUM_LEVELS = 9  # shades in the style sheet
 _NICE_TOPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -40,20 +42,20 @@ class RiskCurve:
     ticks: tuple[tuple[float, str], ...]  # (y, label)
     line: str  # SVG path
     band: str  # SVG path of the 95 % intervals
-    y_all: float  # the error rate with every answer taken
+    y_all: float  # the error rate on all images
     marks: tuple[tuple[float, float, str, str], ...]  # (x, y, label, title) of thresholds
 
 
 def reliability_marks(bins: Sequence[ReliabilityBin]) -> list[BinMark]:
-    """The bins that hold images, in order of confidence."""
+    """The non-empty bins, in order of confidence."""
     most = max(b.num_images for b in bins)
     return [
         _mark(
             (b.low, b.high, b.mean_confidence),
             Hits(num_images=b.num_images, num_correct=b.num_correct),
             most,
-            f"{plural(b.num_images, 'image')}, {percent(b.mean_confidence)} sure on average: "
-            f"{percent(b.accuracy)} right (95% interval {percent_range(b.accuracy_ci95)})",
+            f"{plural(b.num_images, 'image')}, mean confidence {percent(b.mean_confidence)}, "
+            f"accuracy {percent(b.accuracy)} (95% interval {percent_range(b.accuracy_ci95)})",
         )
         for b in bins
         if b.mean_confidence is not None
@@ -61,15 +63,15 @@ def reliability_marks(bins: Sequence[ReliabilityBin]) -> list[BinMark]:
 
 
 def probability_marks(bins: Sequence[ProbabilityBin]) -> list[BinMark]:
-    """The bins of a multi-label report that hold pairs of an image and a label, in order of probability."""
+    """The non-empty bins of a multi-label report, in order of probability."""
     most = max(b.num_pairs for b in bins)
     marks = []
     for b in bins:
         if b.mean_prob is not None:
             hits = Hits(num_images=b.num_pairs, num_correct=b.num_shown)
             title = (
-                f"{plural(b.num_pairs, 'label')} with a probability of {percent(b.mean_prob)} on average: "
-                f"{percent(hits.accuracy)} shown (95% interval {percent_range(hits.accuracy_ci95)})"
+                f"{plural(b.num_pairs, 'image-label pair')}, mean probability {percent(b.mean_prob)}, "
+                f"{percent(hits.accuracy)} true labels (95% interval {percent_range(hits.accuracy_ci95)})"
             )
             marks.append(_mark((b.low, b.high, b.mean_prob), hits, most, title))
     return marks
@@ -99,8 +101,8 @@ def mean_confidence(bins: Sequence[ReliabilityBin]) -> float:
 
 
 def risk_curve(report: Report) -> RiskCurve | None:
-    """None where fewer than two points hold enough images to draw."""
-    points = [cut for cut in report.scores.risk_coverage if cut.num_automated >= FIRST_AUTOMATED]
+    """None if fewer than two points have enough images."""
+    points = [cut for cut in report.scores.risk_coverage if cut.num_automated >= MIN_COVERED]
     if len(points) < 2:
         return None
     rate_all = report.num_errors / report.num_images
@@ -120,18 +122,18 @@ def risk_curve(report: Report) -> RiskCurve | None:
 
 
 def _marks(cuts: Sequence[Cut], top: float) -> list[tuple[float, float, str, str]]:
-    """The thresholds on the curve, those that would lie on top of one another left out."""
+    """The thresholds on the curve, without those that would overlap."""
     marks: list[tuple[float, float, str, str]] = []
     for cut in cuts:
-        if cut.confidence == 0 or cut.error_rate is None or cut.num_automated < FIRST_AUTOMATED:
+        if cut.confidence == 0 or cut.error_rate is None or cut.num_automated < MIN_COVERED:
             continue
         x, y = WIDTH * cut.share, HEIGHT * (1 - min(cut.error_rate, top) / top)
         if marks and abs(marks[-1][0] - x) < 40:
             continue
         label = f"{100 * cut.confidence:g}%"
         title = (
-            f"confidence at least {label}: {percent(cut.share)} automated, {cut.num_errors:,} of "
-            f"{cut.num_automated:,} wrong ({percent(cut.error_rate)})"
+            f"confidence at least {label}: coverage {percent(cut.share)}, {cut.num_errors:,} errors in "
+            f"{cut.num_automated:,} images ({percent(cut.error_rate)})"
         )
         marks.append((x, y, label, title))
     return marks
@@ -143,3 +145,63 @@ def _point(share: float, rate: float, top: float) -> str:
 
 def _y(rate: float) -> float:
     return HEIGHT * (1 - rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    count: int
+    shade: str  # CSS classes
+    title: str  # the count in words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shading:
+    """All cells of one shade as one SVG path in units of cells, so that 1,000 classes stay a small page."""
+
+    shade: str
+    path: str
+
+
+def shade(count: int, support: int, *, is_correct: bool) -> str:
+    """CSS classes of a cell with `count` of the `support` images of its true class; '' for a zero.
+
+    Nine levels of the share; for errors of its square root, to make few errors visible.
+    """
+    if count == 0:
+        return ""
+    share = count / support
+    level = ceil(NUM_LEVELS * (share if is_correct else sqrt(share)))
+    return f"{'hit' if is_correct else 'miss'} s{min(max(level, 1), NUM_LEVELS)}"
+
+
+def matrix_cells(report: Report) -> list[list[Cell]]:
+    """Row = true class, column = predicted class."""
+    return [
+        [
+            Cell(
+                count=count,
+                shade=shade(count, truth.support, is_correct=truth is predicted),
+                title=f"{count:,} of {truth.support:,} {truth.name} predicted as {predicted.name}",
+            )
+            for predicted, count in zip(report.classes, counts, strict=True)
+        ]
+        for truth, counts in zip(report.classes, report.confusion, strict=True)
+    ]
+
+
+def matrix_shadings(report: Report) -> list[Shading]:
+    """The same shades as paths, errors last to lie on top."""
+    squares: dict[str, list[str]] = {}
+    for i, (row, counts) in enumerate(zip(report.classes, report.confusion, strict=True)):
+        for j, count in enumerate(counts):
+            if not count:
+                continue
+            key = shade(count, row.support, is_correct=i == j)
+            squares.setdefault(key, []).append(f"M{j} {i}h1v1h-1z")
+    return [Shading(shade=key, path="".join(squares[key])) for key in sorted(squares)]
+
+
+def tick_positions(num_classes: int) -> list[int]:
+    """At most ten class indices to print along the edges, evenly spaced."""
+    step = next(step for step in (5, 10, 20, 50, 100, 200, 500, num_classes) if num_classes <= 10 * step)
+    return list(range(0, num_classes, step))
