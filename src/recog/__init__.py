@@ -6,6 +6,7 @@ Importing recog imports no torch; each verb loads what it needs when it is first
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from recog.core.errors import missing_extra
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from recog.verbs.evaluate import evaluate
     from recog.verbs.scan import scan
     from recog.verbs.train import train
+
+# Read when onnxruntime and huggingface_hub are imported, always after this module. Without the first,
+# onnxruntime writes a device id and a database of events into the user's cache and sends them where it can.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = ["compare", "evaluate", "load", "scan", "train", "verify"]
 
