@@ -22,8 +22,7 @@ from recog.recipes.calibrate import (
     hold_out_head,
 )
 from recog.recipes.config import TrainConfig
-from recog.training.crossval import FewImages
-from recog.training.head import HeadConfig, fit_heads
+from recog.training.head import FewImages, HeadConfig, fit_heads
 
 
 def held_out(num_images=60, num_classes=2, **changes):

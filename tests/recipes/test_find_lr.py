@@ -60,7 +60,7 @@ def test_the_range_test_touches_neither_weights_nor_chance():
 
 def test_where_no_rate_helps_the_usual_one_stays(tmp_path, monkeypatch):
     from recog.recipes import find_lr as module
-    from recog.training.lr_range import LrRange, LrTrial
+    from recog.recipes.find_lr import LrRange, LrTrial
 
     flat = tuple(LrTrial(lr=10.0**power, loss=1.0, smoothed=1.0) for power in range(-5, 2))
     nothing = LrRange(trials=flat, suggestion=None, diverged=False)

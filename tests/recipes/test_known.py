@@ -5,8 +5,7 @@ import numpy as np
 from recog.data.dataset import Dataset, Sample
 from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
 from recog.runtime.engine import Outputs
-from recog.training.crossval import FewImages
-from recog.training.head import HeadConfig, fit_heads
+from recog.training.head import FewImages, HeadConfig, fit_heads
 
 
 def pooled(num_train, num_val, num_classes=3):

@@ -15,9 +15,9 @@ from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.recipes.config import TrainConfig
 from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
-from recog.training.early_stop import StopConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
+from recog.training.schedule import StopConfig
 
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
 PHOTOS = ImageFacts(sizes=((333, 500), (500, 375)), all_grey=False)

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics
 
 from recog.core.errors import TrainingError
-from recog.recipes.validation import ValScores, score_answers
+from recog.recipes.events import ValScores, score_answers
 
 
 def test_labels_give_accuracy_and_nll():

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.runs.board import Board
+from recog.runs.journal import Board
 
 
 def classifier():
@@ -41,7 +41,7 @@ def test_numbers_are_scalars_and_text_is_not(board, tmp_path):
 
 def test_speed_is_known_from_the_second_step_on(board, tmp_path, monkeypatch):
     times = iter([10.0, 12.0, 12.5])
-    monkeypatch.setattr("recog.runs.board.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("recog.runs.journal.time.perf_counter", lambda: next(times))
     for step in (1, 2, 3):
         board.speed(step, 64)
     speeds = events_in(board, tmp_path).Scalars("step/images_per_s")

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError
-from recog.training.crossval import NUM_REPEATS, FewImages, cross_validate, stratified_folds
-from recog.training.head import HeadConfig
+from recog.training.head import NUM_REPEATS, FewImages, HeadConfig, cross_validate, stratified_folds
 
 
 def test_folds_hold_each_class_alike_and_keep_groups_together():

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from recog.core.errors import ConfigError
-from recog.training.early_stop import EarlyStopped, StopConfig, early_stop
+from recog.training.schedule import EarlyStopped, StopConfig, early_stop
 
 
 def stops_after(values, **settings):

@@ -5,7 +5,7 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.resnet import resnet8
-from recog.training.layers import freeze_layers, layer_numbers
+from recog.training.optim import freeze_layers, layer_numbers
 
 
 def test_our_own_network_counts_its_children_and_the_parts_of_its_sequences():

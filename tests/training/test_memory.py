@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from recog.core.errors import TrainingError
-from recog.training.memory import describe_parts, is_out_of_memory, more_parts
+from recog.training.device import describe_parts, is_out_of_memory, more_parts
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from recog.cli.guard import notes
 from recog.recipes.events import CrossValidated, EpochResult, HeadLog
-from recog.training.early_stop import EarlyStopped
 from recog.training.fit import StepLog
+from recog.training.schedule import EarlyStopped
 from recog.verbs.train import Note, Planned, Run, TrainEvent
 
 

@@ -19,8 +19,7 @@ from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.config import TrainConfig
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine
-from recog.training.crossval import FewImages, cross_validate
-from recog.training.head import HeadConfig, LinearHead, fit_heads
+from recog.training.head import FewImages, HeadConfig, LinearHead, cross_validate, fit_heads
 
 MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
 

@@ -16,11 +16,10 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.build import ModelConfig
 from recog.training.checkpoint import CheckpointConfig
 from recog.training.device import Device, Precision
-from recog.training.early_stop import StopConfig
 from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
-from recog.training.schedule import ScheduleConfig
+from recog.training.schedule import ScheduleConfig, StopConfig
 
 Recipe = Literal["head", "finetune", "scratch"]
 

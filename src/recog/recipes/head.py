@@ -17,12 +17,10 @@ from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import CrossValidated, HeadLog
+from recog.recipes.events import CrossValidated, HeadLog, score_answers
 from recog.recipes.prepare import LabelledImages, Prepared
-from recog.recipes.validation import score_answers
 from recog.runtime.engine import Engine, OnnxEngine
-from recog.training.crossval import FEW_IMAGES, FewImages, cross_validate
-from recog.training.head import LinearHead, fit_heads
+from recog.training.head import FEW_IMAGES, FewImages, LinearHead, cross_validate, fit_heads
 
 
 def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog | CrossValidated | HeldOut]:

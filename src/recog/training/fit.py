@@ -18,10 +18,16 @@ from recog.data.augment.geometry import as_tensor
 from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
-from recog.training.device import Precision, autocast, move
-from recog.training.distributed import World, gather_rows, sums
-from recog.training.memory import describe_parts, is_out_of_memory, more_parts, release_memory
-from recog.training.parallel import seed_own_chance, synchronised
+from recog.training.device import (
+    Precision,
+    autocast,
+    describe_parts,
+    is_out_of_memory,
+    more_parts,
+    move,
+    release_memory,
+)
+from recog.training.distributed import World, gather_rows, seed_own_chance, sums, synchronised
 from recog.training.state import TrainState
 
 MAX_NAMES = 8  # of a batch's images, in a message; debug.log has them all

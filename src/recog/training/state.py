@@ -12,11 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recog.models.classifier import Classifier
 from recog.training.device import Precision, build_scaler
-from recog.training.distributed import World
-from recog.training.layers import freeze_layers
+from recog.training.distributed import World, parallel
 from recog.training.losses import Loss
-from recog.training.optim import OnNonFinite, OptimConfig, build_optimizer
-from recog.training.parallel import parallel
+from recog.training.optim import OnNonFinite, OptimConfig, build_optimizer, freeze_layers
 
 _COUNTED = (
     "epoch",

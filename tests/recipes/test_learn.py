@@ -12,13 +12,12 @@ from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, FirstBatch, Learnt
-from recog.recipes.network import learn_network
+from recog.recipes.learn import learn_network
 from recog.recipes.prepare import LabelledImages
-from recog.training.early_stop import EarlyStopped, StopConfig
 from recog.training.fit import StepLog, collect_logits
 from recog.training.losses import LossConfig
 from recog.training.optim import OPTIMIZERS, OptimConfig
-from recog.training.schedule import ScheduleConfig
+from recog.training.schedule import EarlyStopped, ScheduleConfig, StopConfig
 
 
 def split_of(count, seed):

@@ -9,8 +9,8 @@ from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
+from recog.recipes.find_lr import LrTrial, range_test, rate_at, suggest_lr, valley
 from recog.training.losses import LossConfig, build_loss
-from recog.training.lr_range import LrTrial, range_test, rate_at, suggest_lr, valley
 from recog.training.optim import OptimConfig
 from recog.training.state import build_state
 
