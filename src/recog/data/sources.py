@@ -38,18 +38,21 @@ def open_source(
     *,
     one_class_map: bool = True,
     labels: LabelFormat = AS_FOUND,
+    class_names: Sequence[str] | None = None,
     default_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """The data that `source` means: an existing path before a name. `default_names`: as of `read_items`.
+    """The data that `source` means: an existing path before a name. `class_names`, `default_names`: as of `read_items`.
 
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
     split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it.
     """
     try:
-        if isinstance(source, (str, Path)):
+        if not isinstance(source, (str, Path)):
+            dataset = read_items(source, class_names=class_names, default_names=default_names)
+        elif class_names is None:
             dataset = _read(str(source), Path(source), labels)
         else:
-            dataset = read_items(source, default_names=default_names)
+            raise DataError(f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out.")
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     if labels.is_given and dataset.task != "multilabel":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,7 @@ from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.readers.names import class_name_of
 
+MAX_WRAPPERS, MAX_JOINED = 8, 1000  # how deep class names are searched for, and among how many joined datasets
 _GREY = ("1", "L", "LA", "I", "I;16")
 
 
@@ -38,8 +39,11 @@ def read_items(
 
     An item is (image, label): a Pillow image, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; the label a
     whole number, or one of the class names. Multi-label: a multi-hot array or tensor of K zeros and ones, or a list of class
-    names, which may be empty. Class names are `class_names`, else `items.classes`, else `default_names`, else the numbers. Each
-    item is asked for once, so that chance in the user's transforms cannot make two images of one.
+    names, which may be empty. Class names are `class_names`, else those of the dataset (`find_class_names`), else
+    `default_names`, else the numbers. Each item is read once, so that random transforms cannot make two images of one.
+
+    Numbers without names index `default_names` only where those are the numbers themselves: torchvision's ImageFolder orders
+    classes by code point ('10' before '2', 'Dog' before 'cat'), recog naturally, so an index alone does not name a class.
     """
     parts: Mapping[Any, Items] = items if isinstance(items, Mapping) else {None: items}
     unknown = [split for split in parts if split is not None and split not in SPLITS]
@@ -48,7 +52,9 @@ def read_items(
             f"the splits are {', '.join(map(repr, parts)) or 'none'}; expected some of {', '.join(SPLITS)}."
         )
     first = next(iter(parts.values()))
-    names = class_names if class_names is not None else getattr(first, "classes", default_names)
+    names = class_names if class_names is not None else _class_names_of(parts)
+    is_default = names is None
+    names = default_names if is_default else names
     known = None if names is None else [class_name_of(str(n)) for n in names]
     if known is not None and len(set(known)) < len(known):
         raise DataError(f"the class names have one name twice: {', '.join(known[:20])}.")
@@ -61,6 +67,8 @@ def read_items(
         raise DataError(
             "the dataset has no usable item." + (f" The first: {bad[0].name}: {bad[0].reason}." if bad else "")
         )
+    if is_default and known is not None and known != [str(number) for number in range(len(known))]:
+        _check_named(rows, first)
     task: Task = "multilabel" if any(_is_set(label) for _, _, label, _ in rows) else "multiclass"
     if known is None:
         known = _numbered([(row_name, label) for row_name, _, label, _ in rows])
@@ -76,6 +84,61 @@ def read_items(
         ),
         exclusions=tuple(bad),
     )
+
+
+def find_class_names(items: object) -> list[str] | None:
+    """The class names of a Dataset in the order of its labels, or None: its `.classes`, else the keys of `.class_to_idx`.
+
+    Where it has neither, those of the datasets that it holds are taken, so that Subset, random_split, ConcatDataset and
+    wrappers of one's choice keep the names. DataError where two of them disagree.
+    """
+    found = list(_walk_class_names(items, seen=set(), depth=0))
+    if any(names != found[0] for names in found):
+        raise DataError(
+            f"{type(items).__name__} joins datasets with different classes: {', '.join(found[0][:10])}; and "
+            f"{', '.join(next(names for names in found if names != found[0])[:10])}. Pass class_names=[...] in label order."
+        )
+    return found[0] if found else None
+
+
+def _walk_class_names(items: object, *, seen: set[int], depth: int) -> Iterator[list[str]]:
+    if id(items) in seen or depth > MAX_WRAPPERS:
+        return
+    seen.add(id(items))
+    classes, to_index = getattr(items, "classes", None), getattr(items, "class_to_idx", None)
+    if isinstance(classes, (list, tuple)) and classes:
+        yield [str(name) for name in classes]
+    elif isinstance(to_index, Mapping) and to_index:
+        yield [str(name) for name in sorted(to_index, key=to_index.__getitem__)]
+    else:
+        for value in getattr(items, "__dict__", {}).values():
+            inner = value if isinstance(value, (list, tuple)) and len(value) <= MAX_JOINED else [value]
+            for part in inner:
+                if hasattr(part, "__getitem__") and hasattr(part, "__dict__"):
+                    yield from _walk_class_names(part, seen=seen, depth=depth + 1)
+
+
+def _class_names_of(parts: Mapping[Any, Items]) -> list[str] | None:
+    """One list of names for all splits; those of a split without names are taken from the others."""
+    found = {split: names for split, part in parts.items() if (names := find_class_names(part)) is not None}
+    first = next(iter(found), None)
+    for split, names in found.items():
+        if names != found[first]:
+            raise DataError(
+                f"the classes of {split} are {', '.join(names[:10])}, those of {first} {', '.join(found[first][:10])}; "
+                "a label must mean the same class in every split. Pass class_names=[...] in label order."
+            )
+    return found.get(first)
+
+
+def _check_named(rows: Sequence[tuple[str, NDArray[np.uint8], Any, str | None]], dataset: Items) -> None:
+    """DataError where a label is a number that only an assumed order could turn into a class."""
+    for name, _, label, _ in rows:
+        if not (isinstance(label, str) or (_is_set(label) and all(isinstance(item, str) for item in label))):
+            raise DataError(
+                f"item {name} has the number {str(label)[:60]} for a label, and {type(dataset).__name__} has no class names "
+                "(.classes or .class_to_idx). Pass class_names=[...] in the order of its numbers, or labels by name."
+            )
 
 
 def _read_part(
