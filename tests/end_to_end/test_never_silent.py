@@ -111,7 +111,7 @@ def test_evaluate_leaves_absent_classes_undefined_and_counts_them(digits_run, tm
     assert report.macro.recall == pytest.approx(sum(present) / 2)
 
 
-def test_evaluate_takes_the_runs_own_test_split_and_counts_its_openings(digits_run, run_folder):
+def test_evaluate_measures_what_the_run_did_not_use_and_counts_the_openings_of_its_test_images(digits_run, run_folder):
     first = evaluate(run_folder, "digits")
     assert first.report.num_images == digits_run.report.num_images == 360
     assert first.report.accuracy == digits_run.report.accuracy
@@ -122,9 +122,11 @@ def test_evaluate_takes_the_runs_own_test_split_and_counts_its_openings(digits_r
     assert second.report.data.test_openings == 3
 
 
-def test_evaluate_on_training_images_says_so(run_folder):
-    result = evaluate(run_folder, "digits", split="train")
-    assert result.report.data.num_seen_in_training == result.report.num_images == 1168
+def test_evaluate_with_images_that_were_used_counts_them(run_folder):
+    result = evaluate(run_folder, "digits", include_seen=True)
+    data = result.report.data
+    assert (result.report.num_images, data.split, data.num_left_out_as_seen) == (1797, None, 0)
+    assert (data.num_seen_in_training, data.num_seen_in_selection) == (1168, 269)
 
 
 @pytest.mark.slow

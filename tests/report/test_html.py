@@ -159,14 +159,16 @@ def test_no_evidence_says_so():
 
 
 def test_headline():
-    report = report_of(data=DataFacts(name="flowers", split="test", test_openings=1, num_seen_in_training=0))
+    report = report_of(
+        data=DataFacts(name="flowers", split="test", test_openings=1, num_seen_in_training=0, num_seen_in_selection=0)
+    )
     text = Page(render_html(report, {})).text
     assert "flowers, test split" in text
     assert f"{report.num_correct} of 60 images correct. 95% interval:" in text
     assert f"NLL{report.nll:.3f}" in text.replace(" ", "")
     assert "uniform guess: 1.099" in text  # ln 3
     assert "test split opened once" in text
-    assert "no overlap with the training images" in text
+    assert "none of the images was used to make the model" in text
 
 
 def test_warnings_stand_on_the_page():
@@ -175,11 +177,12 @@ def test_warnings_stand_on_the_page():
         split="val",
         excluded=(("roses/<broken>.jpg", "truncated"),),
         num_seen_in_training=4,
+        num_seen_in_selection=6,
         test_openings=None,
     )
     text = Page(render_html(report_of(data=data), {})).text
-    assert "Measured on the validation split" in text
-    assert "4 of 60 images were also in the training data" in text
+    assert "6 of 60 images used in model selection and calibration" in text
+    assert "4 of 60 images used in training" in text
     assert "1 of 61 files excluded" in text
     assert "roses/<broken>.jpg: truncated" in text
     assert "Small sample: 60 images" in text

@@ -34,10 +34,9 @@ def test_nothing_to_say_of_a_good_evaluation():
 @pytest.mark.parametrize(
     ("facts", "title"),
     [
-        ({"split": "val"}, "Measured on the validation split"),
-        ({"split": "train"}, "Measured on training images"),
-        ({"num_seen_in_training": 2}, "2 of 200 images were also in the training data"),
-        ({"num_seen_in_training": 1}, "1 of 200 images was also in the training data"),
+        ({"num_seen_in_selection": 200}, "200 of 200 images used in model selection and calibration"),
+        ({"num_left_out_as_seen": 3}, "3 images not measured, because they were used to make the model"),
+        ({"num_seen_in_training": 2}, "2 of 200 images used in training"),
         ({"num_seen_in_training": None}, "Overlap with the training data was not checked"),
         ({"test_openings": 3}, "The test split has been used 3 times"),
         ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 files excluded"),
@@ -48,10 +47,10 @@ def test_each_fact_has_its_note(facts, title):
     assert titles(good_report(data)) == [title]
 
 
-def test_training_images_are_not_blamed_for_being_training_images():
-    assert titles(good_report(DataFacts(name="d", split="train", num_seen_in_training=200))) == [
-        "Measured on training images"
-    ]
+@pytest.mark.parametrize("split", ["train", "val", "test", None])
+def test_what_a_split_is_called_says_nothing_of_its_images(split):
+    facts = DataFacts(name="d", split=split, num_seen_in_training=0, num_seen_in_selection=0)
+    assert titles(good_report(facts)) == []
 
 
 def test_an_unknown_number_of_openings_is_not_a_warning():

@@ -55,7 +55,7 @@ def test_says_what_matters():
     assert rows["Macro"] == ["Macro", "mean", "70.8%", "70.8%", "70.8%"]  # (2/3 + 3/4) / 2
     assert rows["Weighted"] == ["Weighted", "mean", "71.4%", "71.4%", "71.4%"]  # (3 * 2/3 + 4 * 3/4) / 7
     assert "1 of 3" in text  # daisy as roses
-    assert "Warning: 2 of 7 images were also in the training data." in text
+    assert "Warning: 2 of 7 images used in training." in text
     assert "Warning: The test split has been used 2 times." in text
     assert "Warning: 1 of 8 files excluded." in text
     assert "- a.jpg: truncated" in text

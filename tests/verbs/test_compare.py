@@ -20,7 +20,7 @@ def test_a_bundle_beside_itself(digits_run, tmp_path):
     assert (result.comparison.num_images, result.num_seen_by_a, result.num_seen_by_b) == (360, 0, 0)
     assert result.comparison.num_correct_a == digits_run.report.num_correct
     assert (result.comparison.difference, result.comparison.p_value, result.comparison.better) == (0.0, 1.0, None)
-    assert "left out 1437 of 1797 images" in result.notes[0]
+    assert "left out 1,437 of 1,797 images" in result.notes[0]
     for run in (run_a, run_b):
         last = json.loads((run / "test_openings.jsonl").read_text().splitlines()[-1])
         assert (last["command"], last["num_images"]) == ("compare", 360)
@@ -43,7 +43,7 @@ class Permuted:
             )
 
 
-def test_classes_may_stand_in_another_order(digits_run, monkeypatch):
+def test_classes_may_stand_in_another_order(run_folder, monkeypatch):
     load, calls = eligible.load, []
 
     def load_and_permute_the_second(folder):
@@ -51,7 +51,7 @@ def test_classes_may_stand_in_another_order(digits_run, monkeypatch):
         return load(folder) if len(calls) == 1 else Permuted(load(folder))
 
     monkeypatch.setattr(eligible, "load", load_and_permute_the_second)
-    result = compare(digits_run.bundle, digits_run.bundle, "digits").comparison
+    result = compare(run_folder, run_folder, "digits").comparison
     assert result.num_only_a_right == result.num_only_b_right == 0
 
 

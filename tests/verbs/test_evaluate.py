@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
@@ -86,14 +88,108 @@ def test_a_dataset_of_your_own_is_measured_as_the_named_one(run_folder):
         evaluate(run_folder, 5)
 
 
-def test_it_is_scanned_and_compared_too(digits_run):
+def test_it_is_scanned_and_compared_too(run_folder):
     assert scan(Own()).num_images == 1797
-    result = compare(digits_run.bundle, digits_run.bundle, {"test": Own()})
+    result = compare(run_folder, run_folder, {"test": Own()}, include_seen=True)
     assert (result.comparison.num_images, result.comparison.difference) == (1797, 0.0)
+    assert result.num_seen_by_a == result.num_seen_by_b == 1437  # trained on 1168, selected and calibrated with 269
 
 
-def test_a_split_that_nobody_knows(bundle, run_folder):
-    with pytest.raises(ConfigError, match="has no splits, and the bundle's run does not know it"):
-        evaluate(bundle, "digits", split="test")
-    with pytest.raises(ConfigError, match="none of the images of digits is in the run's split 'holdout'"):
-        evaluate(run_folder, "digits", split="holdout")
+def test_a_split_of_data_without_splits(bundle, run_folder):
+    for where in (bundle, run_folder):
+        with pytest.raises(ConfigError, match="digits has no splits; leave --split out"):
+            evaluate(where, "digits", split="test")
+
+
+def noise_images(folder, num_images, *, seed, num_classes=10):
+    """`num_images` PNG files of 8 x 8 px below `folder`, in class folders 0, 1, ... in turn; returns their paths."""
+    rng, paths = np.random.default_rng(seed), []
+    for i in range(num_images):
+        paths.append(folder / str(i % num_classes) / f"{seed}-{i}.png")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def files_run(tmp_path_factory):
+    """A run on 100 files in ten classes, without splits: 70 for training, 15 for validation, 15 for testing."""
+    from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+    from recog.training.optim import OptimConfig
+    from recog.verbs.train import train_events
+
+    folder = tmp_path_factory.mktemp("files")
+    noise_images(folder / "data", 100, seed=0)
+    config = TrainConfig(
+        recipe="scratch",
+        data=DataConfig(source=str(folder / "data")),
+        optim=OptimConfig(epochs=1),
+        compute=ComputeConfig(num_threads=1),
+    )
+    *_, run = train_events(config, name="files", runs=folder / "runs")
+    return run
+
+
+def of_split(run, split):
+    return [run.folder.parents[1] / "data" / row["name"] for row in splits_of(run)[split]]
+
+
+def splits_of(run):
+    return json.loads((run.folder / "splits.json").read_text())["splits"]
+
+
+class TestImagesThatTheRunUsed:
+    """Roles go by content: what the run trained, selected or calibrated with is left out, and everything else is measured."""
+
+    def mixed(self, run, folder, **counts):
+        """120 new images and `counts` of the run's own splits, under other names."""
+        noise_images(folder, 120, seed=1)
+        for split, count in counts.items():
+            for i, path in enumerate(of_split(run, split)[:count]):
+                shutil.copy(path, folder / path.parent.name / f"copy-{split}-{i}.png")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("counts", "num_images", "left_out"),
+        [
+            ({"train": 1}, 120, 1),
+            ({"train": 1, "test": 1}, 121, 1),
+            ({"test": 2}, 122, 0),
+            ({"train": 2, "val": 3}, 120, 5),
+        ],
+    )
+    def test_new_images_are_measured_beside_them(self, files_run, tmp_path, counts, num_images, left_out):
+        data = self.mixed(files_run, tmp_path / "new", **counts)
+        result = evaluate(files_run.folder, data, out=tmp_path / "out")
+        facts = result.report.data
+        assert (result.report.num_images, facts.num_left_out_as_seen) == (num_images, left_out)
+        assert (facts.split, facts.num_seen_in_training, facts.num_seen_in_selection) == (None, 0, 0)
+        assert (f"left out {left_out} of {num_images + left_out} images" in " ".join(result.notes)) == bool(left_out)
+        compared = compare(files_run.folder, files_run.folder, data)
+        assert compared.comparison.num_images == num_images  # one rule for both verbs
+        everything = evaluate(files_run.folder, data, out=tmp_path / "all", include_seen=True).report
+        assert everything.num_images == num_images + left_out
+        seen = (everything.data.num_seen_in_training, everything.data.num_seen_in_selection)
+        assert seen == (counts.get("train", 0), counts.get("val", 0))
+
+    def test_a_folder_of_the_validation_images_cannot_measure_the_model(self, files_run, tmp_path):
+        val = of_split(files_run, "val")
+        for path in val:
+            (tmp_path / "val" / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "val" / path.parent.name)
+        words = rf"all {len(val)} images of val were used to make the model \({len(val)} for model selection and calibration\)"
+        with pytest.raises(ConfigError, match=words):
+            evaluate(files_run.folder, tmp_path / "val")
+        with pytest.raises(ConfigError, match="--include-seen"):
+            compare(files_run.folder, files_run.folder, tmp_path / "val")
+        report = evaluate(files_run.folder, tmp_path / "val", include_seen=True).report
+        assert (report.data.num_seen_in_training, report.data.num_seen_in_selection) == (0, len(val))
+
+    def test_arrays_beside_a_run_on_files_are_not_known_never_none(self, files_run):
+        result = evaluate(files_run.folder, Own(say=str))
+        assert result.report.data.num_seen_in_training is None
+        assert "not known whether" in result.notes[0]
+
+    def test_the_runs_own_report_counts_them_too(self, files_run):
+        facts = files_run.report.data
+        assert (facts.split, facts.num_seen_in_training, facts.num_seen_in_selection) == ("test", 0, 0)

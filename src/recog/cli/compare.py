@@ -20,6 +20,12 @@ def compare(
     bad_images: Annotated[
         Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
     ] = "skip",
+    include_seen: Annotated[
+        bool,
+        typer.Option(
+            "--include-seen", help="Also measure images that were used to train, select or calibrate the model."
+        ),
+    ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
@@ -37,6 +43,7 @@ def compare(
         split=split,
         bad_images=bad_images,
         labels=label_format(label_separator, label_columns),
+        include_seen=include_seen,
     )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.comparison.num_images)):
         notes.print(note, soft_wrap=True, markup=False)
@@ -55,7 +62,10 @@ def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: 
     words = []
     for who, num_seen in (("A", num_seen_by_a), ("B", num_seen_by_b)):
         if num_seen is None:
-            words.append(f"note: whether {who} was trained on some of the images is not known")
+            words.append(f"note: not known whether {who} was trained on some of the images")
         elif num_seen:
-            words.append(f"warning: {who} was trained on {num_seen:,} of the {num_images:,} images, which favours it")
+            words.append(
+                f"warning: {who} was trained, selected or calibrated with {num_seen:,} of the {num_images:,} images; "
+                f"its numbers are optimistic"
+            )
     return words

@@ -31,6 +31,12 @@ def evaluate(
             help="size, brightness, source-folder or a column of the data: accuracy on parts, worst first; may be repeated.",
         ),
     ] = None,
+    include_seen: Annotated[
+        bool,
+        typer.Option(
+            "--include-seen", help="Also measure images that were used to train, select or calibrate the model."
+        ),
+    ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
@@ -49,6 +55,7 @@ def evaluate(
         bad_images=bad_images,
         slice_by=slice_by or (),
         labels=label_format(label_separator, label_columns),
+        include_seen=include_seen,
     )
     for note in result.notes:
         notes.print(note, soft_wrap=True, markup=False)

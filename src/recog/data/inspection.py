@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ def inspect_images(samples: Sequence[Sample], *, check_pixels: bool = False) -> 
     """
     with ThreadPoolExecutor(num_cores()) as pool:
         yield from pool.map(partial(_inspect, check_pixels=check_pixels), samples)
+
+
+HashKind = Literal["file bytes", "pixels", "both"]
+
+
+def hash_kind(samples: Sequence[Sample]) -> HashKind:
+    """What the content hashes of `samples` are of. Hashes of file bytes and of pixels never match, even of one image."""
+    is_array = {isinstance(sample.source, np.ndarray) for sample in samples}
+    return "both" if len(is_array) > 1 else "pixels" if is_array == {True} else "file bytes"
 
 
 def hash_samples(samples: Sequence[Sample]) -> list[str]:

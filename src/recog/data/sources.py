@@ -52,7 +52,9 @@ def open_source(
         elif class_names is None:
             dataset = _read(str(source), Path(source), labels)
         else:
-            raise DataError(f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out.")
+            raise DataError(
+                f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out."
+            )
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     if labels.is_given and dataset.task != "multilabel":

@@ -29,36 +29,42 @@ def notes(report: Report) -> list[Note]:
     return [note for note in found if note is not None]
 
 
-def _split(report: AnyReport) -> Note | None:
-    if report.data.split == "train":
-        return Note(
-            title="Measured on training images",
-            text="The model was trained on these images. The numbers show how well it fits them, "
-            "not how well it generalises.",
-        )
-    if report.data.split == "val":
-        return Note(
-            title="Measured on the validation split",
-            text="This split was also used for model selection. Optimistically biased; use an untouched test split "
-            "for an unbiased estimate.",
-        )
-    return None
-
-
 def _seen_in_training(report: AnyReport) -> Note | None:
     seen = report.data.num_seen_in_training
-    if report.data.split == "train" or seen == 0:
+    if seen == 0:
         return None
     if seen is None:
         return Note(
             title="Overlap with the training data was not checked",
-            text="If some of these images were used in training, the numbers are too high.",
+            text="If the model was trained on some of these images, the numbers are optimistic.",
             is_warning=False,
         )
-    were = "was" if seen == 1 else "were"
     return Note(
-        title=f"{seen:,} of {plural(report.num_images, 'image')} {were} also in the training data",
-        text="The files are identical, so the numbers are too high. Remove them from one of the two sets and evaluate again.",
+        title=f"{seen:,} of {plural(report.num_images, 'image')} used in training",
+        text="The model was trained on these images, so the numbers are optimistic for new images. "
+        "Use images that it has not seen for an unbiased estimate.",
+    )
+
+
+def _seen_in_selection(report: AnyReport) -> Note | None:
+    seen = report.data.num_seen_in_selection
+    if not seen:
+        return None
+    return Note(
+        title=f"{seen:,} of {plural(report.num_images, 'image')} used in model selection and calibration",
+        text="These validation images selected or calibrated the model, so the numbers are optimistically biased; "
+        "use an untouched test split for an unbiased estimate.",
+    )
+
+
+def _left_out_as_seen(report: AnyReport) -> Note | None:
+    left_out = report.data.num_left_out_as_seen
+    if not left_out:
+        return None
+    return Note(
+        title=f"{plural(left_out, 'image')} not measured, because they were used to make the model",
+        text="They were used in training, model selection or calibration. --include-seen measures them too.",
+        is_warning=False,
     )
 
 
@@ -84,8 +90,8 @@ def _excluded(report: AnyReport) -> Note | None:
 
 
 def label_notes(report: MultilabelReport) -> list[Note]:
-    """The same for a multi-label report."""
-    found = (note(report) for note in (_split, _seen_in_training, _test_openings, _excluded))
+    """As `notes`, of a multi-label report."""
+    found = (note(report) for note in _DATA_NOTES)
     return [note for note in (*found, *_label_notes(report)) if note is not None]
 
 
@@ -164,11 +170,16 @@ def _small_classes(report: Report) -> Note | None:
     )
 
 
-_NOTES: tuple[Callable[[Report], Note | None], ...] = (
-    _split,
+_DATA_NOTES: tuple[Callable[[AnyReport], Note | None], ...] = (
     _seen_in_training,
+    _seen_in_selection,
+    _left_out_as_seen,
     _test_openings,
     _excluded,
+)
+
+_NOTES: tuple[Callable[[Report], Note | None], ...] = (
+    *_DATA_NOTES,
     _absent_classes,
     _never_predicted,
     _few_images,

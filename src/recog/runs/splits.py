@@ -10,7 +10,7 @@ from pathlib import Path
 from recog.core.errors import BundleError, DataError
 from recog.core.files import natural_key, pretty_json, write_bytes_atomic
 from recog.data.dataset import SPLITS, Dataset, Exclusion
-from recog.data.inspection import classes_of
+from recog.data.inspection import HashKind, classes_of, hash_kind
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"
@@ -22,6 +22,7 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
     table = {
         "seed": seed,
         "class_names": list(dataset.class_names),
+        "hash_of": hash_kind(dataset.samples),
         "splits": {
             split: [
                 {"name": s.name, key: classes_of(dataset, s), "sha256": hashes[s.name]}
@@ -48,20 +49,26 @@ def _one_line(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SeenImages:
-    """Content hashes per split of the data that a run used."""
+    """The images that a run used, as content hashes by split."""
 
     hashes: Mapping[str, frozenset[str]]
+    hash_of: HashKind
 
     def count(self, split: str, hashes: Iterable[str]) -> int:
         known = self.hashes.get(split, frozenset())
         return sum(h in known for h in hashes)
+
+    def shaped_the_model(self, content_hash: str) -> bool:
+        """Whether the run trained on the image (train), or selected and calibrated the model with it (val)."""
+        return any(content_hash in self.hashes.get(split, ()) for split in ("train", "val"))
 
 
 def read_seen(run: Path) -> SeenImages:
     try:
         table = json.loads((run / SPLITS_FILE).read_text(encoding="utf-8"))
         rows = table["splits"]
-        return SeenImages(hashes={split: frozenset(row["sha256"] for row in rows[split]) for split in rows})
+        hashes = {split: frozenset(row["sha256"] for row in rows[split]) for split in rows}
+        return SeenImages(hashes=hashes, hash_of=table["hash_of"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{run / SPLITS_FILE} cannot be read: {error}.") from None
 

@@ -11,15 +11,13 @@ import numpy as np
 
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
-from recog.data.inspection import hash_samples
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.results.comparison import Comparison, compare_labels
 from recog.evaluation.results.comparison import compare as compare_answers
-from recog.runs.splits import log_test_opening
 from recog.runtime.predictor import Prediction
-from recog.verbs.eligible import Side, given_split, open_as_trained, with_classes_of
+from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_trained, with_classes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class ComparisonRun:
     data: str
     split: str | None
     excluded: tuple[tuple[str, str], ...]  # (name, reason) of images that could not be used
-    num_seen_by_a: int | None  # images that A was trained on; None: not known
+    num_seen_by_a: int | None  # measured images that A trained, selected or calibrated with; None: not known
     num_seen_by_b: int | None
     notes: tuple[str, ...]
 
@@ -50,7 +48,7 @@ class ComparisonRun:
         return {"format_version": table.pop("format_version"), "data": data, **table}
 
 
-def compare(
+def compare(  # noqa: PLR0913  keywords of a public verb
     bundle_a: str | Path,
     bundle_b: str | Path,
     source: Source,
@@ -58,11 +56,13 @@ def compare(
     split: str | None = None,
     bad_images: BadImagePolicy = "skip",
     labels: LabelFormat = AS_FOUND,
+    class_names: Sequence[str] | None = None,
+    include_seen: bool = False,
 ) -> ComparisonRun:
     """Compare two bundles, run folders or runs' names on `source`, as for `evaluate`. Classes must be equal up to order.
 
-    Of data with splits the test split is taken, unless `split` says otherwise. Of data without, the images that neither
-    run used to train or to choose with.
+    Of data with splits the test split is measured, unless `split` names another. Images that either run trained, selected or
+    calibrated with are left out and counted, unless `include_seen`. `class_names`: as for `evaluate`.
     """
     a, b = Side.load(bundle_a), Side.load(bundle_b)
     order = _class_order(a.predictor.class_names, b.predictor.class_names)
@@ -72,13 +72,12 @@ def compare(
             f"A is {a.predictor.manifest.task} and B {b.predictor.manifest.task}: one says one class of an image, the other none "
             "to several labels. Two bundles can be compared on the same question only."
         )
-    dataset = open_as_trained(source, a.folder, a.predictor.manifest, labels=labels)
+    dataset = open_as_trained(source, a.folder, a.predictor.manifest, labels=labels, class_names=class_names)
     dataset = with_classes_of(dataset, a.predictor.class_names)
-    hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
-    samples, split, note = _choose(dataset, split, (a, b), hashes)
-    chosen = [hashes[sample.name] for sample in samples]
-    for run in dict.fromkeys(side.run for side in (a, b)):
-        _log_opening(run, (a, b), chosen)
+    chosen = choose_samples(dataset, split, (a, b), include_seen=include_seen)
+    samples = chosen.samples
+    for side in {side.run: side for side in (a, b)}.values():
+        side.log_opening("compare", dataset, chosen.hashes)
     answers = [list(side.predictor.predict_each([s.source for s in samples])) for side in (a, b)]
     bad = [
         next(BadImage(sample.name, x.reason, x.remedy) for x in pair if isinstance(x, BadImage))
@@ -97,11 +96,11 @@ def compare(
         name_a=str(bundle_a),
         name_b=str(bundle_b),
         data=dataset.name,
-        split=split,
+        split=chosen.split,
         excluded=tuple((error.name, error.reason) for error in bad),
-        num_seen_by_a=a.seen.count("train", chosen) if a.seen else None,
-        num_seen_by_b=b.seen.count("train", chosen) if b.seen else None,
-        notes=tuple(text for text in (note, *describe_exclusions(dataset)) if text),
+        num_seen_by_a=_num_seen(a, dataset, chosen),
+        num_seen_by_b=_num_seen(b, dataset, chosen),
+        notes=(*chosen.notes, *describe_exclusions(dataset)),
     )
 
 
@@ -118,33 +117,9 @@ def _class_order(names_a: Sequence[str], names_b: Sequence[str]) -> list[int]:
     return [names_b.index(name) for name in names_a]
 
 
-def _choose(
-    dataset: Dataset, split: str | None, sides: Sequence[Side], hashes: dict[str, str]
-) -> tuple[tuple[Sample, ...], str | None, str]:
-    """(samples, their split, a note): of data without splits, those that neither run has used."""
-    if dataset.given_splits:
-        split = given_split(dataset, split)
-        return dataset.subset(split), split, ""
-    if split is not None:
-        raise ConfigError(f"{dataset.name} has no splits; leave --split out: images that either run used are left out.")
-    used = frozenset[str]().union(
-        *(side.seen.hashes.get(name, frozenset()) for side in sides if side.seen for name in ("train", "val"))
-    )
-    samples = tuple(sample for sample in dataset.samples if hashes[sample.name] not in used)
-    num_used = len(dataset.samples) - len(samples)
-    if not samples:
-        raise DataError(
-            f"A or B was trained or chosen on each of the {num_used} images of {dataset.name}; compare on new ones."
-        )
-    note = f"left out {num_used} of {len(dataset.samples)} images that A or B was trained or chosen on"
-    return samples, None, note if num_used else ""
-
-
-def _log_opening(run: Path | None, sides: Sequence[Side], hashes: Sequence[str]) -> None:
-    """Note it in `run` where its test split is looked at."""
-    seen = next(side.seen for side in sides if side.run == run)
-    if run is not None and seen is not None and (num_images := seen.count("test", hashes)):
-        log_test_opening(run, command="compare", num_images=num_images)
+def _num_seen(side: Side, dataset: Dataset, chosen: ChosenSamples) -> int | None:
+    counts = [side.count(role, dataset, chosen.hashes) for role in ("train", "val")]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _kept(answers: Sequence[Prediction | BadImage], is_good: Sequence[bool]) -> list[Prediction]:

@@ -14,22 +14,22 @@ from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Sample, check_class_map
-from recog.data.inspection import hash_samples
+from recog.data.inspection import hash_kind, hash_samples
 from recog.data.readers.label_format import LabelFormat
 from recog.data.sources import Source, open_source
-from recog.runs.splits import SPLITS_FILE, SeenImages, read_seen
+from recog.runs.splits import SPLITS_FILE, SeenImages, log_test_opening, read_seen
 from recog.runtime.predictor import Predictor, load
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenSamples:
-    """The samples to measure, and what is known of them."""
+    """The samples to measure; `hashes` are their content hashes, in order."""
 
     samples: tuple[Sample, ...]
-    split: str | None
-    num_seen_in_training: int | None
-    num_of_test_split: int
-    note: str
+    hashes: tuple[str, ...]
+    split: str | None  # of the data, or where they have none and all samples are the run's test images, 'test'
+    num_left_out: int  # not measured, because a run trained, selected or calibrated with them
+    notes: tuple[str, ...]
 
 
 def check_task(dataset: Dataset, task: Task) -> None:
@@ -47,13 +47,22 @@ def check_task(dataset: Dataset, task: Task) -> None:
     )
 
 
-def open_as_trained(source: Source, bundle: Path, manifest: Manifest, *, labels: LabelFormat) -> Dataset:
+def open_as_trained(
+    source: Source,
+    bundle: Path,
+    manifest: Manifest,
+    *,
+    labels: LabelFormat,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
     """The data that `source` means, for a bundle with this `manifest`. DataError where they answer another question.
 
     Where nothing is said of `labels` and one would be read per image, several are tried, written as those of the training data.
     """
     task = manifest.task
-    dataset = open_source(source, one_class_map=False, labels=labels, default_names=manifest.class_names)
+    dataset = open_source(
+        source, one_class_map=False, labels=labels, class_names=class_names, default_names=manifest.class_names
+    )
     if dataset.task != task and task == "multilabel" and not labels.is_given:
         data = load_toml(bundle / RUN_CONFIG).get("data", {})
         separator = data.get("label_separator") if isinstance(data, dict) else None
@@ -89,52 +98,61 @@ def given_split(dataset: Dataset, split: str | None) -> str:
     return chosen
 
 
-def choose_samples(dataset: Dataset, split: str | None, seen: SeenImages | None) -> ChosenSamples:
-    hashes = dict(zip((s.name for s in dataset.samples), hash_samples(dataset.samples), strict=True))
-    note = ""
+def choose_samples(
+    dataset: Dataset, split: str | None, sides: Sequence[Side], *, include_seen: bool = False
+) -> ChosenSamples:
+    """Of the given splits the one to measure, else all images; less those that a run trained, selected or calibrated with.
+
+    What a run did with an image is told by its content (`splits.json`), never by the name of a split. `include_seen` leaves
+    nothing out. ConfigError where nothing is left.
+    """
     if dataset.given_splits:
         split = given_split(dataset, split)
         samples = dataset.subset(split)
+    elif split is not None:
+        raise ConfigError(f"{dataset.name} has no splits; leave --split out.")
     else:
-        samples, split, note = _choose_by_run(dataset, split, seen, hashes)
-    chosen = [hashes[sample.name] for sample in samples]
+        samples = dataset.samples
+    hashes = hash_samples(samples)
+    known = [side.known(dataset) for side in sides]
+    is_seen = [any(seen.shaped_the_model(h) for seen in known if seen) for h in hashes]
+    num_seen = sum(is_seen)
+    notes = [side.why_unknown for side, seen in zip(sides, known, strict=True) if side.seen and not seen]
+    if num_seen and not include_seen:
+        roles = _describe_roles(known, hashes)
+        if num_seen == len(samples):
+            raise ConfigError(
+                f"all {num_seen:,} images of {dataset.name}{f', {split} split,' if split else ''} were used to make the model "
+                f"({roles}), so they cannot measure it. Use new images, or measure them anyway with --include-seen."
+            )
+        notes.append(f"left out {num_seen:,} of {len(samples):,} images: {roles}. --include-seen measures them too")
+        samples = tuple(sample for sample, seen in zip(samples, is_seen, strict=True) if not seen)
+        hashes = [h for h, seen in zip(hashes, is_seen, strict=True) if not seen]
+    if split is None and all(seen is not None and seen.count("test", hashes) == len(hashes) for seen in known):
+        split = "test"
     return ChosenSamples(
         samples=samples,
+        hashes=tuple(hashes),
         split=split,
-        num_seen_in_training=seen.count("train", chosen) if seen else None,
-        num_of_test_split=seen.count("test", chosen) if seen else 0,
-        note=note,
+        num_left_out=0 if include_seen else num_seen,
+        notes=tuple(notes),
     )
 
 
-def _choose_by_run(
-    dataset: Dataset, split: str | None, seen: SeenImages | None, hashes: dict[str, str]
-) -> tuple[tuple[Sample, ...], str | None, str]:
-    """Data without splits of their own: where the run was trained on some of them, its own split decides."""
-    everything = list(hashes.values())
-    if seen is None or not seen.count("train", everything):
-        if split is not None:
-            raise ConfigError(
-                f"{dataset.name} has no splits, and the bundle's run does not know it; leave --split out."
-            )
-        return dataset.samples, None, ""
-    if split is None:
-        split = next((name for name in ("test", "val") if seen.count(name, everything)), None)
-        if split is None:
-            return dataset.samples, "train", ""
-    wanted = seen.hashes.get(split, frozenset())
-    samples = tuple(sample for sample in dataset.samples if hashes[sample.name] in wanted)
-    if not samples:
-        raise ConfigError(f"none of the images of {dataset.name} is in the run's split '{split}'.")
-    note = (
-        f"the run was trained on part of {dataset.name}; measured on the {len(samples)} images of its own {split} split"
-    )
-    return samples, split, note
+def _describe_roles(known: Sequence[SeenImages | None], hashes: Sequence[str]) -> str:
+    """How many of the images each role of the runs has, such as '2 for training, 1 for model selection and calibration'."""
+    counts = {
+        "for training": sum(any(seen and seen.count("train", [h]) for seen in known) for h in hashes),
+        "for model selection and calibration": sum(
+            any(seen and seen.count("val", [h]) for seen in known) for h in hashes
+        ),
+    }
+    return ", ".join(f"{count:,} {role}" for role, count in counts.items() if count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two, with its run where it stands in one and what the run has seen."""
+    """A bundle to measure: its predictor, and its run with the images that the run used, where it lies in one."""
 
     folder: Path  # of the bundle
     predictor: Predictor
@@ -147,3 +165,26 @@ class Side:
         run = run_of(folder)
         seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
         return cls(folder=folder, predictor=load(folder), run=run, seen=seen)
+
+    def known(self, dataset: Dataset) -> SeenImages | None:
+        """`seen`, or None where its content hashes cannot be compared with those of `dataset`: not known is not 'none'."""
+        kinds = {hash_kind(dataset.samples), self.seen.hash_of if self.seen else None}
+        return self.seen if len(kinds) == 1 and kinds != {"both"} else None
+
+    @property
+    def why_unknown(self) -> str:
+        return (
+            f"not known whether {self.folder} was trained on these images: one of the two is image files, the other arrays, "
+            "and their contents cannot be compared"
+        )
+
+    def count(self, role: str, dataset: Dataset, hashes: Sequence[str]) -> int | None:
+        """How many of the images with these content hashes the run used as `role`, a split; None: not known."""
+        seen = self.known(dataset)
+        return None if seen is None else seen.count(role, hashes)
+
+    def log_opening(self, command: str, dataset: Dataset, hashes: Sequence[str]) -> int | None:
+        """Record in the run that its test images are looked at; how often that has been by now, None where they are not."""
+        if self.run is None or not (num_images := self.count("test", dataset, hashes)):
+            return None
+        return log_test_opening(self.run, command=command, num_images=num_images)

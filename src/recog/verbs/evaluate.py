@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recog.bundle.locate import find_bundle, run_of
 from recog.core.files import pretty_json, staged_folder
 from recog.data.dataset import Exclusion, describe_exclusions
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
@@ -15,9 +14,8 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import AnyReport
 from recog.report.measure import add_slices, check_slice_by, measure
-from recog.runs.splits import SPLITS_FILE, log_test_opening, read_seen, write_quarantine
-from recog.runtime.predictor import load
-from recog.verbs.eligible import choose_samples, open_as_trained, with_classes_of
+from recog.runs.splits import write_quarantine
+from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 
 EVALUATIONS = "evaluations"
 
@@ -31,7 +29,7 @@ class EvaluationRun:
     notes: tuple[str, ...]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  keywords of a public verb
     bundle: str | Path,
     source: Source,
     *,
@@ -40,30 +38,29 @@ def evaluate(
     bad_images: BadImagePolicy = "skip",
     slice_by: Sequence[str] = (),
     labels: LabelFormat = AS_FOUND,
+    class_names: Sequence[str] | None = None,
+    include_seen: bool = False,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
-    by size, brightness, source-folder, or a column of the list of images. Numbers that are the labels of a Dataset without
-    `.classes` mean the bundle's classes in their order.
+    by size, brightness, source-folder, or a column of the list of images. `class_names` names the number labels of a Dataset
+    that has no names of its own.
 
-    Of data with splits the test split is taken, unless `split` says otherwise. Of data that the run was trained on and that
-    have no splits of their own, the run's own test split. Files go to `out`, else to the run's folder, else nowhere.
+    Of data with splits the test split is measured, unless `split` names another. Images that the run trained, selected or
+    calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     """
-    folder = find_bundle(bundle)
-    predictor = load(folder)
-    dataset = open_as_trained(source, folder, predictor.manifest, labels=labels)
+    side = Side.load(bundle)
+    predictor, run = side.predictor, side.run
+    dataset = open_as_trained(source, side.folder, predictor.manifest, labels=labels, class_names=class_names)
     dataset = with_classes_of(dataset, predictor.class_names)
     check_slice_by(slice_by, dataset)
-    run = run_of(folder)
-    seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
-    chosen = choose_samples(dataset, split, seen)
-    openings = None
-    if run is not None and chosen.num_of_test_split:
-        openings = log_test_opening(run, command="evaluate", num_images=chosen.num_of_test_split)
+    chosen = choose_samples(dataset, split, [side], include_seen=include_seen)
     facts = DataFacts(
         name=dataset.name,
         split=chosen.split,
-        num_seen_in_training=chosen.num_seen_in_training,
-        test_openings=openings,
+        num_seen_in_training=side.count("train", dataset, chosen.hashes),
+        num_seen_in_selection=side.count("val", dataset, chosen.hashes),
+        num_left_out_as_seen=chosen.num_left_out,
+        test_openings=side.log_opening("evaluate", dataset, chosen.hashes),
     )
     measured = measure(predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
     measured = add_slices(measured, slice_by, grey16_max=predictor.preprocess.grey16_max)
@@ -75,7 +72,7 @@ def evaluate(
             if bad_images == "quarantine":
                 excluded = measured.report.data.excluded
                 write_quarantine(staging, (Exclusion(name=name, reason=reason) for name, reason in excluded))
-    notes = tuple(note for note in (chosen.note, *dataset.notes, *describe_exclusions(dataset)) if note)
+    notes = (*chosen.notes, *dataset.notes, *describe_exclusions(dataset))
     return EvaluationRun(report=measured.report, folder=target, notes=notes)
 
 

@@ -305,13 +305,14 @@ def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: 
     num_images = {split: len(dataset.subset(split)) for split in dataset.given_splits}
     split = "test" if "test" in num_images else "val"
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
-    openings = None
+    openings, seen = None, read_seen(folder)
     if split == "test":
         openings = log_test_opening(folder, command="train", num_images=len(hashes))
     facts = DataFacts(
         name=dataset.name,
         split=split,
-        num_seen_in_training=read_seen(folder).count("train", hashes),
+        num_seen_in_training=seen.count("train", hashes),
+        num_seen_in_selection=seen.count("val", hashes),
         test_openings=openings,
         excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
     )

@@ -3,10 +3,11 @@ import pytest
 import torch
 from containers import labelled_pngs
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset, random_split
 from torch.utils.data import Dataset as TorchDataset
 
 from recog.core.errors import DataError
-from recog.data.readers.own import read_items
+from recog.data.readers.own import find_class_names, read_items
 
 
 class Own(TorchDataset):
@@ -53,7 +54,10 @@ def test_splits_numbers_and_given_names():
     assert (data.given_splits, data.class_names) == (("train", "test"), ("0", "1", "2"))
     assert read_items(part, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     assert [s.label for s in read_items(Own([(PIXELS, "b")]), class_names=["a", "b"]).samples] == [1]
-    assert read_items(part, default_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    assert read_items(part, default_names=["0", "1", "2"]).class_names == ("0", "1", "2")
+    assert read_items(Own([(PIXELS, "b")]), default_names=["a", "b"]).class_names == ("a", "b")
+    with pytest.raises(DataError, match=r"item 0 has the number 2 for a label, and Own has no class names"):
+        read_items(part, default_names=["a", "b", "c"])  # which of the names 2 means, nothing tells
     assert read_items(Own(part.items, classes=["d", "e", "f"]), default_names=["a", "b", "c"]).class_names[0] == "d"
 
 
@@ -96,6 +100,50 @@ def test_an_own_dataset_trains(tmp_path, monkeypatch):
     config = TrainConfig(recipe="scratch", optim=OptimConfig(epochs=1), compute=ComputeConfig(num_threads=1))
     run = recog.train(Own(items, classes=names), config, name="own")
     assert recog.load(run.bundle).class_names == ("ant", "bee", "cow")
+
+
+class Wrapper(TorchDataset):
+    """A user's own: another attribute name, other items, no classes."""
+
+    def __init__(self, inner):
+        self.what_it_holds = inner
+
+    def __len__(self):
+        return len(self.what_it_holds)
+
+    def __getitem__(self, index):
+        return self.what_it_holds[index]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda data: Subset(data, [2, 0, 1]),
+        lambda data: random_split(data, [2, 1])[0],
+        lambda data: ConcatDataset([data, data]),
+        lambda data: Wrapper(Subset(data, [2, 0, 1])),
+        lambda data: ConcatDataset([Wrapper(data), Subset(Wrapper(data), [0])]),
+    ],
+)
+def test_the_class_names_are_found_through_what_wraps_them(wrap):
+    # ImageFolder's order, by code point: '10' before '2', 'Dog' before 'cat'
+    names = ["10", "2", "Dog", "cat"]
+    data = read_items(wrap(Own([(PIXELS, 2), (PIXELS, 0), (PIXELS, 3)], classes=names)), default_names=sorted(names))
+    assert data.class_names == tuple(names)
+    by_index = Own([(PIXELS, 0)])
+    by_index.class_to_idx = {"cat": 1, "Dog": 0}
+    assert find_class_names(wrap_once := Wrapper(by_index)) == ["Dog", "cat"]
+    wrap_once.itself = wrap_once  # a circle ends
+    assert find_class_names(wrap_once) == ["Dog", "cat"]
+
+
+def test_joined_datasets_must_agree_on_the_classes():
+    one, two = Own([(PIXELS, 0)], classes=["cat", "dog"]), Own([(PIXELS, 0)], classes=["dog", "cat"])
+    with pytest.raises(DataError, match="ConcatDataset joins datasets with different classes: cat, dog; and dog, cat"):
+        read_items(ConcatDataset([one, two]))
+    with pytest.raises(DataError, match="the classes of test are dog, cat, those of train cat, dog"):
+        read_items({"train": one, "test": two})
+    assert read_items({"train": one, "test": Own([(PIXELS, 1)])}).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("as_array", [np.array, torch.tensor, list])

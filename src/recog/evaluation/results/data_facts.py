@@ -18,7 +18,11 @@ class DataFacts:
     name: str
     split: str | None = None  # 'train', 'val', 'test'; None where the images belong to none
     excluded: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was found and could not be used
-    num_seen_in_training: int | None = None  # images whose bytes were also trained on; None: not checked
+    num_seen_in_training: int | None = None  # measured images that the run trained on, by content; None: not known
+    num_seen_in_selection: int | None = None  # measured images that selected or calibrated the model; None: not known
+    num_left_out_as_seen: int = (
+        0  # images that were not measured because the run trained, selected or calibrated with them
+    )
     test_openings: int | None = None  # how often the test split was opened, this time included; None: not known
 
 

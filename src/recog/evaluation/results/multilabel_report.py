@@ -304,7 +304,7 @@ def parse_multilabel_report(table: Mapping[str, Any]) -> MultilabelReport:
 
 
 def _parse(table: Mapping[str, Any]) -> MultilabelReport:
-    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
+    facts = {field.name: table["data"].get(field.name, field.default) for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
     subset = Hits(num_images=int(table["num_images"]), num_correct=int(table["num_subset_correct"]))
     if not 0 <= subset.num_correct <= subset.num_images or subset.num_images < 1:

@@ -134,6 +134,8 @@ class Report:
                 "num_excluded": len(self.data.excluded),
                 "excluded": [{"name": name, "reason": reason} for name, reason in self.data.excluded],
                 "num_seen_in_training": self.data.num_seen_in_training,
+                "num_seen_in_selection": self.data.num_seen_in_selection,
+                "num_left_out_as_seen": self.data.num_left_out_as_seen,
                 "test_openings": self.data.test_openings,
             },
             "calibration_method": self.calibration_method,
@@ -256,7 +258,7 @@ def _build(
 
 
 def _parse(table: Mapping[str, Any]) -> Report:
-    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
+    facts = {field.name: table["data"].get(field.name, field.default) for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
     class_names = tuple(str(name) for name in table["class_names"])
     confusion = np.array(table["confusion"])
