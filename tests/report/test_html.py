@@ -167,8 +167,8 @@ def test_headline():
     assert f"{report.num_correct} of 60 images correct. 95% interval:" in text
     assert f"NLL{report.nll:.3f}" in text.replace(" ", "")
     assert "uniform guess: 1.099" in text  # ln 3
-    assert "test split opened once" in text
-    assert "none of the images was used to make the model" in text
+    assert "test split used once" in text
+    assert "no overlap with the data of the run" in text
 
 
 def test_warnings_stand_on_the_page():

@@ -90,7 +90,7 @@ def test_unknown_with_its_rates_and_the_scores_compared():
     assert section.rows[0][2].startswith("6 of 60; 95%")
     assert section.rows[1] == ("Accuracy of the other images", "83.3%", "45 of 54")
     assert section.rows[2] == ("AUROC, energy", "0.900", "lowest class 0.800")
-    assert section.rows[3][0] == "AUROC, nearest-neighbour distance"
+    assert section.rows[3][0] == "AUROC, k-NN distance"
     assert "5.0% false alarms on images like the 40 calibration images (val)" in section.text
     assert "3 classes left out in turn" in section.text
 

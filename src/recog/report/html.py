@@ -148,10 +148,10 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         percent=percent,
-        percent_range=lambda interval: percent_range(interval, dash="\N{EN DASH}"),
+        percent_range=lambda interval: interval and percent_range(interval, dash="\N{EN DASH}"),
         defined_or_none=lambda value: None if isnan(value) else value,
         px=lambda value: f"{value:.1f}",
-        number_range=lambda interval: number_range(interval, dash="\N{EN DASH}"),
+        number_range=lambda interval: interval and number_range(interval, dash="\N{EN DASH}"),
         plural=plural,
     )
     return environment

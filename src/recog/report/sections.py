@@ -17,11 +17,11 @@ from recog.report.text import number_range, percent, percent_range, plural
 MAX_SIZES = 6  # of sets, each with its share
 _Interval = tuple[float, float] | None
 _SCORE_NAMES = {
-    "max_softmax": "maximum softmax probability",
+    "max_softmax": "max softmax",
     "energy": "energy",
-    "knn": "nearest-neighbour distance",
+    "knn": "k-NN distance",
     "mahalanobis": "Mahalanobis distance",
-    "energy_mahalanobis": "energy with Mahalanobis distance",
+    "energy_mahalanobis": "energy + Mahalanobis",
 }
 
 
