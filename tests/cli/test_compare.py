@@ -25,7 +25,7 @@ def two_runs(digits_run, tmp_path):
 def test_a_table_in_words_and_the_notes_on_stderr(two_runs):
     done = run("compare", *two_runs, "--data", "digits")
     words = " ".join(done.stdout.split())
-    assert "digits: 360 images" in words
+    assert "digits, test split: 360 images" in words
     assert "No difference on 360 images: A and B are correct on the same ones." in words
     assert "left out 1437 of 1797 images" in done.stderr
 
@@ -37,7 +37,7 @@ def test_json_on_stdout_alone(two_runs):
 
 def test_a_bundle_without_its_run_says_what_is_not_known(bundle):
     done = run("compare", bundle, bundle, "--data", "digits")
-    assert "note: whether A was trained on some of the images is not known" in done.stderr
+    assert "note: not known whether A was trained on some of the images" in done.stderr
 
 
 def test_data_are_asked_for(bundle):

@@ -9,15 +9,18 @@ from PIL import Image
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
+from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import inspect_images
+from recog.data.loader import LoaderConfig
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
-from recog.recipes.config import TrainConfig
+from recog.recipes.config import ComputeConfig, TrainConfig
 from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
+from recog.training.head import HeadConfig
 from recog.training.losses import LossConfig
 from recog.training.optim import OptimConfig
-from recog.training.schedule import StopConfig
+from recog.training.schedule import ScheduleConfig, StopConfig
 
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
 PHOTOS = ImageFacts(sizes=((333, 500), (500, 375)), all_grey=False)
@@ -161,3 +164,39 @@ def test_a_network_without_published_weights_learns_from_scratch_in_the_images_s
 def test_channels_that_are_set_stay():
     config, _ = planned(TrainConfig(model=ModelConfig(name="lenet5", channels=3)), TINY)
     assert config.model.channels == 3
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "other"),
+    [
+        ("head", {"optim": OptimConfig(epochs=5)}, "optim.epochs. Remove optim.epochs, or use --recipe finetune"),
+        ("head", {"optim": OptimConfig(lr=0.1, name="adamw")}, "optim.name, optim.lr"),
+        ("head", {"loader": LoaderConfig(batch_size=8)}, "loader.batch_size"),
+        ("head", {"augment": AugmentConfig(policy="trivial")}, "augment.policy"),
+        ("head", {"loss": LossConfig(label_smoothing=0.1)}, "loss.label_smoothing"),
+        ("head", {"schedule": ScheduleConfig(name="step")}, "schedule.name"),
+        ("head", {"stop": StopConfig(patience=3)}, "stop.patience"),
+        ("head", {"model": ModelConfig(drop_rate=0.1)}, "model.drop_rate"),
+        ("head", {"compute": ComputeConfig(precision="bfloat16")}, "compute.precision"),
+        (
+            "scratch",
+            {"model": ModelConfig(weights="w.safetensors")},
+            "model.weights.*use --recipe head or --recipe finetune",
+        ),
+        ("scratch", {"head": HeadConfig(l2=(1.0,))}, "head.l2"),
+    ],
+)
+def test_a_setting_that_the_recipe_would_ignore_is_refused(recipe, setting, other):
+    with pytest.raises(ConfigError, match=f"recipe {recipe} does not use .*{other}"):
+        planned(TrainConfig(recipe=recipe, **setting), PHOTOS)
+
+
+def test_settings_of_training_steps_plan_the_recipe_that_uses_them():
+    config, reasons = planned(TrainConfig(optim=OptimConfig(epochs=5)), PHOTOS)
+    assert (config.recipe, config.optim.epochs) == ("finetune", 5)
+    assert any("recipe finetune: optim.epochs only act where" in reason for reason in reasons)
+
+
+def test_weights_that_are_named_are_never_left_unread():
+    small = TrainConfig(model=ModelConfig(weights="w.safetensors"))
+    assert planned(small, TINY)[0].recipe == "head"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
+from recog.core.config import config_to_dict
 from recog.core.errors import ConfigError
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
@@ -75,3 +78,47 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; it must be a whole number from 0 to 2^63 - 1.")
+
+
+BY_STEPS: tuple[Recipe, ...] = ("finetune", "scratch")
+USED_BY: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
+    {  # section or setting: the recipes that read it; what is not listed is read by all
+        "augment": BY_STEPS,
+        "checkpoint": BY_STEPS,
+        "loader": BY_STEPS,
+        "loss": BY_STEPS,
+        "optim": BY_STEPS,
+        "schedule": BY_STEPS,
+        "stop": BY_STEPS,
+        "head": ("head", "finetune"),
+        "model.weights": ("head", "finetune"),
+        "model.drop_rate": BY_STEPS,
+        "model.drop_path_rate": BY_STEPS,
+        "compute.precision": BY_STEPS,
+    }
+)
+
+
+def unused_settings(config: TrainConfig, recipe: Recipe) -> dict[str, tuple[Recipe, ...]]:
+    """The settings that differ from their defaults although `recipe` does not read them, each with the recipes that do."""
+    given, default = config_to_dict(config), config_to_dict(TrainConfig())
+    unused: dict[str, tuple[Recipe, ...]] = {}
+    for name, recipes in USED_BY.items():
+        if recipe not in recipes:
+            section, _, key = name.partition(".")
+            keys = [key] if key else {**given[section], **default[section]}
+            unused |= {f"{section}.{k}": recipes for k in keys if given[section].get(k) != default[section].get(k)}
+    if config.model.weights == "none":
+        unused.pop("model.weights", None)  # asks for what recipe scratch does
+    if config.compute.precision == "float32":
+        unused.pop("compute.precision", None)  # what the head is fitted in
+    return unused
+
+
+def check_all_used(config: TrainConfig, recipe: Recipe) -> None:
+    """ConfigError where a setting would be ignored by `recipe`, with the recipes that read it."""
+    unused = unused_settings(config, recipe)
+    if unused:
+        names = ", ".join(unused)
+        others = " or ".join(f"--recipe {name}" for name in next(iter(unused.values())))
+        raise ConfigError(f"recipe {recipe} does not use {names}. Remove {names}, or use {others}.")

@@ -13,7 +13,7 @@ from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.models.own_module import PREFIX
 from recog.models.table import own_network
-from recog.recipes.config import ComputeConfig, Recipe, TrainConfig
+from recog.recipes.config import ComputeConfig, Recipe, TrainConfig, check_all_used, unused_settings
 from recog.training.device import Device, Precision
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -67,6 +67,7 @@ def plan(
     if recipe is None:
         recipe, why = _choose_recipe(config, facts)
         reasons.append(f"recipe {recipe}: {why}")
+    check_all_used(config, recipe)
     split = config.split
     if dataset.test_fraction is not None and split == SplitConfig():
         split = replace(split, test_fraction=dataset.test_fraction)
@@ -94,11 +95,14 @@ def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]
     own = own_network(config.model.name or "")
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", f"{config.model.name} has no published weights"
-    if facts.largest_side <= SMALL_IMAGE_PX and config.model.name is None:
+    if facts.largest_side <= SMALL_IMAGE_PX and config.model.name is None and config.model.weights == "auto":
         return (
             "scratch",
             f"the images are small (up to {facts.largest_side} px), so a small network learns them directly",
         )
+    by_steps = [name for name, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
+    if by_steps:
+        return "finetune", f"{', '.join(by_steps)} only act where the network itself is trained"
     return (
         "head",
         "pretrained features with a linear head are the fastest good start for photos; finetune may add some points",
