@@ -27,7 +27,7 @@ def test_a_table_in_words_and_the_notes_on_stderr(two_runs):
     words = " ".join(done.stdout.split())
     assert "digits, test split: 360 images" in words
     assert "No difference on 360 images: A and B are correct on the same ones." in words
-    assert "left out 1437 of 1797 images" in done.stderr
+    assert "left out 1,437 of 1,797 images" in done.stderr
 
 
 def test_json_on_stdout_alone(two_runs):
