@@ -54,6 +54,9 @@ class Exclusion:
     reason: str
 
 
+NO_LABEL = "no label"  # what the reason of an Exclusion begins with, for a row of a list that has none
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     name: str

@@ -11,7 +11,7 @@ from recog.core.errors import DataError
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
-from recog.data.dataset import Dataset, check_class_map
+from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
@@ -30,6 +30,7 @@ KINDS = (
     "a folder of class folders (with or without train, val and test), a CSV file with the columns path and label, "
     "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
 )
+MAX_UNLABELLED = 0.01  # of the images that a list names; above it, something is wrong with the labels
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -62,9 +63,21 @@ def open_source(
             f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
             "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
         )
+    _check_labelled(dataset)
     if one_class_map:
         check_class_map(dataset)
     return dataset
+
+
+def _check_labelled(dataset: Dataset) -> None:
+    """DataError where more than 1 % of the images that a list names have no label, whatever the form of the list."""
+    unlabelled = [exclusion for exclusion in dataset.exclusions if exclusion.reason.startswith(NO_LABEL)]
+    total = len(dataset.samples) + len(unlabelled)
+    if len(unlabelled) > MAX_UNLABELLED * total:
+        raise DataError(
+            f"{len(unlabelled):,} of {total:,} images of {dataset.name} have no label, more than {MAX_UNLABELLED:.0%}; the "
+            f"first: {unlabelled[0].name}: {unlabelled[0].reason}. Label them, or remove their rows."
+        )
 
 
 def _read(source: str, path: Path, labels: LabelFormat) -> Dataset:

@@ -65,3 +65,18 @@ def test_named_keys_stand_before_a_label_and_must_hold_0_or_1():
 def test_lines_that_cannot_be_used(text, says):
     with pytest.raises(DataError, match=says):
         list(json_listing(text, "metadata.jsonl", AS_FOUND).rows)
+
+
+def test_only_a_line_feed_ends_a_line():
+    # U+2028, U+2029 and U+0085 may stand in a JSON string (RFC 8259, section 7); str.splitlines() ends lines there
+    first = '{"file_name": "a.png", "label": "a", "caption": "one\u2028two\u0085three"}'
+    text = first + '\r\n{"file_name": "b.png", "label": "null"}\n'
+    rows = list(json_listing(text, "m.jsonl", LabelFormat()).rows)
+    assert [(row.path, row.labels) for row in rows] == [("a.png", ("a",)), ("b.png", ("null",))]
+    assert dict(rows[0].columns)["caption"] == "one\u2028two\u0085three"
+
+
+@pytest.mark.parametrize("missing", ["null", "NaN"])
+def test_null_and_not_a_number_are_no_label(missing):
+    (row,) = json_listing(f'{{"file_name": "a.png", "label": {missing}}}', "m.jsonl", LabelFormat()).rows
+    assert row.labels is None

@@ -26,11 +26,12 @@ def sets_of(dataset):
         ("|", " cat | dog |", ("cat", "dog")),
         ("|", "dog|cat|dog", ("dog", "cat")),
         ("|", "", ()),
-        ("|", "NaN", None),
+        ("|", "NaN|null", ("NaN", "null")),
         (" ", "clear  primary", ("clear", "primary")),
         (", ", "cat, dog", ("cat", "dog")),
         ("", "cat|dog", ("cat|dog",)),
         ("", "", None),
+        *(("", name, (name,)) for name in ("null", "NaN", "None", "NA", "<NA>", "nan")),  # names that a class may have
     ],
 )
 def test_the_labels_of_a_cell(separator, cell, labels):
@@ -89,9 +90,9 @@ class TestCsv:
     def test_labels_joined_by_a_separator(self, tmp_path):
         text = "path,label,split\n1.png,cat|dog,train\n2.png,,train\n3.png,eel,test\n4.png,nan,train\n"
         data = read_csv(write_text(tmp_path / "x.csv", text), BARS)
-        assert (data.task, data.class_names) == ("multilabel", ("cat", "dog", "eel"))
-        assert sets_of(data) == [("1.png", {"cat", "dog"}), ("2.png", set()), ("3.png", {"eel"})]
-        assert [e.reason for e in data.exclusions] == ["no label (line 5)"]
+        assert (data.task, data.class_names) == ("multilabel", ("cat", "dog", "eel", "nan"))
+        assert sets_of(data) == [("1.png", {"cat", "dog"}), ("2.png", set()), ("3.png", {"eel"}), ("4.png", {"nan"})]
+        assert data.exclusions == ()
 
     def test_a_column_may_be_called_labels_then(self, tmp_path):
         data = read_csv(write_text(tmp_path / "x.csv", "path,labels\n1.png,b a\n"), LabelFormat(separator=" "))

@@ -5,6 +5,7 @@ from containers import labelled_pngs, write_parquet
 
 from recog.core.errors import DataError, MissingExtraError
 from recog.data.readers.label_format import LabelFormat
+from recog.data.readers.parquet import read_parquet
 from recog.data.sources import open_source
 
 pa = pytest.importorskip("pyarrow")
@@ -43,7 +44,10 @@ def test_files_of_the_hub_give_the_splits(tmp_path):
 
 def test_rows_without_image_or_label_are_named(tmp_path):
     rows = [{"bytes": PNG, "path": "a.png"}, {"bytes": None, "path": "/far/b.png"}, {"bytes": PNG, "path": None}]
-    data = open_source(write(tmp_path / "x.parquet", image=rows, label=["a", "b", None], group=["g", "h", "i"]))
+    path = write(tmp_path / "x.parquet", image=rows, label=["a", "b", None], group=["g", "h", "i"])
+    with pytest.raises(DataError, match="1 of 2 images of x have no label, more than 1%"):
+        open_source(path)
+    data = read_parquet([path], root=tmp_path)
     assert [(s.name, s.group) for s in data.samples] == [("x.parquet/000000/a.png", "g")]
     assert [e.reason for e in data.exclusions] == ["no bytes: the image is a path to another machine", "no label"]
 
@@ -91,7 +95,7 @@ def test_lists_of_labels(tmp_path, column, declared):
         metadata = {"huggingface": json.dumps({"info": {"features": {column: feature}}})}
         table = table.replace_schema_metadata(metadata)
     pq.write_table(table, tmp_path / "x.parquet")
-    data = open_source(tmp_path / "x.parquet")
+    data = read_parquet([tmp_path / "x.parquet"], root=tmp_path)
     assert (data.task, data.class_names) == ("multilabel", ("cat", "dog"))
     assert [s.labels for s in data.samples] == [(0, 1), ()]
     assert [e.reason for e in data.exclusions] == ["no label"]

@@ -5,6 +5,7 @@ import pytest
 from containers import add, labelled_pngs, write_shards
 
 from recog.core.errors import DataError
+from recog.data.readers.shards import read_shards
 from recog.data.sources import open_source
 
 PNG = labelled_pngs(1)["ant", 0]
@@ -84,10 +85,13 @@ def test_a_pattern_of_shards(tmp_path):
 
 
 def test_what_does_not_belong_together_is_named(tmp_path):
-    data = open_source(shard(tmp_path / "a.tar", ("1.png", PNG), ("1.cls", b"0"), ("2.cls", b"0"), ("3.png", PNG)))
+    path = shard(tmp_path / "a.tar", ("1.png", PNG), ("1.cls", b"0"), ("2.cls", b"0"), ("3.png", PNG))
+    with pytest.raises(DataError, match="1 of 2 images of a have no label"):
+        open_source(path)
+    data = read_shards([path], root=tmp_path, name="a")
     assert {e.name: e.reason for e in data.exclusions} == {
         "a.tar/2": "a label without an image of its key",
-        "a.tar/3.png": "no label (no .cls or .json of its key that tells it)",
+        "a.tar/3.png": "no label (no .cls or .json of its key)",
     }
     with pytest.raises(DataError, match="2 images of one key"):
         open_source(shard(tmp_path / "b.tar", ("1.png", PNG), ("1.jpg", PNG), ("1.cls", b"0")))

@@ -18,7 +18,7 @@ from recog.data.readers.rows import RESERVED, Listing, Row, cells_of, find_colum
 
 def _json_objects(text: str, where: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """(where, object) of each line that is not empty."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         here = f"{where}, line {number}"
@@ -68,8 +68,8 @@ def _json_rows(
 
 
 def _json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
-    """None for null, which says that nobody has labelled the image; an empty list is an empty set of labels."""
-    if value is None:
+    """None for null and NaN, which mean unlabelled; an empty list is an empty set of labels."""
+    if value is None or value != value:
         return None
     if isinstance(value, list):
         return tuple(dict.fromkeys(_json_label(item, here) for item in value))

@@ -9,7 +9,6 @@ from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.data.readers.names import class_name_of
 
-_NO_LABEL = frozenset({"", "nan", "<na>", "null"})
 _BITS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes 1.0 where a column had a gap
 MIN_COLUMNS = 2
 
@@ -39,14 +38,13 @@ class LabelFormat:
         return bool(self.separator or self.columns)
 
     def labels_in(self, cell: str) -> tuple[str, ...] | None:
-        """The labels that a cell names, each once; None where nobody has labelled the image.
+        """The labels that a cell names, each once; None where the image is unlabelled.
 
-        With a separator an empty cell is an empty set of labels; without, it is no label.
+        Only an empty cell is unlabelled: 'null', 'NaN', 'None' and 'NA' are names that a class may have. With a separator an
+        empty cell is an empty set of labels.
         """
         if not self.separator:
-            return None if cell.lower() in _NO_LABEL else (cell,)
-        if cell and cell.lower() in _NO_LABEL:
-            return None
+            return (cell,) if cell else None
         parts = (class_name_of(part.strip()) for part in cell.split(self.separator))
         return tuple(dict.fromkeys(part for part in parts if part))
 

@@ -15,7 +15,7 @@ from recog.core.decode import Readable
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
 from recog.data.archives.members import Spool
-from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -311,7 +311,7 @@ def _row(
         exclusions.append(Exclusion(name=name, reason="no bytes: the image is a path to another machine"))
         return None
     if labels is None:
-        exclusions.append(Exclusion(name=name, reason="no label"))
+        exclusions.append(Exclusion(name=name, reason=NO_LABEL))
         return None
     stated = cells.get("split")
     group = cells.get("group")
@@ -335,7 +335,9 @@ def _labels_of(
     if labels.separator and isinstance(cell, str):
         found = labels.labels_in(cell)
         return None if found is None else (tuple(_label_of(label, names, where) for label in found), True)
-    if cell is None or cell == "" or (names and cell == -1):  # -1 is Hugging Face's word for no label
+    if (
+        cell is None or cell == "" or cell != cell or (names and cell == -1)
+    ):  # NaN; -1: unlabelled in Hugging Face's data
         return None
     return (_label_of(cell, names, where),), False
 

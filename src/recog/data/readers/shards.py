@@ -14,7 +14,7 @@ from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key, shown
 from recog.data.archives.members import StoredBytes
 from recog.data.archives.tars import TarContent, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes
-from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -190,9 +190,7 @@ def _row(where: str, record: _Record, split: str | None, exclusions: list[Exclus
     if not record.images:
         exclusions.append(Exclusion(name=where, reason="a label without an image of its key"))
     elif record.labels is None:
-        exclusions.append(
-            Exclusion(name=record.images[0][0], reason="no label (no .cls or .json of its key that tells it)")
-        )
+        exclusions.append(Exclusion(name=record.images[0][0], reason=f"{NO_LABEL} (no .cls or .json of its key)"))
     elif len(record.images) > 1:
         raise DataError(f"{where} has {len(record.images)} images of one key; a sample has one image.")
     else:

@@ -14,7 +14,7 @@ from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
 from recog.core.task import Task
-from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.json_lines import json_listing
 from recog.data.readers.label_format import (
     AS_FOUND,
@@ -214,7 +214,7 @@ class _ListReader:
 
     def add(self, row: Row, name: str, source: Path | Readable) -> None:
         if row.labels is None:
-            self.exclusions.append(Exclusion(name=name, reason=f"no label ({_line(row)})"))
+            self.exclusions.append(Exclusion(name=name, reason=f"{NO_LABEL} ({_line(row)})"))
             return
         first = self.names.get(name)
         if first is None:
