@@ -1,4 +1,4 @@
-"""The demo: train on handwritten digits, then evaluate and predict on image files that are written out from the test split."""
+"""Demo: train on handwritten digits, then evaluate and predict on image files written from the test split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from recog.data.sources import read_digits
+from recog.data.readers.named import read_digits
 
 
 def run(*arguments: str, cwd: Path) -> None:
