@@ -83,12 +83,12 @@ def test_few_images():
 def test_notes_on_several_labels():
     from label_batches import FACTS, label_report
 
-    from recog.report.notes import label_notes
+    from recog.report.notes import notes
 
     shown = np.random.default_rng(1).random((30, 4)) < 0.5
     shown[:, 0], shown[:, 1] = False, True
     report, *_ = label_report(30, shown=shown, facts=FACTS)
-    titles = [note.title for note in label_notes(report)]
+    titles = [note.title for note in notes(report)]
     assert "1 of 4 labels without an image here" in titles
     assert "1 of 4 labels on every image here" in titles
     assert "1 threshold chosen on few images" in titles

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,8 +14,8 @@ from recog.bundle.manifest import Manifest
 from recog.evaluation.results.multilabel_report import MultilabelReport
 from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
-from recog.report.sections import Section, trust_sections
-from recog.report.text import percent
+from recog.report.sections import Section, trust_sections, value_of
+from recog.report.text import percent, percent_range
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -25,7 +25,6 @@ def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str
 
     Names from the data are written to the metadata as JSON strings, which are valid YAML.
     """
-    sections = trust_sections(report) if isinstance(report, Report) else []
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
@@ -39,14 +38,14 @@ def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str
     environment.filters["percent"] = percent
     return environment.get_template("card.md.j2").render(
         report=report,
-        metrics=label_metrics(report) if isinstance(report, MultilabelReport) else class_metrics(report),
-        is_multilabel=isinstance(report, MultilabelReport),
+        metrics=list(_metrics(report)),
+        is_multilabel=manifest.task == "multilabel",
         manifest=manifest,
         weights_source=origin[0],
         weights_licence=origin[1],
         is_timm=is_timm,
         recipe=recipe,
-        trust=[(section.title, section.text, _facts(section)) for section in sections],
+        trust=[(section.title, section.text, _facts(section)) for section in trust_sections(report)],
         class_list=_class_list(manifest.class_names),
     )
 
@@ -71,35 +70,30 @@ class Metric:
     text: str
 
 
-def class_metrics(report: Report) -> list[Metric]:
-    balanced, f1 = report.balanced_accuracy, report.macro.f1
-    return [
-        _metric("accuracy", "accuracy", report.accuracy, report.accuracy_ci95),
-        Metric(type="balanced_accuracy", name="balanced accuracy", value=balanced, text=percent(balanced)),
-        Metric(type="f1", name="macro F1", value=f1, text=percent(f1)),
-    ]
+_METRICS = MappingProxyType(  # type on the hub, name, attribute of the report
+    {
+        Report: (
+            ("accuracy", "accuracy", "accuracy"),
+            ("balanced_accuracy", "balanced accuracy", "balanced_accuracy"),
+            ("f1", "macro F1", "macro.f1"),
+        ),
+        MultilabelReport: (
+            ("mean_average_precision", "mAP", "mean_average_precision"),
+            ("f1", "macro F1", "macro.f1"),
+            ("f1", "micro F1", "micro.f1"),
+            ("accuracy", "subset accuracy", "subset_accuracy"),
+        ),
+    }
+)
 
 
-def label_metrics(report: MultilabelReport) -> list[Metric]:
-    """The metrics that are defined."""
-    found = [
-        ("mean_average_precision", "mAP", report.mean_average_precision, report.interval("mean_average_precision")),
-        ("f1", "macro F1", report.macro.f1, report.interval("macro_f1")),
-        ("f1", "micro F1", report.micro.f1, report.interval("micro_f1")),
-        ("accuracy", "subset accuracy", report.subset_accuracy, report.subset.accuracy_ci95),
-    ]
-    return [
-        _metric(kind, name, value, interval)
-        for kind, name, value, interval in found
-        if value is not None and not isnan(value)
-    ]
-
-
-def _metric(kind: str, name: str, value: float, interval: tuple[float, float] | None) -> Metric:
-    text = percent(value)
-    if interval is not None:
-        text += f" (95 % interval {percent(interval[0])} to {percent(interval[1])})"
-    return Metric(type=kind, name=name, value=value, text=text)
+def _metrics(report: AnyReport) -> Iterator[Metric]:
+    """The headline metrics that are defined."""
+    for kind, name, path in _METRICS[type(report)]:
+        value, interval = value_of(report, path)
+        if value is not None:
+            text = percent(value) + (f" (95% interval {percent_range(interval)})" if interval else "")
+            yield Metric(type=kind, name=name, value=value, text=text)
 
 
 def _plain(value: str) -> str:

@@ -10,10 +10,11 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from math import isnan, log
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -37,8 +38,8 @@ from recog.report.charts import (
     risk_curve,
     tick_positions,
 )
-from recog.report.notes import label_notes, notes
-from recog.report.sections import label_measure_rows, measure_rows, training_sections, trust_sections
+from recog.report.notes import notes
+from recog.report.sections import metric_rows, training_sections, trust_sections
 from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_THUMBNAILS = 50
@@ -57,52 +58,57 @@ def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
             raise DataError(
                 f"the thumbnail of {name!r} is not a PNG or JPEG data URI; create it with thumbnail(image)."
             )
-    if isinstance(report, MultilabelReport):
-        return _render_multilabel(report, thumbnails)
-    is_small = report.num_classes <= MAX_TABLE_CLASSES
+    template, view = _VIEWS[type(report)]
     return _render(
+        template,
         report=report,
         notes=notes(report),
-        uniform_nll=log(report.num_classes),
-        indexed_classes=list(enumerate(report.classes)),
-        weakest=None if is_small else _weakest(report),
-        longest_name=max(map(len, report.class_names)),
-        cells=matrix_cells(report) if is_small else None,
-        shadings=None if is_small else matrix_shadings(report),
-        ticks=tick_positions(report.num_classes),
-        pairs=_confused_pairs(report),
         errors=[(error, thumbnails.get(error.name)) for error in report.errors[:MAX_THUMBNAILS]],
-        ranked=bool(report.scores.class_auroc),
-        measures=measure_rows(report),
-        bins=reliability_marks(report.scores.reliability) if report.scores.reliability else None,
-        mean_confidence=mean_confidence(report.scores.reliability) if report.scores.reliability else None,
-        curve=risk_curve(report),
-        trust=[*trust_sections(report), *training_sections(report.training)],
+        metrics=metric_rows(report),
+        sections=[*trust_sections(report), *training_sections(report.training)],
         max_slices=MAX_SLICES,
+        **view(report),
     )
 
 
-def _render_multilabel(report: MultilabelReport, thumbnails: Mapping[str, str]) -> str:
-    ranked = [(i, row) for i, row in enumerate(report.labels) if row.average_precision is not None]
+def _class_view(report: Report) -> dict[str, Any]:
     is_small = report.num_classes <= MAX_TABLE_CLASSES
-    return _render(
-        "multilabel.html.j2",
-        report=report,
-        notes=label_notes(report),
-        indexed=list(enumerate(report.labels)),
-        weakest=None if is_small else sorted(ranked, key=lambda item: item[1].average_precision or 0.0)[:NUM_WEAKEST],
-        means=[("Macro mean", report.macro), ("Micro mean", report.micro), ("Weighted mean", report.weighted)],
-        errors=[(error, thumbnails.get(error.name)) for error in report.errors[:MAX_THUMBNAILS]],
-        measures=label_measure_rows(report),
-        sections=training_sections(report.training),
-        bins=probability_marks(report.reliability),
-        max_slices=MAX_SLICES,
-    )
+    bins = report.scores.reliability
+    return {
+        "uniform_nll": log(report.num_classes),
+        "indexed_classes": list(enumerate(report.classes)),
+        "weakest": None if is_small else _weakest(report),
+        "longest_name": max(map(len, report.class_names)),
+        "cells": matrix_cells(report) if is_small else None,
+        "shadings": None if is_small else matrix_shadings(report),
+        "ticks": tick_positions(report.num_classes),
+        "pairs": _confused_pairs(report),
+        "ranked": bool(report.scores.class_auroc),
+        "bins": reliability_marks(bins) if bins else None,
+        "mean_confidence": mean_confidence(bins) if bins else None,
+        "curve": risk_curve(report),
+    }
+
+
+def _label_view(report: MultilabelReport) -> dict[str, Any]:
+    ranked = [(i, row) for i, row in enumerate(report.labels) if row.average_precision is not None]
+    ranked.sort(key=lambda item: item[1].average_precision or 0.0)
+    return {
+        "indexed": list(enumerate(report.labels)),
+        "weakest": None if report.num_classes <= MAX_TABLE_CLASSES else ranked[:NUM_WEAKEST],
+        "means": [("Macro mean", report.macro), ("Micro mean", report.micro), ("Weighted mean", report.weighted)],
+        "bins": probability_marks(report.reliability),
+    }
+
+
+_VIEWS: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = MappingProxyType(
+    {Report: ("report.html.j2", _class_view), MultilabelReport: ("multilabel.html.j2", _label_view)}
+)
 
 
 def render_html_without_evidence(reason: str) -> str:
     """The page of a model that has not been evaluated."""
-    return _render(report=None, reason=reason)
+    return _render("report.html.j2", report=None, reason=reason)
 
 
 def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
@@ -130,7 +136,7 @@ def _confused_pairs(report: Report) -> list[tuple[ClassRow, ClassRow, int]]:
     return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
 
 
-def _render(name: str = "report.html.j2", **view: Any) -> str:
+def _render(name: str, **view: Any) -> str:
     css = _read("report.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
     template = _environment().from_string(_read("macros.html.j2") + _read(name))

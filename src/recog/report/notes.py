@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from recog.evaluation.results.multilabel_report import MultilabelReport
 from recog.evaluation.results.read import AnyReport
@@ -23,9 +25,9 @@ class Note:
     items: tuple[tuple[str, str], ...] = ()  # (name, reason)
 
 
-def notes(report: Report) -> list[Note]:
+def notes(report: AnyReport) -> list[Note]:
     """The notes that apply, most important first."""
-    found = (note(report) for note in _NOTES)
+    found = (note(report) for note in (*_DATA_NOTES, *_TASK_NOTES[type(report)]))
     return [note for note in found if note is not None]
 
 
@@ -89,40 +91,36 @@ def _excluded(report: AnyReport) -> Note | None:
     )
 
 
-def label_notes(report: MultilabelReport) -> list[Note]:
-    """As `notes`, of a multi-label report."""
-    found = (note(report) for note in _DATA_NOTES)
-    return [note for note in (*found, *_label_notes(report)) if note is not None]
-
-
-def _label_notes(report: MultilabelReport) -> Iterator[Note]:
+def _absent_labels(report: MultilabelReport) -> Note | None:
     absent = report.absent_labels
-    if absent:
-        yield Note(
-            title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",
-            text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means cover "
-            f"the other {report.num_classes - len(absent):,}.",
-        )
+    if not absent:
+        return None
+    return Note(
+        title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",
+        text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means cover "
+        f"the other {report.num_classes - len(absent):,}.",
+    )
+
+
+def _labels_on_every_image(report: MultilabelReport) -> Note | None:
     always = tuple(row.name for row in report.labels if row.support == report.num_images)
-    if always:
-        yield Note(
-            title=f"{len(always):,} of {plural(report.num_classes, 'label')} on every image here",
-            text=f"{listing(always)}: without negative images, AUROC and average precision are undefined.",
-        )
-    if report.weak_thresholds:
-        yield Note(
-            title=f"{plural(len(report.weak_thresholds), 'threshold')} chosen on few images",
-            text=f"{listing(report.weak_thresholds)}: the calibration data have fewer than {FEW_IMAGES} images with the label. "
-            "Where they have none, the threshold is 0.5.",
-            is_warning=False,
-        )
-    interval = report.interval("mean_average_precision")
-    if interval is not None and interval[1] - interval[0] > WIDE_INTERVAL:
-        yield Note(
-            title=f"Small sample: {plural(report.num_images, 'image')}",
-            text=f"The 95% interval of the mAP is {percent_range(interval)}. "
-            "To compare two models, use `recog compare`, which tests them on the same images.",
-        )
+    if not always:
+        return None
+    return Note(
+        title=f"{len(always):,} of {plural(report.num_classes, 'label')} on every image here",
+        text=f"{listing(always)}: without negative images, AUROC and average precision are undefined.",
+    )
+
+
+def _weak_thresholds(report: MultilabelReport) -> Note | None:
+    if not report.weak_thresholds:
+        return None
+    return Note(
+        title=f"{plural(len(report.weak_thresholds), 'threshold')} chosen on few images",
+        text=f"{listing(report.weak_thresholds)}: the calibration data have fewer than {FEW_IMAGES} images with the label. "
+        "Where they have none, the threshold is 0.5.",
+        is_warning=False,
+    )
 
 
 def _absent_classes(report: Report) -> Note | None:
@@ -146,13 +144,14 @@ def _never_predicted(report: Report) -> Note | None:
     )
 
 
-def _few_images(report: Report) -> Note | None:
-    low, high = report.accuracy_ci95
-    if high - low <= WIDE_INTERVAL:
+def _small_sample(report: AnyReport) -> Note | None:
+    name, metric = _HEADLINES[type(report)]
+    interval = report.interval(metric)
+    if interval is None or interval[1] - interval[0] <= WIDE_INTERVAL:
         return None
     return Note(
         title=f"Small sample: {plural(report.num_images, 'image')}",
-        text=f"The 95% interval of the accuracy is {percent_range((low, high))}. "
+        text=f"The 95% interval of the {name} is {percent_range(interval)}. "
         "To compare two models, use `recog compare`, which tests them on the same images.",
     )
 
@@ -177,11 +176,10 @@ _DATA_NOTES: tuple[Callable[[AnyReport], Note | None], ...] = (
     _test_openings,
     _excluded,
 )
-
-_NOTES: tuple[Callable[[Report], Note | None], ...] = (
-    *_DATA_NOTES,
-    _absent_classes,
-    _never_predicted,
-    _few_images,
-    _small_classes,
+_TASK_NOTES: Mapping[type, tuple[Callable[[Any], Note | None], ...]] = MappingProxyType(
+    {
+        Report: (_absent_classes, _never_predicted, _small_sample, _small_classes),
+        MultilabelReport: (_absent_labels, _labels_on_every_image, _weak_thresholds, _small_sample),
+    }
 )
+_HEADLINES = MappingProxyType({Report: ("accuracy", "accuracy"), MultilabelReport: ("mAP", "mean_average_precision")})

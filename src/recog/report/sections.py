@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
+from operator import attrgetter
+from types import MappingProxyType
 
 from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
+from recog.evaluation.results.scores import TOP_K
 from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
 from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.conformal import MIN_CLASS_IMAGES
@@ -15,7 +19,6 @@ from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.text import number_range, percent, percent_range, plural
 
 MAX_SIZES = 6  # of sets, each with its share
-_Interval = tuple[float, float] | None
 _SCORE_NAMES = {
     "max_softmax": "max softmax",
     "energy": "energy",
@@ -35,9 +38,9 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
-def trust_sections(report: Report) -> list[Section]:
-    """The sections for the calibration parts of the report."""
-    if report.trust is None:
+def trust_sections(report: AnyReport) -> list[Section]:
+    """The sections on scaling, prediction sets and 'unknown'; a multi-label report has none."""
+    if not isinstance(report, Report) or report.trust is None:
         return []
     sections = [_scaling(report, report.trust.scaling)]
     if report.trust.sets is not None:
@@ -215,95 +218,52 @@ def duration_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureRow:
+class MetricRow:
     name: str
     value: str
-    interval: str | None  # None where there is none
+    interval: str | None  # None if there is none
     means: str
 
 
-def measure_rows(report: Report) -> list[MeasureRow]:
+_CLASS_METRICS = (  # name, attribute of the report, its format, meaning
+    (f"Top-{TOP_K} accuracy", "top_k_accuracy", "percent", f"true class among the {TOP_K} most probable"),
+    ("Matthews correlation", "matthews", "number", "1 is best; chance level: 0"),
+    ("Macro AUROC", "scores.auroc", "number", "mean over classes; chance level: 0.5"),
+    ("Macro average precision", "scores.average_precision", "number", "mean over classes; 1 is best"),
+    ("Brier score", "scores.brier", "number", "0 is best, 2 is worst"),
+    ("ECE", "scores.ece", "percent", "gap between confidence and accuracy"),
+    ("ECE, equal mass", "scores.ece_equal_mass", "percent", "with the same number of images per bin"),
+    ("Classwise ECE", "scores.classwise_ece", "percent", "over the probabilities of all classes"),
+)
+_LABEL_METRICS = (
+    ("Micro precision", "micro.precision", "percent", "correct, of all predicted labels"),
+    ("Micro recall", "micro.recall", "percent", "predicted, of all true labels"),
+    ("Weighted F1", "weighted.f1", "percent", "labels weighted by their images"),
+    ("F1 per image", "example_f1", "percent", "mean over images"),
+    ("Hamming loss", "hamming_loss", "percent", "wrong, of all image-label pairs"),
+    ("Macro AUROC", "auroc", "number", "mean over labels; chance level: 0.5"),
+    ("Micro average precision", "micro_average_precision", "number", "over all image-label pairs"),
+    ("Ranking precision", "ranking_average_precision", "number", "1: true labels rank above all others"),
+    ("NLL", "nll", "number", "per label; uniform guess: 0.693"),
+    ("Brier score", "brier", "number", "per label; uniform guess: 0.250"),
+    ("ECE", "ece", "percent", "gap between probability and frequency"),
+)
+_METRICS = MappingProxyType({Report: _CLASS_METRICS, MultilabelReport: _LABEL_METRICS})
+
+
+def value_of(report: AnyReport, path: str) -> tuple[float | None, tuple[float, float] | None]:
+    """A metric and its interval, by the attribute of the report, such as 'macro.f1'; None where undefined."""
+    value = attrgetter(path)(report)
+    defined = None if value is None or isnan(value) else float(value)
+    return defined, report.interval(path.removeprefix("scores.").replace(".", "_"))
+
+
+def metric_rows(report: AnyReport) -> list[MetricRow]:
     """The metrics beyond the headline that are defined."""
-    scores = report.scores
-    ranked = f"over {plural(scores.num_ranked_classes, 'class', 'classes')}"
-    rows = [
-        _number("Matthews correlation", report.matthews, scores.interval("matthews"), "1 is best; chance level: 0"),
-        _number("Macro AUROC", scores.auroc, scores.interval("auroc"), f"{ranked}; chance level: 0.5"),
-        _number(
-            "Macro average precision",
-            scores.average_precision,
-            scores.interval("average_precision"),
-            f"{ranked}; 1 is best",
-        ),
-        _number("Brier score", scores.brier, scores.interval("brier"), "0 is best, 2 is worst"),
-        _rate("ECE", scores.ece, scores.interval("ece"), "gap between confidence and accuracy"),
-        _rate(
-            "ECE, equal mass",
-            scores.ece_equal_mass,
-            scores.interval("ece_equal_mass"),
-            "with the same number of images per bin",
-        ),
-        _rate(
-            "Classwise ECE",
-            scores.classwise_ece,
-            scores.interval("classwise_ece"),
-            "over the probabilities of all classes",
-        ),
-    ]
-    if scores.top_k is not None:
-        means = f"true class among the {scores.top_k.k} most probable"
-        rows.insert(
-            0, _rate(f"Top-{scores.top_k.k} accuracy", scores.top_k.accuracy, scores.top_k.accuracy_ci95, means)
-        )
-    return [row for row in rows if row is not None]
-
-
-def label_measure_rows(report: MultilabelReport) -> list[MeasureRow]:
-    """The same for a multi-label report."""
-    ranked = f"over {plural(report.num_ranked_labels, 'label')}"
-    interval = report.interval
-    rows = [
-        _rate(
-            "Micro precision",
-            _defined(report.micro.precision),
-            interval("micro_precision"),
-            "correct, of all predicted labels",
-        ),
-        _rate("Micro recall", _defined(report.micro.recall), interval("micro_recall"), "predicted, of all true labels"),
-        _rate("Weighted F1", _defined(report.weighted.f1), interval("weighted_f1"), "labels weighted by their images"),
-        _rate("F1 per image", report.example_f1, interval("example_f1"), "mean over images"),
-        _rate("Hamming loss", report.hamming_loss, interval("hamming_loss"), "wrong, of all image-label pairs"),
-        _number("Macro AUROC", report.auroc, interval("auroc"), f"{ranked}; chance level: 0.5"),
-        _number(
-            "Micro average precision",
-            report.micro_average_precision,
-            interval("micro_average_precision"),
-            "over all image-label pairs",
-        ),
-        _number(
-            "Ranking precision",
-            report.ranking_average_precision,
-            interval("ranking_average_precision"),
-            "1: true labels rank above all others",
-        ),
-        _number("NLL", report.nll, interval("nll"), "per label; uniform guess: 0.693"),
-        _number("Brier score", report.brier, interval("brier"), "per label; uniform guess: 0.250"),
-        _rate("ECE", report.ece, interval("ece"), "gap between probability and frequency"),
-    ]
-    return [row for row in rows if row is not None]
-
-
-def _defined(value: float) -> float | None:
-    return None if isnan(value) else value
-
-
-def _number(name: str, value: float | None, interval: _Interval, means: str) -> MeasureRow | None:
-    if value is None:
-        return None
-    return MeasureRow(name=name, value=f"{value:.3f}", interval=interval and number_range(interval), means=means)
-
-
-def _rate(name: str, value: float | None, interval: _Interval, means: str) -> MeasureRow | None:
-    if value is None:
-        return None
-    return MeasureRow(name=name, value=percent(value), interval=interval and percent_range(interval), means=means)
+    rows = []
+    for name, path, form, means in _METRICS[type(report)]:
+        value, bounds = value_of(report, path)
+        if value is not None:
+            text, span = (percent(value), percent_range) if form == "percent" else (f"{value:.3f}", number_range)
+            rows.append(MetricRow(name=name, value=text, interval=span(bounds) if bounds else None, means=means))
+    return rows

@@ -18,8 +18,8 @@ from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ClassRow, LabelRow
 from recog.evaluation.results.slices import Slicing
-from recog.report.notes import Note, label_notes, notes
-from recog.report.sections import Section, label_measure_rows, measure_rows, training_sections, trust_sections
+from recog.report.notes import Note, notes
+from recog.report.sections import Section, metric_rows, training_sections, trust_sections
 from recog.report.text import number_range, percent, percent_range, plural, visible
 
 MAX_LABELS = 25
@@ -38,7 +38,7 @@ def print_report(report: AnyReport, console: Console) -> None:
             console.print(_trust_table(section))
         for slicing in report.slices:
             console.print(_slice_table(slicing, report.subset_accuracy))
-        _print_notes(label_notes(report), console)
+        _print_notes(notes(report), console)
         return
     console.print(_headline(report))
     console.print(_class_table(report))
@@ -71,7 +71,7 @@ def _headline(report: Report) -> Table:
     for name, value, means, interval in _means(report):
         table.add_row(name, value, f"{means}; 95% {interval}" if interval else means)
     table.add_row("Baseline", percent(report.largest_class_share), "always naming the largest class")
-    for row in measure_rows(report):
+    for row in metric_rows(report):
         table.add_row(row.name, row.value, f"{row.means}; 95% {row.interval}" if row.interval else row.means)
     return table
 
@@ -226,7 +226,7 @@ def _label_rows(report: MultilabelReport) -> Iterator[tuple[str, str | Text, str
     yield "Micro F1", _percent(report.micro.f1), _with("of all labels said and shown", report.interval("micro_f1"))
     right = f"{report.subset.num_correct:,} of {report.num_images:,}"
     yield "All labels right", percent(report.subset_accuracy), _with(right, report.subset.accuracy_ci95)
-    for row in label_measure_rows(report):
+    for row in metric_rows(report):
         yield row.name, row.value, f"{row.means}; 95% {row.interval}" if row.interval else row.means
 
 

@@ -135,9 +135,9 @@ class MultilabelReport:
         shares = [row.support / self.num_images for row in self.labels if row.average_precision is not None]
         return sum(shares) / len(shares) if shares else None
 
-    def interval(self, measure: str) -> Interval | None:
-        """The bootstrap interval of one of `multilabel_bootstrap.MEASURES`."""
-        return self.bootstrap.intervals.get(measure)
+    def interval(self, metric: str) -> Interval | None:
+        """The 95 % interval of a headline metric, by its name."""
+        return self.subset.accuracy_ci95 if metric == "subset_accuracy" else self.bootstrap.intervals.get(metric)
 
     def to_dict(self) -> dict[str, Any]:
         """`report.json`: plain JSON types, null where undefined."""

@@ -76,6 +76,16 @@ class Report:
         return len(self.class_names)
 
     @property
+    def top_k_accuracy(self) -> float | None:
+        return self.scores.top_k.accuracy if self.scores.top_k else None
+
+    def interval(self, metric: str) -> Interval | None:
+        """The 95 % interval of a headline metric, by its name."""
+        if metric == "top_k_accuracy" and self.scores.top_k:
+            return self.scores.top_k.accuracy_ci95
+        return self.accuracy_ci95 if metric == "accuracy" else self.scores.interval(metric)
+
+    @property
     def nll(self) -> float:
         """Mean negative log-likelihood in nats."""
         return self.scores.nll
