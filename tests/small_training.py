@@ -51,7 +51,9 @@ def made(optimizer="sgd"):
     classifier = Classifier(Small(), mean=(0.5,), std=(0.25,)).to(memory_format=torch.channels_last)
     return TrainState(
         classifier=classifier,
-        optimizer=build_optimizer(classifier.network, classifier.classifier, OptimConfig(name=optimizer).filled()),
+        optimizer=build_optimizer(
+            classifier.network, classifier.classifier, OptimConfig(name=optimizer).filled(epochs=1)
+        ),
         loss=build_loss(LossConfig()),
         precision="bfloat16",
         ema=ModelEmaV3(classifier, decay=0.9),

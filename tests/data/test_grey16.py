@@ -62,6 +62,6 @@ def test_the_scale_is_found_in_train_and_stored(tmp_path):
     )
     prepared = prepare(config)
     assert prepared.model.preprocess.grey16_max == 4095
-    assert prepared.config.data.grey16_max == 4095
+    assert prepared.plan.data.grey16_max == 4095
     assert prepared.val.store[0][0, 0, 0] == round(3500 * 255 / 4095)
     assert any("level 4,095 becomes white" in note for note in prepared.notes)

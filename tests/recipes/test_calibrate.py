@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_plans import planned
 
 import recog
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
@@ -37,7 +38,7 @@ def held_out(num_images=60, num_classes=2, **changes):
 
 
 def config(**changes):
-    return TrainConfig(recipe="head", calibration=CalibrationConfig(**changes))
+    return planned(TrainConfig(recipe="head", calibration=CalibrationConfig(**changes)))
 
 
 def features(num_images, seed, num_classes=3):

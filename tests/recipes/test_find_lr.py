@@ -67,16 +67,16 @@ def test_where_no_rate_helps_the_usual_one_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_range_test", lambda prepared, usual_lr: nothing)
     prepared = prepare(config())
     same, text = find_lr(prepared, tmp_path)
-    assert same.config.optim.lr == 0.1
-    assert "the loss hardly fell at any rate, so the usual 0.1 stays" in text
+    assert same.plan.optim.lr == 0.1
+    assert "the loss hardly fell at any rate, so the default 0.1 stays" in text
 
 
 def test_a_rate_that_is_set_is_not_looked_for():
-    with pytest.raises(ConfigError, match=r"optim.lr is set to 0.5, and --find-lr would choose another; give one"):
+    with pytest.raises(ConfigError, match=r"optim.lr is set to 0.5, and --find-lr would choose another; give only one"):
         check_find_lr(config(lr=0.5))
 
 
 def test_a_head_takes_no_steps():
-    with pytest.raises(ConfigError, match="recipe head takes none; add --recipe finetune"):
+    with pytest.raises(ConfigError, match="recipe head has none; add --recipe finetune"):
         check_find_lr(config(recipe="head"))
     check_find_lr(config())

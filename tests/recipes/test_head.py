@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import PixelEngine, PixelHead
+from small_plans import planned
 
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
@@ -24,7 +25,7 @@ def split_of(count, seed):
 
 def learn(num_train, num_val, **more):
     classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
-    config = TrainConfig(head=HeadConfig(l2=(0.01, 1.0)), **more)
+    config = planned(TrainConfig(recipe="finetune", head=HeadConfig(l2=(0.01, 1.0)), **more))
     events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
     return classifier, events
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small_plans import planned
 
 from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import LoaderConfig
@@ -36,7 +37,7 @@ def events_of(classifier, **optim):
         optim=OptimConfig(**{"epochs": 3, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4} | optim),
         **tables,
     )
-    return learn_network(classifier, split_of(48, 1), split_of(30, 2), config, image_size=(8, 8))
+    return learn_network(classifier, split_of(48, 1), split_of(30, 2), planned(config), image_size=(8, 8))
 
 
 def new_classifier():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn import metrics
 from small_models import PixelEngine, PixelHead
+from small_plans import planned
 
 from recog.data.store import ImageStore
 from recog.evaluation.measures.multilabel import bce
@@ -30,7 +31,7 @@ def split_of(count, seed):
 
 def learn(num_train, num_val, **more):
     classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
-    config = TrainConfig(recipe="head", head=HeadConfig(l2=(0.01, 1.0)), **more)
+    config = planned(TrainConfig(recipe="head", head=HeadConfig(l2=(0.01, 1.0)), **more), task="multilabel")
     events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
     return classifier, events, config
 

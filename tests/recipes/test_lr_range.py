@@ -33,7 +33,9 @@ def state_of(network=None):
     torch.manual_seed(0)
     network = network or resnet8(num_classes=3, in_chans=1)
     classifier = Classifier(network, mean=(0.5,), std=(0.25,))
-    return build_state(classifier, optim=OptimConfig(), loss=build_loss(LossConfig()), precision="float32")
+    return build_state(
+        classifier, optim=OptimConfig().filled(epochs=1), loss=build_loss(LossConfig()), precision="float32"
+    )
 
 
 # where the valley is

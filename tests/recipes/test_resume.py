@@ -19,7 +19,9 @@ from recog.training.state import build_state
 def state_of(seed=0):
     torch.manual_seed(seed)
     classifier = Classifier(resnet8(num_classes=3, in_chans=1), mean=(0.5,), std=(0.25,))
-    return build_state(classifier, optim=OptimConfig(lr=0.1), loss=build_loss(LossConfig()), precision="float32")
+    return build_state(
+        classifier, optim=OptimConfig(lr=0.1).filled(epochs=1), loss=build_loss(LossConfig()), precision="float32"
+    )
 
 
 def store_in(folder, **settings):

@@ -45,7 +45,7 @@ def steps(world, *, weights=None, soft=False, thawed_from=0, **settings):
     network = parallel(world, classifier, will_freeze=thawed_from > 0)
     state = TrainState(
         classifier=classifier,
-        optimizer=build_optimizer(classifier.network, classifier.classifier, OptimConfig(lr=0.1)),
+        optimizer=build_optimizer(classifier.network, classifier.classifier, OptimConfig(lr=0.1).filled(epochs=1)),
         loss=build_loss(LossConfig(label_smoothing=0.1), class_weights=weights),
         world=world,
         parallel=network,

@@ -46,7 +46,7 @@ def random_images(num_images, side=8):
 
 def state_of(network, *, lr=0.1, precision="float32", label_smoothing=0.0, **settings):
     classifier = Classifier(network, mean=(MEAN,), std=(STD,))
-    optimizer = build_optimizer(network, classifier.classifier, OptimConfig(lr=lr, **settings))
+    optimizer = build_optimizer(network, classifier.classifier, OptimConfig(lr=lr, **settings).filled(epochs=1))
     loss = build_loss(LossConfig(label_smoothing=label_smoothing))
     return TrainState(classifier=classifier, optimizer=optimizer, loss=loss, precision=precision)
 
@@ -222,7 +222,7 @@ def test_the_average_follows_the_weights():
 def test_frozen_layers_do_not_change_nor_their_statistics():
     torch.manual_seed(0)
     classifier = Classifier(resnet8(num_classes=NUM_CLASSES, in_chans=1), mean=(MEAN,), std=(STD,))
-    optim = OptimConfig(lr=0.1, freeze_layers=2)
+    optim = OptimConfig(lr=0.1, freeze_layers=2).filled(epochs=1)
     state = build_state(classifier, optim=optim, loss=build_loss(LossConfig()), precision="float32")
     before = weights_of(state)
     train_step(state, torch.from_numpy(random_images(8)), torch.arange(8) % NUM_CLASSES, lr=0.1)
@@ -234,7 +234,7 @@ def test_frozen_layers_do_not_change_nor_their_statistics():
 def test_only_the_head_learns_in_the_first_epochs():
     torch.manual_seed(0)
     classifier = Classifier(resnet8(num_classes=NUM_CLASSES, in_chans=1), mean=(MEAN,), std=(STD,))
-    optim = OptimConfig(lr=0.1, freeze_epochs=1)
+    optim = OptimConfig(lr=0.1, freeze_epochs=1).filled(epochs=1)
     state = build_state(classifier, optim=optim, loss=build_loss(LossConfig()), precision="float32")
     before = weights_of(state)
     list(fit(state, loader_of(), lambda _: 0.1, epochs=1))

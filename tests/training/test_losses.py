@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from recog.core.config import build_config
 from recog.core.errors import ConfigError
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig
+from recog.training.losses import LossConfig, LossPlan, build_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(7, 4, generator=GENERATOR)
@@ -131,11 +129,11 @@ def test_a_better_answer_has_a_lower_loss(name):
 
 
 def test_what_is_planned():
-    assert LossConfig().planned("multiclass") == LossConfig(name="cross-entropy", label_smoothing=0.1)
-    assert LossConfig().planned("multilabel") == LossConfig(name="bce", label_smoothing=0.0)
-    assert LossConfig(name="focal").planned("multiclass").label_smoothing == 0
+    assert LossConfig().filled("multiclass") == LossPlan(name="cross-entropy", label_smoothing=0.1)
+    assert LossConfig().filled("multilabel") == LossPlan(name="bce", label_smoothing=0.0)
+    assert LossConfig(name="focal").filled("multiclass").label_smoothing == 0
     asked = LossConfig(name="bce", label_smoothing=0.3, focal_gamma=1.0)
-    assert asked.planned("multiclass") == asked
+    assert vars(asked.filled("multiclass")) == vars(asked)
 
 
 def test_cross_entropy_of_many_labels_is_refused():
@@ -150,11 +148,6 @@ def test_impossible_settings_are_refused(name, values):
     for value in values:
         with pytest.raises(ConfigError, match=rf"loss\.{name} is {value}; it must be"):
             LossConfig(**{name: value})
-
-
-def test_the_place_where_smoothing_was_once_says_where_it_is_now():
-    with pytest.raises(ConfigError, match=r"'optim\.label_smoothing' is now 'loss\.label_smoothing'; rename it"):
-        build_config(OptimConfig, {"label_smoothing": 0.1}, "optim.")
 
 
 def test_weights_and_logits_may_be_of_any_float():

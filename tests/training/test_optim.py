@@ -10,12 +10,12 @@ from torch import nn
 from recog.core.errors import ConfigError
 from recog.models.resnet import resnet8
 from recog.training.nested import flatten_state, unflatten_state
-from recog.training.optim import CUSTOMARY, OPTIMIZERS, OptimConfig, build_optimizer
+from recog.training.optim import DEFAULTS, OPTIMIZERS, OptimConfig, build_optimizer
 
 
 def groups_by_name(network, head, **settings):
     """Parameter name -> the group that it is in."""
-    optimizer = build_optimizer(network, head, OptimConfig(lr=0.1, **settings))
+    optimizer = build_optimizer(network, head, OptimConfig(lr=0.1, **settings).filled(epochs=1))
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     return {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
 
@@ -28,7 +28,7 @@ def networks():
 
 @pytest.mark.parametrize(("network", "head"), networks(), ids=["resnet8", "test_vit"])
 def test_every_parameter_is_in_one_group(network, head):
-    optimizer = build_optimizer(network, head, OptimConfig())
+    optimizer = build_optimizer(network, head, OptimConfig().filled(epochs=1))
     ids = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(ids) == sorted(id(parameter) for parameter in network.parameters())
 
@@ -134,8 +134,8 @@ THEIRS = {
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_a_named_optimiser_is_torchs_with_its_customary_numbers(name):
-    decay = CUSTOMARY[name].weight_decay
-    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name=name)))
+    decay = DEFAULTS[name].weight_decay
+    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name=name).filled(epochs=1)))
     theirs = steps_of(lambda network: THEIRS[name](two_groups(network, decay)))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
@@ -153,7 +153,7 @@ def test_muon_is_timms_on_the_body_and_adamw_elsewhere():
             fallback_list=("2.*",) if fallback else (),
         )
 
-    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name="muon")))
+    ours = steps_of(lambda network: build_optimizer(network, network[2], OptimConfig(name="muon").filled(epochs=1)))
     theirs, other = steps_of(build), steps_of(lambda network: build(network, fallback=False))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
@@ -165,7 +165,9 @@ def test_muons_step_is_orthogonal_also_for_convolutions():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8, 4))
     before = network[0].weight.detach().clone()
-    optimizer = build_optimizer(network, network[2], OptimConfig(name="muon", lr=0.1, weight_decay=0.0))
+    optimizer = build_optimizer(
+        network, network[2], OptimConfig(name="muon", lr=0.1, weight_decay=0.0).filled(epochs=1)
+    )
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
@@ -182,7 +184,7 @@ def test_every_optimiser_learns_a_line(name):
     network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     inputs = torch.randn(64, 8)
     targets = inputs @ torch.randn(8, 8)
-    optimizer = build_optimizer(network, network[1], OptimConfig(name=name, weight_decay=0.0))
+    optimizer = build_optimizer(network, network[1], OptimConfig(name=name, weight_decay=0.0).filled(epochs=1))
     losses = []
     for _ in range(60):
         loss = (network(inputs) - targets).square().mean()
@@ -202,7 +204,7 @@ def test_every_optimiser_goes_on_from_what_a_checkpoint_holds(name):
     def made():
         torch.manual_seed(0)
         network = resnet8(num_classes=3, in_chans=1).to(memory_format=torch.channels_last)
-        return network, build_optimizer(network, network.fc, OptimConfig(name=name))
+        return network, build_optimizer(network, network.fc, OptimConfig(name=name).filled(epochs=1))
 
     def step(network, optimizer, count, seed):
         for number in range(count):
@@ -228,20 +230,20 @@ def test_every_optimiser_goes_on_from_what_a_checkpoint_holds(name):
 
 
 def test_what_is_filled_in():
-    filled = OptimConfig().filled()
+    filled = OptimConfig().filled(epochs=1)
     assert (filled.name, filled.lr, filled.momentum, filled.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
-    assert OptimConfig().filled(fine_tuning=True).lr == 0.003
-    assert OptimConfig(name="adamw", lr=0.5).filled().lr == 0.5
-    zero = OptimConfig(name="muon", momentum=0.0, weight_decay=0.0).filled()
+    assert OptimConfig().filled(epochs=1, fine_tuning=True).lr == 0.003
+    assert OptimConfig(name="adamw", lr=0.5).filled(epochs=1).lr == 0.5
+    zero = OptimConfig(name="muon", momentum=0.0, weight_decay=0.0).filled(epochs=1)
     assert (zero.momentum, zero.weight_decay) == (0, 0)
-    assert filled.filled() == filled
-    assert set(CUSTOMARY) == set(OPTIMIZERS)
+    assert filled.filled(epochs=1) == filled
+    assert set(DEFAULTS) == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_momentum_is_nesterovs(momentum):
     network, head = networks()[0]
-    optimizer = build_optimizer(network, head, OptimConfig(momentum=momentum))
+    optimizer = build_optimizer(network, head, OptimConfig(momentum=momentum).filled(epochs=1))
     assert isinstance(optimizer, torch.optim.SGD)
     assert all((g["momentum"], g["nesterov"]) == (momentum, momentum > 0) for g in optimizer.param_groups)
 

@@ -11,7 +11,7 @@ from recog.training.state import TrainState, build_state
 def test_what_answers_is_the_average_where_one_is_kept():
     network = resnet8(num_classes=2, in_chans=1)
     classifier = Classifier(network, mean=(0.5,), std=(0.5,))
-    optimizer = build_optimizer(network, classifier.classifier, OptimConfig(lr=0.1))
+    optimizer = build_optimizer(network, classifier.classifier, OptimConfig(lr=0.1).filled(epochs=1))
     state = TrainState(classifier=classifier, optimizer=optimizer, loss=build_loss(LossConfig()))
     assert state.answering is classifier
     state.ema = ModelEmaV3(classifier)
@@ -31,7 +31,7 @@ def test_a_state_is_built_as_the_settings_say():
         freeze_layers=1,
         freeze_epochs=2,
         freeze_batch_norm=True,
-    )
+    ).filled(epochs=1)
     loss = build_loss(LossConfig())
     state = build_state(classifier, optim=optim, loss=loss, precision="bfloat16")
     assert isinstance(state.optimizer, torch.optim.AdamW)
@@ -49,6 +49,8 @@ def test_a_state_is_built_as_the_settings_say():
 
 def test_by_default_nothing_is_added():
     classifier = Classifier(resnet8(num_classes=2, in_chans=1), mean=(0.5,), std=(0.5,))
-    state = build_state(classifier, optim=OptimConfig(), loss=build_loss(LossConfig()), precision="float32")
+    state = build_state(
+        classifier, optim=OptimConfig().filled(epochs=1), loss=build_loss(LossConfig()), precision="float32"
+    )
     assert (state.ema, state.max_grad_norm, state.accumulation, state.freeze_epochs) == (None, None, 1, 0)
     assert all(parameter.requires_grad for parameter in classifier.parameters())

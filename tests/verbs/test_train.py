@@ -71,6 +71,7 @@ def test_training_without_data_says_what_to_name():
 def test_features_of_random_weights_are_refused(recipe, tmp_path):
     from recog.models.build import ModelConfig
 
-    asked = config(recipe=recipe, model=ModelConfig(name="resnet8", channels=1, image_size=(8, 8)))
+    model = ModelConfig(name="resnet8", channels=1, image_size=(8, 8))
+    asked = config(recipe=recipe, model=model, optim=OptimConfig())
     with pytest.raises(ConfigError, match=f"recipe {recipe} needs pretrained weights"):
         list(train_events(asked, runs=tmp_path))

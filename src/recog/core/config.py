@@ -28,18 +28,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def build_config(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
-    """Fill the dataclass `cls` from a TOML table; unknown keys and wrong types are ConfigErrors that name the key.
-
-    A class may say in `MOVED` where settings that it had once are now.
-    """
+    """Fill the dataclass `cls` from a TOML table; unknown keys and wrong types are ConfigErrors that name the key."""
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
         full = f"{where}{key}"
-        moved: Mapping[str, str] = getattr(cls, "MOVED", {})
-        if key in moved:
-            raise ConfigError(f"the setting '{full}' is now '{moved[key]}'; rename it.")
         if key not in names:
             raise ConfigError(f"unknown setting '{full}'.{did_you_mean(key, names)}")
         values[key] = _convert(hints[key], value, full)

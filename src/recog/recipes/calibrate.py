@@ -16,7 +16,7 @@ from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibra
 from recog.evaluation.trust.thresholds import LabelThresholds
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
-from recog.recipes.config import TrainConfig
+from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine
 from recog.training.head import FewImages, HeadConfig, LinearHead, cross_validate, fit_heads
@@ -54,13 +54,13 @@ def cross_fit_head(
 
 
 def hold_out_head(
-    images: FewImages, coins: NDArray[np.float64], head: LinearHead, config: TrainConfig, *, num_train: int
+    images: FewImages, coins: NDArray[np.float64], head: LinearHead, plan: Plan, *, num_train: int
 ) -> HeldOut:
     """Answers of heads on the features of train and val, in this order: cross-fitted, or where val is large, its own."""
-    known = known_by_head(images, num_train, head, config.head)
+    known = known_by_head(images, num_train, head, plan.head)
     if len(images.targets) - num_train < CROSS_FIT_BELOW:
-        chosen = replace(config.head, l2=(head.l2,))
-        answers = cross_fit_head(images, coins, chosen, num_classes=len(head.bias), seed=config.seed)
+        chosen = replace(plan.head, l2=(head.l2,))
+        answers = cross_fit_head(images, coins, chosen, num_classes=len(head.bias), seed=plan.seed)
         return replace(answers, known=known)
     return HeldOut(
         logits=head(images.features[num_train:]),
@@ -79,13 +79,13 @@ def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
         targets=prepared.val.targets,
         coins=answers.coins,
         data="val; it also chose the epoch, so the fit leans slightly to the sure side",
-        known=known_by_network(engine, prepared, answers) if prepared.config.calibration.unknown != "none" else None,
+        known=known_by_network(engine, prepared, answers) if prepared.plan.calibration.unknown != "none" else None,
     )
 
 
-def calibrate(held_out: HeldOut, config: TrainConfig) -> tuple[Calibration, FeatureStatistics | None]:
-    """What `config` asks for, fitted on `held_out`, and what of the training images' features it needs to answer."""
-    wanted, data = config.calibration, held_out.data
+def calibrate(held_out: HeldOut, plan: Plan) -> tuple[Calibration, FeatureStatistics | None]:
+    """The calibration that `plan` asks for, fitted on `held_out`, and the feature statistics that it needs to predict."""
+    wanted, data = plan.calibration, held_out.data
     if held_out.targets.ndim == 2:
         return fit_multilabel_calibration(held_out.logits, held_out.targets, wanted, data=data), None
     labels = held_out.targets.astype(np.int64)
@@ -96,7 +96,7 @@ def calibrate(held_out: HeldOut, config: TrainConfig) -> tuple[Calibration, Feat
         held_out.known,
         method=wanted.unknown,
         false_alarm_rate=wanted.false_alarm_rate,
-        may_keep_images=config.reference == "images",  # else the data are private: no single image's features stay
+        may_keep_images=plan.reference == "images",  # else the data are private: no single image's features stay
     )
     return replace(calibration, unknown=rule), statistics
 

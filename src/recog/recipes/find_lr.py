@@ -1,4 +1,4 @@
-"""`recog train --find-lr`: the range test on a copy of what is to be trained, its drawing, and the rate that it suggests."""
+"""`recog train --find-lr`: the learning-rate range test, its plot, and the rate that it suggests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from recog.data.loader import TrainLoader
 from recog.recipes.config import TrainConfig
 from recog.recipes.head import learn_frozen
 from recog.recipes.learn import start_training
-from recog.recipes.prepare import Prepared
+from recog.recipes.plan import StepsPlan
+from recog.recipes.prepare import LabelledImages, Prepared
 from recog.report.lr_plot import draw_lr_range
 from recog.training.device import choose_device
 from recog.training.fit import StepLog, fit
@@ -25,61 +26,62 @@ LR_PLOT = "lr_range.svg"
 LR_TRIALS = "lr_range.json"
 
 
+_NO_STEPS = "--find-lr is for training by gradient steps, and recipe head has none; add --recipe finetune."
+
+
 def check_find_lr(config: TrainConfig) -> None:
-    """ConfigError where the rate is set already, or nothing is learnt by steps: what is known before the data are read."""
+    """ConfigError if the rate is set already, or nothing is learnt by steps: what is known before the data are read."""
     if config.optim.lr is not None:
         raise ConfigError(
-            f"optim.lr is set to {config.optim.lr:g}, and --find-lr would choose another; give one of them."
+            f"optim.lr is set to {config.optim.lr:g}, and --find-lr would choose another; give only one of them."
         )
     if config.recipe == "head":
-        raise ConfigError("--find-lr is for training by steps, and recipe head takes none; add --recipe finetune.")
+        raise ConfigError(_NO_STEPS)
 
 
 def find_lr(prepared: Prepared, folder: Path) -> tuple[Prepared, str]:
-    """`prepared` with the rate that the range test suggests, and what to tell; the drawing and its numbers go into `folder`."""
-    config = prepared.config
-    if prepared.larger is None:
-        raise ConfigError("--find-lr is for training by steps, and recipe head takes none; add --recipe finetune.")
-    usual = config.optim.lr or 0.1
+    """`prepared` with the suggested rate, and a note; the plot and its numbers are written to `folder`."""
+    plan, _ = _steps_of(prepared)
+    usual = plan.optim.lr
     found = run_range_test(prepared, usual_lr=usual)
     write_bytes_atomic(folder / LR_TRIALS, pretty_json(asdict(found)))
     drawing = draw_lr_range(
         [(trial.lr, trial.loss, trial.smoothed) for trial in found.trials],
         suggestion=found.suggestion,
-        optimizer=str(config.optim.name),
+        optimizer=plan.optim.name,
     )
     write_bytes_atomic(folder / LR_PLOT, drawing.encode())
-    tried = f"range test of {len(found.trials)} steps, drawn in {folder / LR_PLOT}"
+    tried = f"range test of {len(found.trials)} steps, plotted in {folder / LR_PLOT}"
     if found.suggestion is None:
-        return prepared, f"{tried}: the loss hardly fell at any rate, so the usual {usual:g} stays"
-    config = replace(config, optim=replace(config.optim, lr=found.suggestion))
-    return replace(
-        prepared, config=config
-    ), f"{tried}: learning rate {found.suggestion:g} instead of the usual {usual:g}"
+        return prepared, f"{tried}: the loss hardly fell at any rate, so the default {usual:g} stays"
+    found_lr = f"{tried}: learning rate {found.suggestion:g} instead of the default {usual:g}"
+    return with_lr(prepared, found.suggestion), found_lr
 
 
 def with_lr(prepared: Prepared, lr: float) -> Prepared:
     """`prepared` to be trained at the peak rate `lr`."""
-    config = prepared.config
-    return replace(prepared, config=replace(config, optim=replace(config.optim, lr=lr)))
+    plan, _ = _steps_of(prepared)
+    return replace(prepared, plan=replace(plan, optim=replace(plan.optim, lr=lr)))
 
 
 def run_range_test(prepared: Prepared, *, usual_lr: float) -> LrRange:
-    """On copies of the network and of torch's random state: the training that follows begins as if there had been none."""
-    if prepared.larger is None:
-        raise ConfigError("a range test needs images to take steps on; the recipe has none.")
-    # all layers learn, as they will for most of the time, and only the weights themselves tell of the rate
-    optim = replace(prepared.config.optim, freeze_epochs=0, ema_decay=0.0)
-    config = replace(prepared.config, optim=optim)
+    """On copies of the network and of torch's random state, so that the training that follows is not affected."""
+    plan, train = _steps_of(prepared)
+    # all layers learn, as they will for most of the time, and only the weights themselves show the effect of the rate
+    plan = replace(plan, optim=replace(plan.optim, freeze_epochs=0, ema_decay=0.0))
     classifier = copy.deepcopy(prepared.model.classifier)
     with torch.random.fork_rng():
         for _ in learn_frozen(classifier, prepared):
             pass
-        classifier.to(choose_device(config.compute.device, local_rank=0))
-        state, loader = start_training(
-            classifier, prepared.larger, config, image_size=prepared.model.preprocess.image_size
-        )
+        classifier.to(choose_device(plan.compute.device, local_rank=0))
+        state, loader = start_training(classifier, train, plan, image_size=prepared.model.preprocess.image_size)
         return range_test(state, loader, usual_lr=usual_lr)
+
+
+def _steps_of(prepared: Prepared) -> tuple[StepsPlan, LabelledImages]:
+    if prepared.larger is None or not isinstance(prepared.plan, StepsPlan):
+        raise ConfigError(_NO_STEPS)
+    return prepared.plan, prepared.larger
 
 
 NUM_STEPS = 100

@@ -16,8 +16,8 @@ from recog.data.balance import class_sizes, head_weights
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
-from recog.recipes.config import TrainConfig
 from recog.recipes.events import CrossValidated, HeadLog, score_answers
+from recog.recipes.plan import Plan
 from recog.recipes.prepare import LabelledImages, Prepared
 from recog.runtime.engine import Engine, OnnxEngine
 from recog.training.head import FEW_IMAGES, FewImages, LinearHead, cross_validate, fit_heads
@@ -27,7 +27,7 @@ def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog
     """Fit the head of `classifier` on its frozen features, where the recipe has one."""
     if prepared.exact is None:
         return
-    preprocess, config = prepared.model.preprocess, prepared.config
+    preprocess, plan = prepared.model.preprocess, prepared.plan
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
         # features by the engine that will serve them: the same numbers, several times faster than torch on a CPU
         path = Path(folder) / "features.onnx"
@@ -38,8 +38,8 @@ def learn_frozen(classifier: Classifier, prepared: Prepared) -> Iterator[HeadLog
             channels=preprocess.channels,
             class_names=prepared.dataset.class_names,
         )
-        engine = OnnxEngine(path, num_threads=config.compute.num_threads)
-        yield from learn_head(classifier, engine, prepared.exact, prepared.val, config)
+        engine = OnnxEngine(path, num_threads=plan.compute.num_threads)
+        yield from learn_head(classifier, engine, prepared.exact, prepared.val, plan)
 
 
 def learn_head(
@@ -47,7 +47,7 @@ def learn_head(
     engine: Engine,
     train: LabelledImages,
     val: LabelledImages,
-    config: TrainConfig,
+    plan: Plan,
 ) -> Iterator[HeadLog | CrossValidated | HeldOut]:
     """Fit heads on the frozen features that `engine` gives, on train; the one with the lowest NLL goes into `classifier`.
 
@@ -57,13 +57,13 @@ def learn_head(
     num_classes = classifier.classifier.out_features
     of_train, of_val = (run_engine(engine, split.store.rows()) for split in (train, val))
     features, val_features = of_train.features, of_val.features
-    balanced = config.balance in ("weights", "sampler")
+    balanced = plan.balance in ("weights", "sampler")
     weights = head_weights(train.targets, num_classes) if balanced else None
-    head_config = config.head
+    head_config = plan.head
     together = _pool(train, val, np.concatenate([features, val_features]), num_classes if balanced else None)
     smallest = int(class_sizes(together.targets, num_classes).min())
     if smallest < FEW_IMAGES:
-        tried = list(_try_by_folds(together, config, num_classes))
+        tried = list(_try_by_folds(together, plan, num_classes))
         yield from tried
         chosen = min(tried, key=lambda log: log.val_nll)
         head_config = replace(head_config, l2=(chosen.l2,))
@@ -84,7 +84,7 @@ def learn_head(
         scores = score_answers(head(val_features), val.targets)
         if best is None or scores.nll < best[0]:
             best = (scores.nll, head)
-        if head_config is config.head:
+        if head_config is plan.head:
             yield HeadLog(
                 trial=trial,
                 l2=head.l2,
@@ -97,9 +97,9 @@ def learn_head(
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))
-    if config.recipe == "head":
+    if plan.recipe == "head":
         coins = np.concatenate([of_train.coins, of_val.coins])
-        yield hold_out_head(together, coins, best[1], config, num_train=len(train.targets))
+        yield hold_out_head(together, coins, best[1], plan, num_train=len(train.targets))
 
 
 def _pool(
@@ -112,8 +112,8 @@ def _pool(
     )
 
 
-def _try_by_folds(data: FewImages, config: TrainConfig, num_classes: int) -> Iterator[HeadLog]:
-    results = cross_validate(data, config.head, num_classes=num_classes, seed=config.seed)
+def _try_by_folds(data: FewImages, plan: Plan, num_classes: int) -> Iterator[HeadLog]:
+    results = cross_validate(data, plan.head, num_classes=num_classes, seed=plan.seed)
     for trial, result in enumerate(results, start=1):
         scores = [score_answers(logits, data.targets) for logits in result.logits]
         accuracies = [score.accuracy for score in scores]

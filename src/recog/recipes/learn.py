@@ -11,9 +11,9 @@ import torch
 from recog.data.balance import loss_weights
 from recog.data.loader import TrainLoader
 from recog.models.classifier import Classifier
-from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, FirstBatch, LearnEvent, Learnt, ValScores, score_answers
 from recog.recipes.head import learn_frozen
+from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import LabelledImages, Prepared
 from recog.recipes.resume import Keeper, Kept, Progress, StopAsked
 from recog.training.device import choose_device
@@ -28,7 +28,7 @@ def learn_network(
     classifier: Classifier,
     train: LabelledImages,
     val: LabelledImages,
-    config: TrainConfig,
+    plan: StepsPlan,
     *,
     image_size: tuple[int, int],
     kept: Kept | None = None,
@@ -42,23 +42,23 @@ def learn_network(
     `world` train together, from the weights of the first, and end with the same ones.
     """
     world = world or World()
-    classifier.to(choose_device(config.compute.device, local_rank=world.local_rank))
+    classifier.to(choose_device(plan.compute.device, local_rank=world.local_rank))
     broadcast_tensors(world, [*classifier.parameters(), *classifier.buffers()])
     with synchronised_batch_norm(world, classifier):
-        state, loader = start_training(classifier, train, config, image_size=image_size, world=world)
-        yield from _train_and_keep_best(state, loader, val, config, Keeper(kept or Kept(), world))
+        state, loader = start_training(classifier, train, plan, image_size=image_size, world=world)
+        yield from _train_and_keep_best(state, loader, val, plan, Keeper(kept or Kept(), world))
     classifier.to("cpu")
 
 
 def _train_and_keep_best(
-    state: TrainState, loader: TrainLoader, val: LabelledImages, config: TrainConfig, keeper: Keeper
+    state: TrainState, loader: TrainLoader, val: LabelledImages, plan: StepsPlan, keeper: Keeper
 ) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | Learnt]:
-    epochs = config.optim.epochs or 1
+    epochs = plan.optim.epochs
     num_steps = epochs * loader.steps_per_epoch
-    lr_at = build_schedule(config.schedule, num_steps=num_steps, peak_lr=config.optim.lr or 0.1)
+    lr_at = build_schedule(plan.schedule, num_steps=num_steps, peak_lr=plan.optim.lr)
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
     progress = keeper.take_up(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
-    stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)
+    stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
     before = [] if progress.unmeasured is None else [progress.unmeasured]
     if stopped is None and state.epoch < epochs:
         yield FirstBatch(step=state.num_steps_done + 1, images=loader.batch(state.epoch, state.step)[0].numpy())
@@ -74,8 +74,8 @@ def _train_and_keep_best(
             if scores is not None:
                 result = EpochResult.of(log, scores, is_best=progress.offer(scores.rank, state.answering))
                 yield result
-                progress.close_epoch(result.measure(config.stop.measure))
-                stopped = early_stop(progress.measured, config.stop, num_epochs=epochs)
+                progress.close_epoch(result.measure(plan.stop.measure))
+                stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
             keeper.keep(state, progress, epoch_ended=True)
             if stopped is not None:
                 yield stopped
@@ -87,7 +87,7 @@ def _train_and_keep_best(
 def start_training(
     classifier: Classifier,
     train: LabelledImages,
-    config: TrainConfig,
+    plan: StepsPlan,
     *,
     image_size: tuple[int, int],
     world: World | None = None,
@@ -95,29 +95,29 @@ def start_training(
     """`classifier` before its first step, and the batches that it learns from; a step's batch is all its parts together."""
     world = world or World()
     num_classes = classifier.classifier.out_features
-    weights = loss_weights(train.targets, num_classes) if config.balance == "weights" else None
+    weights = loss_weights(train.targets, num_classes) if plan.balance == "weights" else None
     loader = TrainLoader(
         store=train.store,
         targets=train.targets,
-        augment=config.augment,
+        augment=plan.augment,
         image_size=image_size,
-        batch_size=(config.loader.batch_size or 64) * config.optim.accumulation,
-        seed=config.seed,
-        num_workers=config.loader.num_workers,
+        batch_size=plan.images_per_step,
+        seed=plan.seed,
+        num_workers=plan.loader.num_workers,
         num_classes=num_classes,
-        balanced=config.balance == "sampler",
+        balanced=plan.balance == "sampler",
         rank=world.rank,
         num_ranks=world.size,
         pin_memory=classifier.device.type == "cuda",
         names=train.names,
     )
     loss = build_loss(
-        config.loss,
+        plan.loss,
         task="multilabel" if train.targets.ndim == 2 else "multiclass",
         class_weights=None if weights is None else torch.from_numpy(weights).float(),
     )
-    precision = config.compute.precision or "float32"
-    return build_state(classifier, optim=config.optim, loss=loss, precision=precision, world=world), loader
+    state = build_state(classifier, optim=plan.optim, loss=loss, precision=plan.compute.precision, world=world)
+    return state, loader
 
 
 def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> ValScores:
@@ -127,24 +127,22 @@ def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> V
 
 
 def count_steps(prepared: Prepared) -> int:
-    config = prepared.config
-    if prepared.larger is None:
+    """All steps of the plan; 0 if nothing is learnt by steps."""
+    if prepared.larger is None or not isinstance(prepared.plan, StepsPlan):
         return 0
-    batch_size = (config.loader.batch_size or 1) * config.optim.accumulation
-    steps_per_epoch = max(1, len(prepared.larger.targets) // batch_size)
-    return steps_per_epoch * (config.optim.epochs or 1)
+    return prepared.plan.optim.epochs * max(1, len(prepared.larger.targets) // prepared.plan.images_per_step)
 
 
 def learn(prepared: Prepared, kept: Kept, world: World) -> Iterator[LearnEvent]:
-    config, model = prepared.config, prepared.model
+    plan, model = prepared.plan, prepared.model
     if kept.state is None:
         yield from learn_frozen(model.classifier, prepared)
-    if prepared.larger is not None:
+    if prepared.larger is not None and isinstance(plan, StepsPlan):
         yield from learn_network(
             model.classifier,
             prepared.larger,
             prepared.val,
-            config,
+            plan,
             image_size=model.preprocess.image_size,
             kept=kept,
             world=world,

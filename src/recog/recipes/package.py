@@ -42,7 +42,7 @@ from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.build import BuiltModel
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.config import TrainConfig
+from recog.recipes.plan import Plan
 from recog.report.card import render_card
 from recog.report.measure import Measured, measure
 from recog.runtime.engine import Engine, OnnxEngine
@@ -76,7 +76,7 @@ def pack(
     model: BuiltModel,
     dataset: Dataset,
     calibrate: Callable[[Engine], tuple[Calibration, FeatureStatistics | None]],
-    config: TrainConfig,
+    plan: Plan,
     origin: Origin,
 ) -> Packed:
     """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike.
@@ -99,10 +99,10 @@ def pack(
         class_names=dataset.class_names,
         preprocess=preprocess,
         data=origin.data,
-        seed=config.seed,
+        seed=plan.seed,
         files={},
     )
-    engine = OnnxEngine(folder / ONNX, num_threads=config.compute.num_threads)
+    engine = OnnxEngine(folder / ONNX, num_threads=plan.compute.num_threads)
     calibration, statistics = calibrate(engine)
     if statistics is not None:
         write_features(folder, statistics.to_tensors())
@@ -119,19 +119,19 @@ def pack(
     (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
     facts = origin.measured_on
     measured = measure(
-        predictor, dataset, dataset.subset(facts.split or "val"), policy=config.data.bad_images, facts=facts
+        predictor, dataset, dataset.subset(facts.split or "val"), policy=plan.data.bad_images, facts=facts
     )
     measured = replace(measured, report=replace(measured.report, training=origin.training))
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
-    page = measured.html(with_pictures=config.reference == "images")
+    page = measured.html(with_pictures=plan.reference == "images")
     (folder / REPORT_HTML).write_text(page, encoding="utf-8")
-    write_reference(folder, _reference(predictor, dataset.subset("val"), config))
-    (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(config)), encoding="utf-8")
+    write_reference(folder, _reference(predictor, dataset.subset("val"), plan))
+    (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(plan)), encoding="utf-8")
     card = render_card(
         measured.report,
         draft,
         origin=(model.origin.source, model.origin.licence),
-        recipe=str(config.recipe),
+        recipe=plan.recipe,
         is_timm=model.library == "timm",
     )
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -163,16 +163,16 @@ def _kinds(samples: Sequence[Sample]) -> list[int]:
     return [numbers.setdefault(sample.labels, len(numbers)) for sample in samples]
 
 
-def _reference(predictor: Predictor, samples: Sequence[Sample], config: TrainConfig) -> Reference:
+def _reference(predictor: Predictor, samples: Sequence[Sample], plan: Plan) -> Reference:
     preprocess = predictor.preprocess
-    if config.reference == "none":
+    if plan.reference == "none":
         return Reference(kind="none", images=(), probs=np.zeros((0, 0), dtype=np.float32))
-    if config.reference == "synthetic":
-        pictures = synthetic_images(preprocess, seed=config.seed)
+    if plan.reference == "synthetic":
+        pictures = synthetic_images(preprocess, seed=plan.seed)
     else:
         chosen = choose_reference(_kinds(samples), MAX_REFERENCE_IMAGES)
         pictures = [decode(samples[i].source, name=samples[i].name, channels=preprocess.channels) for i in chosen]
     files = tuple(encode_reference(picture, preprocess) for picture in pictures)
     images = np.stack([preprocess.read(file) for file in files])
     probs = predictor.predict_batch(images).probs.astype(np.float32)
-    return Reference(kind=config.reference, images=files, probs=probs)
+    return Reference(kind=plan.reference, images=files, probs=probs)

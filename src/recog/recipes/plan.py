@@ -1,4 +1,4 @@
-"""Planning before training: what is not set is decided here, with its reason, from the data and the machine, and written down."""
+"""The plan of a run: every setting that the user left open is decided from the data and the machine, with the reason."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
+from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
+from recog.data.loader import LoaderConfig
 from recog.data.split import SplitConfig
 from recog.models.build import ModelConfig
 from recog.models.own_module import PREFIX
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, Recipe, TrainConfig, check_all_used, unused_settings
 from recog.training.device import Device, Precision
+from recog.training.losses import LossPlan
+from recog.training.optim import OptimPlan
+from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
 PRETRAINED = "tf_efficientnet_lite0"
@@ -49,6 +54,39 @@ def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComputePlan(ComputeConfig):
+    num_threads: int
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderPlan(LoaderConfig):
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(TrainConfig):
+    """A TrainConfig in which every setting that the run reads has a value: what run.toml holds."""
+
+    recipe: Recipe
+    compute: ComputePlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepsPlan(Plan):
+    """The plan of a network that learns by gradient steps: recipes `finetune` and `scratch`."""
+
+    loader: LoaderPlan
+    loss: LossPlan
+    optim: OptimPlan
+    schedule: SchedulePlan
+
+    @property
+    def images_per_step(self) -> int:
+        return self.loader.batch_size * self.optim.accumulation
+
+
 def plan(
     config: TrainConfig,
     dataset: Dataset,
@@ -57,56 +95,82 @@ def plan(
     *,
     has_bfloat16: bool,
     device: Device = "cpu",
-) -> tuple[TrainConfig, list[str]]:
-    """`config` with every open field decided, and the reasons for what was decided here. A planned config stays as it is.
+) -> tuple[Plan, list[str]]:
+    """`config` with every open setting decided, and the reasons for the decisions. A Plan stays as it is.
 
-    `device` is the one that `config.compute.device` comes to on this machine, and `has_bfloat16` is of that one.
+    `device` is the one that `config.compute.device` resolves to on this machine, and `has_bfloat16` is about that one.
     """
-    reasons: list[str] = []
-    recipe = config.recipe
-    if recipe is None:
-        recipe, why = _choose_recipe(config, facts)
-        reasons.append(f"recipe {recipe}: {why}")
+    recipe, reasons = choose_recipe(config, facts)
     check_all_used(config, recipe)
-    split = config.split
-    if dataset.test_fraction is not None and split == SplitConfig():
-        split = replace(split, test_fraction=dataset.test_fraction)
-    config = replace(
-        config,
-        recipe=recipe,
-        split=split,
-        model=_plan_model(config.model, recipe, facts, reasons),
-        compute=ComputeConfig(
+    fine = recipe == "finetune"
+    model = _plan_model(config.model, recipe, facts)
+    if recipe == "scratch" and config.model.name is None:
+        reasons.append(f"network {model.name}: small and fast; choose another with --model (see recog models)")
+    decided = vars(config) | {
+        "recipe": recipe,
+        "split": plan_split(config.split, dataset),
+        "model": model,
+        "compute": ComputePlan(
             device=device,
             num_threads=config.compute.num_threads or hardware.num_cores,
             precision=config.compute.precision or _plan_precision(recipe, device, has_bfloat16),
         ),
-    )
+    }
     if recipe == "head":
-        return config, reasons
-    return _plan_training(config, dataset, facts, reasons), reasons
-
-
-def _choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, str]:
-    if config.model.weights == "none":
-        return "scratch", "no pretrained weights were asked for"
-    if (config.model.name or "").startswith(PREFIX):
-        return "scratch", "a module of your own is trained as a whole, from the weights that it has"
-    own = own_network(config.model.name or "")
-    if own is not None and own.weights is None and config.model.weights == "auto":
-        return "scratch", f"{config.model.name} has no published weights"
-    if facts.largest_side <= SMALL_IMAGE_PX and config.model.name is None and config.model.weights == "auto":
-        return (
-            "scratch",
-            f"the images are small (up to {facts.largest_side} px), so a small network learns them directly",
+        return Plan(**decided), reasons
+    if config.stop.measure == "val_map" and dataset.task == "multiclass":
+        raise ConfigError(
+            "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
-    by_steps = [name for name, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
-    if by_steps:
-        return "finetune", f"{', '.join(by_steps)} only act where the network itself is trained"
-    return (
-        "head",
-        "pretrained features with a linear head are the fastest good start for photos; finetune may add some points",
+    optim = config.optim.filled(epochs=_plan_epochs(fine, len(dataset.samples)), fine_tuning=fine)
+    if config.optim.lr is None:
+        start = "pretrained weights" if fine else "random weights"
+        reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
+    fits = model.image_size is not None and facts.one_size == model.image_size and not fine
+    steps = StepsPlan(
+        **decided
+        | {
+            "augment": _plan_augment(config.augment, dataset, fits=fits),
+            "loader": LoaderPlan(
+                **vars(config.loader) | {"batch_size": config.loader.batch_size or (32 if fine else 64)}
+            ),
+            "loss": config.loss.filled(dataset.task),
+            "optim": optim,
+            "schedule": config.schedule.filled(),
+        }
     )
+    return steps, reasons
+
+
+def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[str]]:
+    """The recipe that `config` names, or that suits the network and the images, with the reason."""
+    if config.recipe is not None:
+        return config.recipe, []
+    name = config.model.name or ""
+    own = own_network(name)
+    if config.model.weights == "none":
+        return "scratch", ["recipe scratch: no pretrained weights were requested"]
+    if name.startswith(PREFIX):
+        return "scratch", ["recipe scratch: a module of your own is trained as a whole, starting from its weights"]
+    if own is not None and own.weights is None and config.model.weights == "auto":
+        return "scratch", [f"recipe scratch: {name} has no published weights"]
+    if facts.largest_side <= SMALL_IMAGE_PX and not name and config.model.weights == "auto":
+        size = f"the images are small (up to {facts.largest_side} px)"
+        return "scratch", [f"recipe scratch: {size}, so a small network learns them directly"]
+    by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
+    if by_steps:
+        return "finetune", [f"recipe finetune: {', '.join(by_steps)} only act where the network itself is trained"]
+    return "head", [
+        "recipe head: a linear head on pretrained features is the fastest good start for photos; "
+        "--recipe finetune may be more accurate"
+    ]
+
+
+def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:
+    """`split`, with the test fraction that is usual for the dataset where nothing is set."""
+    if dataset.test_fraction is None or split != SplitConfig():
+        return split
+    return replace(split, test_fraction=dataset.test_fraction)
 
 
 def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Precision:
@@ -115,12 +179,10 @@ def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Preci
     return "bfloat16" if has_bfloat16 and recipe == "finetune" else "float32"
 
 
-def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: list[str]) -> ModelConfig:
+def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelConfig:
     if recipe != "scratch":
         return replace(model, name=model.name or PRETRAINED, channels=model.num_channels)
     name = model.name or "resnet8"
-    if model.name is None:
-        reasons.append("network resnet8: small and fast; --model takes any other: recog models lists them")
     own, is_module = own_network(name), name.startswith(PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
     size = model.image_size
@@ -134,47 +196,24 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts, reasons: 
     return replace(model, name=name, channels=channels, weights="none", image_size=size)
 
 
-def _plan_training(config: TrainConfig, dataset: Dataset, facts: ImageFacts, reasons: list[str]) -> TrainConfig:
-    fine = config.recipe == "finetune"
-    fits = config.model.image_size is not None and facts.one_size == config.model.image_size and not fine
-    augment = replace(
-        config.augment,
-        policy=config.augment.policy or "standard",
-        geometry=config.augment.geometry or ("warp" if fits else "crop"),
-        mirror=dataset.mirror if config.augment.mirror is None else config.augment.mirror,
-    ).filled()
-    optim = replace(
-        config.optim.filled(fine_tuning=fine),
-        epochs=config.optim.epochs or _plan_epochs(fine, len(dataset.samples)),
-        freeze_batch_norm=fine if config.optim.freeze_batch_norm is None else config.optim.freeze_batch_norm,
-    )
-    if config.optim.lr is None:
-        start = "pretrained weights" if fine else "random weights"
-        reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the usual one from {start}")
-    if config.stop.measure == "val_map" and dataset.task == "multiclass":
-        raise ConfigError(
-            "stop.measure is val_map, which is of images with several labels; these have one each: take val_nll or val_accuracy."
-        )
-    batch_size = config.loader.batch_size or (32 if fine else 64)
+def _plan_augment(augment: AugmentConfig, dataset: Dataset, *, fits: bool) -> AugmentConfig:
+    """`fits`: all images have the network's input size, so that they are warped and not cropped."""
     return replace(
-        config,
-        augment=augment,
-        loss=config.loss.planned(dataset.task),
-        optim=optim,
-        schedule=config.schedule.filled(),
-        loader=replace(config.loader, batch_size=batch_size),
-    )
+        augment,
+        policy=augment.policy or "standard",
+        geometry=augment.geometry or ("warp" if fits else "crop"),
+        mirror=dataset.mirror if augment.mirror is None else augment.mirror,
+    ).filled()
 
 
 def _plan_epochs(fine: bool, num_images: int) -> int:
-    """Enough steps for small data, not more passes than large data need."""
     if fine:
         return 8 if num_images < 5000 else 4
     return 40 if num_images < 10_000 else 20
 
 
 def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
-    """What was understood of the data, in lines for a person."""
+    """Layout, sizes and classes of the data, as lines of text."""
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")

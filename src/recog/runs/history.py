@@ -12,6 +12,7 @@ from recog.core.files import pretty_json, write_bytes_atomic
 from recog.data.balance import describe_balance, loss_weights
 from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
 from recog.recipes.events import CrossValidated, LearnEvent, Learnt
+from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import Prepared
 from recog.report.measure import Measured
 from recog.runs.journal import METRICS
@@ -33,28 +34,24 @@ class FactGatherer:
 
     def facts(self) -> TrainingFacts:
         prepared, learnt = self._prepared, self._learnt
-        config, dataset = prepared.config, prepared.dataset
+        plan, dataset = prepared.plan, prepared.dataset
         train = prepared.exact if prepared.larger is None else prepared.larger
         if train is None:
             raise ConfigError("nothing was prepared to learn from.")  # prepare gives one of the two for every recipe
-        by_steps = config.recipe != "head"
-        is_weighted = config.balance == "weights" or (config.balance == "sampler" and not by_steps)
-        effect = [
-            text for text in describe_balance(dataset, config.balance, by_steps=by_steps) if config.balance != "auto"
-        ]
+        by_steps = isinstance(plan, StepsPlan)
+        is_weighted = plan.balance == "weights" or (plan.balance == "sampler" and not by_steps)
+        effect = [text for text in describe_balance(dataset, plan.balance, by_steps=by_steps) if plan.balance != "auto"]
         weights = loss_weights(train.targets, len(dataset.class_names)) if is_weighted else ()
         return TrainingFacts(
             network=prepared.model.name,
-            recipe=str(config.recipe),
+            recipe=plan.recipe,
             num_images=len(train.targets),
             num_epochs=learnt.num_epochs,
-            num_planned_epochs=(config.optim.epochs or 0) if by_steps else 0,
+            num_planned_epochs=plan.optim.epochs if isinstance(plan, StepsPlan) else 0,
             best_epoch=learnt.best_epoch,
             num_steps=learnt.num_steps,
-            batch_size=min((config.loader.batch_size or 0) * config.optim.accumulation, len(train.targets))
-            if by_steps
-            else 0,
-            balance=config.balance,
+            batch_size=min(plan.images_per_step, len(train.targets)) if isinstance(plan, StepsPlan) else 0,
+            balance=plan.balance,
             balance_effect=" ".join(effect),
             class_weights=tuple(float(weight) for weight in weights),
             cross_validation=self._cross_validation,

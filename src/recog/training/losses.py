@@ -31,13 +31,29 @@ class LossConfig:
         if not 0 <= self.focal_gamma < math.inf:
             raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
 
-    def planned(self, task: Task) -> LossConfig:
-        """The loss that suits the task where none is named, and its customary smoothing."""
+    def filled(self, task: Task) -> LossPlan:
+        """The loss that suits the task where none is named, with its usual smoothing where none is set.
+
+        ConfigError for a loss that does not support the task.
+        """
         name: LossName = self.name or ("bce" if task == "multilabel" else "cross-entropy")
         smoothing = self.label_smoothing
         if smoothing is None:
             smoothing = SMOOTHING if name == "cross-entropy" else 0.0
-        return LossConfig(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
+        if name == "cross-entropy" and task == "multilabel":
+            raise ConfigError(
+                "loss.name is cross-entropy, which is for images with exactly one class; these images have any number of "
+                "labels. Use bce, or focal or mse: --set loss.name=bce."
+            )
+        return LossPlan(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPlan(LossConfig):
+    """Every setting has a value."""
+
+    name: LossName
+    label_smoothing: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +83,8 @@ class Loss:
 
 
 def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: torch.Tensor | None = None) -> Loss:
-    """The loss that `config` names, or that suits `task`. ConfigError for a loss that cannot serve the task."""
-    config = config.planned(task)
-    if config.name == "cross-entropy" and task == "multilabel":
-        raise ConfigError(
-            "loss.name is cross-entropy, which is for images that show one class each; these images show any number of "
-            "them. Use bce, or focal or mse: --set loss.name=bce."
-        )
-    return Loss(
-        name=config.name or "cross-entropy",
-        task=task,
-        label_smoothing=config.label_smoothing or 0.0,
-        focal_gamma=config.focal_gamma,
-        class_weights=class_weights,
-    )
+    """The loss that `config` names, or that suits `task`. ConfigError for a loss that does not support the task."""
+    return Loss(**vars(config.filled(task)), task=task, class_weights=class_weights)
 
 
 def as_shares(targets: torch.Tensor, logits: torch.Tensor, loss: Loss) -> torch.Tensor:

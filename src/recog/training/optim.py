@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from timm.models._manipulate import group_parameters
@@ -25,11 +25,6 @@ OnNonFinite = Literal["stop", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    MOVED: ClassVar[Mapping[str, str]] = {  # settings that lived here once
-        "label_smoothing": "loss.label_smoothing",
-        "warmup_fraction": "schedule.warmup_fraction",
-    }
-
     name: OptimizerName | None = None  # planned if None
     epochs: int | None = None  # planned if None
     lr: float | None = None  # peak, reached after warm-up; planned if None
@@ -37,9 +32,9 @@ class OptimConfig:
     layer_decay: float = (
         1.0  # each layer's learning rate over that of the next one towards the head; 1 is the same for all
     )
-    momentum: float | None = None  # beta1 of adam and adamw; the optimiser's customary one if None
+    momentum: float | None = None  # beta1 of adam and adamw; the optimiser's default if None
     nesterov: bool = True  # of sgd and muon
-    beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the customary one if None
+    beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the optimiser's default if None
     weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
     on_nonfinite: OnNonFinite = "stop"  # at a loss or gradient that is not finite: stop, or skip the step and count it
     accumulation: int = 1  # batches of loader.batch_size that one step is made of
@@ -71,23 +66,38 @@ class OptimConfig:
                 f"optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1 (0.75 suits ViT)."
             )
 
-    def filled(self, *, fine_tuning: bool = False) -> OptimConfig:
-        """With SGD where no optimiser is named, and the optimiser's customary numbers where none is set."""
+    def filled(self, *, epochs: int, fine_tuning: bool = False) -> OptimPlan:
+        """With SGD where no optimiser is named, `epochs` and the optimiser's defaults where nothing is set."""
         name: OptimizerName = self.name or "sgd"
-        custom = CUSTOMARY[name]
-        return replace(
-            self,
-            name=name,
-            lr=self.lr or (custom.fine_tuning_lr if fine_tuning else custom.lr),
-            momentum=custom.momentum if self.momentum is None else self.momentum,
-            beta2=custom.beta2 if self.beta2 is None else self.beta2,
-            weight_decay=custom.weight_decay if self.weight_decay is None else self.weight_decay,
-        )
+        usual = DEFAULTS[name]
+        planned = {
+            "name": name,
+            "epochs": epochs,
+            "lr": usual.fine_tuning_lr if fine_tuning else usual.lr,
+            "momentum": usual.momentum,
+            "beta2": usual.beta2,
+            "weight_decay": usual.weight_decay,
+            "freeze_batch_norm": fine_tuning,
+        }
+        return OptimPlan(**planned | {key: value for key, value in vars(self).items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Customary:
-    """What an optimiser is usually run with."""
+class OptimPlan(OptimConfig):
+    """Every setting has a value."""
+
+    name: OptimizerName
+    epochs: int
+    lr: float
+    momentum: float
+    beta2: float
+    weight_decay: float
+    freeze_batch_norm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """The usual settings of an optimiser."""
 
     lr: float  # of small networks from random weights
     fine_tuning_lr: float
@@ -96,35 +106,33 @@ class Customary:
     weight_decay: float
 
 
-CUSTOMARY: Mapping[OptimizerName, Customary] = MappingProxyType(
+DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
     {
         # momentum and decay: He et al. (2015), section 3.4, with the decay that small images are usually trained with
-        "sgd": Customary(lr=0.1, fine_tuning_lr=0.003, momentum=0.9, beta2=0.0, weight_decay=5e-4),
+        "sgd": Defaults(lr=0.1, fine_tuning_lr=0.003, momentum=0.9, beta2=0.0, weight_decay=5e-4),
         # Kingma and Ba (2015), algorithm 1
-        "adam": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.0),
+        "adam": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.0),
         # decay: Liu et al. (2022), "A ConvNet for the 2020s", table 5
-        "adamw": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
+        "adamw": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
         # Tieleman and Hinton (2012), lecture 6e; decay: Tan and Le (2019), EfficientNet, section 5.2
-        "rmsprop": Customary(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
+        "rmsprop": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
         # Jordan (2024), "Muon": momentum 0.95 and rate 0.02, which is 0.02 / (0.2 sqrt(400)) as the update is scaled here, after
         # Liu et al. (2025), "Muon is Scalable", section 2.2, for the 400 or so inputs of a 3 x 3 convolution of 48 channels
-        "muon": Customary(lr=5e-3, fine_tuning_lr=5e-4, momentum=0.95, beta2=0.95, weight_decay=0.01),
+        "muon": Defaults(lr=5e-3, fine_tuning_lr=5e-4, momentum=0.95, beta2=0.95, weight_decay=0.01),
     }
 )
 
 
-def build_optimizer(network: nn.Module, head: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, head: nn.Module, config: OptimPlan) -> torch.optim.Optimizer:
     """The optimiser that `config` names, over groups of parameters: the head or not, decayed or not, by layer.
 
     Each group carries `lr_factor`, by which the schedule's rate is multiplied. Norm scales and biases are not decayed, after
     He et al. (2019), "Bag of Tricks", section 3.1, nor what timm's networks name in `no_weight_decay`.
     """
-    config = config.filled()
-    groups = parameter_groups(network, head, config)
-    return OPTIMIZERS[config.name or "sgd"](groups, config)
+    return OPTIMIZERS[config.name](parameter_groups(network, head, config), config)
 
 
-def parameter_groups(network: nn.Module, head: nn.Module, config: OptimConfig) -> Groups:
+def parameter_groups(network: nn.Module, head: nn.Module, config: OptimPlan) -> Groups:
     """Every parameter that learns, in one group each; `use_fallback` marks the head, which muon leaves to AdamW."""
     in_head = {id(parameter) for parameter in head.parameters()}
     exempt = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()  # type: ignore[operator]
@@ -141,7 +149,7 @@ def parameter_groups(network: nn.Module, head: nn.Module, config: OptimConfig) -
     return [
         {
             "params": parameters,
-            "weight_decay": (config.weight_decay or 0.0) if decayed else 0.0,
+            "weight_decay": config.weight_decay if decayed else 0.0,
             "lr_factor": factor,
             "use_fallback": of_head,
         }
@@ -149,40 +157,36 @@ def parameter_groups(network: nn.Module, head: nn.Module, config: OptimConfig) -
     ]
 
 
-def _sgd(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
-    momentum = config.momentum or 0.0
-    return torch.optim.SGD(groups, lr=config.lr or 0.0, momentum=momentum, nesterov=config.nesterov and momentum > 0)
+def _sgd(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
+    nesterov = config.nesterov and config.momentum > 0
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
 
 
-def _adam(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=config.lr or 0.0, betas=_betas(config))
+def _adam(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=config.lr, betas=(config.momentum, config.beta2))
 
 
-def _adamw(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=config.lr or 0.0, betas=_betas(config))
+def _adamw(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, config.beta2))
 
 
-def _rmsprop(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(groups, lr=config.lr or 0.0, alpha=config.beta2 or 0.0, momentum=config.momentum or 0.0)
+def _rmsprop(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=config.lr, alpha=config.beta2, momentum=config.momentum)
 
 
-def _muon(groups: Groups, config: OptimConfig) -> torch.optim.Optimizer:
+def _muon(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
     # timm's, as torch's takes no convolutions; its scaling to AdamW's size of update lets one rate serve both
     return Muon(
         groups,
-        lr=config.lr or 0.0,
-        momentum=config.momentum or 0.0,
+        lr=config.lr,
+        momentum=config.momentum,
         nesterov=config.nesterov,
-        betas=(0.9, config.beta2 or 0.0),
+        betas=(0.9, config.beta2),
         adjust_lr_fn="match_rms_adamw",
     )
 
 
-def _betas(config: OptimConfig) -> tuple[float, float]:
-    return config.momentum or 0.0, config.beta2 or 0.0
-
-
-OPTIMIZERS: Mapping[OptimizerName, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = MappingProxyType(
+OPTIMIZERS: Mapping[OptimizerName, Callable[[Groups, OptimPlan], torch.optim.Optimizer]] = MappingProxyType(
     {"sgd": _sgd, "adam": _adam, "adamw": _adamw, "rmsprop": _rmsprop, "muon": _muon}
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -38,19 +38,26 @@ class ScheduleConfig:
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"schedule.gamma is {self.gamma}; it must be above 0 and at most 1.")
 
-    def filled(self) -> ScheduleConfig:
-        """With the customary warm-up where none is set."""
-        if self.warmup_fraction is not None:
-            return self
-        return replace(self, warmup_fraction=ONE_CYCLE_RISE if self.name == "one-cycle" else WARMUP_FRACTION)
+    def filled(self) -> SchedulePlan:
+        """With the schedule's usual warm-up where none is set."""
+        usual = ONE_CYCLE_RISE if self.name == "one-cycle" else WARMUP_FRACTION
+        warmup = usual if self.warmup_fraction is None else self.warmup_fraction
+        return SchedulePlan(**vars(self) | {"warmup_fraction": warmup})
 
 
-def build_schedule(config: ScheduleConfig, *, num_steps: int, peak_lr: float) -> Callable[[int], float]:
+@dataclass(frozen=True, kw_only=True)
+class SchedulePlan(ScheduleConfig):
+    """Every setting has a value."""
+
+    warmup_fraction: float
+
+
+def build_schedule(config: SchedulePlan, *, num_steps: int, peak_lr: float) -> Callable[[int], float]:
     """The learning rate as a function of the steps done, 0 to `num_steps` - 1."""
     rate = SCHEDULES[config.name]
     if config.name == "step":
         rate = partial(step_lr, milestones=config.milestones, gamma=config.gamma)
-    num_warmup_steps = round((config.filled().warmup_fraction or 0.0) * num_steps)
+    num_warmup_steps = round(config.warmup_fraction * num_steps)
     return partial(rate, num_steps=num_steps, num_warmup_steps=num_warmup_steps, peak_lr=peak_lr)
 
 

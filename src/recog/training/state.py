@@ -14,7 +14,7 @@ from recog.models.classifier import Classifier
 from recog.training.device import Precision, build_scaler
 from recog.training.distributed import World, parallel
 from recog.training.losses import Loss
-from recog.training.optim import OnNonFinite, OptimConfig, build_optimizer, freeze_layers
+from recog.training.optim import OnNonFinite, OptimPlan, build_optimizer, freeze_layers
 
 _COUNTED = (
     "epoch",
@@ -64,7 +64,7 @@ class TrainState:
 
 
 def build_state(
-    classifier: Classifier, *, optim: OptimConfig, loss: Loss, precision: Precision, world: World | None = None
+    classifier: Classifier, *, optim: OptimPlan, loss: Loss, precision: Precision, world: World | None = None
 ) -> TrainState:
     """`classifier` ready for its first step, as `optim` says: laid out channels-last, its first layers frozen."""
     world = world or World()
@@ -81,7 +81,7 @@ def build_state(
         planned_accumulation=optim.accumulation,
         on_nonfinite=optim.on_nonfinite,
         max_grad_norm=optim.max_grad_norm or None,
-        freeze_batch_norm=bool(optim.freeze_batch_norm),
+        freeze_batch_norm=optim.freeze_batch_norm,
         freeze_epochs=optim.freeze_epochs,
         scaler=build_scaler(precision),
         world=world,

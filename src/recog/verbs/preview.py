@@ -17,14 +17,15 @@ from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample, targets_of
-from recog.data.inspection import full_scale, highest_grey16, inspect_images
+from recog.data.inspection import inspect_images
 from recog.data.loader import TrainLoader
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
 from recog.recipes.config import TrainConfig
-from recog.recipes.plan import image_facts, plan
+from recog.recipes.plan import choose_recipe, image_facts, plan
+from recog.recipes.prepare import choose_grey16_max
 
 NUM_ROWS, NUM_COLUMNS = 4, 8
 TRAINING = (None, "train")  # the splits whose images are drawn
@@ -42,16 +43,15 @@ def preview(
     dataset = open_source(source, labels=labels)
     inspected = list(inspect_images(dataset.samples))
     facts = image_facts(dataset, inspected)
-    hardware = read_hardware()
-    planned, _ = plan(config or TrainConfig(), dataset, facts, hardware, has_bfloat16=False)
-    if planned.recipe == "head":
-        planned, _ = plan(replace(planned, recipe="finetune"), dataset, facts, hardware, has_bfloat16=False)
+    config = config or TrainConfig()
+    recipe, _ = choose_recipe(config, facts)
+    config = replace(config, recipe="finetune" if recipe == "head" else recipe)
+    planned, _ = plan(config, dataset, facts, read_hardware(), has_bfloat16=False)
     # only the network's Preprocess is wanted, so that its weights need not be at hand
     model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
     training = [i for i, s in zip(inspected, dataset.samples, strict=True) if s.split in TRAINING]
-    highest = highest_grey16(training)
-    white = 65535 if highest is None else full_scale(highest)  # as training would set it
-    preprocess = replace(model.preprocess, grey16_max=planned.data.grey16_max or white)
+    grey16_max, _ = choose_grey16_max(planned.data, training)
+    preprocess = replace(model.preprocess, grey16_max=grey16_max)
     draw_preview(dataset, planned.augment, path, preprocess=preprocess, seed=planned.seed)
     return planned.augment
 

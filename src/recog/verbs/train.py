@@ -182,11 +182,11 @@ def _begin(
         if choose_lr:
             yield Note(text="trying rising learning rates on a copy of the network")
             prepared, text = find_lr(prepared, folder)
-            broadcast(world, prepared.config.optim.lr)
+            broadcast(world, prepared.plan.optim.lr)
             yield Note(text=text)
-        write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.config.seed)
-        write_run_config(folder, prepared.config)
-        if prepared.config.data.bad_images == "quarantine":
+        write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.plan.seed)
+        write_run_config(folder, prepared.plan)
+        if prepared.plan.data.bad_images == "quarantine":
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
             write_quarantine(folder, bad)
             yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
@@ -224,13 +224,13 @@ def _follow(prepared: Prepared, world: World) -> Run:
 
 def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> Iterator[TrainEvent]:
     """Learn, from the newest checkpoint on where there is one, and seal the bundle."""
-    checkpoints = open_checkpoints(folder, prepared.config)
+    checkpoints = open_checkpoints(folder, prepared.plan)
     loaded = checkpoints.load_newest()
     for text in describe_loaded(loaded):
         yield Note(text=text)
     kept = shared(world, Kept(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
     with Journal(folder, after=kept.cursor) as journal:
-        yield Planned(folder=folder, config=prepared.config, num_steps=count_steps(prepared))
+        yield Planned(folder=folder, config=prepared.plan, num_steps=count_steps(prepared))
         with journal.unstopped(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
         held_out, gatherer = None, FactGatherer(folder, prepared)
@@ -245,7 +245,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
             for text in (*_warnings_of(event), *journal.take_troubles()):
                 yield Note(text=text)
         with journal.unstopped(TENSORBOARD):
-            journal.board.outcome(config_to_dict(prepared.config), journal.outcome)
+            journal.board.outcome(config_to_dict(prepared.plan), journal.outcome)
     yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
     packed = _pack(folder, prepared, held_out, gatherer.facts())
     checkpoints.remove()  # several times the bundle's size, and of a finished run nothing goes on
@@ -268,7 +268,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         packed.measured,
         duration_s=run.duration_s,
         is_resumed=loaded is not None,
-        with_pictures=prepared.config.reference == "images",
+        with_pictures=prepared.plan.reference == "images",
     )
     broadcast(world, _run_to_json(run))
     yield run
@@ -301,7 +301,7 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
 
 
 def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: TrainingFacts) -> Packed:
-    dataset, config = prepared.dataset, prepared.config
+    dataset, plan = prepared.dataset, prepared.plan
     num_images = {split: len(dataset.subset(split)) for split in dataset.given_splits}
     split = "test" if "test" in num_images else "val"
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
@@ -318,16 +318,16 @@ def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: 
     )
     training_data = TrainingData(name=dataset.name, fingerprint=prepared.fingerprint, num_images=num_images)
     shipped = replace(
-        config,
-        data=replace(config.data, source=dataset.name),
-        model=replace(config.model, weights=Path(config.model.weights).name),
+        plan,
+        data=replace(plan.data, source=dataset.name),
+        model=replace(plan.model, weights=Path(plan.model.weights).name),
     )
     with staged_folder(folder / BUNDLE) as staging:
         return pack(
             staging,
             model=prepared.model,
             dataset=dataset,
-            calibrate=lambda engine: calibrate(held_out or hold_out_val(engine, prepared), config),
-            config=shipped,
+            calibrate=lambda engine: calibrate(held_out or hold_out_val(engine, prepared), plan),
+            plan=shipped,
             origin=Origin(data=training_data, training=training, measured_on=facts),
         )
