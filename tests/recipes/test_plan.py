@@ -30,7 +30,7 @@ COLOUR_32 = ImageFacts(sizes=((32, 32),), all_grey=False)
 
 def dataset(num_samples=100, **changes):
     samples = tuple(Sample(name=f"{i}", source=np.zeros((8, 8), np.uint8), labels=(i % 2,)) for i in range(num_samples))
-    return Dataset(name="d", layout="test", class_names=("a", "b"), samples=samples, **changes)
+    return Dataset(**{"name": "d", "layout": "test", "class_names": ("a", "b"), "samples": samples} | changes)
 
 
 def planned(config, facts, data=None, **changes):
@@ -98,9 +98,30 @@ def test_the_sources_customary_test_fraction_holds_unless_the_user_splits():
     assert planned(asked, TINY, data)[0].split.test_fraction == 0.3
 
 
-def test_data_that_must_not_be_mirrored_are_not():
-    assert planned(TrainConfig(), TINY, dataset(mirror=False))[0].augment.mirror is False
-    assert planned(TrainConfig(), TINY, dataset())[0].augment.mirror is True
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "changes", "mirror", "degrees"),
+    [
+        (TrainConfig(), TINY, {}, False, 0),  # may show letters: a mirrored b is a d, a turned 6 is a 9
+        (TrainConfig(), COLOUR_32, {}, False, 0),
+        (TrainConfig(), COLOUR_32, {"class_names": CIFAR10_NAMES}, True, 0),
+        (TrainConfig(recipe="finetune"), TINY, {}, True, 0),  # the crop policy does not rotate
+        (TrainConfig(recipe="scratch"), PHOTOS, {}, True, 0),
+        (TrainConfig(augment=AugmentConfig(mirror=True, max_rotation_degrees=9)), TINY, {}, True, 9),
+        (TrainConfig(augment=AugmentConfig(mirror=False), recipe="finetune"), PHOTOS, {}, False, 0),
+    ],
+)
+def test_small_images_from_random_weights_are_not_mirrored_or_rotated_unless_asked(
+    config, facts, changes, mirror, degrees
+):
+    planned_config, reasons = planned(config, facts, dataset(**changes))
+    assert planned_config.augment.mirror is mirror
+    assert planned_config.augment.max_rotation_degrees == degrees
+    (said,) = [reason for reason in reasons if reason.startswith("augmentation standard: ")]
+    assert f"images are {'' if mirror else 'not '}mirrored" in said
+    assert (f"rotated by up to {degrees} degrees" if degrees else "not rotated") in said
 
 
 def test_bfloat16_only_where_the_cpu_has_it():

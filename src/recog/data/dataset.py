@@ -68,7 +68,6 @@ class Dataset:
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood or mended while reading, and a person should know
     test_fraction: float | None = None  # the source's customary one, where it has one
-    mirror: bool = True  # whether a mirrored image keeps its label
 
     @property
     def given_splits(self) -> tuple[str, ...]:

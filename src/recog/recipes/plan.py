@@ -22,6 +22,7 @@ from recog.training.optim import OptimPlan
 from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
+CIFAR10_CLASSES = frozenset(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 PRETRAINED = "tf_efficientnet_lite0"
 
 
@@ -127,10 +128,12 @@ def plan(
         start = "pretrained weights" if fine else "random weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
     fits = model.image_size is not None and facts.one_size == model.image_size and not fine
+    augment = _plan_augment(config.augment, dataset, facts, fits=fits, has_pretrained_weights=fine)
+    reasons.append(_describe_augment(augment))
     steps = StepsPlan(
         **decided
         | {
-            "augment": _plan_augment(config.augment, dataset, fits=fits),
+            "augment": augment,
             "loader": LoaderPlan(
                 **vars(config.loader) | {"batch_size": config.loader.batch_size or (32 if fine else 64)}
             ),
@@ -196,14 +199,36 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelC
     return replace(model, name=name, channels=channels, weights="none", image_size=size)
 
 
-def _plan_augment(augment: AugmentConfig, dataset: Dataset, *, fits: bool) -> AugmentConfig:
-    """`fits`: all images have the network's input size, so that they are warped and not cropped."""
+def _plan_augment(
+    augment: AugmentConfig, dataset: Dataset, facts: ImageFacts, *, fits: bool, has_pretrained_weights: bool
+) -> AugmentConfig:
+    """`fits`: all images have the network's input size, so that they are warped and not cropped.
+
+    Small images learnt from random weights are neither mirrored nor rotated: they may show digits, letters or signs.
+
+    The container makes no difference. CIFAR's objects, known by their names, are mirrored: they keep their label.
+    """
+    may_show_signs = facts.largest_side <= SMALL_IMAGE_PX and not has_pretrained_weights
+    mirror = not may_show_signs or set(dataset.class_names) == CIFAR10_CLASSES or dataset.name == "cifar100"
+    rotation = 0.0 if may_show_signs else None  # None: the policy's
     return replace(
         augment,
         policy=augment.policy or "standard",
         geometry=augment.geometry or ("warp" if fits else "crop"),
-        mirror=dataset.mirror if augment.mirror is None else augment.mirror,
+        mirror=mirror if augment.mirror is None else augment.mirror,
+        max_rotation_degrees=rotation if augment.max_rotation_degrees is None else augment.max_rotation_degrees,
     ).filled()
+
+
+def _describe_augment(augment: AugmentConfig) -> str:
+    """What augmentation does to left and right, and the settings that change it."""
+    mirrored, change = ("mirrored left to right", "false") if augment.mirror else ("not mirrored", "true")
+    degrees = augment.strengths.max_rotation_degrees
+    rotated = f"rotated by up to {degrees:g} degrees" if degrees else "not rotated"
+    return (
+        f"augmentation {augment.policy}: images are {mirrored} and {rotated} "
+        f"(--set augment.mirror={change}, --set augment.max_rotation_degrees={0 if degrees else 12})"
+    )
 
 
 def _plan_epochs(fine: bool, num_images: int) -> int:

@@ -21,7 +21,7 @@ def write(folder, *, images=IMAGES, labels=(2, 0, 1), packed=False, splits=("tra
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_four_files(tmp_path, packed):
     data = open_source(write(tmp_path, packed=packed))
-    assert (data.class_names, data.given_splits, data.mirror) == (("0", "1", "2"), ("train", "test"), False)
+    assert (data.class_names, data.given_splits) == (("0", "1", "2"), ("train", "test"))
     assert np.array_equal(np.stack([s.source for s in data.subset("train")]), IMAGES)
     assert [s.label for s in data.subset("test")] == [2, 0, 1]
 

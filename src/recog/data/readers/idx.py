@@ -63,7 +63,6 @@ def read_idx(files: IdxFiles, *, name: str, class_names: Sequence[str] | None = 
         why=f"it holds {files['train', 'images'].name}",
         class_names=names,
         samples=samples,
-        mirror=False,  # they may show digits
     )
 
 

@@ -59,7 +59,7 @@ CIFAR100 = _Cifar(
 def read_digits() -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 px: the UCI test set of Alpaydin and Kaynak (1998).
 
-    Their grey levels 0..16 become 0..255, rounded. No mirroring: a mirrored 2 is no 2.
+    Their grey levels 0..16 become 0..255, rounded.
     """
     try:
         from sklearn.datasets import load_digits
@@ -78,7 +78,6 @@ def read_digits() -> Dataset:
         class_names=tuple(str(digit) for digit in range(10)),
         samples=samples,
         test_fraction=0.2,
-        mirror=False,
     )
 
 
@@ -126,7 +125,7 @@ def read_svhn() -> Dataset:
         except Exception as error:  # noqa: BLE001  scipy raises any kind on a damaged file
             raise DataError(f"{path} cannot be read ({error}); remove it, it is downloaded again.") from None
         samples += _array_samples(split, np.ascontiguousarray(images), labels, [str(digit) for digit in range(10)])
-    return _array_dataset("svhn", "Street View house numbers", tuple(str(d) for d in range(10)), samples, mirror=False)
+    return _array_dataset("svhn", "Street View house numbers", tuple(str(d) for d in range(10)), samples)
 
 
 def read_cifar10() -> Dataset:
@@ -207,16 +206,13 @@ def _array_samples(
         yield Sample(name=f"{split}/{names[label]}/{i:05d}", source=image, labels=(int(label),), split=split)
 
 
-def _array_dataset(
-    name: str, layout: str, class_names: tuple[str, ...], samples: list[Sample], *, mirror: bool = True
-) -> Dataset:
+def _array_dataset(name: str, layout: str, class_names: tuple[str, ...], samples: list[Sample]) -> Dataset:
     return Dataset(
         name=name,
         layout=layout,
         why="it is data by name",
         class_names=class_names,
         samples=tuple(samples),
-        mirror=mirror,
     )
 
 
