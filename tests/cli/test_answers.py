@@ -10,7 +10,12 @@ from recog.runtime.predictor import Prediction
 
 def test_the_name_stands_once_and_what_could_not_be_used_is_counted(capsys):
     sure = Prediction(
-        name="a", class_names=("[red]cat", "dog"), probs=np.array([0.75, 0.25]), logits=np.zeros(2, np.float32)
+        name="a",
+        task="multiclass",
+        class_names=("[red]cat", "dog"),
+        probs=np.array([0.75, 0.25]),
+        preds=np.array([True, False]),
+        logits=np.zeros(2, np.float32),
     )
     answers = iter([sure, BadImage("b.png", "truncated", "copy it again")])
     columns = [Column("label"), Column("confidence", justify="right")]

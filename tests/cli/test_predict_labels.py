@@ -10,13 +10,14 @@ from recog.runtime.predictor import Prediction
 NAMES = ("=cat", "dog", "eel")
 
 
-def answer(probs, said):
+def answer(probs, preds):
     return Prediction(
         name="x",
+        task="multilabel",
         class_names=NAMES,
         probs=np.array(probs),
         logits=np.zeros(3, np.float32),
-        said=np.array(said, bool),
+        preds=np.array(preds, bool),
     )
 
 

@@ -65,10 +65,10 @@ def test_a_label_difference_alone_is_enough_to_refuse():
 
 def test_several_labels_differ_where_a_threshold_lies_clearly_between():
     """Image 0: 0.30002 and 0.29998 around 0.3 may differ. Image 1: 0.4 and 0.2 may not."""
-    thresholds = np.array([0.3, 0.5])
+    thresholds = (0.3, 0.5)
     ours = np.array([[0.30002, 0.9], [0.4, 0.1]])
-    parity = compare_engines(ours, np.array([[0.29998, 0.9], [0.4, 0.1]]), thresholds)
+    parity = compare_engines(ours, np.array([[0.29998, 0.9], [0.4, 0.1]]), task="multilabel", thresholds=thresholds)
     assert (parity.num_ties, parity.num_label_differences) == (1, 0)
     check_parity(parity)
-    parity = compare_engines(ours, np.array([[0.30002, 0.9], [0.2, 0.1]]), thresholds)
+    parity = compare_engines(ours, np.array([[0.30002, 0.9], [0.2, 0.1]]), task="multilabel", thresholds=thresholds)
     assert parity.num_label_differences == 1

@@ -17,14 +17,15 @@ def test_several_labels_give_the_map_which_ranks_first():
     rng = np.random.default_rng(0)
     logits, shown = rng.normal(size=(40, 3)).astype(np.float32), rng.random((40, 3)) < 0.4
     scores = score_answers(logits, shown.astype(np.float32))
-    assert scores.mean_average_precision == pytest.approx(metrics.average_precision_score(shown, logits))
+    assert (
+        scores.selection
+        == scores.mean_average_precision
+        == pytest.approx(metrics.average_precision_score(shown, logits))
+    )
     assert scores.accuracy == metrics.accuracy_score(shown, logits >= 0)
     probs = 1 / (1 + np.exp(-logits.astype(np.float64)))
     assert scores.nll == pytest.approx(np.mean([metrics.log_loss(shown[:, k], probs[:, k]) for k in range(3)]))
-    assert (
-        ValScores(accuracy=0.1, nll=1.0, mean_average_precision=0.9).rank
-        > ValScores(accuracy=0.9, nll=1.0, mean_average_precision=0.8).rank
-    )
+    assert ValScores(accuracy=0.1, nll=1.0, selection=0.9).rank > ValScores(accuracy=0.9, nll=1.0, selection=0.8).rank
 
 
 def test_a_network_that_has_diverged_is_an_error():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.results.comparison import compare, compare_labels
+from recog.evaluation.results.comparison import compare
 from recog.report.comparison import p_text, points, print_comparison, verdict
 
 
@@ -14,8 +14,13 @@ def comparison(num_both, lost, gained, names=None):
     a, b = np.ones(n, dtype=int), np.ones(n, dtype=int)
     b[:lost] = 0
     a[lost : lost + gained] = 0
+    probs = np.eye(2)[a], np.eye(2)[b]
     return compare(
-        np.eye(2)[a], np.eye(2)[b], labels, class_names=("c", "[red]d"), names=names or list(map(str, range(n)))
+        probs,
+        (probs[0] == 1, probs[1] == 1),
+        labels,
+        class_names=("c", "[red]d"),
+        names=names or list(map(str, range(n))),
     )
 
 
@@ -66,7 +71,7 @@ def test_names_are_text(name):
 def test_several_labels_have_a_map():
     targets = np.array([[1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
     better, worse = np.where(targets, 0.9, 0.1), np.tile([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2]], (5, 1))
-    result = compare_labels(
+    result = compare(
         (worse, better), (worse >= 0.5, better >= 0.5), targets, class_names=("c", "d"), names=list(map(str, range(15)))
     )
     text = printed(result)

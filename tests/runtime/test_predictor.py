@@ -93,9 +93,15 @@ def test_top_k_is_sorted_and_bounded(predictor):
             prediction.top(k)
 
 
+def prediction_of(names, probs):
+    preds = np.arange(len(probs)) == probs.argmax()
+    logits = np.zeros(len(probs), np.float32)
+    return Prediction(name="x", task="multiclass", class_names=names, probs=probs, preds=preds, logits=logits)
+
+
 def test_ties_go_by_class_order():
     probs = np.array([0.25, 0.375, 0.375])
-    prediction = Prediction(name="x", class_names=CLASSES, probs=probs, logits=np.zeros(3, dtype=np.float32))
+    prediction = prediction_of(CLASSES, probs)
     assert prediction.label == "middle"
     assert [name for name, _ in prediction.top(3)] == ["middle", "bright", "dark"]
 
@@ -104,7 +110,7 @@ def test_many_ties_keep_class_order_too():
     """An unstable sort shows only above some 16 entries. Three levels in turn: 1, 2, 3, 1, 2, 3, ..."""
     names = tuple(f"class {i}" for i in range(300))
     probs = np.tile([1.0, 2.0, 3.0], 100) / 600
-    prediction = Prediction(name="x", class_names=names, probs=probs, logits=np.zeros(300, np.float32))
+    prediction = prediction_of(names, probs)
     assert tuple(name for name, _ in prediction.top(300)) == names[2::3] + names[1::3] + names[0::3]
 
 
@@ -419,5 +425,5 @@ def test_sets_are_the_calibrations(predictor):
 
 def test_a_bundle_whose_task_and_thresholds_do_not_fit_is_not_used(bundle, reseal):
     reseal(bundle, task="multilabel")
-    with pytest.raises(BundleError, match="says the task is multilabel, and calibration.json has no label thresholds"):
+    with pytest.raises(BundleError, match="the task is multilabel in recog.json and multiclass in calibration.json"):
         load(bundle)

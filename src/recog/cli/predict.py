@@ -41,15 +41,15 @@ def predict(
 
     predictor = load(bundle)
     if sets and predictor.calibration.sets is None:
-        if predictor.calibration.thresholds is not None:
+        if predictor.manifest.task == "multilabel":
             raise ConfigError(
-                f"{bundle} says none to several labels of an image; prediction sets hold the one true class of an image, and are "
-                "not made for it."
+                f"{bundle} predicts none to several labels per image; prediction sets contain the one true class and are "
+                "not available for it."
             )
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
     answers = predictor.predict_each(files, reject=reject)
-    if predictor.calibration.thresholds is not None and not as_json:
+    if predictor.manifest.task == "multilabel" and not as_json:
         names = predictor.class_names
         num_bad = print_labels_csv(files, answers, names) if as_csv else print_labels_table(files, answers)
     elif as_json:
@@ -82,7 +82,7 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
             num_bad += 1
             rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
             continue
-        if answer.said is not None:
+        if answer.task == "multilabel":
             probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
             rows.append({"file": str(file), "labels": list(answer.labels), "probs": probs})
             continue

@@ -15,6 +15,7 @@ from recog.core.config import did_you_mean
 from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.task import Task
+from recog.evaluation.measures.task import TASK_MEASURES
 
 Targets = NDArray[np.int64] | NDArray[np.float32]  # labels [N]; or, of multi-label data, zeros and ones [N, K]
 SPLITS = ("train", "val", "test")
@@ -113,13 +114,8 @@ def class_counts(samples: Iterable[Sample], num_classes: int) -> list[int]:
 
 
 def targets_of(samples: Sequence[Sample], num_classes: int, task: Task) -> Targets:
-    """What is learnt of `samples`: labels int64 [N], or of multi-label data zeros and ones float32 [N, K]."""
-    if task == "multiclass":
-        return np.array([sample.label for sample in samples], dtype=np.int64)
-    targets = np.zeros((len(samples), num_classes), dtype=np.float32)
-    for row, sample in zip(targets, samples, strict=True):
-        row[list(sample.labels)] = 1
-    return targets
+    """Training targets of `samples`: labels int64 [N], or of multilabel data zeros and ones float32 [N, K]."""
+    return TASK_MEASURES[task].targets([sample.labels for sample in samples], num_classes)
 
 
 def describe_exclusions(dataset: Dataset, limit: int = 5) -> list[str]:

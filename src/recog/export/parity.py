@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError
+from recog.core.task import Task
+from recog.evaluation.measures.task import TASK_MEASURES
 
 MAX_PROB_DIFFERENCE = 1e-4
 
@@ -24,18 +27,17 @@ class Parity:
 
 
 def compare_engines(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], thresholds: NDArray[np.float64] | None = None
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    *,
+    task: Task = "multiclass",
+    thresholds: Sequence[float] = (),
 ) -> Parity:
-    """Agreement of probs [N, K] from two engines; `thresholds` [K] are those of multi-label answers."""
-    if thresholds is not None:
-        near = np.abs(ours - thresholds) <= MAX_PROB_DIFFERENCE
-        differing = ((ours >= thresholds) != (theirs >= thresholds)) & ~near
-        num_ties, num_differences = near.any(axis=1).sum(), differing.any(axis=1).sum()
-    else:
-        best_two = np.sort(ours, axis=1)[:, -2:]
-        clear = best_two[:, 1] - best_two[:, 0] > 2 * MAX_PROB_DIFFERENCE
-        differs = ours.argmax(axis=1) != theirs.argmax(axis=1)
-        num_ties, num_differences = (~clear).sum(), (differs & clear).sum()
+    """Agreement of probs [N, K] from two engines; `thresholds` [K] are those of a multilabel bundle."""
+    measures = TASK_MEASURES[task]
+    near = measures.smallest_margin(ours, thresholds) <= MAX_PROB_DIFFERENCE
+    differing = (measures.preds(ours, thresholds) != measures.preds(theirs, thresholds)) & ~near
+    num_ties, num_differences = near.any(axis=1).sum(), differing.any(axis=1).sum()
     finite = np.isfinite(ours).all() and np.isfinite(theirs).all()
     return Parity(
         num_images=len(ours),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,13 @@ from recog.core.config import did_you_mean
 from recog.core.decode import decode, probe
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import num_cores
-from recog.data.dataset import Dataset, Sample, targets_of
+from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.measures.multilabel import is_subset_correct
+from recog.evaluation.measures.task import TASK_MEASURES, is_correct
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.multilabel_report import evaluate_multilabel
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report, evaluate
+from recog.evaluation.results.read import EVALUATE, AnyReport
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
-from recog.evaluation.results.trust_evidence import measure_sets, measure_unknown
+from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
 from recog.runtime.predictor import Prediction, Predictor
@@ -73,55 +72,41 @@ def measure(
     if not good:
         raise DataError(f"{dataset.name} has no usable image to evaluate.")
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
-    return _measure_labels(predictor, good, facts) if dataset.task == "multilabel" else _measure(predictor, good, facts)
-
-
-def _measure(predictor: Predictor, good: Sequence[tuple[Sample, Prediction]], facts: DataFacts) -> Measured:
-    labels = np.array([sample.label for sample, _ in good], dtype=np.int64)
-    report = evaluate(
-        np.stack([answer.logits for _, answer in good]),
-        labels,
+    predictions = [answer for _, answer in good]
+    targets = targets_of([sample for sample, _ in good], len(predictor.class_names), dataset.task)
+    is_class = TASK_MEASURES[dataset.task].is_class(targets, len(good), len(predictor.class_names))
+    right = is_correct(np.stack([answer.preds for answer in predictions]), is_class)
+    logits = np.stack([answer.logits for answer in predictions])
+    report = EVALUATE[dataset.task](
+        logits,
+        targets,
         class_names=predictor.class_names,
         names=[sample.name for sample, _ in good],
         data=facts,
         calibration=predictor.calibration,
     )
-    report = _with_trust(report, predictor.calibration, [answer for _, answer in good], labels)
-    preds = np.array([answer.probs.argmax() for _, answer in good])
-    return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=preds == labels)
+    report = replace(report, **_evidence(predictor.calibration, logits, targets, predictions, right))
+    return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=right)
 
 
-def _measure_labels(predictor: Predictor, good: Sequence[tuple[Sample, Prediction]], facts: DataFacts) -> Measured:
-    samples = [sample for sample, _ in good]
-    targets = targets_of(samples, len(predictor.class_names), "multilabel")
-    report = evaluate_multilabel(
-        np.stack([answer.logits for _, answer in good]),
-        targets,
-        class_names=predictor.class_names,
-        names=[sample.name for sample in samples],
-        data=facts,
-        calibration=predictor.calibration,
-    )
-    said = np.stack([answer.said for _, answer in good if answer.said is not None])
-    is_correct = is_subset_correct(said, targets == 1)
-    return Measured(report=report, samples={sample.name: sample for sample in samples}, is_correct=is_correct)
-
-
-def _with_trust(
-    report: Report, calibration: Calibration, answers: Sequence[Prediction], labels: NDArray[np.int64]
-) -> Report:
-    """The report with results for prediction sets and 'unknown', if the bundle has them."""
-    if report.trust is None:
-        return report
-    trust = report.trust
-    in_sets = [answer.in_set for answer in answers if answer.in_set is not None]
+def _evidence(
+    calibration: Calibration,
+    logits: NDArray[np.float32],
+    targets: Targets,
+    predictions: Sequence[Prediction],
+    right: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Results of the prediction sets and of 'unknown' for the report, where the bundle has them."""
+    in_sets = [answer.in_set for answer in predictions if answer.in_set is not None]
+    if calibration.sets is None and calibration.unknown is None:
+        return {}
+    trust = measure_trust(calibration, logits, targets.astype(np.int64))
     if calibration.sets is not None and in_sets:
-        trust = replace(trust, sets=measure_sets(calibration.sets, np.stack(in_sets), labels))
-    if calibration.unknown is not None and answers[0].is_unknown is not None:
-        is_unknown = np.array([bool(answer.is_unknown) for answer in answers])
-        is_correct = np.array([answer.probs.argmax() for answer in answers]) == labels
-        trust = replace(trust, unknown=measure_unknown(calibration.unknown, is_unknown, is_correct))
-    return replace(report, trust=trust)
+        trust = replace(trust, sets=measure_sets(calibration.sets, np.stack(in_sets), targets.astype(np.int64)))
+    if calibration.unknown is not None and predictions[0].is_unknown is not None:
+        is_unknown = np.array([bool(answer.is_unknown) for answer in predictions])
+        trust = replace(trust, unknown=measure_unknown(calibration.unknown, is_unknown, right))
+    return {"trust": trust}
 
 
 def check_slice_by(by: Sequence[str], dataset: Dataset) -> None:

@@ -23,6 +23,7 @@ from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
 from recog.core.hardware import num_cores
+from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import UNKNOWN, FeatureStatistics, UnknownRule
@@ -38,10 +39,13 @@ class Prediction:
     """The answer for one image: calibrated probs float64 [K] over `class_names`, and the logits they come from."""
 
     name: str
+    task: Task
     class_names: tuple[str, ...]
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
-    said: NDArray[np.bool_] | None = None  # [K], of multi-label answers: the labels at or above their thresholds
+    preds: NDArray[
+        np.bool_
+    ]  # [K]: the most probable class, or of a multilabel bundle the labels from their thresholds on
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
@@ -56,20 +60,20 @@ class Prediction:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What is said of the image, the most probable first: of multi-label answers none to all, else the one label."""
-        if self.said is None:
-            return (self.label,)
+        """The predicted classes, the most probable first: one, or of a multilabel bundle none to all; ('unknown',)."""
+        if self.is_unknown:
+            return (UNKNOWN,)
         order = np.argsort(-self.probs, kind="stable")
-        return tuple(self.class_names[i] for i in order if self.said[i])
+        return tuple(self.class_names[i] for i in order if self.preds[i])
 
     @property
     def label(self) -> str:
         """The most probable class, or 'unknown'.
 
-        ConfigError for multi-label answers, which have none to several: see `labels`.
+        ConfigError for a multilabel bundle, which predicts none to several: see `labels`.
         """
-        if self.said is not None:
-            raise ConfigError("this bundle says none to several labels of an image; read `labels`, or `top(1)`.")
+        if self.task == "multilabel":
+            raise ConfigError("this bundle predicts none to several labels per image; use `labels`, or `top(1)`.")
         if self.is_unknown:
             return UNKNOWN
         return self.class_names[int(self.probs.argmax())]
@@ -93,8 +97,8 @@ class Answers:
 
     logits: NDArray[np.float32]  # [B, K]
     probs: NDArray[np.float64]  # [B, K]
+    preds: NDArray[np.bool_]  # [B, K]
     sets: NDArray[np.bool_] | None = None  # [B, K]
-    said: NDArray[np.bool_] | None = None  # [B, K], of multi-label answers
     unknown_scores: NDArray[np.float64] | None = None  # [B]
     is_unknown: NDArray[np.bool_] | None = None  # [B]
 
@@ -180,11 +184,12 @@ class Predictor:
                 continue
             yield Prediction(
                 name=_name_of(source),
+                task=self.manifest.task,
                 class_names=self.class_names,
                 probs=answers.probs[row],
                 logits=answers.logits[row],
                 in_set=None if answers.sets is None else answers.sets[row],
-                said=None if answers.said is None else answers.said[row],
+                preds=answers.preds[row],
                 is_unknown=None if answers.is_unknown is None else bool(answers.is_unknown[row]),
                 unknown_score=None if answers.unknown_scores is None else float(answers.unknown_scores[row]),
             )
@@ -199,7 +204,7 @@ class Predictor:
             logits=outputs.logits,
             probs=probs,
             sets=None if rule is None else rule.sets(probs, image_coins(images)),
-            said=None if self.calibration.thresholds is None else self.calibration.decide(probs),
+            preds=self.calibration.preds(probs),
         )
         if not reject:
             return answers
@@ -230,10 +235,10 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     _check_engine(engine, manifest, folder)
     calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
-    if (manifest.task == "multilabel") != (calibration.thresholds is not None):
+    if manifest.task != calibration.task:
         raise BundleError(
-            f"{folder}: {MANIFEST} says the task is {manifest.task}, and {CALIBRATION} has "
-            f"{'no ' if calibration.thresholds is None else ''}label thresholds; the bundle is not used."
+            f"{folder}: the task is {manifest.task} in {MANIFEST} and {calibration.task} in {CALIBRATION}, by its label "
+            "thresholds; the bundle is not used."
         )
 
     def read_statistics() -> FeatureStatistics:

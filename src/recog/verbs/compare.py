@@ -14,7 +14,7 @@ from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.results.comparison import Comparison, compare_labels
+from recog.evaluation.results.comparison import Comparison
 from recog.evaluation.results.comparison import compare as compare_answers
 from recog.runtime.predictor import Prediction
 from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_trained, with_classes_of
@@ -132,10 +132,10 @@ def _compare(
     dataset: Dataset, samples: Sequence[Sample], a: Sequence[Prediction], b: Sequence[Prediction], order: Sequence[int]
 ) -> Comparison:
     """`order`: where each class of A stands in B."""
-    names = [sample.name for sample in samples]
-    probs = np.stack([answer.probs for answer in a]), np.stack([answer.probs for answer in b])[:, order]
-    targets = targets_of(samples, len(dataset.class_names), dataset.task)
-    if dataset.task == "multiclass":
-        return compare_answers(*probs, targets.astype(np.int64), class_names=dataset.class_names, names=names)
-    said_a, said_b = (np.stack([answer.said for answer in side if answer.said is not None]) for side in (a, b))
-    return compare_labels(probs, (said_a, said_b[:, order]), targets == 1, class_names=dataset.class_names, names=names)
+    return compare_answers(
+        (np.stack([answer.probs for answer in a]), np.stack([answer.probs for answer in b])[:, order]),
+        (np.stack([answer.preds for answer in a]), np.stack([answer.preds for answer in b])[:, order]),
+        targets_of(samples, len(dataset.class_names), dataset.task),
+        class_names=dataset.class_names,
+        names=[sample.name for sample in samples],
+    )

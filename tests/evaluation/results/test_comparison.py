@@ -12,15 +12,16 @@ from recog.core.files import pretty_json
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.measures.multilabel_bootstrap import mean_precision_difference
 from recog.evaluation.measures.resampling import resampled_counts
-from recog.evaluation.results.comparison import compare, compare_labels, mcnemar_exact, paired_interval
+from recog.evaluation.results.comparison import compare, mcnemar_exact, paired_interval
 
 CLASSES = ("cat", "dog")
 
 
 def comparison(answers_a, answers_b, labels, **options):
+    preds = np.eye(2)[answers_a] == 1, np.eye(2)[answers_b] == 1
     return compare(
-        0.1 + 0.8 * np.eye(2)[answers_a],
-        0.2 + 0.6 * np.eye(2)[answers_b],
+        (0.1 + 0.8 * preds[0], 0.2 + 0.6 * preds[1]),
+        preds,
         np.array(labels),
         class_names=CLASSES,
         names=[f"{i}.jpg" for i in range(len(labels))],
@@ -102,8 +103,13 @@ def test_the_list_of_changed_images_is_bounded_and_the_total_is_not():
 
 def test_the_largest_swing_comes_first():
     probs_a = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3]])
+    probs_b = np.tile([[0.1, 0.9]], (3, 1))
     result = compare(
-        probs_a, np.tile([[0.1, 0.9]], (3, 1)), np.array([1, 1, 1]), class_names=CLASSES, names=("x", "y", "z")
+        (probs_a, probs_b),
+        (probs_a > 0.5, probs_b > 0.5),
+        np.array([1, 1, 1]),
+        class_names=CLASSES,
+        names=("x", "y", "z"),
     )
     assert [image.name for image in result.gained] == ["y", "z", "x"]
 
@@ -124,7 +130,7 @@ TARGETS = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=bool)
 def test_several_labels_by_hand():
     probs_a = np.array([[0.9, 0.2], [0.8, 0.6], [0.1, 0.7], [0.3, 0.4]])
     probs_b = np.array([[0.7, 0.1], [0.3, 0.9], [0.2, 0.4], [0.1, 0.8]])
-    result = compare_labels(
+    result = compare(
         (probs_a, probs_b), (probs_a >= 0.5, probs_b >= 0.5), TARGETS, class_names=CLASSES, names=("w", "x", "y", "z")
     )
     # w right by both; x right by A alone, as B does not say cat; y and z right by B alone: A invents a dog, and misses one
@@ -165,9 +171,9 @@ def test_the_interval_of_the_map_difference_is_that_of_gathered_resamples():
 def test_without_a_label_there_is_no_map_and_the_same_answers_have_no_interval():
     probs = np.array([[0.4, 0.2], [0.3, 0.1]])
     none = np.zeros((2, 2), dtype=bool)
-    result = compare_labels((probs, probs), (none, none), none, class_names=CLASSES, names=("x", "y"))
+    result = compare((probs, probs), (none, none), none, class_names=CLASSES, names=("x", "y"))
     assert (result.mean_average_precision, result.num_both_right) == (None, 2)
-    result = compare_labels((probs, probs), (none, none), np.eye(2) == 1, class_names=CLASSES, names=("x", "y"))
+    result = compare((probs, probs), (none, none), np.eye(2) == 1, class_names=CLASSES, names=("x", "y"))
     assert json.loads(pretty_json(result.to_dict()))["mean_average_precision"] == {
         "a": 0.75, "b": 0.75, "difference": 0.0, "difference_ci95": None,
     }  # fmt: skip
@@ -175,4 +181,4 @@ def test_without_a_label_there_is_no_map_and_the_same_answers_have_no_interval()
 
 def test_other_images_are_refused():
     with pytest.raises(DataError, match="the same images and classes"):
-        compare(np.eye(2), np.eye(3), np.array([0, 1]), class_names=CLASSES, names=("x", "y"))
+        compare((np.eye(2), np.eye(3)), (np.eye(2) == 1,) * 2, np.array([0, 1]), class_names=CLASSES, names=("x", "y"))

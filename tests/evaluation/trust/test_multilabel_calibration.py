@@ -49,7 +49,7 @@ def test_what_is_fitted_is_applied_and_survives_the_file():
     again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())))
     assert again == calibration
     np.testing.assert_array_equal(
-        again.decide(again.apply(logits)), calibration.apply(logits) >= calibration.thresholds.values
+        again.preds(again.apply(logits)), calibration.apply(logits) >= calibration.thresholds.values
     )
 
 
@@ -70,11 +70,13 @@ def test_vector_scaling_is_refused_and_a_file_for_other_labels_too():
         calibration.check_classes(3)
 
 
-def test_old_files_have_no_thresholds_and_one_class_an_image():
+def test_without_thresholds_one_class_is_predicted():
     calibration = Calibration.from_dict({"method": "none"})
     assert calibration.thresholds is None
     assert calibration.to_dict() == {"method": "none"}
-    with pytest.raises(ConfigError, match="no label thresholds"):
-        calibration.decide(np.array([[0.5, 0.5]]))
+    assert calibration.task == "multiclass"
+    assert calibration.preds(np.array([[0.5, 0.5]])).tolist() == [
+        [True, False]
+    ]  # the most probable, of equals the first
     with pytest.raises(BundleError, match="damaged"):
         Calibration.from_dict({"method": "none", "thresholds": {"values": [2, 3]}})

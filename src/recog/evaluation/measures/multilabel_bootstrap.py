@@ -98,8 +98,8 @@ def bootstrap_multilabel(
 
 
 def mean_precision_difference(
-    probs_a: NDArray[np.float64],
-    probs_b: NDArray[np.float64],
+    probs_a: FloatArray,
+    probs_b: FloatArray,
     targets: BoolArray,
     *,
     num_resamples: int = NUM_RESAMPLES,
@@ -145,7 +145,7 @@ def _counted(
     return values, rates["f1"]
 
 
-def _label_tables(probs: NDArray[np.float64], targets: BoolArray) -> list[RankTable]:
+def _label_tables(probs: FloatArray, targets: BoolArray) -> list[RankTable]:
     images = np.arange(len(probs))
     return [
         RankTable.of(probs[:, k], targets[:, k], images=images, num_images=len(probs)) for k in range(probs.shape[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from scipy.special import bdtr
 
 from recog.core.errors import DataError
 from recog.core.task import Task
+from recog.evaluation.measures.arrays import FloatArray
 from recog.evaluation.measures.intervals import Interval, wilson_interval
-from recog.evaluation.measures.multilabel import BoolArray, is_subset_correct, mean_average_precision
+from recog.evaluation.measures.multilabel import BoolArray, TargetArray
 from recog.evaluation.measures.multilabel_bootstrap import mean_precision_difference
+from recog.evaluation.measures.task import is_correct, task_of
 
 FORMAT_VERSION = 1
 MAX_CHANGED = 100  # images of each kind that a Comparison names
@@ -48,7 +50,7 @@ class PairedMeasure:
 class Comparison:
     """Of A and B on the same images. Rates in [0, 1]; differences are B less A. Of several labels, right is all right."""
 
-    task: Task = "multiclass"
+    task: Task
     num_both_right: int
     num_only_a_right: int
     num_only_b_right: int
@@ -131,94 +133,52 @@ class Comparison:
 
 
 def compare(
-    probs_a: NDArray[np.float64],
-    probs_b: NDArray[np.float64],
-    labels: NDArray[np.int64],
+    probs: tuple[FloatArray, FloatArray],
+    preds: tuple[BoolArray, BoolArray],
+    targets: TargetArray,
     *,
     class_names: Sequence[str],
     names: Sequence[str],
     max_changed: int = MAX_CHANGED,
 ) -> Comparison:
-    """From the probabilities of both, float [N, K] in the same order of images and classes, and `labels` int64 [N].
+    """From `probs` float and `preds` bool [N, K] of A and of B, classes in the same order, and `targets` of either task.
 
-    `names` are those of the N images. The changed images are listed from the largest swing on: the probability of the
-    true class by the one that is right, less that by the other.
+    `names` are those of the N images. An image is right where all its labels are. The changed images are listed from the
+    largest swing on: `truth_probs` of the one that is right, less that of the other.
     """
-    _check_shapes(probs_a, probs_b, labels, names)
-    rows = np.arange(len(labels))
-    sides = [
-        _Answers(
-            said=[class_names[k] for k in probs.argmax(axis=1)],
-            is_right=probs.argmax(axis=1) == labels,
-            truth_probs=probs[rows, labels],
-        )
-        for probs in (probs_a, probs_b)
-    ]
-    return _compare(*sides, truth=[class_names[k] for k in labels], names=names, max_changed=max_changed)
-
-
-def compare_labels(
-    probs: tuple[NDArray[np.float64], NDArray[np.float64]],
-    decisions: tuple[BoolArray, BoolArray],
-    targets: BoolArray,
-    *,
-    class_names: Sequence[str],
-    names: Sequence[str],
-    max_changed: int = MAX_CHANGED,
-) -> Comparison:
-    """Of several labels an image: `probs` float [N, K] and `decisions` bool [N, K] of A and of B, and `targets` bool [N, K].
-
-    Right is an image with all labels right. The largest swing is that of the label that an answer held least to be as it is.
-    """
-    for side_probs, said in zip(probs, decisions, strict=True):
-        _check_shapes(side_probs, said, targets, names)
-    sides = [
-        _Answers(
-            said=[_words(row, class_names) for row in said],
-            is_right=is_subset_correct(said, targets),
-            truth_probs=np.where(targets, side_probs, 1 - side_probs).min(axis=1),
-        )
-        for side_probs, said in zip(probs, decisions, strict=True)
-    ]
-    truth = [_words(row, class_names) for row in targets]
-    comparison = _compare(*sides, truth=truth, names=names, max_changed=max_changed)
-    a, b = (mean_average_precision(side, targets) for side in probs)
-    difference = None
-    if not np.isnan(a):  # it is defined for both or for neither
-        difference = PairedMeasure(a=a, b=b, difference_ci95=mean_precision_difference(*probs, targets))
-    return replace(comparison, task="multilabel", mean_average_precision=difference)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Answers:
-    """What one of the two says of N images."""
-
-    said: Sequence[str]
-    is_right: BoolArray  # [N]
-    truth_probs: NDArray[np.float64]  # [N]: how probable it held the truth
-
-
-def _compare(a: _Answers, b: _Answers, *, truth: Sequence[str], names: Sequence[str], max_changed: int) -> Comparison:
-    swing = b.truth_probs - a.truth_probs
+    measures = task_of(targets)
+    for array in (*probs, *preds):
+        if array.shape != preds[0].shape or len(array) != len(targets) or len(names) != len(targets):
+            raise DataError(
+                f"A has probabilities of shape {probs[0].shape}, B {probs[1].shape}, for {len(targets)} targets and "
+                f"{len(names)} names; a comparison needs the same images and classes for all."
+            )
+    is_class = measures.is_class(targets, *preds[0].shape)
+    a, b = (is_correct(side, is_class) for side in preds)
+    truth_a, truth_b = (measures.truth_probs(side, is_class) for side in probs)
 
     def changed(chosen: BoolArray, swing: NDArray[np.float64]) -> tuple[Changed, ...]:
         indices = np.flatnonzero(chosen)
         order = np.argsort(-swing[indices], kind="stable")[:max_changed]
-        return tuple(
-            Changed(name=names[i], true_class=truth[i], answer_a=a.said[i], answer_b=b.said[i]) for i in indices[order]
-        )
+        rows = ((i, *(_words(side[i], class_names) for side in (is_class, *preds))) for i in indices[order])
+        return tuple(Changed(name=names[i], true_class=t, answer_a=a, answer_b=b) for i, t, a, b in rows)
 
-    lost, gained = a.is_right & ~b.is_right, ~a.is_right & b.is_right
+    lost, gained = a & ~b, ~a & b
     num_lost, num_gained = int(lost.sum()), int(gained.sum())
+    map_a, map_b = (measures.mean_average_precision(side, targets) for side in probs)
     return Comparison(
-        num_both_right=int((a.is_right & b.is_right).sum()),
+        task=measures.task,
+        num_both_right=int((a & b).sum()),
         num_only_a_right=num_lost,
         num_only_b_right=num_gained,
-        num_both_wrong=int((~a.is_right & ~b.is_right).sum()),
+        num_both_wrong=int((~a & ~b).sum()),
         p_value=mcnemar_exact(num_lost, num_gained),
         difference_ci95=paired_interval(num_lost, num_gained, len(names)),
-        lost=changed(lost, -swing),
-        gained=changed(gained, swing),
+        lost=changed(lost, truth_a - truth_b),
+        gained=changed(gained, truth_b - truth_a),
+        mean_average_precision=None
+        if map_a is None or map_b is None
+        else PairedMeasure(a=map_a, b=map_b, difference_ci95=mean_precision_difference(*probs, is_class)),
     )
 
 
@@ -232,14 +192,6 @@ def _plain(measure: PairedMeasure | None) -> dict[str, Any] | None:
         "difference": measure.difference,
         "difference_ci95": None if bounds is None else list(bounds),
     }
-
-
-def _check_shapes(a: NDArray[Any], b: NDArray[Any], truth: NDArray[Any], names: Sequence[str]) -> None:
-    if a.shape != b.shape or len(truth) != len(a) or len(names) != len(truth):
-        raise DataError(
-            f"A answers {a.shape}, B {b.shape}, for {len(truth)} labels and {len(names)} names; "
-            "a comparison needs the same images and classes for all."
-        )
 
 
 def _words(row: BoolArray, class_names: Sequence[str]) -> str:

@@ -201,7 +201,7 @@ def evaluate_multilabel(
         raise DataError("the calibration has no label thresholds; a multi-label model is measured with them.")
     calibrated = calibration.calibrated_logits(logits)
     probs = calibration.apply(logits)
-    said = calibration.decide(probs)
+    said = calibration.preds(probs)
     counts = count_labels(said, shown)
     bootstrap = bootstrap_multilabel(calibrated, probs, said, shown)
     auroc, precision = (

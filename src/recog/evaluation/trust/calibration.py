@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ConfigError
+from recog.core.task import Task
 from recog.evaluation.measures.arrays import FloatArray, IntArray
-from recog.evaluation.measures.multilabel import BoolArray, decide, sigmoid
+from recog.evaluation.measures.multilabel import BoolArray
 from recog.evaluation.measures.probability import softmax
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
 from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
 from recog.evaluation.trust.thresholds import LabelThresholds
@@ -59,6 +61,10 @@ class Calibration:
     thresholds: LabelThresholds | None = None  # of multi-label answers, whose probabilities are a sigmoid each
 
     @property
+    def task(self) -> Task:
+        return "multiclass" if self.thresholds is None else "multilabel"
+
+    @property
     def method(self) -> str:
         """'none' where the probabilities are the softmax as the network gives it."""
         return self.scaling.method
@@ -72,14 +78,11 @@ class Calibration:
 
         Each row sums to 1, but for multi-label answers, where each label has a probability of its own.
         """
-        calibrated = self.calibrated_logits(logits)
-        return softmax(calibrated) if self.thresholds is None else sigmoid(calibrated)
+        return TASK_MEASURES[self.task].probs(self.calibrated_logits(logits))
 
-    def decide(self, probs: FloatArray) -> BoolArray:
-        """Which labels are said, bool [N, K], of multi-label `probs` float [N, K]. ConfigError for other answers."""
-        if self.thresholds is None:
-            raise ConfigError("there are no label thresholds: these answers are one class each, the most probable.")
-        return decide(probs, np.array(self.thresholds.values))
+    def preds(self, probs: FloatArray) -> BoolArray:
+        """The predicted classes, bool [N, K], of `probs` float [N, K]: the most probable, or all from their threshold on."""
+        return TASK_MEASURES[self.task].preds(probs, self.thresholds.values if self.thresholds else ())
 
     def check_classes(self, num_classes: int) -> None:
         """BundleError where it was fitted for another number of classes."""
