@@ -12,7 +12,8 @@ from rich.text import Text
 from recog.evaluation.results.comparison import Changed, Comparison, PairedMeasure
 from recog.report.text import percent, percent_range, plural, visible
 
-MAX_SHOWN = 10
+ACCURACY_NAMES = {"multiclass": "Accuracy", "multilabel": "Subset accuracy"}
+MAX_LISTED = 10
 FEW_CHANGED = 20  # images; below, the bootstrap interval is too narrow; use the exact test
 
 
@@ -62,8 +63,8 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
     ):
         if total:
             console.print(_changed(f"{title}: {plural(total, 'image')}", images))
-            if total > MAX_SHOWN:
-                console.print(f"  and {total - MAX_SHOWN:,} more")
+            if total > MAX_LISTED:
+                console.print(f"  and {total - MAX_LISTED:,} more")
 
 
 def _mean_precision(measure: PairedMeasure) -> str:
@@ -78,8 +79,7 @@ def _accuracies(comparison: Comparison, name_a: str, name_b: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("")
     table.add_column("Bundle", overflow="fold")
-    accuracy_name = "Accuracy" if comparison.task == "multiclass" else "Subset accuracy"
-    for name in (accuracy_name, "95%", "Correct"):
+    for name in (ACCURACY_NAMES[comparison.task], "95%", "Correct"):
         table.add_column(name, justify="right", no_wrap=True)
     for side, name, accuracy, interval, count in (
         ("A", name_a, comparison.accuracy_a, comparison.accuracy_a_ci95, comparison.num_correct_a),
@@ -94,7 +94,7 @@ def _changed(title: str, images: Sequence[Changed]) -> Table:
     table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("Image", "Label", "A", "B"):
         table.add_column(name, overflow="fold")
-    for image in images[:MAX_SHOWN]:
+    for image in images[:MAX_LISTED]:
         cells = (image.name, image.true_class, image.answer_a, image.answer_b)
         table.add_row(*(Text(visible(cell)) for cell in cells))
     return table
