@@ -46,7 +46,7 @@ def test_the_metadata_are_what_hugging_face_reads():
     assert results["f1"].metric_value == pytest.approx(2 / 3, abs=1e-6)
 
 
-def test_the_text_says_numbers_with_their_n_and_origins():
+def test_the_text_has_numbers_with_their_n_and_origins():
     text = card()
     assert "| Metric | Test split, n = 3 |" in text
     assert "train 5, test 3 images" in text
@@ -56,7 +56,7 @@ def test_the_text_says_numbers_with_their_n_and_origins():
     assert "local-dir:" not in card(is_timm=False)
 
 
-def test_names_from_outside_stay_text():
+def test_untrusted_names_are_escaped():
     text = card(name=HOSTILE, class_names=(HOSTILE, "plain"))
     parsed = ModelCard(text)
     assert parsed.data.eval_results[0].dataset_name == HOSTILE
@@ -65,7 +65,7 @@ def test_names_from_outside_stay_text():
     assert not re.search(r"(?<!\\)<img", body)
 
 
-def test_the_card_says_what_calibration_did():
+def test_the_card_describes_the_calibration():
     text = card()
     assert "**Calibration:** Probabilities are the softmax of the logits." in text
     assert re.search(r"test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\.", text)
@@ -73,7 +73,7 @@ def test_the_card_says_what_calibration_did():
     assert "--reject" not in text
 
 
-def test_the_card_of_several_labels_has_the_map_and_what_is_said():
+def test_the_multilabel_card_has_the_map_and_the_thresholds():
     from label_batches import NAMES, label_report
 
     report, *_ = label_report()

@@ -46,7 +46,7 @@ def test_small_numbers():
     assert (points(0.0212), points(-0.004)) == ("+2.1", "-0.4")
 
 
-def test_says_what_matters():
+def test_prints_the_main_results():
     text = printed(comparison(80, 3, 17))
     assert "B is better" in text
     assert "A   runs/old      83.0%" in text

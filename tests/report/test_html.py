@@ -152,7 +152,7 @@ def test_hostile_names_are_text():
     assert any("\"quotes' & <b>" in title for title in titles if title)
 
 
-def test_no_evidence_says_so():
+def test_a_page_without_evaluation_gives_the_reason():
     text = Page(PAGES["none"]()).text
     assert "Not evaluated" in text
     assert "<script>alert(1)</script>" in text
@@ -171,7 +171,7 @@ def test_headline():
     assert "no overlap with the data of the run" in text
 
 
-def test_warnings_stand_on_the_page():
+def test_warnings_are_on_the_page():
     data = DataFacts(
         name="flowers",
         split="val",
@@ -307,7 +307,7 @@ def test_confidence_is_drawn_and_tabled():
     assert f"Matthewscorrelation{report.matthews:.3f}" in page.text.replace(" ", "")
 
 
-def test_slices_stand_on_the_page_with_hostile_names_as_text():
+def test_slices_are_on_the_page_with_hostile_names_as_text():
     report = report_of(num_images=60)
     names = ["<script>x</script>"] * 20 + [f"f{i % 12}" for i in range(40)]
     is_correct = np.array([False] * 20 + [True] * 40)
@@ -331,7 +331,7 @@ def test_a_report_of_format_1_has_a_page_without_what_it_lacks():
 
 
 class TestSeveralLabels:
-    def test_a_page_of_hostile_names_is_whole_and_says_its_numbers(self):
+    def test_a_page_of_hostile_names_is_complete_and_has_its_numbers(self):
         from label_batches import FACTS, label_report
 
         report, *_ = label_report(

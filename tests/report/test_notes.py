@@ -27,7 +27,7 @@ def titles(report):
     return [note.title for note in notes(report)]
 
 
-def test_nothing_to_say_of_a_good_evaluation():
+def test_a_good_evaluation_has_no_notes():
     assert notes(good_report()) == []
 
 

@@ -43,7 +43,7 @@ FLOWERS = report_of(
 )
 
 
-def test_says_what_matters():
+def test_prints_the_main_results():
     text = printed(FLOWERS)
     assert "flowers, test split: 7 images, 3 classes" in text
     assert "71.4%  5 of 7; 95% interval 35.9-91.8%" in text  # scipy's binomtest(5, 7), method wilson

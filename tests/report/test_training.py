@@ -61,7 +61,7 @@ def test_steps_balance_and_time():
     assert rows_of(dataclasses.replace(facts, is_resumed=True))[0]["Run time"] == "3 min 5 s since the last resume"
 
 
-def test_few_images_say_so():
+def test_cross_validation_is_explained():
     found = CrossValidation(
         num_images=90, smallest_class=9, num_folds=5, num_repeats=3, l2=0.01, accuracy=0.85, accuracy_std=0.02, nll=0.5
     )

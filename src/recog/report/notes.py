@@ -120,7 +120,7 @@ def _small_sample(report: AnyReport, name: str, metric: str) -> Iterator[Note]:
         yield Note(
             title=f"Small sample: {plural(report.num_images, 'image')}",
             text=f"The 95% interval of the {name} is {percent_range(interval)}. "
-            "To compare two models, use `recog compare`, which tests them on the same images.",
+            "To compare two models, use recog compare, which tests them on the same images.",
         )
 
 
