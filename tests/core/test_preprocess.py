@@ -13,6 +13,7 @@ from PIL import Image
 from recog.core.decode import decode
 from recog.core.errors import BadImage, BundleError, ConfigError, ShapeError
 from recog.core.preprocess import CROP_MODES, INTERPOLATIONS, Preprocess
+from recog.core.records import convert_record
 
 # wide, tall, square, odd, smaller than every crop below in one or both sides, one pixel, lines
 IMAGE_SIZES = ((61, 97), (97, 61), (64, 64), (33, 90), (20, 24), (1, 1), (1, 70), (70, 2))  # (height, width)
@@ -210,11 +211,16 @@ def test_an_impossible_setting_is_refused_by_name(settings):
         Preprocess(**{"image_size": (32, 32), **settings})
 
 
+def from_json(table):
+    """As `recog.json` is read."""
+    return convert_record(json.loads(json.dumps(table)), Preprocess, where="recog.json", closed=True)
+
+
 @pytest.mark.parametrize("settings", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_an_impossible_setting_in_a_bundle_is_the_bundles_error(settings):
     table = Preprocess(image_size=(32, 32)).to_dict() | settings
     with pytest.raises(BundleError, match=list(settings)[-1]):
-        Preprocess.from_dict(json.loads(json.dumps(table)))
+        from_json(table)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,7 @@ def test_an_impossible_setting_in_a_bundle_is_the_bundles_error(settings):
     ],
 )
 def test_json_and_back_is_the_same(preprocess):
-    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+    assert from_json(preprocess.to_dict()) == preprocess
 
 
 def test_to_dict_holds_every_field():
@@ -253,16 +259,16 @@ def test_to_dict_holds_every_field():
     ],
     ids=str,
 )
-def test_from_dict_refuses_what_it_does_not_know(change):
+def test_reading_it_refuses_what_it_does_not_know(change):
     table = Preprocess(image_size=(32, 32)).to_dict() | change
     with pytest.raises(BundleError, match=next(iter(change))):
-        Preprocess.from_dict(table)
+        from_json(table)
 
 
 @pytest.mark.parametrize("table", [{}, {"channels": 3}, [], None, "x"], ids=str)
-def test_from_dict_refuses_what_has_no_size(table):
+def test_reading_it_refuses_what_has_no_size(table):
     with pytest.raises(BundleError):
-        Preprocess.from_dict(table)
+        from_json(table)
 
 
 def test_it_cannot_be_changed():

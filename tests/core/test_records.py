@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from recog.core.errors import BundleError, ConfigError, DataError
-from recog.core.records import MAX_DEPTH, decode_object, decode_record, read_bytes, read_record
+from recog.core.records import MAX_DEPTH, convert_record, decode_object, decode_record, read_bytes, read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,13 @@ def test_everything_else_is_one_sentence_that_names_file_and_field(data, words):
         decode_record(data, Record, where="r.json", error=DataError)
 
 
+def test_unknown_keys_are_refused_where_the_record_is_closed():
+    table = {"count": 1, "inner": {"rate": 0.5, "surprise": 1}}
+    assert convert_record(table, Record, where="r.json").count == 1
+    with pytest.raises(BundleError, match=r"r.json: inner.surprise is not known to this release."):
+        convert_record(table, Record, where="r.json", closed=True)
+
+
 def test_depth_is_counted_in_levels():
     deepest: object = 1
     for _ in range(MAX_DEPTH - 1):
@@ -93,6 +100,7 @@ class TestFiles:
         with pytest.raises(BundleError, match="r.json cannot be read: No such file or directory"):
             read_record(tmp_path / "r.json", Record)
         (tmp_path / "r.json").write_bytes(b" " * 11)
+        assert len(read_bytes(tmp_path / "r.json", max_bytes=11)) == 11
         with pytest.raises(BundleError, match="has 11 bytes; at most 10 are read"):
             read_bytes(tmp_path / "r.json", max_bytes=10)
 

@@ -80,7 +80,7 @@ def test_a_test_split_whose_opening_cannot_be_noted_is_not_opened(tmp_path):
 
 def test_a_damaged_splits_file(tmp_path):
     (tmp_path / "splits.json").write_text("{")
-    with pytest.raises(BundleError, match=r"splits\.json cannot be read"):
+    with pytest.raises(BundleError, match=r"splits\.json is not valid JSON"):
         read_seen(tmp_path)
 
 

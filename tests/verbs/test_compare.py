@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -38,8 +39,12 @@ class Permuted:
 
     def predict_each(self, sources):
         for answer in self.predictor.predict_each(sources):
-            yield type(answer)(
-                name=answer.name, class_names=self.class_names, probs=answer.probs[::-1], logits=answer.logits[::-1]
+            yield dataclasses.replace(
+                answer,
+                class_names=self.class_names,
+                probs=answer.probs[::-1],
+                logits=answer.logits[::-1],
+                preds=answer.preds[::-1],
             )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from recog.bundle.features import FEATURES
-from recog.bundle.manifest import MANIFEST, Manifest, read_json, write_manifest
+from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, write_manifest
 from recog.core.errors import BundleError
 from recog.core.files import sha256_file
+from recog.core.records import convert_record
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -38,7 +39,7 @@ def seal(folder: Path, draft: Manifest) -> Manifest:
             f"the bundle cannot be sealed: missing {sorted(missing) or 'nothing'}, not part of it {sorted(unknown) or 'nothing'}."
         )
     manifest = replace(draft, files={name: sha256_file(folder / name) for name in sorted(present)})
-    check_facts(manifest, read_json(folder / CONFIG))
+    check_facts(manifest, read_network_config(folder))
     write_manifest(folder, manifest)
     return manifest
 
@@ -67,19 +68,46 @@ def check_all_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"{folder} holds files that were not sealed: {', '.join(sorted(strangers))}.")
 
 
-def check_facts(manifest: Manifest, config: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PretrainedConfig:
+    """`pretrained_cfg` of config.json, in timm's layout: what the network expects of its input."""
+
+    input_size: tuple[int, int, int]  # channels, height, width
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What recog reads of config.json; timm's further keys are timm's."""
+
+    architecture: str
+    num_classes: int
+    label_names: tuple[str, ...]
+    pretrained_cfg: PretrainedConfig
+    library: str = "timm"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_network_config(folder: Path) -> NetworkConfig:
+    """config.json of a bundle; BundleError where it is missing, damaged or lacks a field."""
+    return convert_record(read_bundle_json(folder / CONFIG), NetworkConfig, where=str(folder / CONFIG))
+
+
+def check_facts(manifest: Manifest, config: NetworkConfig) -> None:
     """BundleError where config.json and recog.json say different things of classes or preprocessing."""
-    preprocess = manifest.preprocess
-    cfg = config.get("pretrained_cfg")
-    cfg = cfg if isinstance(cfg, dict) else {}
+    preprocess, cfg = manifest.preprocess, config.pretrained_cfg
     pairs = {
-        "architecture": (config.get("architecture"), manifest.architecture),
-        "class names": (config.get("label_names"), list(manifest.class_names)),
-        "num_classes": (config.get("num_classes"), len(manifest.class_names)),
-        "input size": (cfg.get("input_size"), [preprocess.channels, *preprocess.image_size]),
-        "crop_pct": (cfg.get("crop_pct"), preprocess.crop_pct),
-        "crop_mode": (cfg.get("crop_mode"), preprocess.crop_mode),
-        "interpolation": (cfg.get("interpolation"), preprocess.interpolation),
+        "architecture": (config.architecture, manifest.architecture),
+        "class names": (config.label_names, manifest.class_names),
+        "num_classes": (config.num_classes, len(manifest.class_names)),
+        "input size": (cfg.input_size, (preprocess.channels, *preprocess.image_size)),
+        "crop_pct": (cfg.crop_pct, preprocess.crop_pct),
+        "crop_mode": (cfg.crop_mode, preprocess.crop_mode),
+        "interpolation": (cfg.interpolation, preprocess.interpolation),
     }
     for fact, (in_config, in_manifest) in pairs.items():
         if in_config != in_manifest:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.bundle.manifest import read_json, read_manifest
+from recog.bundle.manifest import read_manifest
 from recog.bundle.reference import read_reference
-from recog.bundle.seal import CONFIG, check_all_files, check_facts
+from recog.bundle.seal import check_all_files, check_facts, read_network_config
 from recog.core.errors import BundleError, DataError
 
 MAX_PROB_DIFFERENCE = 1e-4  # fp32 on another machine, thread count or engine
@@ -31,7 +31,7 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
     """
     manifest = read_manifest(folder)
     check_all_files(folder, manifest)
-    check_facts(manifest, read_json(folder / CONFIG))
+    check_facts(manifest, read_network_config(folder))
     reference = read_reference(folder)
     difference = None
     if reference.images:

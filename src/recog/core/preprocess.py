@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.config import build_config, config_to_dict, did_you_mean
+from recog.core.config import config_to_dict, did_you_mean
 from recog.core.decode import ImageSource, decode_image, source_name
-from recog.core.errors import BadImage, BundleError, ConfigError, ShapeError
+from recog.core.errors import BadImage, ConfigError, ShapeError
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
@@ -28,7 +28,7 @@ INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
     }
 )
 _MAX_SIDE = 16_384
-_MAX_CROP_PCT = 2.0
+_MIN_CROP_PCT, _MAX_CROP_PCT = 0.05, 2.0
 _MAX_SCALED_PIXELS = 100_000_000  # reached by images that are hundreds of times as long as wide
 
 
@@ -65,9 +65,9 @@ class Preprocess:
             raise ConfigError(f"preprocess.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
         _check_choice("interpolation", self.interpolation, tuple(INTERPOLATIONS))
         _check_choice("crop_mode", self.crop_mode, CROP_MODES)
-        if not 0 < self.crop_pct <= _MAX_CROP_PCT or min(self._scale_size) < 1:
+        if not _MIN_CROP_PCT <= self.crop_pct <= _MAX_CROP_PCT or min(self._scale_size) < 1:
             raise ConfigError(
-                f"preprocess.crop_pct is {self.crop_pct}; it must be above 0 and at most {_MAX_CROP_PCT:g}, "
+                f"preprocess.crop_pct is {self.crop_pct}; it must be from {_MIN_CROP_PCT:g} to {_MAX_CROP_PCT:g}, "
                 "the part of the scaled image that the crop keeps (0.875 to 1.0 is usual)."
             )
         _check_ints("fill", self.fill, low=0, high=255)
@@ -105,18 +105,8 @@ class Preprocess:
         return self._fit(image, name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, as `from_dict` takes them."""
+        """Plain JSON types."""
         return config_to_dict(self)
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Preprocess:
-        """BundleError for unknown keys, missing ones without a default, and values that cannot be."""
-        if not isinstance(table, Mapping) or "image_size" not in table:
-            raise BundleError(f"preprocess is {table!r}; it must be a table with at least image_size.")
-        try:
-            return build_config(cls, table, "preprocess.")
-        except ConfigError as error:
-            raise BundleError(f"the bundle's preprocessing cannot be used: {error}") from None
 
     def _fit(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
         height, width = self.image_size

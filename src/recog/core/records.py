@@ -6,6 +6,7 @@ checks the types; what a dataclass demands beyond them stands in its `__post_ini
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -56,14 +57,31 @@ def decode_record(data: bytes | str, kind: type[T], *, where: str, error: type[R
     return convert_record(decode_object(data, where=where, error=error), kind, where=where, error=error)
 
 
-def convert_record(table: object, kind: type[T], *, where: str, error: type[RecogError] = BundleError) -> T:
-    """`table`, plain JSON values, as the dataclass `kind`. Keys that it does not have are ignored."""
+def convert_record(
+    table: object, kind: type[T], *, where: str, error: type[RecogError] = BundleError, closed: bool = False
+) -> T:
+    """`table`, plain JSON values, as the dataclass `kind`. Keys that it does not have are ignored, or an error if `closed`."""
     try:
-        return msgspec.convert(table, kind)
+        record = msgspec.convert(table, kind)
     except msgspec.ValidationError as problem:
         raise error(f"{where}: {_in_words(str(problem))}.") from None
     except RecogError as problem:
         raise error(f"{where}: {problem}") from None
+    for key in _unknown_keys(table, record) if closed else ():
+        raise error(f"{where}: {key} is not known to this release.")
+    return record
+
+
+def _unknown_keys(table: object, record: object, field: str = "") -> Iterator[str]:
+    if not (dataclasses.is_dataclass(record) and isinstance(table, Mapping)):
+        return
+    known = {f.name for f in dataclasses.fields(record)}
+    for key, value in table.items():
+        name = f"{field}.{key}".lstrip(".")
+        if key in known:
+            yield from _unknown_keys(value, getattr(record, key), name)
+        else:
+            yield name
 
 
 def decode_object(data: bytes | str, *, where: str, error: type[RecogError] = BundleError) -> dict[str, Any]:

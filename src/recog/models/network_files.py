@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
-from recog.bundle.manifest import MANIFEST, read_json, read_manifest
-from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, check_files
+from recog.bundle.manifest import MANIFEST, read_manifest
+from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, NetworkConfig, check_files, read_network_config
 from recog.core.errors import BundleError
 from recog.core.files import pretty_json
 from recog.models.build import BuiltModel
@@ -80,34 +80,35 @@ def load_classifier(folder: Path) -> Classifier:
     """
     if (folder / MANIFEST).exists():
         check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
-    config = read_json(folder / CONFIG)
-    if config.get("library") == "own":
+    config = read_network_config(folder)
+    if config.library == "own":
         raise BundleError(
-            f"{folder} holds a module of its maker's own ({config.get('architecture')}), whose code is not part of the bundle; "
+            f"{folder} holds a module of its maker's own ({config.architecture}), whose code is not part of the bundle; "
             f"it is served by {ONNX} alone. Its maker can load {WEIGHTS} into that module."
         )
     if not (folder / WEIGHTS).is_file():
         raise BundleError(f"{folder} holds no {WEIGHTS}.")
+    cfg = config.pretrained_cfg
     try:
-        cfg = config["pretrained_cfg"]
-        classifier = Classifier(_rebuild(config, folder).eval(), mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
-        if classifier.classifier.out_features != config["num_classes"]:
-            raise ValueError(
-                f"num_classes is {config['num_classes']}, the last layer's {classifier.classifier.out_features}"
-            )
-        return classifier
+        classifier = Classifier(_rebuild(config, folder).eval(), mean=cfg.mean, std=cfg.std)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        # whatever timm, torch or a network's constructor raises for arguments and weights that do not fit it
         raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: {first_reason(error)}") from None
+    if classifier.classifier.out_features != config.num_classes:
+        raise BundleError(
+            f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: num_classes is {config.num_classes}, the last layer's "
+            f"{classifier.classifier.out_features}"
+        )
+    return classifier
 
 
-def _rebuild(config: Mapping[str, Any], folder: Path) -> nn.Module:
-    name = config["architecture"]
+def _rebuild(config: NetworkConfig, folder: Path) -> nn.Module:
+    name = config.architecture
     own = own_network(name)
     if own is not None:
-        _, height, width = config["pretrained_cfg"]["input_size"]
-        network = own.build(
-            num_classes=config["num_classes"], in_chans=config["model_args"]["in_chans"], image_size=(height, width)
-        )
+        _, height, width = config.pretrained_cfg.input_size
+        in_chans = config.model_args["in_chans"]
+        network = own.build(num_classes=config.num_classes, in_chans=in_chans, image_size=(height, width))
         network.load_state_dict(load_file(folder / WEIGHTS))
         return network
     if not timm.is_model(name):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import sys
@@ -15,12 +14,12 @@ from pathlib import Path
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import MANIFEST
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
-from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError, DiskError
+from recog.core.errors import CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import write_bytes_atomic
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.config import TrainConfig
 from recog.recipes.prepare import Prepared
-from recog.runs.splits import SPLITS_FILE
+from recog.runs.splits import SPLITS_FILE, read_splits
 from recog.training.checkpoint import Checkpoints, Loaded, describe_versions
 from recog.training.distributed import World
 
@@ -205,15 +204,11 @@ def _changes(folder: Path, prepared: Prepared) -> Iterator[str]:
         s.name: ([dataset.class_names[label] for label in s.labels], prepared.hashes[s.name], s.split)
         for s in dataset.samples
     }
-    before = {}
-    try:
-        splits = json.loads((folder / SPLITS_FILE).read_bytes())["splits"]
-        for split, rows in splits.items():
-            for row in rows:
-                names = row["classes"] if "classes" in row else [row["class"]]
-                before[row["name"]] = (names, row["sha256"], split)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder / SPLITS_FILE} cannot be read: {error}.") from None
+    before = {
+        row.name: (list(row.classes) if row.label is None else [row.label], row.sha256, split)
+        for split, rows in read_splits(folder).splits.items()
+        for row in rows
+    }
     yield from (f"{name} is gone" for name in before if name not in now)
     yield from (f"{name} is new" for name in now if name not in before)
     for name in sorted(before.keys() & now.keys()):

@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recog.core.errors import BundleError, DataError
+import msgspec
+
+from recog.core.errors import DataError
 from recog.core.files import natural_key, pretty_json, write_bytes_atomic
+from recog.core.records import read_record
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"
 TEST_OPENINGS = "test_openings.jsonl"
+MAX_SPLITS_BYTES = 1 << 30  # some millions of images
 
 
 def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int) -> None:
@@ -63,14 +67,31 @@ class SeenImages:
         return any(content_hash in self.hashes.get(split, ()) for split in ("train", "val"))
 
 
+class SplitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One image of splits.json; `classes` where it may have none or several."""
+
+    name: str
+    sha256: str
+    label: str | None = msgspec.field(name="class", default=None)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What is read back of splits.json."""
+
+    hash_of: HashKind
+    splits: Mapping[str, tuple[SplitRow, ...]]
+
+
+def read_splits(run: Path) -> Splits:
+    return read_record(run / SPLITS_FILE, Splits, max_bytes=MAX_SPLITS_BYTES)
+
+
 def read_seen(run: Path) -> SeenImages:
-    try:
-        table = json.loads((run / SPLITS_FILE).read_text(encoding="utf-8"))
-        rows = table["splits"]
-        hashes = {split: frozenset(row["sha256"] for row in rows[split]) for split in rows}
-        return SeenImages(hashes=hashes, hash_of=table["hash_of"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{run / SPLITS_FILE} cannot be read: {error}.") from None
+    found = read_splits(run)
+    hashes = {split: frozenset(row.sha256 for row in rows) for split, rows in found.splits.items()}
+    return SeenImages(hashes=hashes, hash_of=found.hash_of)
 
 
 def log_test_opening(run: Path, *, command: str, num_images: int) -> int:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from recog.bundle.features import FEATURES, read_features
 from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import MANIFEST, Manifest, read_json, read_manifest
-from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files
+from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
+from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
 from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.files import IMAGE_SUFFIXES, walk_folder
@@ -230,10 +230,10 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     folder = find_bundle(bundle)
     manifest = read_manifest(folder)
     check_files(folder, manifest, (CONFIG, CALIBRATION, ONNX))
-    check_facts(manifest, read_json(folder / CONFIG))
+    check_facts(manifest, read_network_config(folder))
     engine = OnnxEngine(folder / ONNX, num_threads=num_threads)
     _check_engine(engine, manifest, folder)
-    calibration = Calibration.from_dict(read_json(folder / CALIBRATION))
+    calibration = Calibration.from_dict(read_bundle_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
     if manifest.task != calibration.task:
         raise BundleError(
