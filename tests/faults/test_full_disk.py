@@ -81,7 +81,7 @@ def write_all(journal, step):
         lambda: journal.board.batch(np.zeros((4, 8, 8, 1), dtype=np.uint8), step),
         lambda: journal.board.settings("seed = 0"),
     ):
-        with journal.unstopped("tensorboard"):
+        with journal.suppressed("tensorboard"):
             draw()
 
 
@@ -91,7 +91,7 @@ def test_a_full_log_is_said_once_and_stops_nothing(file, tmp_path, capfd):
     with Journal(tmp_path) as journal:
         for step in range(1, 21):
             write_all(journal, step)
-    (trouble,) = journal.take_troubles()
+    (trouble,) = journal.pop_warnings()
     assert file in trouble
     assert "No space left on device" in trouble
     assert capfd.readouterr().err == ""
@@ -107,7 +107,7 @@ def test_a_full_board_is_said_once_and_stops_nothing(tmp_path, capfd, monkeypatc
     with Journal(tmp_path) as journal:
         for step in range(1, 21):
             write_all(journal, step)
-    (trouble,) = journal.take_troubles()
+    (trouble,) = journal.pop_warnings()
     assert "tensorboard" in trouble
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 20
     assert capfd.readouterr().err == ""
@@ -122,7 +122,7 @@ def test_a_log_that_cannot_be_opened_stops_nothing(file, tmp_path):
     with Journal(tmp_path) as journal:
         for step in range(1, 4):
             write_all(journal, step)
-    assert any(file in trouble for trouble in journal.take_troubles())
+    assert any(file in trouble for trouble in journal.pop_warnings())
 
 
 def test_the_run_has_the_length_that_the_cases_assume():

@@ -17,13 +17,11 @@ from recog.recipes.calibrate import (
     CROSS_FIT_BELOW,
     HeldOut,
     calibrate,
-    cross_fit_head,
     describe_calibration,
-    describe_unknown,
     hold_out_head,
 )
 from recog.recipes.config import TrainConfig
-from recog.training.head import FewImages, HeadConfig, fit_heads
+from recog.training.head import HeadConfig, HeadData, fit_heads
 
 
 def held_out(num_images=60, num_classes=2, **changes):
@@ -32,7 +30,7 @@ def held_out(num_images=60, num_classes=2, **changes):
     targets = np.arange(num_images) % num_classes
     logits = 4 * (rng.normal(0, 1, (num_images, num_classes)) + np.eye(num_classes)[targets])
     answers = HeldOut(
-        logits=logits.astype(np.float32), targets=targets, coins=row_coins(np.arange(num_images)), data="some images"
+        logits=logits.astype(np.float32), targets=targets, uniforms=row_coins(np.arange(num_images)), data="some images"
     )
     return replace(answers, **changes)
 
@@ -49,7 +47,7 @@ def features(num_images, seed, num_classes=3):
 
 def pooled(num_train, num_val):
     rows, targets = features(num_train + num_val, 0)
-    images = FewImages(features=rows, targets=targets, groups=np.arange(num_train + num_val))
+    images = HeadData(features=rows, targets=targets, groups=np.arange(num_train + num_val))
     (head,) = fit_heads(rows[:num_train], targets[:num_train], HeadConfig(l2=(0.1,)), num_classes=3)
     return images, head
 
@@ -82,26 +80,27 @@ def test_unknown_can_be_left_out():
 
 def test_a_small_val_is_cross_fitted_and_a_large_one_answers_by_the_head_itself(monkeypatch):
     images, head = pooled(120, 60)
-    coins = row_coins(np.arange(180))
-    small = hold_out_head(images, coins, head, config(), num_train=120)
+    uniforms = row_coins(np.arange(180))
+    small = hold_out_head(images, uniforms, head, config(), num_train=120)
     assert (len(small.logits), small.data[:13]) == (180, "train and val")
-    assert (small.coins == coins).all()
+    assert (small.uniforms == uniforms).all()
     assert CROSS_FIT_BELOW == 2000
     monkeypatch.setattr(calibrate_module, "CROSS_FIT_BELOW", 60)
-    large = hold_out_head(images, coins, head, config(), num_train=120)
+    large = hold_out_head(images, uniforms, head, config(), num_train=120)
     assert (large.logits == head(images.features[120:])).all()
-    assert (large.coins == coins[120:]).all()
-    assert large.data.startswith("val; it also chose the head's L2")
+    assert (large.uniforms == uniforms[120:]).all()
+    assert large.data.startswith("val, also used to choose the head's L2")
     assert (large.known.labels == images.targets[120:]).all()
 
 
 def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
     """Labels by coin: what a head remembers cannot help, so out of fold it is no better than chance."""
     rng = np.random.default_rng(1)
-    images = FewImages(
+    images = HeadData(
         features=rng.normal(size=(200, 100)).astype(np.float32), targets=rng.integers(0, 2, 200), groups=np.arange(200)
     )
-    held_out = cross_fit_head(images, np.zeros(200), HeadConfig(l2=(1e-4,)), num_classes=2, seed=0)
+    (head,) = fit_heads(images.features[:100], images.targets[:100], HeadConfig(l2=(1e-4,)), num_classes=2)
+    held_out = hold_out_head(images, np.zeros(200), head, config(), num_train=100)
     assert held_out.logits.shape == (200, 2)
     assert 0.35 < (held_out.logits.argmax(axis=1) == images.targets).mean() < 0.65
     assert "5 folds" in held_out.data
@@ -110,30 +109,28 @@ def test_cross_fitting_answers_each_image_by_a_head_that_had_not_seen_it():
 @pytest.mark.parametrize(
     ("calibration", "text"),
     [
-        (Calibration(), "probabilities are not calibrated"),
-        (Calibration(scaling=Scaling(method="temperature", temperature=1.5)), "probabilities are not calibrated"),
+        (Calibration(), "calibration: none"),
+        (Calibration(scaling=Scaling(method="temperature", temperature=1.5)), "calibration: none"),
     ],
 )
 def test_without_a_fit_nothing_is_claimed(calibration, text):
-    assert describe_calibration(calibration) == text
+    assert describe_calibration(calibration) == [text]
 
 
 def test_the_sentences_have_the_numbers():
     images, head = pooled(120, 60)
     answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
     calibration, _ = calibrate(replace(held_out(), known=answers.known), config(method="temperature"))
-    text = describe_calibration(calibration)
-    assert "by a temperature of" in text
+    text, unknown = describe_calibration(calibration)
+    assert text.startswith(f"calibration: temperature {calibration.scaling.temperature:.3g} (")
     assert "fitted on 60 images (some images)" in text
     assert "NLL" in text
-    text = describe_unknown(calibration)
-    assert f"goes by {calibration.unknown.method}: {calibration.unknown.reason}" in text
-    assert "of 60 calibration images (val) at most 5.0%" in text
-    assert describe_unknown(Calibration()) == ""
+    assert f"{calibration.unknown.method} ({calibration.unknown.reason})" in unknown
+    assert "at most 5.0% of 60 calibration images (val)" in unknown
     known = answers.known
     few = replace(known, features=known.features[:9], logits=known.logits[:9], labels=known.labels[:9], refit=None)
     calibration, _ = calibrate(replace(held_out(), known=few), config())
-    assert "is never answered: 9 calibration images are too few" in describe_unknown(calibration)
+    assert "'unknown': never predicted (9 calibration images are too few" in describe_calibration(calibration)[1]
 
 
 def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tmp_path):

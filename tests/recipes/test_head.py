@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from small_models import PixelEngine, PixelHead
-from small_plans import planned
+from small_plans import exhaust, planned
 
 from recog.data.store import ImageStore
+from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import CrossValidated, HeadLog
+from recog.recipes.events import HeadLog, describe_cross_validation
 from recog.recipes.head import learn_head
 from recog.recipes.prepare import LabelledImages
 from recog.training.head import HeadConfig
@@ -26,7 +27,10 @@ def split_of(count, seed):
 def learn(num_train, num_val, **more):
     classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
     config = planned(TrainConfig(recipe="finetune", head=HeadConfig(l2=(0.01, 1.0)), **more))
-    events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
+    learning = learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config)
+    events, (held_out, found) = exhaust(learning)
+    assert held_out is None  # which the trained network gives, not its first head
+    assert found is None or events[-1] is found
     return classifier, events
 
 
@@ -35,11 +39,11 @@ def test_under_twenty_images_per_class_are_cross_validated(balance):
     classifier, events = learn(20, 8, balance=balance)
     *tried, chosen = events
     assert [type(event) for event in tried] == [HeadLog, HeadLog]
-    assert isinstance(chosen, CrossValidated)
+    assert isinstance(chosen, CrossValidation)
     assert (chosen.smallest_class, chosen.num_images, chosen.num_folds, chosen.num_repeats) == (14, 28, 5, 4)
     assert chosen.nll == min(log.val_nll for log in tried)
     assert chosen.accuracy > 0.9
-    assert "4 times 5-fold stratified cross-validation over all 28" in str(chosen)
+    assert "4 x 5-fold stratified cross-validation on all 28 images" in describe_cross_validation(chosen)
     val = split_of(8, 2)
     features = torch.from_numpy(PixelEngine()(val.store.stack()).features)
     assert (classifier.classifier(features).argmax(dim=1).numpy() == val.targets).mean() > 0.8

@@ -5,14 +5,14 @@ import numpy as np
 from recog.data.dataset import Dataset, Sample
 from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
 from recog.runtime.engine import Outputs
-from recog.training.head import FewImages, HeadConfig, fit_heads
+from recog.training.head import HeadConfig, HeadData, fit_heads
 
 
 def pooled(num_train, num_val, num_classes=3):
     rng = np.random.default_rng(0)
     targets = np.arange(num_train + num_val) % num_classes
     rows = (rng.normal(size=(len(targets), 8)) + 2 * np.eye(num_classes, 8)[targets]).astype(np.float32)
-    images = FewImages(features=rows, targets=targets, groups=np.arange(len(targets)))
+    images = HeadData(features=rows, targets=targets, groups=np.arange(len(targets)))
     (head,) = fit_heads(rows[:num_train], targets[:num_train], HeadConfig(l2=(0.1,)), num_classes=num_classes)
     return images, head
 
@@ -39,7 +39,7 @@ def test_a_class_left_out_is_not_in_the_heads_fitted_anew():
 def test_of_two_classes_none_is_fitted_anew_and_several_labels_have_no_unknown():
     images, head = pooled(60, 30, num_classes=2)
     assert known_by_head(images, 60, head, HeadConfig()).refit is None
-    several = FewImages(features=images.features, targets=np.ones((90, 2), np.float32), groups=images.groups)
+    several = HeadData(features=images.features, targets=np.ones((90, 2), np.float32), groups=images.groups)
     assert known_by_head(several, 60, head, HeadConfig()) is None
 
 
@@ -70,7 +70,7 @@ def test_a_networks_training_images_are_read_as_evaluation_reads_them(tmp_path):
         model=SimpleNamespace(preprocess=Preprocess(image_size=(4, 4), channels=1)),
         val=SimpleNamespace(targets=np.array([0, 1])),
     )
-    val = run_engine(engine, np.zeros((2, 4, 4, 1), dtype=np.uint8))
+    val, _ = run_engine(engine, np.zeros((2, 4, 4, 1), dtype=np.uint8))
     known = known_by_network(engine, prepared, val)
     assert dict(zip(known.train_features[:, 0].tolist(), known.train_labels.tolist(), strict=True)) == {
         20.0 * i: i % 2 for i in range(6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_plans import planned
+from small_plans import exhaust, planned
 
 from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import LoaderConfig
@@ -12,7 +12,7 @@ from recog.evaluation.measures.counts import accuracy
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult, FirstBatch, Learnt
+from recog.recipes.events import EpochResult, FirstBatch, TrainingSummary
 from recog.recipes.learn import learn_network
 from recog.recipes.prepare import LabelledImages
 from recog.training.fit import StepLog, collect_logits
@@ -46,11 +46,11 @@ def new_classifier():
 
 
 def learn(**optim):
-    """The events, the accuracy on the validation split of the weights that are left, and the classifier."""
+    """The events, the accuracy on the validation split of the weights that are left, and the summary."""
     classifier, val = new_classifier(), split_of(30, 2)
-    events = list(events_of(classifier, **optim))
+    events, summary = exhaust(events_of(classifier, **optim))
     logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
-    return events, accuracy(logits, val.targets), classifier
+    return events, accuracy(logits, val.targets), summary
 
 
 def epochs_of(events):
@@ -58,20 +58,20 @@ def epochs_of(events):
 
 
 def test_the_best_epoch_is_what_is_left():
-    events, found, _ = learn()
+    events, found, summary = learn()
     results = epochs_of(events)
-    assert [type(event) for event in events] == [FirstBatch, *([StepLog] * 4 + [EpochResult]) * 3, Learnt]
+    assert [type(event) for event in events] == [FirstBatch, *([StepLog] * 4 + [EpochResult]) * 3]
     kept = max(result.log.epoch for result in results if result.is_best)
-    assert events[-1] == Learnt(num_epochs=3, best_epoch=kept, num_steps=12)
+    assert summary == TrainingSummary(num_epochs=3, best_epoch=kept, num_steps=12)
     assert found == max(result.val_accuracy for result in results)
     assert [result.is_best for result in results].count(True) >= 1
 
 
 def test_training_stops_early_on_the_named_measure():
-    events, _, _ = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
-    *_, last, learnt = events
+    events, _, summary = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
+    last = events[-1]
     assert isinstance(last, EarlyStopped)
-    assert (learnt.num_epochs, learnt.num_steps) == (3, 12)
+    assert (summary.num_epochs, summary.num_steps) == (3, 12)
     assert (last.epoch, last.num_epochs, last.best_epoch, last.measure) == (3, 9, 1, "val_accuracy")
     assert len(epochs_of(events)) == 3
 

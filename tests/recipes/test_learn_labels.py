@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn import metrics
 from small_models import PixelEngine, PixelHead
-from small_plans import planned
+from small_plans import exhaust, planned
 
 from recog.data.store import ImageStore
 from recog.evaluation.measures.multilabel import bce
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut, calibrate
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import CrossValidated, HeadLog
+from recog.recipes.events import HeadLog, describe_cross_validation
 from recog.recipes.head import learn_head
 from recog.recipes.prepare import LabelledImages
 from recog.training.head import HeadConfig
@@ -32,8 +32,9 @@ def split_of(count, seed):
 def learn(num_train, num_val, **more):
     classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
     config = planned(TrainConfig(recipe="head", head=HeadConfig(l2=(0.01, 1.0)), **more), task="multilabel")
-    events = list(learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config))
-    return classifier, events, config
+    learning = learn_head(classifier, PixelEngine(), split_of(num_train, 1), split_of(num_val, 2), config)
+    events, (held_out, found) = exhaust(learning)
+    return classifier, events, held_out, found, config
 
 
 def answers(classifier, split):
@@ -42,8 +43,7 @@ def answers(classifier, split):
 
 
 def test_the_strength_with_the_lowest_val_bce_is_taken():
-    classifier, events, config = learn(200, 80)
-    *tried, held_out = events
+    classifier, tried, held_out, _, config = learn(200, 80)
     assert [type(event) for event in tried] == [HeadLog, HeadLog]
     val = split_of(80, 2)
     logits = answers(classifier, val)
@@ -62,11 +62,12 @@ def test_the_strength_with_the_lowest_val_bce_is_taken():
 
 @pytest.mark.parametrize("balance", ["auto", "weights"])
 def test_a_rare_label_is_cross_validated(balance):
-    _, events, _ = learn(20, 10, balance=balance)
-    chosen = next(event for event in events if isinstance(event, CrossValidated))
+    _, events, _, chosen, _ = learn(20, 10, balance=balance)
     tried = [event for event in events if isinstance(event, HeadLog)]
     assert chosen.smallest_class < 20
     assert chosen.nll == min(log.val_nll for log in tried)
     assert chosen.mean_average_precision > 0.9
-    assert str(chosen).startswith(f"a label has only {chosen.smallest_class} training and validation images")
-    assert "a mAP of" in str(chosen)
+    assert describe_cross_validation(chosen).startswith(
+        f"the rarest label has only {chosen.smallest_class} training and validation images"
+    )
+    assert ": mAP " in describe_cross_validation(chosen)

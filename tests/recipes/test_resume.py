@@ -7,7 +7,7 @@ import torch
 from recog.core.errors import TrainingStopped
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.resume import Keeper, Kept, Progress, StopAsked, shared
+from recog.recipes.resume import CheckpointKeeper, Progress, ResumePoint, StopAsked, shared
 from recog.training.checkpoint import CheckpointConfig, Checkpoints
 from recog.training.distributed import World
 from recog.training.fit import EpochLog
@@ -29,7 +29,7 @@ def store_in(folder, **settings):
 
 
 def keeper_of(store, state=None):
-    return Keeper(Kept(checkpoints=store, state=state), World())
+    return CheckpointKeeper(ResumePoint(checkpoints=store, state=state), World())
 
 
 def weight_of(classifier):
@@ -42,9 +42,9 @@ def test_the_better_weights_are_kept_as_they_were():
     first = weight_of(state.classifier)
     with torch.no_grad():
         state.classifier.classifier.weight.add_(1)
-    assert not progress.offer((0.5, -1.0), state.classifier)  # an equal is not better
+    assert not progress.update_best((0.5, -1.0), state.classifier)  # an equal is not better
     assert torch.equal(progress.best_weights["network.fc.weight"], first)
-    assert progress.offer((0.5, -0.9), state.classifier)
+    assert progress.update_best((0.5, -0.9), state.classifier)
     with torch.no_grad():
         state.classifier.classifier.weight.add_(1)
     assert torch.equal(progress.best_weights["network.fc.weight"], first + 1)
@@ -62,8 +62,8 @@ def test_what_is_kept_can_be_taken_up(tmp_path, monkeypatch):
     assert store.load_newest() is None  # 7 is no multiple of 2
     keeper_of(store).keep(state, progress, epoch_ended=True)
     other = state_of(seed=1)
-    kept = Kept(state=store.load_newest().state)
-    found = keeper_of(store, kept.state).take_up(other)
+    kept = ResumePoint(state=store.load_newest().state)
+    found = keeper_of(store, kept.state).restore(other)
     assert torch.equal(weight_of(other.classifier), weight_of(state.classifier))
     assert (other.epoch, other.num_steps_done) == (2, 7)
     assert (found.best_rank, found.measured, found.unmeasured) == ((0.25, -2.0), [0.25], progress.unmeasured)
@@ -72,8 +72,8 @@ def test_what_is_kept_can_be_taken_up(tmp_path, monkeypatch):
 
 
 def test_nothing_kept_begins_anew(tmp_path):
-    assert keeper_of(store_in(tmp_path)).take_up(state_of()) is None
-    assert Kept().cursor == (0, 0)
+    assert keeper_of(store_in(tmp_path)).restore(state_of()) is None
+    assert ResumePoint().cursor == (0, 0)
 
 
 def test_a_stop_is_heeded_after_a_checkpoint(tmp_path):

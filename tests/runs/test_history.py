@@ -8,7 +8,6 @@ from recog.data.balance import class_weights
 from recog.evaluation.results.report import Report
 from recog.models.build import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.training.optim import OptimConfig
 from recog.verbs.train import Run, train_events
 
 
@@ -44,7 +43,6 @@ def test_balance_and_cross_validation_of_few_unequal_images(tmp_path):
         data=DataConfig(source=str(write_folder(images, tmp_path / "data"))),
         model=ModelConfig(image_size=(32, 32)),
         compute=ComputeConfig(num_threads=1),
-        optim=OptimConfig(epochs=2),
     )
     *_, run = train_events(config, runs=tmp_path / "runs")
     assert isinstance(run, Run)

@@ -30,9 +30,9 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path, caplog):
         journal.record("epoch", 1, {"loss": float("nan")})  # JSON has no NaN
         journal.record("epoch", 2, {"loss": 1.0})
     assert "a record of metrics.jsonl could not be written" in caplog.text
-    (trouble,) = journal.take_troubles()
+    (trouble,) = journal.pop_warnings()
     assert "metrics.jsonl cannot be written in full (Out of range float" in trouble
-    assert journal.take_troubles() == []
+    assert journal.pop_warnings() == []
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [2]
 
 
@@ -63,11 +63,11 @@ def test_a_failure_of_another_thread_is_python_s_own_affair(tmp_path, monkeypatc
         thread.start()
         thread.join()
     assert [failed.exc_type for failed in seen] == [ZeroDivisionError]
-    assert journal.take_troubles() == []
+    assert journal.pop_warnings() == []
 
 
 def test_what_any_part_logs_as_a_warning_is_handed_on(tmp_path):
     with Journal(tmp_path) as journal:
         logging.getLogger("recog.data.workers").warning("warning: lost %d", 2)
         logging.getLogger("recog.data.workers").info("no warning")
-    assert journal.take_troubles() == ["warning: lost 2"]
+    assert journal.pop_warnings() == ["warning: lost 2"]

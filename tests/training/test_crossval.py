@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError
-from recog.training.head import NUM_REPEATS, FewImages, HeadConfig, cross_validate, stratified_folds
+from recog.training.head import NUM_REPEATS, HeadConfig, HeadData, cross_validate, stratified_folds
 
 
 def test_folds_hold_each_class_alike_and_keep_groups_together():
@@ -25,12 +25,12 @@ def test_features_that_tell_the_class_are_found_out_and_noise_is_not():
     telling = noise + 6 * np.eye(3, 4, dtype=np.float32)[labels]
     config = HeadConfig(l2=(0.01, 0.1))
     for features, low, high in ((telling, 0.97, 1.0), (noise, 0.05, 0.6)):
-        data = FewImages(features=features, targets=labels, groups=np.arange(36))
-        results = cross_validate(data, config, num_classes=3, seed=0)
-        assert [result.l2 for result in results] == [0.1, 0.01]
-        assert results[0].num_folds == 5
-        assert results[0].logits.shape == (NUM_REPEATS, 36, 3)
-        accuracy = (results[0].logits.argmax(axis=2) == labels).mean()
+        data = HeadData(features=features, targets=labels, groups=np.arange(36))
+        logits = cross_validate(data, config, num_classes=3, seed=0)
+        assert config.strengths == [0.1, 0.01]
+        assert data.num_folds(3) == 5
+        assert logits.shape == (2, NUM_REPEATS, 36, 3)
+        accuracy = (logits[0].argmax(axis=2) == labels).mean()
         assert low <= accuracy <= high
 
 
@@ -42,14 +42,14 @@ def test_an_image_and_its_copy_never_test_each_other():
     config = HeadConfig(l2=(0.001,))
 
     def accuracy(groups):
-        data = FewImages(features=features, targets=labels, groups=groups)
-        return (cross_validate(data, config, num_classes=2, seed=0)[0].logits.argmax(axis=2) == labels).mean()
+        data = HeadData(features=features, targets=labels, groups=groups)
+        return (cross_validate(data, config, num_classes=2, seed=0)[0].argmax(axis=2) == labels).mean()
 
     assert accuracy(np.arange(40)) > 0.85
     assert accuracy(np.arange(40) // 2) < 0.75
 
 
 def test_a_single_image_of_a_class_is_refused():
-    data = FewImages(features=np.zeros((3, 2), np.float32), targets=np.array([0, 0, 1]), groups=np.arange(3))
+    data = HeadData(features=np.zeros((3, 2), np.float32), targets=np.array([0, 0, 1]), groups=np.arange(3))
     with pytest.raises(DataError, match="one image only"):
         cross_validate(data, HeadConfig(), num_classes=2, seed=0)

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recog.cli.guard import notes
-from recog.recipes.events import CrossValidated, EpochResult, HeadLog
+from recog.evaluation.results.training_facts import CrossValidation
+from recog.recipes.events import EpochResult, HeadLog, describe_cross_validation
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
 from recog.verbs.train import Note, Planned, Run, TrainEvent
@@ -38,7 +39,9 @@ class TrainPrinter:
             case HeadLog():
                 measured = "cross-validated" if event.num_folds else "val"
                 notes.print(f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}")
-            case CrossValidated() | EarlyStopped():
+            case CrossValidation():
+                notes.print(describe_cross_validation(event), soft_wrap=True, markup=False)
+            case EarlyStopped():
                 notes.print(str(event), soft_wrap=True, markup=False)
             case EpochResult():
                 self._show_epoch(event)

@@ -1,4 +1,4 @@
-"""Calibration data: answers on images that the model has not learnt from, and what is fitted on them for the bundle."""
+"""Calibration: held-out predictions, and what is fitted on them for the bundle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from recog.data.store import Rows, read_exact, read_images
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibration
-from recog.evaluation.trust.thresholds import LabelThresholds
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
-from recog.runtime.engine import Engine
-from recog.training.head import FewImages, HeadConfig, LinearHead, cross_validate, fit_heads
+from recog.runtime.engine import Engine, Outputs
+from recog.training.head import HeadConfig, HeadData, LinearHead, cross_validate, fit_heads
 
 MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
 
@@ -28,58 +27,52 @@ CROSS_FIT_BELOW = 2000  # validation images; from here on they are enough, and c
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Answers to images that the answering weights had not seen; `data` says in words which."""
+    """Predictions on images that the weights were not fitted on; `data` describes them."""
 
     logits: NDArray[np.float32]  # [N, K]
     targets: Targets  # labels [N], or multi-label [N, K]
-    coins: NDArray[np.float64]  # [N], see image_coins
+    uniforms: NDArray[np.float64]  # [N], see image_coins
     data: str
     known: KnownImages | None = None  # what 'unknown' is fitted on
 
 
-def cross_fit_head(
-    images: FewImages, coins: NDArray[np.float64], config: HeadConfig, *, num_classes: int, seed: int
-) -> HeldOut:
-    """Each of the train and val `images` answered by a head of the strength in `config`, fitted without its fold.
-
-    The bundle's own head was fitted on train, about as many images as such a head, so their confidence is alike.
-    """
-    (result,) = cross_validate(images, config, num_classes=num_classes, seed=seed, num_repeats=1)
-    return HeldOut(
-        logits=result.logits[0],
-        targets=images.targets,
-        coins=coins,
-        data=f"train and val, cross-fitted in {result.num_folds} folds; they also chose the head's L2",
-    )
-
-
 def hold_out_head(
-    images: FewImages, coins: NDArray[np.float64], head: LinearHead, plan: Plan, *, num_train: int
+    images: HeadData, uniforms: NDArray[np.float64], head: LinearHead, plan: Plan, *, num_train: int
 ) -> HeldOut:
-    """Answers of heads on the features of train and val, in this order: cross-fitted, or where val is large, its own."""
-    known = known_by_head(images, num_train, head, plan.head)
-    if len(images.targets) - num_train < CROSS_FIT_BELOW:
-        chosen = replace(plan.head, l2=(head.l2,))
-        answers = cross_fit_head(images, coins, chosen, num_classes=len(head.bias), seed=plan.seed)
-        return replace(answers, known=known)
+    """Predictions of heads on the features of train and val, in this order.
+
+    If val is small, both splits are cross-fitted: each image is predicted by a head of the chosen strength, fitted without
+    its fold. The bundle's own head was fitted on train, about as many images, so their confidence is alike.
+    """
+    num_classes, known = len(head.bias), known_by_head(images, num_train, head, plan.head)
+    if len(images.targets) - num_train >= CROSS_FIT_BELOW:
+        return HeldOut(
+            logits=head(images.features[num_train:]),
+            targets=images.targets[num_train:],
+            uniforms=uniforms[num_train:],
+            data="val, also used to choose the head's L2",
+            known=known,
+        )
+    chosen = replace(plan.head, l2=(head.l2,))
+    logits = cross_validate(images, chosen, num_classes=num_classes, seed=plan.seed, num_repeats=1)
     return HeldOut(
-        logits=head(images.features[num_train:]),
-        targets=images.targets[num_train:],
-        coins=coins[num_train:],
-        data="val; it also chose the head's L2",
+        logits=logits[0, 0],
+        targets=images.targets,
+        uniforms=uniforms,
+        data=f"train and val, cross-fitted in {images.num_folds(num_classes)} folds, also used to choose the head's L2",
         known=known,
     )
 
 
 def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
-    """The trained network's answers to the validation split, by the engine that will serve it."""
-    answers = run_engine(engine, prepared.val.store.rows())
+    """Predictions of the trained network on the validation split, by the engine of the bundle."""
+    val, uniforms = run_engine(engine, prepared.val.store.rows())
     return HeldOut(
-        logits=answers.logits,
+        logits=val.logits,
         targets=prepared.val.targets,
-        coins=answers.coins,
-        data="val; it also chose the epoch, so the fit leans slightly to the sure side",
-        known=known_by_network(engine, prepared, answers) if prepared.plan.calibration.unknown != "none" else None,
+        uniforms=uniforms,
+        data="val, also used for model selection; slightly overconfident",
+        known=known_by_network(engine, prepared, val) if prepared.plan.calibration.unknown != "none" else None,
     )
 
 
@@ -89,7 +82,7 @@ def calibrate(held_out: HeldOut, plan: Plan) -> tuple[Calibration, FeatureStatis
     if held_out.targets.ndim == 2:
         return fit_multilabel_calibration(held_out.logits, held_out.targets, wanted, data=data), None
     labels = held_out.targets.astype(np.int64)
-    calibration = fit_calibration(held_out.logits, labels, wanted, data=data, coins=held_out.coins)
+    calibration = fit_calibration(held_out.logits, labels, wanted, data=data, coins=held_out.uniforms)
     if held_out.known is None or wanted.unknown == "none":
         return calibration, None
     rule, statistics = fit_unknown(
@@ -101,72 +94,54 @@ def calibrate(held_out: HeldOut, plan: Plan) -> tuple[Calibration, FeatureStatis
     return replace(calibration, unknown=rule), statistics
 
 
-def describe_calibration(calibration: Calibration) -> str:
-    """One sentence for the person who waits."""
-    fit = calibration.scaling.fit
+def describe_calibration(calibration: Calibration) -> list[str]:
+    """What was fitted, as lines of text."""
+    fit, rule, thresholds = calibration.scaling.fit, calibration.unknown, calibration.thresholds
     if fit is None:
-        return "probabilities are not calibrated"
+        return ["calibration: none"]
     what = {
-        "none": "probabilities stay as they are",
-        "temperature": f"probabilities are calibrated by a temperature of {calibration.scaling.temperature:.3g}",
-        "vector": "probabilities are calibrated by a factor and an offset for each class",
+        "none": "calibration: probabilities unchanged",
+        "temperature": f"calibration: temperature {calibration.scaling.temperature:.3g}",
+        "vector": "calibration: a factor and an offset per class",
     }[calibration.method]
-    text = f"{what}: {fit.reason}; fitted on {fit.num_images:,} images ({fit.data})"
-    if calibration.thresholds is not None:
-        text = f"{_describe_thresholds(calibration.thresholds)}; {text}"
-    if calibration.method == "none":
-        return text
-    return (
-        f"{text}; cross-validated, NLL {fit.nll_before:.3f} becomes {fit.nll_after:.3f} and "
-        f"ECE {fit.ece_before:.1%} becomes {fit.ece_after:.1%}"
-    )
+    gain = ""
+    if calibration.method != "none":
+        gain = (
+            f"; cross-validated NLL {fit.nll_before:.3f} -> {fit.nll_after:.3f}, "
+            f"ECE {fit.ece_before:.1%} -> {fit.ece_after:.1%}"
+        )
+    lines = [f"{what} ({fit.reason}), fitted on {fit.num_images:,} images ({fit.data}){gain}"]
+    if thresholds is not None:
+        low, high = min(thresholds.values), max(thresholds.values)
+        lines.append(
+            f"thresholds: a label is predicted from a probability of {low:.2f} to {high:.2f}, chosen per label by F1; "
+            "no prediction sets and no 'unknown' for multi-label images"
+        )
+    if rule is not None and rule.threshold is None:
+        lines.append(f"'unknown': never predicted ({rule.reason})")
+    elif rule is not None:
+        lines.append(
+            f"'unknown' (predict --reject): {rule.method} ({rule.reason}); above its threshold are at most "
+            f"{rule.false_alarm_rate:.1%} of {rule.num_images:,} calibration images ({rule.data})"
+        )
+    return lines
 
 
-def describe_unknown(calibration: Calibration) -> str:
-    """One sentence for the person who waits, empty where nothing was fitted."""
-    rule = calibration.unknown
-    if rule is None:
-        return ""
-    if rule.threshold is None:
-        return f"'unknown' is never answered: {rule.reason}"
-    return (
-        f"'unknown' (predict --reject) goes by {rule.method}: {rule.reason}; of {rule.num_images:,} calibration images "
-        f"({rule.data}) at most {rule.false_alarm_rate:.1%} are above its threshold"
-    )
-
-
-def _describe_thresholds(thresholds: LabelThresholds) -> str:
-    low, high = min(thresholds.values), max(thresholds.values)
-    return (
-        f"a label is said from a probability of {low:.2f} to {high:.2f} on, chosen for each by its F1; prediction sets and "
-        "'unknown' are for one class an image and are not made"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Collected:
-    """What an engine gives for N images, and their coins, so that each is read once."""
-
-    logits: NDArray[np.float32]  # [N, K]
-    features: NDArray[np.float32]  # [N, D]
-    coins: NDArray[np.float64]  # [N]
-
-
-def run_engine(engine: Engine, images: Rows, batch_size: int = 32) -> Collected:
-    """From images uint8 [N, H, W, C]."""
-    outputs, coins = [], []
+def run_engine(engine: Engine, images: Rows, batch_size: int = 32) -> tuple[Outputs, NDArray[np.float64]]:
+    """The outputs for images uint8 [N, H, W, C], and their `image_coins` [N]; each image is read once."""
+    outputs, uniforms = [], []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         outputs.append(engine(batch))
-        coins.append(image_coins(batch))
-    return Collected(
+        uniforms.append(image_coins(batch))
+    together = Outputs(
         logits=np.concatenate([output.logits for output in outputs]),
         features=np.concatenate([output.features for output in outputs]),
-        coins=np.concatenate(coins),
     )
+    return together, np.concatenate(uniforms)
 
 
-def known_by_head(images: FewImages, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages | None:
+def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages | None:
     """From the features of train and val, in this order, and the head that was fitted on train.
 
     A class that is left out has no part in the heads fitted anew. None for labels that do not exclude each other.
@@ -195,7 +170,7 @@ def known_by_head(images: FewImages, num_train: int, head: LinearHead, config: H
     )
 
 
-def known_by_network(engine: Engine, prepared: Prepared, val: Collected) -> KnownImages | None:
+def known_by_network(engine: Engine, prepared: Prepared, val: Outputs) -> KnownImages | None:
     """From the trained network: its features have seen every class, so a class left out is told apart a little too well."""
     if prepared.val.targets.ndim == 2:
         return None
@@ -205,7 +180,7 @@ def known_by_network(engine: Engine, prepared: Prepared, val: Collected) -> Know
     images = np.stack([image for image in read if not isinstance(image, BadImage)])
     labels = [s.label for s, image in zip(chosen, read, strict=True) if not isinstance(image, BadImage)]
     return KnownImages(
-        train_features=run_engine(engine, images).features,
+        train_features=run_engine(engine, images)[0].features,
         train_labels=np.array(labels, dtype=np.int64),
         features=val.features,
         logits=val.logits,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
 from recog.evaluation.measures.task import task_of
-from recog.recipes.calibrate import HeldOut
+from recog.evaluation.results.training_facts import CrossValidation
 from recog.training.fit import EpochLog, SkippedStep, StepLog
 from recog.training.schedule import EarlyStopped, Measure
 
@@ -62,34 +62,17 @@ class HeadLog:
     val_map: float | None = None  # multi-label; val_accuracy is then of whole images at a probability of 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class CrossValidated:
-    """Images were few: what cross-validation chose, and the accuracy that it found, each image held out once a repeat."""
-
-    smallest_class: int  # images of train and val
-    num_images: int
-    num_folds: int
-    num_repeats: int
-    l2: float
-    accuracy: float
-    accuracy_std: float
-    nll: float
-    mean_average_precision: float | None = None  # multi-label
-
-    def __str__(self) -> str:
-        several = self.mean_average_precision
-        found = (
-            f"an accuracy of {self.accuracy:.1%}"
-            if several is None
-            else f"a mAP of {several:.1%}, all labels right on {self.accuracy:.1%}"
-        )
-        what = "class" if several is None else "label"
-        return (
-            f"a {what} has only {self.smallest_class} training and validation images, too few for one split to say much: "
-            f"{self.num_repeats} times {self.num_folds}-fold stratified cross-validation over all {self.num_images} of them "
-            f"chose L2 {self.l2:g} and found {found} (std {self.accuracy_std:.1%} over the "
-            f"repeats), NLL {self.nll:.3f}; the choice of L2 from these images makes it slightly too good"
-        )
+def describe_cross_validation(found: CrossValidation) -> str:
+    several = found.mean_average_precision
+    kind, measured = "class", f"accuracy {found.accuracy:.1%}"
+    if several is not None:
+        kind, measured = "label", f"mAP {several:.1%}, all labels correct on {found.accuracy:.1%}"
+    return (
+        f"the rarest {kind} has only {found.smallest_class} training and validation images, too few for one split: "
+        f"{found.num_repeats} x {found.num_folds}-fold stratified cross-validation on all {found.num_images} images "
+        f"chose L2 {found.l2:g}: {measured} (std {found.accuracy_std:.1%} over the repeats), NLL {found.nll:.3f}; "
+        "slightly optimistic, as L2 was chosen on the same images"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +116,13 @@ class FirstBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learnt:
-    """All steps are taken, those before a run was resumed included."""
+class TrainingSummary:
+    """The whole training, including the steps before it was resumed."""
 
-    num_epochs: int
-    best_epoch: int  # whose weights the network has now; 0: those that it began with
-    num_steps: int
+    num_epochs: int = 0
+    best_epoch: int = 0  # whose weights the network has; 0: those that it started with
+    num_steps: int = 0
+    cross_validation: CrossValidation | None = None  # of the head, if images were few
 
 
-LearnEvent = (
-    FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidated | HeldOut | EarlyStopped | Learnt
-)
+LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidation | EarlyStopped

@@ -71,7 +71,7 @@ def run_range_test(prepared: Prepared, *, usual_lr: float) -> LrRange:
     plan = replace(plan, optim=replace(plan.optim, freeze_epochs=0, ema_decay=0.0))
     classifier = copy.deepcopy(prepared.model.classifier)
     with torch.random.fork_rng():
-        for _ in learn_frozen(classifier, prepared):
+        for _ in () if prepared.exact is None else learn_frozen(classifier, prepared, prepared.exact):
             pass
         classifier.to(choose_device(plan.compute.device, local_rank=0))
         state, loader = start_training(classifier, train, plan, image_size=prepared.model.preprocess.image_size)

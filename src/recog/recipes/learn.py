@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import chain
 
 import torch
@@ -11,17 +11,37 @@ import torch
 from recog.data.balance import loss_weights
 from recog.data.loader import TrainLoader
 from recog.models.classifier import Classifier
-from recog.recipes.events import EpochResult, FirstBatch, LearnEvent, Learnt, ValScores, score_answers
+from recog.recipes.calibrate import HeldOut
+from recog.recipes.events import EpochResult, FirstBatch, LearnEvent, TrainingSummary, ValScores, score_answers
 from recog.recipes.head import learn_frozen
 from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import LabelledImages, Prepared
-from recog.recipes.resume import Keeper, Kept, Progress, StopAsked
+from recog.recipes.resume import CheckpointKeeper, Progress, ResumePoint, StopAsked
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors, synchronised_batch_norm
 from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, fit
 from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
+
+StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped
+
+
+def learn(
+    prepared: Prepared, resume: ResumePoint, world: World
+) -> Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]]:
+    """Train `prepared.model` and return the summary, and held-out predictions where the head alone is learnt."""
+    plan, model, held_out, found = prepared.plan, prepared.model, None, None
+    if resume.state is None and prepared.exact is not None:
+        held_out, found = yield from learn_frozen(model.classifier, prepared, prepared.exact)
+    if prepared.larger is None or not isinstance(plan, StepsPlan):
+        return TrainingSummary(cross_validation=found), held_out
+    keeper = CheckpointKeeper(resume, world, found)
+    size = model.preprocess.image_size
+    summary = yield from learn_network(
+        model.classifier, prepared.larger, prepared.val, plan, image_size=size, keeper=keeper
+    )
+    return summary, None
 
 
 def learn_network(
@@ -31,33 +51,34 @@ def learn_network(
     plan: StepsPlan,
     *,
     image_size: tuple[int, int],
-    kept: Kept | None = None,
-    world: World | None = None,
-) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | Learnt]:
-    """Train all weights of `classifier` and leave it at the epoch with the best val accuracy, of equals the lowest val NLL.
+    keeper: CheckpointKeeper | None = None,
+) -> Generator[StepsEvent, None, TrainingSummary]:
+    """Train all weights of `classifier`; it ends with those of the epoch with the best val accuracy, of equals the lowest NLL.
 
-    Of multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
+    For multi-label images it is the epoch with the best val mAP, of equals the lowest BCE.
 
-    Goes on from what was `kept` and keeps what it does; TrainingStopped where SIGINT or SIGTERM asks to. The processes of
-    `world` train together, from the weights of the first, and end with the same ones.
+    `keeper` resumes and saves; TrainingStopped after SIGINT or SIGTERM. The processes of its world train together, from the
+    weights of the first, and end with the same ones.
     """
-    world = world or World()
+    keeper = keeper or CheckpointKeeper(ResumePoint(), World())
+    world = keeper.world
     classifier.to(choose_device(plan.compute.device, local_rank=world.local_rank))
     broadcast_tensors(world, [*classifier.parameters(), *classifier.buffers()])
     with synchronised_batch_norm(world, classifier):
         state, loader = start_training(classifier, train, plan, image_size=image_size, world=world)
-        yield from _train_and_keep_best(state, loader, val, plan, Keeper(kept or Kept(), world))
+        summary = yield from _train_and_keep_best(state, loader, val, plan, keeper)
     classifier.to("cpu")
+    return summary
 
 
 def _train_and_keep_best(
-    state: TrainState, loader: TrainLoader, val: LabelledImages, plan: StepsPlan, keeper: Keeper
-) -> Iterator[FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | Learnt]:
+    state: TrainState, loader: TrainLoader, val: LabelledImages, plan: StepsPlan, keeper: CheckpointKeeper
+) -> Generator[StepsEvent, None, TrainingSummary]:
     epochs = plan.optim.epochs
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(plan.schedule, num_steps=num_steps, peak_lr=plan.optim.lr)
     # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    progress = keeper.take_up(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
+    progress = keeper.restore(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
     stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
     before = [] if progress.unmeasured is None else [progress.unmeasured]
     if stopped is None and state.epoch < epochs:
@@ -72,7 +93,7 @@ def _train_and_keep_best(
             with contextlib.suppress(StopAsked), keeper.at_once():
                 scores = _scores(state.answering, val, state)
             if scores is not None:
-                result = EpochResult.of(log, scores, is_best=progress.offer(scores.rank, state.answering))
+                result = EpochResult.of(log, scores, is_best=progress.update_best(scores.rank, state.answering))
                 yield result
                 progress.close_epoch(result.measure(plan.stop.measure))
                 stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
@@ -81,7 +102,12 @@ def _train_and_keep_best(
                 yield stopped
                 break
     state.classifier.load_state_dict(progress.best_weights)
-    yield Learnt(num_epochs=len(progress.measured), best_epoch=progress.best_epoch, num_steps=state.num_steps_done)
+    return TrainingSummary(
+        num_epochs=len(progress.measured),
+        best_epoch=progress.best_epoch,
+        num_steps=state.num_steps_done,
+        cross_validation=keeper.cross_validation,
+    )
 
 
 def start_training(
@@ -92,7 +118,7 @@ def start_training(
     image_size: tuple[int, int],
     world: World | None = None,
 ) -> tuple[TrainState, TrainLoader]:
-    """`classifier` before its first step, and the batches that it learns from; a step's batch is all its parts together."""
+    """The state before the first step, and the loader; its batches are those of whole steps."""
     world = world or World()
     num_classes = classifier.classifier.out_features
     weights = loss_weights(train.targets, num_classes) if plan.balance == "weights" else None
@@ -131,19 +157,3 @@ def count_steps(prepared: Prepared) -> int:
     if prepared.larger is None or not isinstance(prepared.plan, StepsPlan):
         return 0
     return prepared.plan.optim.epochs * max(1, len(prepared.larger.targets) // prepared.plan.images_per_step)
-
-
-def learn(prepared: Prepared, kept: Kept, world: World) -> Iterator[LearnEvent]:
-    plan, model = prepared.plan, prepared.model
-    if kept.state is None:
-        yield from learn_frozen(model.classifier, prepared)
-    if prepared.larger is not None and isinstance(plan, StepsPlan):
-        yield from learn_network(
-            model.classifier,
-            prepared.larger,
-            prepared.val,
-            plan,
-            image_size=model.preprocess.image_size,
-            kept=kept,
-            world=world,
-        )

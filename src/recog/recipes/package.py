@@ -1,8 +1,8 @@
-"""From a trained classifier to a sealed bundle, in order: weights and ONNX, calibration, parity, evaluation, report, hashes."""
+"""From a trained network to a sealed bundle: weights and ONNX, parity, evaluation, report, hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,22 +30,25 @@ from recog.bundle.seal import (
 )
 from recog.core.config import config_to_dict, dump_toml
 from recog.core.decode import decode
+from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
-from recog.data.dataset import Dataset, Sample, choose_reference
+from recog.data.balance import describe_balance, loss_weights
+from recog.data.dataset import Sample, choose_reference
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
-from recog.models.build import BuiltModel
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.plan import Plan
+from recog.recipes.calibrate import describe_calibration
+from recog.recipes.events import TrainingSummary
+from recog.recipes.plan import Plan, StepsPlan
+from recog.recipes.prepare import Prepared
 from recog.report.card import render_card
 from recog.report.measure import Measured, measure
-from recog.runtime.engine import Engine, OnnxEngine
+from recog.runtime.engine import OnnxEngine
 from recog.runtime.predictor import Predictor
 from recog.runtime.verify import verify
 
@@ -53,57 +56,59 @@ MAX_PARITY_IMAGES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What the bundle says of where it comes from: the data, the training, and what it is measured on."""
-
-    data: TrainingData
-    training: TrainingFacts
-    measured_on: DataFacts
-
-
-@dataclass(frozen=True, kw_only=True)
 class Packed:
-    manifest: Manifest
-    report: AnyReport
+    measured: Measured  # with the report
     parity: Parity
     calibration: Calibration
-    measured: Measured
+
+    def notes(self) -> list[str]:
+        """What was verified and fitted, as lines of text."""
+        return [
+            f"ONNX export verified on {self.parity.num_images} images: max probability difference "
+            f"{self.parity.max_prob_difference:.1g}",
+            *describe_calibration(self.calibration),
+        ]
+
+
+def export(folder: Path, prepared: Prepared) -> OnnxEngine:
+    """Write weights, config.json and the ONNX file of the trained network into `folder`; returns the engine of the file."""
+    model, class_names = prepared.model, prepared.dataset.class_names
+    size, channels = model.preprocess.image_size, model.preprocess.channels
+    save_weights(model, folder / WEIGHTS)
+    save_network_config(model, folder / CONFIG, class_names=class_names)
+    export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
+    return OnnxEngine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
 
 
 def pack(
     folder: Path,
+    prepared: Prepared,
     *,
-    model: BuiltModel,
-    dataset: Dataset,
-    calibrate: Callable[[Engine], tuple[Calibration, FeatureStatistics | None]],
-    plan: Plan,
-    origin: Origin,
+    engine: OnnxEngine,
+    calibration: Calibration,
+    statistics: FeatureStatistics | None,
+    summary: TrainingSummary,
+    measured_on: DataFacts,
 ) -> Packed:
-    """Write every file of a bundle into `folder` and seal it. Raises BundleError where the export does not answer alike.
+    """Write all other files of a bundle into `folder`, which `export` has begun, and seal it.
 
-    `calibrate` fits the calibration with the engine that will serve the bundle.
+    BundleError if the exported network does not predict as the trained one.
     """
-    save_weights(model, folder / WEIGHTS)
-    save_network_config(model, folder / CONFIG, class_names=dataset.class_names)
-    preprocess = model.preprocess
-    export_onnx(
-        model.classifier,
-        folder / ONNX,
-        image_size=preprocess.image_size,
-        channels=preprocess.channels,
-        class_names=dataset.class_names,
+    model, dataset, plan = prepared.model, prepared.dataset, prepared.plan
+    data = TrainingData(
+        name=dataset.name,
+        fingerprint=prepared.fingerprint,
+        num_images={split: len(dataset.subset(split)) for split in dataset.given_splits},
     )
     draft = Manifest(
         task=dataset.task,
         architecture=model.name,
         class_names=dataset.class_names,
-        preprocess=preprocess,
-        data=origin.data,
+        preprocess=model.preprocess,
+        data=data,
         seed=plan.seed,
         files={},
     )
-    engine = OnnxEngine(folder / ONNX, num_threads=plan.compute.num_threads)
-    calibration, statistics = calibrate(engine)
     if statistics is not None:
         write_features(folder, statistics.to_tensors())
     predictor = Predictor(
@@ -112,21 +117,24 @@ def pack(
         engine=engine,
         read_statistics=lambda: FeatureStatistics.from_tensors(read_features(folder)),
     )
-    # the second opinion is rebuilt from the files, so that weights and config.json are gated too; a user's own module
-    # cannot be, so that the trained one itself is asked
+    # the second network is rebuilt from the files, so that weights and config.json are verified too; a module of the
+    # user's own cannot be rebuilt, so the trained one itself is compared
     second = model.classifier if model.library == "own" else load_classifier(folder)
     parity = _check_export(predictor, TorchEngine(second), dataset.subset("val"))
-    (folder / CALIBRATION).write_bytes(pretty_json(predictor.calibration.to_dict()))
-    facts = origin.measured_on
-    measured = measure(
-        predictor, dataset, dataset.subset(facts.split or "val"), policy=plan.data.bad_images, facts=facts
-    )
-    measured = replace(measured, report=replace(measured.report, training=origin.training))
+    (folder / CALIBRATION).write_bytes(pretty_json(calibration.to_dict()))
+    measured_samples = dataset.subset(measured_on.split or "val")
+    measured = measure(predictor, dataset, measured_samples, policy=plan.data.bad_images, facts=measured_on)
+    measured = replace(measured, report=replace(measured.report, training=training_facts(prepared, summary)))
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
     page = measured.html(with_pictures=plan.reference == "images")
     (folder / REPORT_HTML).write_text(page, encoding="utf-8")
     write_reference(folder, _reference(predictor, dataset.subset("val"), plan))
-    (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(plan)), encoding="utf-8")
+    shipped = replace(  # without the places of this machine
+        plan,
+        data=replace(plan.data, source=dataset.name),
+        model=replace(plan.model, weights=Path(plan.model.weights).name),
+    )
+    (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(shipped)), encoding="utf-8")
     card = render_card(
         measured.report,
         draft,
@@ -135,15 +143,40 @@ def pack(
         is_timm=model.library == "timm",
     )
     (folder / CARD).write_text(card, encoding="utf-8")
-    manifest = seal(folder, draft)
-    verify(folder)  # the sealed files, read again, answer the reference images as they did
-    return Packed(
-        manifest=manifest,
-        report=measured.report,
-        parity=parity,
-        calibration=predictor.calibration,
-        measured=measured,
+    seal(folder, draft)
+    verify(folder)  # read again, the sealed files predict the reference images as before
+    return Packed(measured=measured, parity=parity, calibration=calibration)
+
+
+def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFacts:
+    """How the network was trained, for the report."""
+    plan, dataset = prepared.plan, prepared.dataset
+    train = prepared.exact if prepared.larger is None else prepared.larger
+    if train is None:
+        raise ConfigError("nothing was prepared to learn from.")  # prepare gives one of the two for every recipe
+    steps = plan if isinstance(plan, StepsPlan) else None
+    is_weighted = plan.balance == "weights" or (plan.balance == "sampler" and steps is None)
+    effect = [] if plan.balance == "auto" else describe_balance(dataset, plan.balance, by_steps=steps is not None)
+    weights = loss_weights(train.targets, len(dataset.class_names)) if is_weighted else ()
+    return TrainingFacts(
+        network=prepared.model.name,
+        recipe=plan.recipe,
+        num_images=len(train.targets),
+        num_planned_epochs=0 if steps is None else steps.optim.epochs,
+        batch_size=0 if steps is None else min(steps.images_per_step, len(train.targets)),
+        balance=plan.balance,
+        balance_effect=" ".join(effect),
+        class_weights=tuple(float(weight) for weight in weights),
+        **vars(summary),
     )
+
+
+def with_run_time(measured: Measured, *, duration_s: float, is_resumed: bool) -> Measured:
+    """With what only this run is; equal runs write equal bundles, which do not have it."""
+    training = measured.report.training
+    if training is not None:
+        training = replace(training, duration_s=duration_s, is_resumed=is_resumed)
+    return replace(measured, report=replace(measured.report, training=training))
 
 
 def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:

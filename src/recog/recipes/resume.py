@@ -1,4 +1,4 @@
-"""What training keeps between its steps, so that a run that ends before its time goes on as if it had not."""
+"""The state of a run between its steps: what a checkpoint holds, and how a signal stops training after one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from recog.core.errors import TrainingStopped
+from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.training.checkpoint import Checkpoints
 from recog.training.distributed import World, any_of, broadcast, broadcast_bytes
@@ -28,34 +29,34 @@ Rank = tuple[float, float]  # (val accuracy, minus val NLL): of two epochs the g
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """Where a run's state is kept, by the process that writes, and the one to go on from; None begins at the first step."""
+class ResumePoint:
+    """Where a run's checkpoints are written, in the process that writes, and the state to continue from, if any."""
 
     checkpoints: Checkpoints | None = None
     state: Mapping[str, Any] | None = None
 
     @property
     def cursor(self) -> tuple[int, int]:
-        """(epochs, steps) that were done and measured, counted from the run's beginning."""
+        """(epochs, steps) that were done and measured, counted from the start of training."""
         if self.state is None:
             return 0, 0
         cursor, progress = self.state["training"]["cursor"], self.state["progress"]
         return cursor["epoch"] - (progress["unmeasured"] is not None), cursor["num_steps_done"]
 
 
-def shared(world: World, kept: Kept) -> Kept:
-    """The state that process 0 goes on from, in all processes."""
+def shared(world: World, resume: ResumePoint) -> ResumePoint:
+    """The state of process 0, in all processes."""
     if world.size == 1:
-        return kept
-    tensors, values = ({}, None) if kept.state is None else flatten_state(kept.state)
+        return resume
+    tensors, values = ({}, None) if resume.state is None else flatten_state(resume.state)
     values = broadcast(world, values)
     data = broadcast_bytes(world, save(tensors) if world.is_writer else b"")
-    return Kept(checkpoints=kept.checkpoints, state=None if values is None else unflatten_state(load(data), values))
+    return replace(resume, state=None if values is None else unflatten_state(load(data), values))
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """What has been found out so far, beside the state that training changes."""
+    """The best weights and the measures so far."""
 
     best_rank: Rank
     best_weights: dict[str, torch.Tensor]
@@ -67,8 +68,8 @@ class Progress:
     def begin(cls, rank: Rank, classifier: Classifier) -> Progress:
         return cls(best_rank=rank, best_weights=copy.deepcopy(classifier.state_dict()))
 
-    def offer(self, rank: Rank, answering: Classifier) -> bool:
-        """Keep the weights of `answering` where `rank` is the best so far; whether it is."""
+    def update_best(self, rank: Rank, answering: Classifier) -> bool:
+        """Keep the weights of `answering` if `rank` is the best so far; returns whether it is."""
         is_best = rank > self.best_rank
         if is_best:
             self.best_rank, self.best_weights = rank, copy.deepcopy(answering.state_dict())
@@ -80,14 +81,7 @@ class Progress:
         self.unmeasured = None
 
     def to_state(self) -> dict[str, Any]:
-        log = None if self.unmeasured is None else asdict(self.unmeasured)
-        return {
-            "best_rank": self.best_rank,
-            "best_weights": self.best_weights,
-            "best_epoch": self.best_epoch,
-            "measured": self.measured,
-            "unmeasured": log,
-        }
+        return vars(self) | {"unmeasured": None if self.unmeasured is None else asdict(self.unmeasured)}
 
     @classmethod
     def from_state(cls, saved: Mapping[str, Any]) -> Progress:
@@ -95,67 +89,74 @@ class Progress:
         return cls(**{**saved, "unmeasured": None if log is None else EpochLog(**log)})
 
 
-class Keeper:
-    """Keeps a run between two of its steps, and ends it there, in all processes, where one of them is asked to stop."""
+class CheckpointKeeper:
+    """Saves a run between two steps, and stops it there, in all processes, if one of them is asked to stop."""
 
-    def __init__(self, kept: Kept, world: World) -> None:
-        self._kept = kept
-        self._world = world
+    def __init__(self, resume: ResumePoint, world: World, cross_validation: CrossValidation | None = None) -> None:
+        """`cross_validation` is that of the head that was fitted first; a resumed run has it from its checkpoint."""
+        saved = None if resume.state is None else resume.state["cross_validation"]
+        self.cross_validation = cross_validation if saved is None else CrossValidation(**saved)
+        self.world = world
+        self._resume = resume
         self._stop = StopSignal()
 
-    def take_up(self, state: TrainState) -> Progress | None:
-        """Put what was kept into `state`, and give the progress that it had made; None where nothing was."""
-        if self._kept.state is None:
+    def restore(self, state: TrainState) -> Progress | None:
+        """Restore `state` from the checkpoint and return the progress so far; None if there is no checkpoint."""
+        if self._resume.state is None:
             return None
-        restore_snapshot(state, self._kept.state["training"])
-        return Progress.from_state(self._kept.state["progress"])
+        restore_snapshot(state, self._resume.state["training"])
+        return Progress.from_state(self._resume.state["progress"])
 
     def keep(self, state: TrainState, progress: Progress, *, epoch_ended: bool = False) -> None:
-        """To be called after each step and each epoch. TrainingStopped, after saving, where a stop was asked for."""
-        asked = any_of(self._world, self._stop.asked is not None)
-        checkpoints = self._kept.checkpoints
+        """To be called after each step and each epoch. TrainingStopped, after saving, if a stop was requested."""
+        asked = any_of(self.world, self._stop.asked is not None)
+        checkpoints = self._resume.checkpoints
         if checkpoints is not None and (asked or checkpoints.is_due(state.num_steps_done, epoch_ended=epoch_ended)):
-            kept = {"training": take_snapshot(state), "progress": progress.to_state()}
-            checkpoints.save(kept, epoch=state.epoch, step=state.step)
+            saved = {
+                "training": take_snapshot(state),
+                "progress": progress.to_state(),
+                "cross_validation": None if self.cross_validation is None else asdict(self.cross_validation),
+            }
+            checkpoints.save(saved, epoch=state.epoch, step=state.step)
         if asked:
             self._end(state)
 
     def _end(self, state: TrainState) -> NoReturn:
-        checkpoints, signal = self._kept.checkpoints, self._stop.asked
-        run = broadcast(self._world, None if checkpoints is None else str(checkpoints.run))
-        kept = "" if run is None else f"; everything up to there is kept. To go on: recog train --resume {run}"
+        checkpoints, signal = self._resume.checkpoints, self._stop.asked
+        run = broadcast(self.world, None if checkpoints is None else str(checkpoints.run))
+        to_resume = "" if run is None else f"; everything so far is saved. To resume: recog train --resume {run}"
         raise TrainingStopped(
-            f"stopped by {signal.name if signal else 'another process'} after step {state.num_steps_done}{kept}",
+            f"stopped by {signal.name if signal else 'another process'} after step {state.num_steps_done}{to_resume}",
             exit_code=EXIT_CODES[signal] if signal else TrainingStopped.exit_code,
         )
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within the block, SIGINT and SIGTERM wait for the next `keep`."""
+        """Within the block, SIGINT and SIGTERM take effect at the next `keep`."""
         with self._stop:
             yield
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that changes nothing, left by StopAsked at once where a stop is asked for; the next `keep` ends the run.
+        """A block without side effects, which StopAsked leaves at once if a stop is requested; the next `keep` ends the run.
 
-        Several processes stay together to its end.
+        Several processes finish it together.
         """
-        if self._world.size > 1:
+        if self.world.size > 1:
             yield
             return
         with self._stop.at_once():
             yield
 
 
-class StopAsked(Exception):  # noqa: N818  caught by the training loop, which then keeps what it has
-    """Raised within `StopSignal.at_once` where a stop is asked for."""
+class StopAsked(Exception):  # noqa: N818  caught by the training loop, which then saves a checkpoint
+    """Raised within `StopSignal.at_once` if a stop is requested."""
 
 
 class StopSignal:
     """While entered, the first SIGINT or SIGTERM is noted in `asked`; a second SIGINT raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python takes no signals, it notes nothing.
+    Does nothing outside the main thread, where Python handles no signals.
     """
 
     def __init__(self) -> None:
@@ -178,7 +179,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Raise StopAsked within the block, which changes nothing that would have to be kept, instead of waiting for its end."""
+        """Raise StopAsked within the block, which has no side effects, instead of waiting for its end."""
         self._at_once = True
         try:
             if self.asked is not None:

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.files import write_bytes_atomic
+from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
-from recog.recipes.events import CrossValidated, EpochResult, FirstBatch, HeadLog, LearnEvent
+from recog.recipes.events import EpochResult, FirstBatch, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
 from recog.report.pictures import confusion_picture, image_grid
 from recog.training.fit import SkippedStep, StepLog, eval_mode
@@ -46,61 +47,60 @@ Values = dict[str, float | int | str]
 class Journal:
     """Appends records to a run folder; a context manager that closes what it opened.
 
-    A run that goes on `after` so many (epochs, steps) keeps their records; those of steps that are taken again are dropped.
-    What fails is said once for each file, in `take_troubles`, and tried again with the next record. So is what any part of
-    recog logs as a warning, such as a checkpoint that was written at the second attempt.
+    A run that resumes `after` so many (epochs, steps) keeps their records; those of steps that are taken again are dropped.
+    `pop_warnings` has a failure to write, once per file; each record is tried anew. It also has what any part of recog logs
+    as a warning, such as a checkpoint that was written at the second attempt.
     """
 
     def __init__(self, run: Path, *, after: tuple[int, int] = (0, 0)) -> None:
         epochs, steps = after
-        self._said: set[str] = set()
-        self._troubles: list[str] = []
+        self._reported: set[str] = set()
+        self._messages: list[str] = []
         self._metrics: TextIO | None = None
         self._handler: logging.Handler = logging.NullHandler()
-        self._warnings = _Warnings(self._troubles_of)
+        self._warnings = _Warnings(lambda message: self._messages.append(message))
         self.outcome: dict[str, float] = {}  # of the best epoch or head so far
         self.board = Board(run / TENSORBOARD, steps_done=steps)
-        with self.unstopped(METRICS):
+        with self.suppressed(METRICS):
             _drop_later(run / METRICS, epochs=epochs, steps=steps)
             self._metrics = (run / METRICS).open("a", encoding="utf-8")
-        with self.unstopped(DEBUG_LOG):
+        with self.suppressed(DEBUG_LOG):
             self._handler = _DebugLog(run / DEBUG_LOG, self._note)
 
     def record(self, kind: str, step: int, values: Mapping[str, float | int | str]) -> None:
         """One line of metrics.jsonl, and each number as the scalar `kind/name` at `step`."""
         if self._metrics is not None:
-            with self.unstopped(METRICS):
+            with self.suppressed(METRICS):
                 self._metrics.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
                 self._metrics.flush()
-        with self.unstopped(TENSORBOARD):
+        with self.suppressed(TENSORBOARD):
             self.board.scalars(kind, step, values)
 
     @contextlib.contextmanager
-    def unstopped(self, what: str) -> Iterator[None]:
-        """A block that records, and is left where that fails; training goes on without."""
+    def suppressed(self, what: str) -> Iterator[None]:
+        """A block that records: an error in it becomes a warning, and training continues."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  whatever a recorder cannot do, the run is worth more
+        except Exception as error:  # noqa: BLE001  no record is worth a run
             self._note(what, error)
 
-    def take_troubles(self) -> list[str]:
-        """What could not be recorded since the last call, in lines for a person."""
-        troubles, self._troubles = self._troubles, []
-        return troubles
-
-    def _troubles_of(self, message: str) -> None:
-        self._troubles.append(message)
+    def pop_warnings(self) -> list[str]:
+        """The warnings since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
 
     def _note(self, what: str, error: BaseException) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if what not in self._said:
-            self._said.add(what)
-            self._troubles.append(f"warning: {what} cannot be written in full ({reason}); training goes on without")
+        if what not in self._reported:
+            self._reported.add(what)
+            self._messages.append(
+                f"warning: {what} cannot be written in full ({reason}); training continues without it"
+            )
         if what != DEBUG_LOG:
             logger.warning("a record of %s could not be written: %s", what, reason)
 
     def _note_thread(self, failed: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread of its own, whose end Python would print as a traceback."""
+        """TensorBoard writes in its own thread; Python would print a traceback if that fails."""
         if type(failed.thread).__module__.startswith("tensorboard") and failed.exc_value is not None:
             self._note(TENSORBOARD, failed.exc_value)
         else:
@@ -118,28 +118,28 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._metrics is not None:
-            with self.unstopped(METRICS):
+            with self.suppressed(METRICS):
                 self._metrics.close()
-        with self.unstopped(TENSORBOARD):
+        with self.suppressed(TENSORBOARD):
             self.board.close()
         logger.removeHandler(self._handler)
         logger.removeHandler(self._warnings)
         logger.setLevel(self._level)
         threading.excepthook = self._hook
-        with self.unstopped(DEBUG_LOG):
+        with self.suppressed(DEBUG_LOG):
             self._handler.close()
 
 
 class _Warnings(logging.Handler):
-    """Hands on what is logged as a warning, but for the journal's own."""
+    """Passes on what is logged as a warning, except by the journal itself."""
 
-    def __init__(self, hand_on: Callable[[str], None]) -> None:
+    def __init__(self, pass_on: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._hand_on = hand_on
+        self._pass_on = pass_on
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != logger.name:
-            self._hand_on(record.getMessage())
+            self._pass_on(record.getMessage())
 
 
 class _DebugLog(logging.FileHandler):
@@ -155,7 +155,7 @@ class _DebugLog(logging.FileHandler):
 
 
 def _drop_later(path: Path, *, epochs: int, steps: int) -> None:
-    """Drop from metrics.jsonl what is written again when a run goes on after so many epochs and steps."""
+    """Drop from metrics.jsonl what is written again when a run resumes after so many epochs and steps."""
     if not path.is_file():
         return
     kept = []
@@ -171,16 +171,16 @@ def _drop_later(path: Path, *, epochs: int, steps: int) -> None:
 
 
 def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> None:
-    """What `event` says, into the journal; the weights as they are now."""
+    """Record `event`; of an epoch also the present weights."""
     if isinstance(event, StepLog):
         _record_step(journal, event)
     elif isinstance(event, SkippedStep):
         journal.record("skipped", event.step, {"epoch": event.epoch, "reason": event.reason})
         logger.warning("step %d was skipped; its batch held %s", event.step, ", ".join(event.names))
     elif isinstance(event, FirstBatch):
-        with journal.unstopped(TENSORBOARD):
+        with journal.suppressed(TENSORBOARD):
             journal.board.batch(event.images, event.step)
-        with journal.unstopped(GRAPH):
+        with journal.suppressed(GRAPH):
             journal.board.graph(prepared.model.classifier, event.images)
     elif isinstance(event, EpochResult):
         _record_epoch(journal, event, prepared)
@@ -192,7 +192,7 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
         journal.record("head", event.trial, values | _map_of(event.val_map))
         if event.val_nll <= journal.outcome.get("val_nll", math.inf):
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
-    elif isinstance(event, CrossValidated):
+    elif isinstance(event, CrossValidation):
         values = {name: value for name, value in asdict(event).items() if value is not None}
         journal.record("cross_validation", event.num_repeats, values)
 
@@ -200,7 +200,7 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
 def _record_step(journal: Journal, log: StepLog) -> None:
     values: Values = {"epoch": log.epoch, "loss": log.loss, "lr": log.lr, "grad_norm": log.grad_norm}
     journal.record("step", log.step, {k: v for k, v in values.items() if isinstance(v, int) or math.isfinite(float(v))})
-    with journal.unstopped(TENSORBOARD):
+    with journal.suppressed(TENSORBOARD):
         journal.board.speed(log.step, log.num_images)
 
 
@@ -218,7 +218,7 @@ def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> 
     journal.record("epoch", log.epoch, values)
     if result.is_best:
         journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}
-    with journal.unstopped(TENSORBOARD):
+    with journal.suppressed(TENSORBOARD):
         journal.board.weights(prepared.model.classifier, log.epoch)
         if result.confusion is not None:
             journal.board.confusion(result.confusion, prepared.dataset.class_names, log.epoch)

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.errors import TrainingError
@@ -18,6 +16,7 @@ from recog.data.augment.geometry import as_tensor
 from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
+from recog.runtime.engine import Outputs
 from recog.training.device import (
     Precision,
     autocast,
@@ -65,14 +64,6 @@ class EpochLog:
     num_images: int  # and the time they took: since the epoch began or was resumed
     train_s: float
     num_skipped: int = 0  # steps that were not taken
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Logits float32 [N, K] and features float32 [N, D] of a whole split, in its order."""
-
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
 
 
 def fit(
@@ -274,7 +265,7 @@ def collect_logits(
     precision: Precision,
     batch_size: int = 64,
     world: World | None = None,
-) -> Evaluation:
+) -> Outputs:
     """Run `images` uint8 [N, H, W, C] through the classifier in evaluation mode; its mode is left as it was.
 
     The processes of `world` run a share each, so that no image is run twice, and all are given the whole.
@@ -289,7 +280,7 @@ def collect_logits(
             batch_logits, batch_features = classifier(batch)
             logits.append(batch_logits.float().cpu())
             features.append(batch_features.float().cpu())
-        return Evaluation(
+        return Outputs(
             logits=gather_rows(world, torch.cat(logits), len(images)).numpy(),
             features=gather_rows(world, torch.cat(features), len(images)).numpy(),
         )

@@ -19,13 +19,7 @@ from recog.data.stratify import iterative_parts
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    l2: tuple[float, ...] = (
-        1e-4,
-        1e-3,
-        1e-2,
-        1e-1,
-        1.0,
-    )  # strengths to try, per image, on standardised features
+    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # strengths to try, per image, on standardised features
     max_iterations: int = 300
 
     def __post_init__(self) -> None:
@@ -33,6 +27,11 @@ class HeadConfig:
             raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
         if self.max_iterations < 1:
             raise ConfigError(f"head.max_iterations is {self.max_iterations}; it must be 1 or more.")
+
+    @property
+    def strengths(self) -> list[float]:
+        """From the strongest to the weakest, as they are tried."""
+        return sorted(self.l2, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def fit_heads(
     not exclude each other, zeros and ones float32 [N, K], and `weights` [K] what an image with the label counts.
     """
     if not np.isfinite(features).all():
-        raise TrainingError("the features are not finite; the pretrained weights do not suit this network.")
+        raise TrainingError("the features are not finite; the pretrained weights do not fit this network.")
     # in float64: the mean of a constant feature must be the constant, or rounding over 1e-6 looks like a feature that counts
     mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
     standard = (features - mean) / std
@@ -92,10 +91,10 @@ def _fit_classes(
     from sklearn.linear_model import LogisticRegression  # takes a second to import; only this recipe needs it
 
     model = LogisticRegression(max_iter=config.max_iterations, tol=1e-4, warm_start=True)
-    for l2 in sorted(config.l2, reverse=True):
+    for l2 in config.strengths:
         model.C = 1 / (l2 * len(labels))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # stopping at max_iterations is early stopping, which is all right here
+            warnings.simplefilter("ignore")  # about stopping at max_iterations, which is early stopping
             model.fit(standard, labels, sample_weight=weights)
         yield l2, *_two_rows(model.coef_, model.intercept_, num_classes)
 
@@ -107,7 +106,7 @@ def _fit_labels(
     weights: NDArray[np.float64] | None,
 ) -> Iterator[_Fit]:
     found = None
-    for l2 in sorted(config.l2, reverse=True):
+    for l2 in config.strengths:
         found = fit_label_weights(
             standard, targets, l2, start=found, max_iterations=config.max_iterations, positive_weights=weights
         )
@@ -191,39 +190,29 @@ FEW_IMAGES = 20  # per class: below this, one validation split says little
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewImages:
-    """What cross-validation holds out: targets as of `fit_heads`, and groups int64 [N], whose members are never parted."""
+class HeadData:
+    """Features with targets as of `fit_heads`, and groups int64 [N], whose members stay in one fold."""
 
     features: NDArray[np.float32]  # [N, D]
     targets: NDArray[np.int64] | NDArray[np.float32]
     groups: NDArray[np.int64]
     weights: NDArray[np.float64] | None = None  # of the loss: [N], multi-label [K]
 
-    def smallest(self, num_classes: int) -> int:
-        """Groups with the class, or the label, that has fewest."""
-        if self.targets.ndim == 2:
-            return min(len(set(self.groups[self.targets[:, k] == 1].tolist())) for k in range(num_classes))
-        return min(len(set(self.groups[self.targets == k].tolist())) for k in range(num_classes))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossValidation:
-    """One L2 strength over all repeats; every image is held out once in each."""
-
-    l2: float
-    logits: NDArray[np.float32]  # [R, N, K], of each image by the head that had not seen it
-    num_folds: int
+    def num_folds(self, num_classes: int) -> int:
+        """Five, or as many as the rarest class, or label, has groups. DataError if it has fewer than two."""
+        has = self.targets == 1 if self.targets.ndim == 2 else self.targets[:, None] == np.arange(num_classes)
+        smallest = min(len(set(self.groups[column].tolist())) for column in has.T)
+        if smallest < 2:
+            raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
+        return min(NUM_FOLDS, smallest)
 
 
 def cross_validate(
-    data: FewImages, config: HeadConfig, *, num_classes: int, seed: int, num_repeats: int = NUM_REPEATS
-) -> list[CrossValidation]:
-    """Every strength of `config`, from the strongest to the weakest. DataError where a class has fewer than two groups."""
-    num_folds = min(NUM_FOLDS, data.smallest(num_classes))
-    if num_folds < 2:
-        raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
-    strengths = sorted(config.l2, reverse=True)
-    logits = np.zeros((len(strengths), num_repeats, len(data.targets), num_classes), dtype=np.float32)
+    data: HeadData, config: HeadConfig, *, num_classes: int, seed: int, num_repeats: int = NUM_REPEATS
+) -> NDArray[np.float32]:
+    """Logits float32 [S, R, N, K] of each image by heads fitted without its fold: S strengths, strongest first, R repeats."""
+    num_folds = data.num_folds(num_classes)
+    logits = np.zeros((len(config.l2), num_repeats, len(data.targets), num_classes), dtype=np.float32)
     for repeat in range(num_repeats):
         folds = stratified_folds(data.targets, data.groups, num_folds, seed=seed, repeat=repeat)
         for fold in range(num_folds):
@@ -234,9 +223,7 @@ def cross_validate(
             )
             for number, head in enumerate(heads):
                 logits[number, repeat, held_out] = head(data.features[held_out])
-    return [
-        CrossValidation(l2=l2, logits=rows, num_folds=num_folds) for l2, rows in zip(strengths, logits, strict=True)
-    ]
+    return logits
 
 
 def stratified_folds(

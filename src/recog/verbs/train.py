@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from recog.bundle.locate import BUNDLE, RUNS
-from recog.bundle.manifest import TrainingData
+from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
-from recog.core.files import staged_folder
+from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
 from recog.data.dataset import Dataset
 from recog.data.readers.own import read_items
 from recog.data.sources import Source, open_source
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import AnyReport, parse_report
-from recog.evaluation.results.training_facts import TrainingFacts
-from recog.recipes.calibrate import HeldOut, calibrate, describe_calibration, describe_unknown, hold_out_val
+from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult, LearnEvent, Learnt
+from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
 from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
 from recog.recipes.learn import count_steps, learn
-from recog.recipes.package import Origin, Packed, pack
+from recog.recipes.package import export, pack, with_run_time
 from recog.recipes.prepare import Prepared, prepare
-from recog.recipes.resume import Kept, shared
+from recog.recipes.resume import ResumePoint, shared
 from recog.runs.folder import (
     RUN_CONFIG,
     check_same_data,
@@ -41,7 +40,6 @@ from recog.runs.folder import (
     write_launch,
     write_run_config,
 )
-from recog.runs.history import FactGatherer, write_run_report
 from recog.runs.journal import TENSORBOARD, Journal, record_event
 from recog.runs.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
@@ -215,63 +213,86 @@ def _resume(
 
 
 def _follow(prepared: Prepared, world: World) -> Run:
-    """What a process does that does not write: learn as the writer does, and be told how it ended."""
-    kept = shared(world, Kept())
-    for _ in learn(prepared, kept, world):
+    """The part of a process that does not write: learn as the writer does, and receive the Run."""
+    resume = shared(world, ResumePoint())
+    for _ in learn(prepared, resume, world):
         pass
     return _run_from_json(broadcast(world, None))
 
 
 def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> Iterator[TrainEvent]:
-    """Learn, from the newest checkpoint on where there is one, and seal the bundle."""
-    checkpoints = open_checkpoints(folder, prepared.plan)
+    """Learn, from the newest checkpoint if there is one, and seal the bundle."""
+    plan = prepared.plan
+    checkpoints = open_checkpoints(folder, plan)
     loaded = checkpoints.load_newest()
     for text in describe_loaded(loaded):
         yield Note(text=text)
-    kept = shared(world, Kept(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
-    with Journal(folder, after=kept.cursor) as journal:
-        yield Planned(folder=folder, config=prepared.plan, num_steps=count_steps(prepared))
-        with journal.unstopped(TENSORBOARD):
+    resume = shared(world, ResumePoint(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
+    with Journal(folder, after=resume.cursor) as journal:
+        yield Planned(folder=folder, config=plan, num_steps=count_steps(prepared))
+        with journal.suppressed(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        held_out, gatherer = None, FactGatherer(folder, prepared)
-        for event in learn(prepared, kept, world):
-            gatherer.take(event)
-            if isinstance(event, HeldOut):
-                held_out = event
-            if isinstance(event, (HeldOut, Learnt)):
-                continue
-            record_event(journal, event, prepared)
-            yield event
-            for text in (*_warnings_of(event), *journal.take_troubles()):
-                yield Note(text=text)
-        with journal.unstopped(TENSORBOARD):
-            journal.board.outcome(config_to_dict(prepared.plan), journal.outcome)
-    yield Note(text="exporting, checking the export on real files, calibrating, evaluating")
-    packed = _pack(folder, prepared, held_out, gatherer.facts())
-    checkpoints.remove()  # several times the bundle's size, and of a finished run nothing goes on
-    parity = packed.parity
-    yield Note(
-        text=f"the ONNX file answers {parity.num_images} image files as the torch network does: "
-        f"probabilities differ by {parity.max_prob_difference:.1g} at most"
-    )
-    for text in (describe_calibration(packed.calibration), describe_unknown(packed.calibration)):
-        if text:
-            yield Note(text=text)
-    run = Run(
-        folder=folder,
-        bundle=folder / BUNDLE,
-        report=packed.report,
-        duration_s=time.perf_counter() - started,
-    )
-    write_run_report(
-        folder,
-        packed.measured,
-        duration_s=run.duration_s,
-        is_resumed=loaded is not None,
-        with_pictures=prepared.plan.reference == "images",
-    )
+        summary, held_out = yield from _recorded(learn(prepared, resume, world), journal, prepared)
+        with journal.suppressed(TENSORBOARD):
+            journal.board.outcome(config_to_dict(plan), journal.outcome)
+    yield Note(text="exporting, calibrating, evaluating")
+    measured_on = _open_measured_split(folder, prepared)
+    with staged_folder(folder / BUNDLE) as staging:
+        engine = export(staging, prepared)
+        calibration, statistics = calibrate(held_out or hold_out_val(engine, prepared), plan)
+        packed = pack(
+            staging,
+            prepared,
+            engine=engine,
+            calibration=calibration,
+            statistics=statistics,
+            summary=summary,
+            measured_on=measured_on,
+        )
+    checkpoints.remove()  # several times the size of the bundle, and a finished run is not resumed
+    for text in packed.notes():
+        yield Note(text=text)
+    duration_s = time.perf_counter() - started
+    run = Run(folder=folder, bundle=folder / BUNDLE, report=packed.measured.report, duration_s=duration_s)
+    measured = with_run_time(packed.measured, duration_s=duration_s, is_resumed=loaded is not None)
+    write_bytes_atomic(folder / REPORT_JSON, pretty_json(measured.report.to_dict()))
+    page = measured.html(with_pictures=plan.reference == "images")
+    write_bytes_atomic(folder / REPORT_HTML, page.encode())
     broadcast(world, _run_to_json(run))
     yield run
+
+
+def _recorded(
+    events: Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]], journal: Journal, prepared: Prepared
+) -> Generator[TrainEvent, None, tuple[TrainingSummary, HeldOut | None]]:
+    """`events`, each recorded and followed by its warnings."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return cast(tuple[TrainingSummary, HeldOut | None], end.value)
+        record_event(journal, event, prepared)
+        yield event
+        for text in (*_warnings_of(event), *journal.pop_warnings()):
+            yield Note(text=text)
+
+
+def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
+    """The split that the report is measured on; if it is the test split, its opening is logged."""
+    dataset = prepared.dataset
+    split = "test" if "test" in dataset.given_splits else "val"
+    hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
+    openings, seen = None, read_seen(folder)
+    if split == "test":
+        openings = log_test_opening(folder, command="train", num_images=len(hashes))
+    return DataFacts(
+        name=dataset.name,
+        split=split,
+        num_seen_in_training=seen.count("train", hashes),
+        num_seen_in_selection=seen.count("val", hashes),
+        test_openings=openings,
+        excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
+    )
 
 
 def _run_to_json(run: Run) -> dict[str, Any]:
@@ -298,36 +319,3 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
     if isinstance(event, EpochResult) and event.log.num_skipped:
         return (f"warning: {event.log.num_skipped} steps of epoch {event.log.epoch} were skipped as not finite",)
     return event.notes if isinstance(event, StepLog) else ()
-
-
-def _pack(folder: Path, prepared: Prepared, held_out: HeldOut | None, training: TrainingFacts) -> Packed:
-    dataset, plan = prepared.dataset, prepared.plan
-    num_images = {split: len(dataset.subset(split)) for split in dataset.given_splits}
-    split = "test" if "test" in num_images else "val"
-    hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
-    openings, seen = None, read_seen(folder)
-    if split == "test":
-        openings = log_test_opening(folder, command="train", num_images=len(hashes))
-    facts = DataFacts(
-        name=dataset.name,
-        split=split,
-        num_seen_in_training=seen.count("train", hashes),
-        num_seen_in_selection=seen.count("val", hashes),
-        test_openings=openings,
-        excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
-    )
-    training_data = TrainingData(name=dataset.name, fingerprint=prepared.fingerprint, num_images=num_images)
-    shipped = replace(
-        plan,
-        data=replace(plan.data, source=dataset.name),
-        model=replace(plan.model, weights=Path(plan.model.weights).name),
-    )
-    with staged_folder(folder / BUNDLE) as staging:
-        return pack(
-            staging,
-            model=prepared.model,
-            dataset=dataset,
-            calibrate=lambda engine: calibrate(held_out or hold_out_val(engine, prepared), plan),
-            plan=shipped,
-            origin=Origin(data=training_data, training=training, measured_on=facts),
-        )
