@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -63,17 +63,10 @@ def measure(
 
     Bad images are listed in the report. DataError if the policy refuses them or none is left.
     """
-    answers = list(predictor.predict_each((sample.source for sample in samples), reject=predictor.can_reject))
-    good = [(s, a) for s, a in zip(samples, answers, strict=True) if isinstance(a, Prediction)]
-    bad = [
-        BadImage(s.name, a.reason, a.remedy) for s, a in zip(samples, answers, strict=True) if isinstance(a, BadImage)
-    ]
-    exclude_bad(dataset, bad, policy=policy)
-    if not good:
-        raise DataError(f"{dataset.name} has no usable image to evaluate.")
+    answers = predictor.predict_each((sample.source for sample in samples), reject=predictor.can_reject)
+    good, (predictions,), bad = sort_answers(dataset, samples, answers, policy=policy)
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
-    predictions = [answer for _, answer in good]
-    targets = targets_of([sample for sample, _ in good], len(predictor.class_names), dataset.task)
+    targets = targets_of(good, len(predictor.class_names), dataset.task)
     is_class = TASK_MEASURES[dataset.task].is_class(targets, len(good), len(predictor.class_names))
     right = is_correct(np.stack([answer.preds for answer in predictions]), is_class)
     logits = np.stack([answer.logits for answer in predictions])
@@ -81,12 +74,37 @@ def measure(
         logits,
         targets,
         class_names=predictor.class_names,
-        names=[sample.name for sample, _ in good],
+        names=[sample.name for sample in good],
         data=facts,
         calibration=predictor.calibration,
     )
     report = replace(report, **_evidence(predictor.calibration, logits, targets, predictions, right))
-    return Measured(report=report, samples={sample.name: sample for sample, _ in good}, is_correct=right)
+    return Measured(report=report, samples={sample.name: sample for sample in good}, is_correct=right)
+
+
+def sort_answers(
+    dataset: Dataset, samples: Sequence[Sample], *answers: Iterable[Prediction | BadImage], policy: BadImagePolicy
+) -> tuple[list[Sample], list[list[Prediction]], list[BadImage]]:
+    """The samples that each of several models could read, the predictions of each model, and the bad images.
+
+    `answers` are those of each model on `samples` of `dataset`. DataError if `policy` refuses bad images or all are bad.
+    """
+    good: list[Sample] = []
+    predictions: list[list[Prediction]] = [[] for _ in answers]
+    bad = []
+    for sample, *each in zip(samples, *answers, strict=True):
+        usable = [answer for answer in each if isinstance(answer, Prediction)]
+        if len(usable) == len(each):
+            good.append(sample)
+            for of_model, prediction in zip(predictions, usable, strict=True):
+                of_model.append(prediction)
+        else:
+            error = next(answer for answer in each if isinstance(answer, BadImage))
+            bad.append(BadImage(sample.name, error.reason, error.remedy))
+    exclude_bad(dataset, bad, policy=policy)
+    if not good:
+        raise DataError(f"{dataset.name} has no usable image to evaluate.")
+    return good, predictions, bad
 
 
 def _evidence(

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
-from recog.data.store import BadImagePolicy, exclude_bad
+from recog.data.store import BadImagePolicy
 from recog.evaluation.results.comparison import Comparison
 from recog.evaluation.results.comparison import compare as compare_answers
+from recog.report.measure import sort_answers
 from recog.runtime.predictor import Prediction
 from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_trained, with_classes_of
 
@@ -78,21 +79,11 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     samples = chosen.samples
     for side in {side.run: side for side in (a, b)}.values():
         side.log_opening("compare", dataset, chosen.hashes)
-    answers = [list(side.predictor.predict_each([s.source for s in samples])) for side in (a, b)]
-    bad = [
-        next(BadImage(sample.name, x.reason, x.remedy) for x in pair if isinstance(x, BadImage))
-        for sample, *pair in zip(samples, *answers, strict=True)
-        if any(isinstance(x, BadImage) for x in pair)
-    ]
-    exclude_bad(dataset, bad, policy=bad_images)
-    bad_names = {error.name for error in bad}
-    is_good = [sample.name not in bad_names for sample in samples]
-    good = [sample for sample, keep in zip(samples, is_good, strict=True) if keep]
-    if not good:
-        raise DataError(f"{dataset.name} has no usable image to compare on.")
-    kept_a, kept_b = (_kept(side, is_good) for side in answers)
+    sources = [sample.source for sample in samples]
+    answers = [side.predictor.predict_each(sources) for side in (a, b)]
+    good, (of_a, of_b), bad = sort_answers(dataset, samples, *answers, policy=bad_images)
     return ComparisonRun(
-        comparison=_compare(dataset, good, kept_a, kept_b, order),
+        comparison=_compare(dataset, good, of_a, of_b, order),
         name_a=str(bundle_a),
         name_b=str(bundle_b),
         data=dataset.name,
@@ -120,12 +111,6 @@ def _class_order(names_a: Sequence[str], names_b: Sequence[str]) -> list[int]:
 def _num_seen(side: Side, dataset: Dataset, chosen: ChosenSamples) -> int | None:
     counts = [side.count(role, dataset, chosen.hashes) for role in ("train", "val")]
     return None if None in counts else sum(count or 0 for count in counts)
-
-
-def _kept(answers: Sequence[Prediction | BadImage], is_good: Sequence[bool]) -> list[Prediction]:
-    """Of the images that both could use."""
-    kept = (answer for answer, keep in zip(answers, is_good, strict=True) if keep)
-    return [answer for answer in kept if isinstance(answer, Prediction)]
 
 
 def _compare(
