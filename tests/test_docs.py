@@ -1,0 +1,55 @@
+"""README and docs name only what exists: options, settings, links, fields of the bundle."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from recog.cli import COMMANDS, build_app
+from recog.recipes.config import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+GOLDEN = ROOT / "tests" / "golden" / "digits-format-1-trust"
+OTHER_TOOLS = {
+    "--constraint", "--editable", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id",
+    "--max-restarts", "--logdir", "--help", "--strict",
+}  # fmt: skip
+MODULES = {f"data.{path.stem}" for path in (ROOT / "src" / "recog" / "data").iterdir()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_exists(page):
+    commands = get_command(build_app(COMMANDS)).commands.values()
+    known = {name for command in commands for option in command.params for name in option.opts} | OTHER_TOOLS
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_exists(page):
+    tables = {field.name: field.default_factory for field in fields(TrainConfig) if is_dataclass(field.default_factory)}
+    known = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
+    named = re.findall(rf"`(?:--set '?)?((?:{'|'.join(tables)})\.[a-z]\w*)(?:=[^`]*)?`", page.read_text())
+    settings = {name for name in named if not re.search(r"\.(json|safetensors|onnx|py)$", name)}
+    assert settings - known <= {"data.name", "data.fingerprint", "data.num_images"} | MODULES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists()
+
+
+@pytest.mark.parametrize("name", ["recog.json", "calibration.json", "report.json"])
+def test_the_format_page_has_every_field(name):
+    page = re.sub(r"```.*?```", "", (ROOT / "docs" / "bundle.md").read_text(), flags=re.DOTALL)
+    named = {word for code in re.findall(r"`([^`]+)`", page) for word in re.findall(r"\w+", code)}
+    table = json.loads((GOLDEN / name).read_text())
+    parts = [table, *(table.get(key) or {} for key in ("preprocess", "fit", "sets", "unknown", "data"))]
+    missing = {key for part in parts for key in part if not key.endswith("_ci95")} - named
+    assert not missing
