@@ -1,6 +1,6 @@
-# make demo: from nothing to a trained, evaluated, predicting classifier.  make test: all tests.  Both make .venv if it is absent.
-# make ledger: every kind of bad image and dataset that is tried, and what became of it.
-# make bare: the base install, without extras, answers.
+# make demo: installs, trains, evaluates and predicts.  make test: all tests.  Both create .venv if it does not exist.
+# make ledger: every kind of bad image and dataset that is tested, with the result.
+# make bare: installs without extras and verifies a bundle.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

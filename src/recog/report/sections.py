@@ -185,7 +185,8 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
         stopped = "" if facts.num_epochs == facts.num_planned_epochs else f" of {facts.num_planned_epochs:,} planned"
         yield "Epochs", f"{facts.num_epochs:,}{stopped}; weights of epoch {facts.best_epoch:,}"
         yield "Steps", f"{facts.num_steps:,} of {plural(facts.batch_size, 'image')}"
-    yield "Class balancing", facts.balance if facts.balance_effect else f"none needed ({facts.balance})"
+    is_applied = facts.balance_effect or facts.balance == "none"
+    yield "Class balancing", facts.balance if is_applied else f"none needed ({facts.balance})"
     if facts.class_weights:
         yield "Class weights", f"{min(facts.class_weights):.2f} to {max(facts.class_weights):.2f}"
     if (found := facts.cross_validation) is not None:
