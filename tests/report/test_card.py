@@ -68,7 +68,7 @@ def test_untrusted_names_are_escaped():
 def test_the_card_describes_the_calibration():
     text = card()
     assert "**Calibration:** Probabilities are the softmax of the logits." in text
-    assert re.search(r"test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\.", text)
+    assert re.search(r"- Test, n = 3: NLL before \d\.\d{3}, after \d\.\d{3}, ECE before [\d.]+%, after [\d.]+%\n", text)
     assert "Prediction sets" not in text
     assert "--reject" not in text
 

@@ -61,7 +61,7 @@ def test_sets_with_their_coverage_and_sizes():
     with_sets = replace(report, trust=replace(report.trust, sets=measure_sets(rule, sets, labels)))
     section = trust_sections(with_sets)[1]
     assert section.rows[0][:2] == ("Coverage of the true class", "66.7%")
-    assert section.rows[1] == ("Mean set size", "1.40", "classes")
+    assert section.rows[1] == ("Mean set size", "1.40", "")
     assert section.rows[2:] == (("Sets of 1 class", "80.0%", "48 images"), ("Sets of 3 classes", "20.0%", "12 images"))
     assert "at least 90.0% of images like the 700 calibration images (val)" in section.text
     assert "never empty" in section.text

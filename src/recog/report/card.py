@@ -50,14 +50,16 @@ def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str
     )
 
 
-def _facts(section: Section) -> str:
-    """The section's first rows in one line."""
+def _facts(section: Section) -> list[str]:
+    """The first rows of the section as sentences."""
     names = ["" if name == "Value" else name for name in section.columns[1:]]
-    rows = (
-        f"{row[0]}: {', '.join(f'{name} {cell}'.strip() for name, cell in zip(names, row[1:], strict=True))}"
+    cells = (
+        [f"{name} {cell}".strip() for name, cell in zip(names, row[1:], strict=True) if cell]
         for row in section.rows[:2]
     )
-    return "; ".join(rows)
+    return [
+        f"{row[0][:1].upper()}{row[0][1:]}: {', '.join(texts)}" for row, texts in zip(section.rows, cells, strict=False)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def _unknown_text(rule: UnknownRule) -> str:
 def _sets(evidence: SetEvidence) -> Section:
     rows = [
         ("Coverage of the true class", percent(evidence.coverage), f"95% {percent_range(evidence.coverage_ci95)}"),
-        ("Mean set size", f"{evidence.mean_size:.2f}", "classes"),
+        ("Mean set size", f"{evidence.mean_size:.2f}", ""),
     ]
     rows += [
         (f"Sets of {plural(size, 'class', 'classes')}", percent(count / evidence.num_images), f"{count:,} images")
