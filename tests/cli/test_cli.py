@@ -98,7 +98,7 @@ def test_version():
         (["train", "digits", "--set", "optim.lrr=1"], 2, "unknown setting 'optim.lrr'. Did you mean 'lr'"),
         (["train", "digits", "--set", "optim.lr"], 2, "NAME=VALUE"),
         (["train", "digits", "--config", "absent.toml"], 2, "there is no config file absent.toml"),
-        (["train", "digits", "--model", "resnet9"], 2, "there is no network 'resnet9'"),
+        (["train", "digits", "--model", "resnet9"], 2, "Unknown network 'resnet9'"),
         (["train", "--seed", "1"], 2, "there is no data to train on"),
     ],
 )

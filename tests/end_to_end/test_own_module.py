@@ -52,7 +52,7 @@ def test_the_bundle_says_that_onnx_alone_serves_it(run):
     assert (config["architecture"], config["library"], config["served_by"]) == ("Net", "own", "model.onnx")
     assert config["pretrained_cfg"]["input_size"] == [1, 8, 8]
     assert config["num_features"] == 32
-    with pytest.raises(BundleError, match=r"a module of its maker's own \(Net\).*served by model\.onnx alone"):
+    with pytest.raises(BundleError, match=r"made from a custom module \(Net\).*only model\.onnx can be run"):
         load_classifier(run.bundle)
     assert "local-dir:" not in (run.bundle / "README.md").read_text()
 
@@ -81,7 +81,7 @@ def test_it_evaluates_and_predicts(run):
 def test_a_run_of_it_is_not_repeated_without_it(run, monkeypatch):
     from recog.verbs.train import load_run_config
 
-    with pytest.raises(ConfigError, match="Net is a module of your own.*recog.train.*network=module"):
+    with pytest.raises(ConfigError, match="Net is your own module.*recog.train.*network=module"):
         recog.train(None, load_run_config(run.folder / "run.toml"))
 
 
@@ -89,6 +89,6 @@ def test_what_is_missing_or_twofold_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="model.name is resnet8, and a module was given as well"):
         recog.train("digits", TrainConfig(model=ModelConfig(name="resnet8")), network=Net())
-    with pytest.raises(ConfigError, match=r"answers 2 images with \[2, 4\]; expected logits \[2, 10\]"):
+    with pytest.raises(ConfigError, match=r"returned \[2, 4\] for 2 images; expected logits \[2, 10\]"):
         recog.train("digits", CONFIG, network=Net(num_classes=4))
     assert not (tmp_path / "runs").exists()

@@ -11,7 +11,7 @@ from recog.models.table import MODELS, own_network
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"no network 'resnett20' here or in timm. Did you mean 'resnet20'\?"):
+    with pytest.raises(ConfigError, match=r"Unknown network 'resnett20': neither in recog nor in timm. Did you mean 'resnet20'\?"):
         build("resnett20")
     with pytest.raises(ConfigError, match=r"Did you mean 'tf_efficientnet_lite0'\?"):
         build("tf_eficientnet_lite0")
@@ -120,8 +120,8 @@ def test_a_network_of_ours_has_its_own_channels_unless_told():
 
 def test_a_size_that_is_too_small_for_a_network_of_ours_is_refused():
     message = (
-        "cnn_6_16 cannot take images of 15 x 40 px: its convolutions leave nothing of so small an image; "
-        "the smallest that works is 16 x 16 px, the next above yours 40 x 40 px."
+        "cnn_6_16 does not support images of 15 x 40 px: the image is too small for its convolutions; "
+        "the smallest supported size is 16 x 16 px, the next larger one 40 x 40 px."
     )
     with pytest.raises(ConfigError, match=re.escape(message)):
         build("cnn_6_16", image_size=(40, 15))

@@ -61,8 +61,8 @@ def test_our_own_dropout_takes_the_rate():
         ("vgg11", "drop_path_rate"),
     ],
 )
-def test_a_rate_that_nothing_heeds_is_refused(name, rate):
-    with pytest.raises(ConfigError, match=f"model.{rate} is set, and {name} has no drop"):
+def test_a_rate_that_no_layer_uses_is_refused(name, rate):
+    with pytest.raises(ConfigError, match=f"model.{rate} is set, but {name} has no drop"):
         built(name, **{rate: 0.2})
 
 

@@ -94,6 +94,6 @@ def test_many_are_listed_without_counting():
 
 def test_a_pattern_that_nothing_matches_names_the_nearest():
     with pytest.raises(
-        ConfigError, match=r"no network here or in timm matches 'mobilnet_v2'. Did you mean 'mobilenet_v2'"
+        ConfigError, match=r"No network in recog or timm matches 'mobilnet_v2'. Did you mean 'mobilenet_v2'"
     ):
         list_networks("mobilnet_v2")

@@ -108,12 +108,12 @@ def test_a_linear_layer_may_be_the_whole_or_be_used_twice():
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        (Net(num_classes=7), {}, r"Net answers 2 images with \[2, 7\]; expected logits \[2, 3\], one column per class"),
-        (Net(softmax=True), {}, "answers with probabilities; recog takes logits, so leave out the softmax"),
+        (Net(num_classes=7), {}, r"Net returned \[2, 7\] for 2 images; expected logits \[2, 3\], one column per class"),
+        (Net(softmax=True), {}, "returns probabilities; expected logits. Remove the softmax"),
         (
             Net(),
             {"in_chans": 3},
-            r"Net cannot take images float32 \[2, 3, 8, 8\]: .*model.image_size and model.channels",
+            r"Net failed on images float32 \[2, 3, 8, 8\]: .*model.image_size and model.channels",
         ),
         (nn.Flatten(0), {}, r"expected logits \[2, 3\]"),
     ],

@@ -5,7 +5,7 @@ from small_models import build, images_for, logits_of, save_bundle_files
 
 from recog.core.errors import ConfigError
 from recog.models.network_files import load_classifier
-from recog.models.sizes import first_square, has_fixed_size, input_size, timm_takes, with_input_size, wrong_size
+from recog.models.timm_bridge import first_square, has_fixed_size, input_size, timm_takes, with_input_size, wrong_size
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,9 @@ def test_the_smallest_size_that_works_is_named_and_is_the_smallest(name, image_s
     with pytest.raises(ConfigError) as refusal:
         build(name, weights="none", image_size=image_size)
     text = str(refusal.value)
-    assert text.startswith(f"{name} cannot take images of {image_size[1]} x {image_size[0]} px: ")
-    end = f"the smallest that works is {smallest} x {smallest} px"
-    assert text.endswith(f"{end}." if above is None else f"{end}, the next above yours {above} x {above} px.")
+    assert text.startswith(f"{name} does not support images of {image_size[1]} x {image_size[0]} px: ")
+    end = f"the smallest supported size is {smallest} x {smallest} px"
+    assert text.endswith(f"{end}." if above is None else f"{end}, the next larger one {above} x {above} px.")
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "vgg11"])
@@ -72,4 +72,4 @@ def test_an_error_that_the_size_is_not_to_blame_for_stays_itself():
 
 def test_where_no_size_works_none_is_named():
     refusal = wrong_size("net", (4, 5), ValueError("too odd."), lambda size: False)
-    assert str(refusal) == "net cannot take images of 5 x 4 px: too odd."
+    assert str(refusal) == "net does not support images of 5 x 4 px: too odd."

@@ -12,12 +12,14 @@ def test_without_network_the_hub_fails_and_names_the_way_out(monkeypatch, tmp_pa
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"resnet18 could not be had from the hub .*--weights FILE\.safetensors"):
+    with pytest.raises(
+        ConfigError, match=r"Could not download pretrained weights for resnet18 .*--weights FILE\.safetensors"
+    ):
         build("resnet18")
 
 
 def test_a_network_for_which_no_weights_exist_is_an_error_too():
-    with pytest.raises(ConfigError, match="could not be had"):
+    with pytest.raises(ConfigError, match="Could not download"):
         build("test_vit.no_such_tag")
 
 

@@ -119,10 +119,10 @@ def test_a_file_with_another_hash_is_not_opened(cache, target, monkeypatch):
 
 def test_a_network_of_another_shape_is_refused(cache, target):
     smaller = dict(list(target.items())[:-1])
-    with pytest.raises(ConfigError, match="does not fit timm's network tensor by tensor"):
+    with pytest.raises(ConfigError, match="do not fit timm's network"):
         find_packaged_weights(LITE0, smaller)
     swapped = {**target, "classifier.bias": target["classifier.weight"]}
-    with pytest.raises(ConfigError, match="does not fit"):
+    with pytest.raises(ConfigError, match="do not fit"):
         find_packaged_weights(LITE0, swapped)
     assert not list(cache.iterdir())
 
@@ -144,7 +144,7 @@ def test_a_package_that_is_broken_within_is_not_called_absent(cache, target, mon
 def test_a_pth_file_is_refused_with_the_cure(tmp_path):
     path = tmp_path / "mine.pth"
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(ConfigError, match=r"may run code when opened.*safetensors\.torch\.save_file"):
+    with pytest.raises(ConfigError, match=r"loading other formats can run code.*safetensors\.torch\.save_file"):
         check_local_weights(str(path))
 
 
@@ -161,9 +161,9 @@ def test_the_cure_works(tmp_path):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(ConfigError, match="there is no weights file"):
+    with pytest.raises(ConfigError, match="weights file .* not found"):
         check_local_weights(str(tmp_path / "none.safetensors"))
-    with pytest.raises(ConfigError, match="there is no weights file"):
+    with pytest.raises(ConfigError, match="weights file .* not found"):
         check_local_weights(str(tmp_path))
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     assert check_local_weights(str(tmp_path)) == tmp_path / "model.safetensors"
@@ -187,5 +187,7 @@ def test_without_network_torchvisions_weights_fail_and_name_the_way_out(tmp_path
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(ConfigError, match=r"could not be had \(no route\).*--weights FILE\.safetensors"):
+    with pytest.raises(
+        ConfigError, match=r"Could not download torchvision weights .*\(no route\).*--weights FILE\.safetensors"
+    ):
         build_model(ModelConfig(name="alexnet"), num_classes=3)

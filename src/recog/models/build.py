@@ -1,4 +1,4 @@
-"""From a ModelConfig to a network with its Preprocess and its weights' origin."""
+"""Build a network from a ModelConfig: network, Preprocess and origin of the weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from torch import nn
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
-from recog.models.classifier import Classifier
-from recog.models.contract import check_contract, first_reason
-from recog.models.dropout import check_rates, refusing_rates, set_own_rates, timm_rates
+from recog.models.classifier import Classifier, check_contract, first_reason
 from recog.models.own_module import PREFIX, OwnModule, channels_of
-from recog.models.sizes import SIZE_ERRORS, has_fixed_size, input_size, timm_takes, with_input_size, wrong_size
 from recog.models.table import MODELS, Own, own_network, timm_name
-from recog.models.timm_bridge import cfg_of, create_timm
+from recog.models.timm_bridge import (
+    SIZE_ERRORS,
+    cfg_of,
+    create_timm,
+    has_fixed_size,
+    input_size,
+    timm_takes,
+    with_input_size,
+    wrong_size,
+)
 from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, check_local_weights, load_torchvision_weights
+
+# Srivastava et al. (2014), "Dropout"; Huang et al. (2016), "Deep Networks with Stochastic Depth"
+RATES = {"drop_rate": "dropout", "drop_path_rate": "drop-path"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,8 @@ class ModelConfig:
                 raise ConfigError(
                     f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
                 )
-        for name, rate in (("drop_rate", self.drop_rate), ("drop_path_rate", self.drop_path_rate)):
-            if rate is not None and not 0 <= rate < 1:
+        for name, rate in self.rates.items():
+            if not 0 <= rate < 1:
                 raise ConfigError(f"model.{name} is {rate}; it must be at least 0 and below 1.")
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
@@ -59,29 +68,34 @@ class ModelConfig:
         """As set or planned, else colour."""
         return self.channels or 3
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates that are set, by name."""
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
-    name: str  # the architecture, as config.json has it
+    name: str  # the architecture, as in config.json
     library: Literal[
         "recog", "timm", "own"
-    ]  # that can rebuild it from config.json; none can a module of the user's own
+    ]  # can rebuild it from config.json; 'own', a user's module, cannot be rebuilt
     classifier: Classifier
     preprocess: Preprocess
     origin: WeightsOrigin
 
 
 def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
-    """The network that `config` names, in evaluation mode, with a fresh last layer for `num_classes`.
+    """The network named by `config`, in evaluation mode, with a new last layer for `num_classes`.
 
-    Random weights come from torch's generator, which the caller seeds. Raises ConfigError for an unknown name or weights that
-    cannot be had.
+    Random weights come from torch's generator, which the caller seeds. ConfigError for an unknown name or unavailable weights.
     """
     if config.name is None:
         raise ConfigError("model.name is not set.")
     if config.name.startswith(PREFIX):
         raise ConfigError(
-            f"{config.name.removeprefix(PREFIX)} is a module of your own, which no name leads to; give it again: "
+            f"{config.name.removeprefix(PREFIX)} is your own module and cannot be built by name; pass it again: "
             "recog.train(..., network=module)."
         )
     own = own_network(config.name)
@@ -89,8 +103,60 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
         return _build_own(config, own, num_classes)
     if not timm.is_model(timm_name(config.name)):
         known = [*MODELS, *timm.list_models()]
-        raise ConfigError(f"there is no network '{config.name}' here or in timm.{did_you_mean(config.name, known)}")
+        raise ConfigError(
+            f"Unknown network '{config.name}': neither in recog nor in timm.{did_you_mean(config.name, known)}"
+        )
     return _build_timm(config, num_classes)
+
+
+def name_own_module(config: ModelConfig, module: nn.Module) -> ModelConfig:
+    """`config` with the name of the user's `module`, and the channels of its first convolution if none are set."""
+    name = f"{PREFIX}{type(module).__name__}"
+    if config.name not in (None, name):
+        raise ConfigError(f"model.name is {config.name}, but a module was passed as well; leave one of them out.")
+    return replace(config, name=name, channels=config.channels or channels_of(module))
+
+
+def build_own_module(module: nn.Module, config: ModelConfig, *, num_classes: int) -> BuiltModel:
+    """A copy of the user's `module`, float32 [B, C, H, W] -> logits [B, K], as a BuiltModel.
+
+    ConfigError where the image size is not set, or the module returns something else.
+    """
+    name = type(module).__name__
+    if config.image_size is None:
+        raise ConfigError(
+            f"the input size of the module {name} is unknown; set model.image_size to (height, width), in Python "
+            "TrainConfig(model=ModelConfig(image_size=(64, 64)))."
+        )
+    if config.weights not in ("auto", "none"):
+        raise ConfigError(f"model.weights is {config.weights}; load weights into your own module before passing it.")
+    channels = config.num_channels
+    network = OwnModule(module, num_classes=num_classes, in_chans=channels, image_size=config.image_size)
+    _set_own_rates(name, network, config.rates)
+    return _built(
+        name,
+        "own",
+        network,
+        Preprocess(image_size=config.image_size, channels=channels),
+        mean=config.mean or (0.5,) * channels,
+        std=config.std or (0.5,) * channels,
+        origin=WeightsOrigin(source="as passed by the caller", licence="not stated"),
+    )
+
+
+def _built(
+    name: str,
+    library: Literal["recog", "timm", "own"],
+    network: nn.Module,
+    preprocess: Preprocess,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    origin: WeightsOrigin,
+) -> BuiltModel:
+    classifier = Classifier(network.eval(), mean=mean, std=std)
+    check_contract(name, classifier, preprocess)
+    return BuiltModel(name=name, library=library, classifier=classifier, preprocess=preprocess, origin=origin)
 
 
 def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
@@ -101,7 +167,7 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
         network = entry.build(num_classes=num_classes, in_chans=channels, image_size=image_size)
     except ValueError as error:
         raise wrong_size(name, image_size, error, entry.takes) from None
-    set_own_rates(name, network, config.drop_rate, config.drop_path_rate)
+    _set_own_rates(name, network, config.rates)
     origin = RANDOM_WEIGHTS
     if config.weights not in ("auto", "none"):
         path = check_local_weights(config.weights)
@@ -113,52 +179,22 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
     elif config.weights == "auto" and entry.weights is not None:
         state, origin = load_torchvision_weights(entry.weights)
         _load_state(network, state)
-    classifier = Classifier(
-        network.eval(),
+    return _built(
+        name,
+        "recog",
+        network,
+        Preprocess(
+            image_size=image_size, channels=channels, interpolation=entry.interpolation, crop_pct=entry.crop_pct
+        ),
         mean=config.mean or _per_channel(entry.mean or (0.5,), channels),
         std=config.std or _per_channel(entry.std or (0.5,), channels),
+        origin=origin,
     )
-    preprocess = Preprocess(
-        image_size=image_size, channels=channels, interpolation=entry.interpolation, crop_pct=entry.crop_pct
-    )
-    check_contract(name, classifier, preprocess)
-    return BuiltModel(name=name, library="recog", classifier=classifier, preprocess=preprocess, origin=origin)
-
-
-def name_own_module(config: ModelConfig, module: nn.Module) -> ModelConfig:
-    """`config` for the user's `module`: a name that says so, and the channels of its first convolution if none are set."""
-    name = f"{PREFIX}{type(module).__name__}"
-    if config.name not in (None, name):
-        raise ConfigError(f"model.name is {config.name}, and a module was given as well; leave one of them out.")
-    return replace(config, name=name, channels=config.channels or channels_of(module))
-
-
-def build_own_module(module: nn.Module, config: ModelConfig, *, num_classes: int) -> BuiltModel:
-    """A copy of the user's `module`, which takes float32 [B, C, H, W] and gives logits [B, K], as a network of recog.
-
-    ConfigError where the image size is not set, or the module does not give such logits.
-    """
-    name = type(module).__name__
-    if config.image_size is None:
-        raise ConfigError(
-            f"the input size of the module {name} is not known; set model.image_size to (height, width), in Python "
-            "TrainConfig(model=ModelConfig(image_size=(64, 64)))."
-        )
-    if config.weights not in ("auto", "none"):
-        raise ConfigError(f"model.weights is {config.weights}; load weights into your own module before it is given.")
-    channels = config.num_channels
-    network = OwnModule(module, num_classes=num_classes, in_chans=channels, image_size=config.image_size)
-    set_own_rates(name, network, config.drop_rate, config.drop_path_rate)
-    classifier = Classifier(network.eval(), mean=config.mean or (0.5,) * channels, std=config.std or (0.5,) * channels)
-    preprocess = Preprocess(image_size=config.image_size, channels=channels)
-    check_contract(name, classifier, preprocess)
-    origin = WeightsOrigin(source="the module as it was given", licence="not stated")
-    return BuiltModel(name=name, library="own", classifier=classifier, preprocess=preprocess, origin=origin)
 
 
 def _load_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load `state`, which must fit wholly, but that a last layer for other classes is left out and colour filters are summed
-    for a grey network."""
+    """Load `state`, which must match, except that a last layer for other classes is skipped and colour filters are summed for a
+    grey network."""
     layer = network.get_classifier()  # type: ignore[operator]
     head = next(name for name, module in network.named_modules() if module is layer)
     fitted = dict(state)
@@ -176,18 +212,20 @@ def _load_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
     name = timm_name(str(config.name))
     channels = config.num_channels
-    arguments: dict[str, Any] = {"num_classes": num_classes}
+    arguments: dict[str, Any] = {"num_classes": num_classes, **config.rates}
     if channels != 3:
         arguments["in_chans"] = channels
-    rates = timm_rates(config.drop_rate, config.drop_path_rate)
-    arguments |= rates
-    with refusing_rates(name, rates):
+    try:
         network, origin = create_timm(name, config.weights, arguments)
-    check_rates(name, network, rates)
+    except (TypeError, ConfigError) as error:
+        for rate in config.rates:
+            if f"unexpected keyword argument '{rate}'" in str(error):
+                raise _no_layer(name, rate) from None
+        raise
+    _check_rates(name, network, config.rates)
     data = resolve_data_config(pretrained_cfg=cfg_of(network))  # type: ignore[no-untyped-call]
     image_size = config.image_size or input_size(network)
     mean = config.mean or _per_channel(data["mean"], channels)
-    std = config.std or _per_channel(data["std"], channels)
     preprocess = Preprocess(
         image_size=image_size,
         channels=channels,
@@ -201,17 +239,41 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
             network = with_input_size(
                 network, image_size, lambda **size: create_timm(name, config.weights, arguments | size)[0]
             )
-        classifier = Classifier(network.eval(), mean=mean, std=std)
-        check_contract(name, classifier, preprocess)
+        std = config.std or _per_channel(data["std"], channels)
+        built = _built(name, "timm", network, preprocess, mean=mean, std=std, origin=origin)
     except SIZE_ERRORS as error:
         raise wrong_size(name, image_size, error, timm_takes(name, in_chans=channels)) from None
     # the architecture is the name without the tag of its weights, as timm writes it into config.json
-    return BuiltModel(
-        name=cfg_of(network)["architecture"],
-        library="timm",
-        classifier=classifier,
-        preprocess=preprocess,
-        origin=origin,
+    return replace(built, name=cfg_of(network)["architecture"])
+
+
+def _check_rates(name: str, network: nn.Module, rates: Mapping[str, float]) -> None:
+    """ConfigError where a rate above 0 reached no layer: some of timm's builders ignore it."""
+    modules = list(network.modules())
+    in_layers = {
+        "drop_rate": [getattr(m, "drop_rate", None) or 0.0 for m in modules]
+        + [m.p for m in modules if isinstance(m, nn.Dropout)],
+        "drop_path_rate": [getattr(m, "drop_prob", None) or 0.0 for m in modules],
+    }
+    for rate, value in rates.items():
+        if value and not any(in_layers[rate]):
+            raise _no_layer(name, rate)
+
+
+def _set_own_rates(name: str, network: nn.Module, rates: Mapping[str, float]) -> None:
+    """Set the rate of every dropout layer of a network of recog or the user's. ConfigError where it has none."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Dropout)]
+    for rate, value in rates.items():
+        if value and (rate == "drop_path_rate" or not layers):
+            raise _no_layer(name, rate)
+    for layer in layers:
+        layer.p = rates.get("drop_rate", layer.p)
+
+
+def _no_layer(name: str, rate: str) -> ConfigError:
+    return ConfigError(
+        f"model.{rate} is set, but {name} has no {RATES[rate]} layer; leave it out, or use a network that has one, such as "
+        "tf_efficientnet_lite0."
     )
 
 

@@ -1,4 +1,4 @@
-"""A small network that learns 32 px images fast on a CPU, after the speed records on CIFAR-10.
+"""FastNet: a small network that trains fast on 32 px images on a CPU, after the speed records on CIFAR-10.
 
 Page (2019), "How to train your ResNet" (a whitening first layer, few wide stages); Jordan (2024), "94% on CIFAR-10 in 3.29
 seconds on a single GPU", arXiv 2404.00498 (2 x 2 patches, GELU, identity initialisation, scaled logits). Ours has
@@ -27,7 +27,7 @@ _LOGIT_SCALE = 1 / 9
 class Whitening(nn.Module):
     """A convolution whose filters are the principal directions of 2 x 2 patches, scaled to variance 1, and their negatives.
 
-    The filters are computed from images and not trained, so they are a buffer; the biases are trained.
+    The filters are computed from images and kept as a buffer; the biases are trained.
     """
 
     weight: torch.Tensor
@@ -44,7 +44,7 @@ class Whitening(nn.Module):
         return F.conv2d(images, self.weight, self.bias)
 
     def fit(self, batches: Iterable[torch.Tensor]) -> None:
-        """Compute the filters from normalised images float32 [N, C, H, W]; the same images give the same filters."""
+        """Compute the filters from normalised images float32 [N, C, H, W]; deterministic."""
         in_chans = self.weight.shape[1]
         size = in_chans * _PATCH**2
         total, num_patches = torch.zeros(size, size, dtype=torch.float64), 0
@@ -55,7 +55,7 @@ class Whitening(nn.Module):
             num_patches += len(rows)
         values, vectors = torch.linalg.eigh(total / num_patches)
         largest = vectors.abs().argmax(dim=0, keepdim=True)
-        vectors = vectors * vectors.gather(0, largest).sign()  # a direction has no sign of its own
+        vectors = vectors * vectors.gather(0, largest).sign()  # the sign of an eigenvector is arbitrary
         filters = (vectors / (values.clamp(min=0) + _EPSILON).sqrt()).T.reshape(-1, in_chans, _PATCH, _PATCH)
         self.weight.copy_(torch.cat([filters, -filters]))
 
@@ -70,7 +70,7 @@ class Stage(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         for conv in (self.conv1, self.conv2):
-            nn.init.dirac_(conv.weight[: conv.in_channels].data)  # these maps begin as copies
+            nn.init.dirac_(conv.weight[: conv.in_channels].data)  # these maps start as the identity
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.bn1(F.max_pool2d(self.conv1(x), 2)))
@@ -94,7 +94,7 @@ class FastNet(nn.Module):
         return maps
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """The greatest over the positions, scaled, float32 [B, D], and unless `pre_logits` the logits float32 [B, K]."""
+        """Scaled maximum over the positions, float32 [B, D], and unless `pre_logits` the logits float32 [B, K]."""
         features = maps.amax(dim=(2, 3)) * _LOGIT_SCALE
         return features if pre_logits else self.fc(features)
 
@@ -111,12 +111,12 @@ def fastnet32(*, num_classes: int, in_chans: int, image_size: tuple[int, int] = 
     `whiten` computes its first layer from the training images.
     """
     if min(image_size) < 9:
-        raise ValueError("its pooling leaves nothing of so small an image")
+        raise ValueError("the image is too small for its pooling")
     return FastNet(num_classes=num_classes, in_chans=in_chans)
 
 
 def whiten(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> None:
-    """Compute the first layer of a FastNet from training images uint8 [H, W, C] of any sizes, 5,000 are plenty."""
+    """Compute the first layer of a FastNet from training images uint8 [H, W, C] of any sizes, up to 5,000 suffice."""
     network = classifier.network
     if not isinstance(network, FastNet):
         raise TypeError(f"{type(network).__name__} has no whitening layer.")

@@ -1,4 +1,4 @@
-"""What is known of networks without building them: size, input, whether weights are at hand with no network, licence."""
+"""Facts for `recog models`: parameters, input size, availability and licence of weights, without building the networks."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from recog.core.errors import ConfigError
 from recog.models.table import MODELS, Own
 from recog.models.weights import PACKAGED_WEIGHTS, torchvision_file
 
-MAX_COUNTED = 50  # networks that are laid out to count their parameters, at about 0.1 s each
+MAX_COUNTED = 50  # networks built on the meta device to count their parameters, about 0.1 s each
 WeightsAt = Literal["installed", "cached", "download", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFacts:
-    """A network as `recog models` lists it."""
+    """One line of `recog models`."""
 
     name: str
     timm_name: str | None  # None where recog builds it
-    num_parameters: int | None  # with a last layer for `num_classes`; None where it was not counted
+    num_parameters: int | None  # with a last layer for `num_classes`; None if not counted
     num_classes: int
     image_size: tuple[int, int]  # (height, width)
     channels: int
-    weights: WeightsAt  # installed by pip, cached by an earlier download, to be downloaded, or none published
+    weights: WeightsAt  # installed by pip, cached by an earlier download, to download, or none published
     source: str | None  # of the weights
     licence: str | None  # of the weights, as stated with them
 
     @property
     def at_hand(self) -> bool:
-        """Whether pretrained weights can be had with no network."""
+        """Whether pretrained weights are available offline."""
         return self.weights in ("installed", "cached")
 
 
 def list_networks(pattern: str | None = None) -> list[NetworkFacts]:
     """The networks of the table, or those of the table and of timm whose name matches `pattern`.
 
-    A pattern with *, ? or [ is matched as a shell does, any other within the name; one with a dot looks through timm's tags of
-    weights too. Parameters of timm's networks are counted where at most 50 match. ConfigError where none does.
+    A pattern with *, ? or [ is matched as a shell does, any other as a substring; one with a dot also searches timm's weight
+    tags. Parameters of timm's networks are counted where at most 50 match. ConfigError where none does.
     """
     if pattern is None:
         return [_facts_of_entry(name) for name in MODELS]
@@ -55,7 +55,9 @@ def list_networks(pattern: str | None = None) -> list[NetworkFacts]:
     others = [name for name in timm.list_models(include_tags="." in pattern) if name not in MODELS]
     matching = [name for name in others if _matches(name, pattern)]
     if not found and not matching:
-        raise ConfigError(f"no network here or in timm matches '{pattern}'.{did_you_mean(pattern, [*MODELS, *others])}")
+        raise ConfigError(
+            f"No network in recog or timm matches '{pattern}'.{did_you_mean(pattern, [*MODELS, *others])}"
+        )
     count = len(matching) <= MAX_COUNTED
     return [
         *(_facts_of_entry(name) for name in found),
@@ -96,7 +98,7 @@ def _facts_of_timm(name: str, timm_name: str, num_parameters: int | None) -> Net
         name=name,
         timm_name=timm_name,
         num_parameters=num_parameters,
-        num_classes=1000,  # timm's own default, whatever the weights were trained for
+        num_classes=1000,  # timm's default, whatever the weights were trained for
         image_size=(height, width),
         channels=channels,
         weights=weights,
@@ -106,7 +108,7 @@ def _facts_of_timm(name: str, timm_name: str, num_parameters: int | None) -> Net
 
 
 def _weights_of(name: str, cfg: PretrainedCfg) -> tuple[WeightsAt, str | None, str | None]:
-    """(where they are, where they come from, licence)."""
+    """(availability, source, licence)."""
     packaged = PACKAGED_WEIGHTS.get(name)
     if packaged is not None:
         installed = importlib.util.find_spec(packaged.module) is not None
@@ -118,7 +120,7 @@ def _weights_of(name: str, cfg: PretrainedCfg) -> tuple[WeightsAt, str | None, s
 
 
 def _is_cached(cfg: PretrainedCfg) -> bool:
-    """Whether an earlier download left the weights on this disk."""
+    """Whether the weights were downloaded before."""
     if cfg.hf_hub_id:
         names: Sequence[str] = (
             (cfg.hf_hub_filename,) if cfg.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
@@ -130,7 +132,7 @@ def _is_cached(cfg: PretrainedCfg) -> bool:
 
 
 def _count_parameters(name: str) -> int | None:
-    """Parameters of timm's network at 1,000 classes, without their memory; None where it cannot be laid out so."""
+    """Parameters of the timm network at 1,000 classes, on the meta device; None where it cannot be built there."""
     try:
         with torch.device("meta"):
             network = timm.create_model(name, num_classes=1000)

@@ -1,4 +1,4 @@
-"""A network as two files of a bundle, config.json and model.safetensors, and back."""
+"""Save and load a network as two files of a bundle, config.json and model.safetensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, NetworkConfig, check_files,
 from recog.core.errors import BundleError
 from recog.core.files import pretty_json
 from recog.models.build import BuiltModel
-from recog.models.classifier import Classifier
-from recog.models.contract import first_reason
+from recog.models.classifier import Classifier, first_reason
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
 
 
 def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[str]) -> None:
-    """Write config.json in the layout of timm and the Hugging Face hub, so that timm can load what is timm's."""
+    """Write config.json in the layout of timm and the Hugging Face hub; timm can load its own networks from it."""
     preprocess, classifier = model.preprocess, model.classifier
     pretrained_cfg = {
         "input_size": [preprocess.channels, *preprocess.image_size],
@@ -46,7 +45,7 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
             "pretrained_cfg": pretrained_cfg,
         }
         if model.library == "own":
-            table["served_by"] = ONNX  # alone: the module's code is not part of a bundle
+            table["served_by"] = ONNX  # only: the module's code is not part of a bundle
         path.write_bytes(pretty_json(table))
         return
     save_config_for_hf(
@@ -57,9 +56,9 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
 
 
 def save_weights(model: BuiltModel, path: Path) -> None:
-    """The plain network's weights, contiguous, so that the same weights make the same file whatever their memory layout was.
+    """Write the plain network's weights, contiguous: equal weights give equal files whatever their memory layout.
 
-    Those of a user's own module stand under the names that it has for them.
+    Weights of a user's own module keep the module's names.
     """
     network = model.classifier.network
     state = network.own_state_dict() if isinstance(network, OwnModule) else network.state_dict()
@@ -67,7 +66,7 @@ def save_weights(model: BuiltModel, path: Path) -> None:
     seen: set[int] = set()
     for name, value in state.items():
         tensor = value.detach().cpu().contiguous()
-        # layers that share weights keep both names
+        # shared weights are stored under both names
         tensors[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     path.write_bytes(save(tensors))
@@ -76,27 +75,27 @@ def save_weights(model: BuiltModel, path: Path) -> None:
 def load_classifier(folder: Path) -> Classifier:
     """The classifier of a bundle, rebuilt from its config.json and model.safetensors alone, in evaluation mode.
 
-    Raises BundleError where the two are not those that were sealed, or do not make a network.
+    BundleError where either file was changed after sealing, or they do not form a network.
     """
     if (folder / MANIFEST).exists():
         check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
     config = read_network_config(folder)
     if config.library == "own":
         raise BundleError(
-            f"{folder} holds a module of its maker's own ({config.architecture}), whose code is not part of the bundle; "
-            f"it is served by {ONNX} alone. Its maker can load {WEIGHTS} into that module."
+            f"{folder} was made from a custom module ({config.architecture}), whose code is not part of the bundle; "
+            f"only {ONNX} can be run. With that code, load {WEIGHTS} into the module."
         )
     if not (folder / WEIGHTS).is_file():
-        raise BundleError(f"{folder} holds no {WEIGHTS}.")
+        raise BundleError(f"{folder} has no {WEIGHTS}.")
     cfg = config.pretrained_cfg
     try:
         classifier = Classifier(_rebuild(config, folder).eval(), mean=cfg.mean, std=cfg.std)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         # whatever timm, torch or a network's constructor raises for arguments and weights that do not fit it
-        raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: {first_reason(error)}") from None
+        raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: {first_reason(error)}") from None
     if classifier.classifier.out_features != config.num_classes:
         raise BundleError(
-            f"{folder}: {CONFIG} and {WEIGHTS} do not make a network: num_classes is {config.num_classes}, the last layer's "
+            f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: num_classes is {config.num_classes}, the last layer's "
             f"{classifier.classifier.out_features}"
         )
     return classifier
@@ -112,6 +111,6 @@ def _rebuild(config: NetworkConfig, folder: Path) -> nn.Module:
         network.load_state_dict(load_file(folder / WEIGHTS))
         return network
     if not timm.is_model(name):
-        raise BundleError(f"{folder} holds the network '{name}', which neither this release nor timm knows.")
+        raise BundleError(f"{folder} contains the network '{name}', which is unknown to this release and to timm.")
     rebuilt: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     return rebuilt

@@ -1,4 +1,4 @@
-"""A user's own nn.Module behind the methods that recog asks of a network."""
+"""Adapter that gives a user's own nn.Module the methods that recog requires of a network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 
-PREFIX = "module:"  # of the name under which a config keeps such a network
+PREFIX = "module:"  # of the name of such a network in a config
 
 
 class OwnModule(nn.Module):
-    """A copy of a user's module, parted at its last linear layer; timm's method names.
+    """A copy of a user's module, split before its last linear layer; timm's method names.
 
     float32 [B, C, H, W] -> `body` -> features [B, D] -> `fc` -> logits [B, K]. Where the module does not end in a linear layer,
-    its logits are the features too, and `fc` leaves them as they are and is not trained.
+    its logits serve as features, and `fc` is an untrained identity.
     """
 
     def __init__(self, module: nn.Module, *, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> None:
@@ -43,7 +43,7 @@ class OwnModule(nn.Module):
         return features
 
     def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """The features as they are, or the logits float32 [B, K]."""
+        """The features, or the logits float32 [B, K]."""
         return features if pre_logits else self.fc(features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,7 @@ class OwnModule(nn.Module):
         return self.fc
 
     def own_state_dict(self) -> dict[str, torch.Tensor]:
-        """The weights under the names that the user's module has for them."""
+        """The weights under the names of the user's module."""
         state: dict[str, torch.Tensor] = dict(self.body.state_dict())
         if self.last_name is not None:
             prefix = f"{self.last_name}." if self.last_name else ""
@@ -62,9 +62,9 @@ class OwnModule(nn.Module):
 
 
 def _find_last_linear(module: nn.Module, images: torch.Tensor, num_classes: int) -> str | None:
-    """The name of the linear layer whose answer is the module's own; None where it ends otherwise.
+    """The name of the linear layer whose output is the module's output; None where it ends differently.
 
-    ConfigError unless the module gives logits [B, num_classes] for `images` float32 [B, C, H, W].
+    ConfigError unless the module returns logits [B, num_classes] for `images` float32 [B, C, H, W].
     """
     calls: list[tuple[str, tuple[torch.Tensor, ...], torch.Tensor]] = []
 
@@ -79,8 +79,8 @@ def _find_last_linear(module: nn.Module, images: torch.Tensor, num_classes: int)
             logits = module(images)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ConfigError(
-            f"the module {type(module).__name__} cannot take images float32 {list(images.shape)}: {error}. Its input size and "
-            "channels are set by model.image_size and model.channels."
+            f"the module {type(module).__name__} failed on images float32 {list(images.shape)}: {error}. Set its input size and "
+            "channels with model.image_size and model.channels."
         ) from error
     finally:
         for hook in hooks:
@@ -90,24 +90,24 @@ def _find_last_linear(module: nn.Module, images: torch.Tensor, num_classes: int)
     if not at_the_end or at_the_end[-1][1][0].ndim != 2:
         return None
     name = at_the_end[-1][0]
-    return name if sum(called == name for called, _, _ in calls) == 1 else None  # a layer used twice stays where it is
+    return (
+        name if sum(called == name for called, _, _ in calls) == 1 else None
+    )  # a layer that is used twice is not split off
 
 
 def _check_logits(name: str, logits: object, num_images: int, num_classes: int) -> None:
     if not isinstance(logits, torch.Tensor) or logits.shape != (num_images, num_classes):
         came = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ConfigError(
-            f"the module {name} answers {num_images} images with {came}; expected logits [{num_images}, {num_classes}], one "
+            f"the module {name} returned {came} for {num_images} images; expected logits [{num_images}, {num_classes}], one "
             "column per class."
         )
     if num_classes > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(dim=1), logits.new_ones(num_images)):
-        raise ConfigError(
-            f"the module {name} answers with probabilities; recog takes logits, so leave out the softmax at its end."
-        )
+        raise ConfigError(f"the module {name} returns probabilities; expected logits. Remove the softmax at its end.")
 
 
 def _replace(module: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """`module` with `layer` at `name`; `layer` itself where the name is that of the whole."""
+    """`module` with `layer` at `name`; `layer` itself where the name is empty."""
     if not name:
         return layer
     parent, _, child = name.rpartition(".")
@@ -116,7 +116,7 @@ def _replace(module: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def channels_of(module: nn.Module) -> int | None:
-    """The channels that the module's first convolution takes, where they are 1 or 3."""
+    """The input channels of the module's first convolution, where they are 1 or 3."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             return layer.in_channels if layer.in_channels in (1, 3) else None

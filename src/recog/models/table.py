@@ -1,4 +1,4 @@
-"""The table of networks by the names that the field uses. Any other name goes to timm as it is."""
+"""The table of networks by their common names. Any other name is passed to timm."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from recog.models.alexnet import alexnet
+from recog.models.classic import alexnet, cnn_6_16, cnn_32_64, cnn_64_128, lenet5
 from recog.models.fastnet import fastnet32
-from recog.models.lenet import lenet5
 from recog.models.resnet import resnet8, resnet20
-from recog.models.small_cnns import cnn_6_16, cnn_32_64, cnn_64_128
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BuildNetwork(Protocol):
-    """A function of this room: the network with timm's method names. ValueError for images that are too small for it."""
+    """Builds a network with timm's method names. ValueError for images that are too small for it."""
 
     def __call__(self, *, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> nn.Module: ...
 
@@ -31,11 +29,11 @@ class Own:
     """A network that recog builds itself."""
 
     build: BuildNetwork
-    image_size: tuple[int, int]  # (height, width) that it was made for
+    image_size: tuple[int, int]  # (height, width) that it was designed for
     num_parameters: int  # at that size, `channels` and `num_classes`
     channels: int = 3
     num_classes: int = 10
-    mean: tuple[float, ...] | None = None  # per channel on [0, 1], where its published weights want one
+    mean: tuple[float, ...] | None = None  # per channel on [0, 1], as its published weights expect
     std: tuple[float, ...] | None = None
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
@@ -53,7 +51,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Timm:
-    """A network of timm under its name in the field; timm says its input size, statistics, weights and licence."""
+    """A timm network under its common name; input size, statistics, weights and licence come from timm."""
 
     name: str
     num_parameters: int  # at 1,000 classes
@@ -103,7 +101,7 @@ MODELS: Mapping[str, Own | Timm] = MappingProxyType(
 
 
 def timm_name(name: str) -> str:
-    """timm's name of a network that is not our own: the table's, or `name` itself."""
+    """timm's name of a network that recog does not build itself: from the table, or `name`."""
     entry = MODELS.get(name)
     return entry.name if isinstance(entry, Timm) else name
 

@@ -1,8 +1,10 @@
-"""Networks and weights from timm: from a package, a file or the hub, and never silently random."""
+"""timm networks: their weights (from a package, a file or the hub; never silently random) and the image sizes they accept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 from recog.core.errors import ConfigError
-from recog.models.contract import first_reason
+from recog.models.classifier import first_reason
 from recog.models.weights import (
     PACKAGED_WEIGHTS,
     RANDOM_WEIGHTS,
@@ -21,9 +23,14 @@ from recog.models.weights import (
     find_packaged_weights,
 )
 
+Takes = Callable[[tuple[int, int]], bool]
+MAX_SIDE = 512  # largest side tried in the search for a supported size
+SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
+"""Raised by timm networks for unsupported sizes."""
+
 
 def cfg_of(network: nn.Module) -> dict[str, Any]:
-    """timm's pretrained_cfg: what its weights expect, where they come from and their licence."""
+    """timm's pretrained_cfg: the input that the weights expect, their source and licence."""
     cfg: Any = network.pretrained_cfg
     return dict(cfg)
 
@@ -49,17 +56,17 @@ def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> nn.Mo
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
         if not _is_whole(path, network):
-            # timm leaves out what does not fit once the last layer is new, and the network would stay random there. It may
-            # also have translated another layout: then the file fits as a whole, with the last layer that it has.
+            # With a new last layer timm skips tensors that do not fit, and those layers would stay random. But it may have
+            # translated another layout: then the file fits as a whole, its last layer included.
             others = {key: value for key, value in arguments.items() if key != "num_classes"}
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
-    except Exception as error:  # noqa: BLE001  timm's translators raise any kind on a file that is not theirs
+    except Exception as error:  # noqa: BLE001  timm's converters raise any kind of exception on a foreign file
         raise ConfigError(f"the weights in {path.name} do not fit {name}: {first_reason(error)}") from None
     return network
 
 
 def _is_whole(path: Path, network: nn.Module) -> bool:
-    """Whether the file has a tensor for each of the network's and none to spare, but for those of the last layer."""
+    """Whether the file has exactly the network's tensors, apart from the last layer."""
     heads = cfg_of(network).get("classifier") or ()
     prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
 
@@ -73,12 +80,85 @@ def _is_whole(path: Path, network: nn.Module) -> bool:
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     try:
         network = timm.create_model(name, pretrained=True, **arguments)
-    except Exception as error:  # noqa: BLE001  whatever the hub's client raises means the same here: no weights
+    except Exception as error:  # noqa: BLE001  whatever the hub client raises, there are no weights
         raise ConfigError(
-            f"pretrained weights of {name} could not be had from the hub ({first_reason(error)}). With no network, give a file: "
-            f"--weights FILE.safetensors, or use tf_efficientnet_lite0, whose weights are installed. "
-            "For random weights say so: --recipe scratch."
+            f"Could not download pretrained weights for {name} ({first_reason(error)}). Offline, pass --weights "
+            "FILE.safetensors or use tf_efficientnet_lite0, whose weights are installed; --recipe scratch starts from random "
+            "weights."
         ) from None
     cfg = cfg_of(network)
     source = cfg.get("hf_hub_id") or cfg.get("url") or "timm"
     return network, WeightsOrigin(source=f"hub {source}", licence=cfg.get("license") or "not stated")
+
+
+def timm_takes(name: str, *, in_chans: int) -> Takes:
+    """A function: whether the timm network accepts images of (height, width). Runs on the meta device, without memory."""
+
+    def create(**arguments: Any) -> nn.Module:
+        network: nn.Module = timm.create_model(name, in_chans=in_chans, **arguments)
+        return network.eval()
+
+    with torch.device("meta"):
+        network = create()
+    own_size = input_size(network)
+
+    def takes(image_size: tuple[int, int]) -> bool:
+        try:
+            with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, about layers without elements
+                sized = network
+                if image_size != own_size and has_fixed_size(network):
+                    sized = with_input_size(copy.deepcopy(network), image_size, create)
+                sized(torch.zeros(1, in_chans, *image_size))
+        except SIZE_ERRORS:
+            return False
+        return True
+
+    return takes
+
+
+def input_size(network: nn.Module) -> tuple[int, int]:
+    """The (height, width) that the timm network was designed for."""
+    cfg: Any = network.pretrained_cfg
+    height, width = cfg["input_size"][-2:]
+    return int(height), int(width)
+
+
+def has_fixed_size(network: nn.Module) -> bool:
+    """Whether the weights of the timm network depend on the image size."""
+    cfg: Any = network.pretrained_cfg
+    return bool(cfg.get("fixed_input_size"))
+
+
+def with_input_size(network: nn.Module, image_size: tuple[int, int], create: Callable[..., nn.Module]) -> nn.Module:
+    """The timm network for images of another size: adapted where possible, else rebuilt by `create`.
+
+    Raises one of SIZE_ERRORS where the architecture does not support the size.
+    """
+    if hasattr(network, "set_input_size"):
+        network.set_input_size(img_size=image_size)  # type: ignore[operator]
+        return network
+    return create(img_size=image_size)
+
+
+def first_square(takes: Takes, *, start: int = 1) -> int | None:
+    """The smallest accepted side of a square image, from `start` up to 512 px, or None."""
+    return next((side for side in range(start, MAX_SIDE + 1) if takes((side, side))), None)
+
+
+def wrong_size(name: str, image_size: tuple[int, int], error: Exception, takes: Takes) -> Exception:
+    """A ConfigError that names the smallest supported size and the next one above `image_size`.
+
+    `error` itself where the network accepts the size.
+    """
+    if takes(image_size):
+        return error
+    height, width = image_size
+    smallest = first_square(takes)
+    remedy = "" if smallest is None else f"; the smallest supported size is {smallest} x {smallest} px"
+    above = None if smallest is None else first_square(takes, start=max(smallest, *image_size))
+    if above is not None and above != smallest:
+        remedy += f", the next larger one {above} x {above} px"
+    return ConfigError(
+        f"{name} does not support images of {width} x {height} px: {first_reason(error).rstrip('.')}{remedy}."
+    )

