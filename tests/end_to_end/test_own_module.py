@@ -87,7 +87,7 @@ def test_a_run_of_it_is_not_repeated_without_it(run, monkeypatch):
 
 def test_what_is_missing_or_twofold_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="model.name is resnet8, and a module was given as well"):
+    with pytest.raises(ConfigError, match="model.name is resnet8, but a module was passed as well"):
         recog.train("digits", TrainConfig(model=ModelConfig(name="resnet8")), network=Net())
     with pytest.raises(ConfigError, match=r"returned \[2, 4\] for 2 images; expected logits \[2, 10\]"):
         recog.train("digits", CONFIG, network=Net(num_classes=4))

@@ -11,7 +11,9 @@ from recog.models.table import MODELS, own_network
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"Unknown network 'resnett20': neither in recog nor in timm. Did you mean 'resnet20'\?"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown network 'resnett20': neither in recog nor in timm. Did you mean 'resnet20'\?"
+    ):
         build("resnett20")
     with pytest.raises(ConfigError, match=r"Did you mean 'tf_efficientnet_lite0'\?"):
         build("tf_eficientnet_lite0")
