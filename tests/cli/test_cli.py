@@ -99,7 +99,7 @@ def test_version():
         (["train", "digits", "--set", "optim.lr"], 2, "NAME=VALUE"),
         (["train", "digits", "--config", "absent.toml"], 2, "there is no config file absent.toml"),
         (["train", "digits", "--model", "resnet9"], 2, "Unknown network 'resnet9'"),
-        (["train", "--seed", "1"], 2, "there is no data to train on"),
+        (["train", "--seed", "1"], 2, "no data to train on"),
     ],
 )
 def test_a_mistake_is_one_message_with_its_exit_code(arguments, code, message, tmp_path):

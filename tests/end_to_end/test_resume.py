@@ -115,7 +115,7 @@ def test_the_whole_bundle_is_that_of_an_uninterrupted_run(number, photos, uninte
     assert hashes(run.bundle) == hashes(uninterrupted.bundle)
     steps = [event.step for event in resumed if isinstance(event, StepLog)]
     assert steps == list(range(number + 1, EPOCHS * STEPS + 1))
-    assert f"going on from {folder_of(begun) / 'checkpoints'}" in texts(resumed)
+    assert f"resuming from {folder_of(begun) / 'checkpoints'}" in texts(resumed)
     assert not (run.folder / "checkpoints").exists()
     records = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     straight = [json.loads(line) for line in (uninterrupted.folder / "metrics.jsonl").read_text().splitlines()]
@@ -196,7 +196,7 @@ def test_before_the_first_checkpoint_it_begins_anew(photos, uninterrupted, tmp_p
     resumed = list(resume_events(folder_of(begun)))
     assert hashes(run_of(resumed).bundle) == hashes(uninterrupted.bundle)
     assert not list(folder_of(begun).glob("*.tmp-*"))
-    with pytest.raises(CheckpointError, match="is finished: its bundle is sealed"):
+    with pytest.raises(CheckpointError, match="is finished: there is nothing to resume"):
         list(resume_events(folder_of(begun)))
 
 
@@ -207,7 +207,7 @@ def test_other_data_are_refused_and_named(photos, tmp_path):
     begun = take(train_events(config_for(own), name="run", runs=tmp_path), until=after_step(2))
     (own / "dark" / "0.png").unlink()
     shutil.copy(own / "grey" / "1.png", own / "grey" / "new.png")
-    with pytest.raises(DataError, match=r"have changed since it began.*dark/0\.png is gone; grey/new\.png is new"):
+    with pytest.raises(DataError, match=r"have changed since it started.*dark/0\.png is gone; grey/new\.png is new"):
         list(resume_events(folder_of(begun)))
 
 
@@ -220,9 +220,9 @@ def test_changed_settings_are_refused_and_named(photos, tmp_path):
 
 
 def test_nothing_else_can_be_given():
-    with pytest.raises(ConfigError, match="give nothing else"):
+    with pytest.raises(ConfigError, match="pass nothing else"):
         recog.train("digits", resume="a")
-    with pytest.raises(ConfigError, match="give nothing else"):
+    with pytest.raises(ConfigError, match="pass nothing else"):
         recog.train(config=TrainConfig(), resume="a")
     with pytest.raises(CheckpointError, match="there is no run 'nowhere'"):
         recog.train(resume="nowhere")

@@ -54,7 +54,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     found, expected = json.loads(report)["report"], json.loads(alone.stdout)["report"]
     assert found["num_images"] == expected["num_images"] == 360
     assert found["nll"] == pytest.approx(expected["nll"], abs=1e-3)
-    assert "2 processes train together: of every batch of 51" in together.stderr
+    assert "2 processes train together: each takes its share of a batch of 51" in together.stderr
     assert together.stderr.count("run folder:") == 1
     assert 'device = "cpu"' in (tmp_path / "runs" / "together" / "run.toml").read_text()
 
@@ -135,7 +135,7 @@ def test_two_machines_with_copies_of_the_data_make_one_run_and_with_other_data_n
         assert bundles == [False, False]
         errors = [line for text, _ in done for line in text.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1
-        assert "the 2 processes have not the same data: process 1 differs from process 0" in errors[0]
+        assert "the 2 processes do not have the same data: process 1 differs from process 0" in errors[0]
 
 
 def kill_worker(launcher, *, local_rank):
@@ -182,7 +182,7 @@ def test_a_killed_process_is_restarted_and_the_run_goes_on_from_its_last_checkpo
         code = torchrun.wait(timeout=400)
         said = (tmp_path / "stderr").read_text()
     assert code == 0, said[-3000:]
-    assert re.search(r"^going on from .*checkpoints/epoch-\d+-step-\d+\.json: 0 epochs and \d+ steps", said, re.M)
+    assert re.search(r"^resuming from .*checkpoints/epoch-\d+-step-\d+\.json: 0 epochs and \d+ steps", said, re.M)
     assert said.count("another process of this training has ended") == 1
     runs = [tmp_path / "runs" / name for name in ("calm", "run")]
     calm, restarted = ((run / "bundle" / "model.safetensors").read_bytes() for run in runs)

@@ -68,7 +68,7 @@ def weights_of(folder):
 def resume(folder):
     code, said = end(start(folder, "--resume", "run"))
     assert code == 0, said
-    assert "going on from runs/run/checkpoints/epoch-" in said
+    assert "resuming from runs/run/checkpoints/epoch-" in said
     steps = [json.loads(line) for line in (folder / "runs" / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps if row["kind"] == "step"] == list(range(1, EPOCHS * STEPS + 1))
     return weights_of(folder)
@@ -115,10 +115,10 @@ def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(photos, ex
     first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second has begun
     code, said = end(start(tmp_path, "--resume", "run"))
     assert code == 7
-    assert f"runs/run is being trained in by another process ({first.pid})" in said
+    assert f"another process ({first.pid}) is training in runs/run" in said
     code, said = end(start(tmp_path, photos, *SETTINGS))
     assert code == 2
-    assert "runs/run exists already" in said
+    assert "runs/run already exists" in said
     first.send_signal(signal.SIGCONT)
     code, said = end(first)
     assert code == 0, said

@@ -61,7 +61,7 @@ def test_training_stops_before_the_step_and_names_it_and_its_images(where, value
     message = str(caught.value)
     assert "at epoch 2, step 11 (learning rate" in message
     names = [NAMES[i] for i in loader().draws(1)[2 * BATCH : 3 * BATCH]]  # the third batch of the second epoch
-    assert f"The batch held {', '.join(names)}." in message
+    assert f"The batch contains {', '.join(names)}." in message
     assert sum(isinstance(log, StepLog) for log in steps) == 10
     # what is kept is the state before that step, and training goes on from it as if nothing had happened
     resumed = made()
@@ -97,7 +97,7 @@ def test_many_in_a_row_stop_all_the_same():
     state = made()
     state.on_nonfinite = "skip"
     state.loss = Spoilt(state.loss, lambda: True, float("nan"))
-    with pytest.raises(TrainingError, match="10 steps in a row were skipped already, and now the loss is nan"):
+    with pytest.raises(TrainingError, match="10 steps in a row were skipped, and now the loss is nan"):
         list(fit(state, named_loader(), lr_at, epochs=EPOCHS))
     assert state.num_skipped == 10
 

@@ -60,13 +60,13 @@ def test_batch_norm_is_named():
     limit_images(state, 2, ERRORS["cuda"])
     notes = [note for log in fit(state, loader(), lr_at, epochs=1) if isinstance(log, StepLog) for note in log.notes]
     assert len(notes) == 1
-    assert "in 2 parts (BatchNorm sees the parts and not the whole" in notes[0]
+    assert "in 2 parts (BatchNorm uses the statistics of a part" in notes[0]
 
 
 def test_what_does_not_fit_at_all_is_a_clear_error():
     state = made()
     limit_images(state, 0, ERRORS["cpu"])
-    with pytest.raises(TrainingError, match=r"out of memory, even with 4 images .* in 4 parts.*--batch-size"):
+    with pytest.raises(TrainingError, match=r"out of memory, even with the 4 images .* in 4 parts.*--batch-size"):
         list(fit(state, loader(), lr_at, epochs=1))
     assert state.num_steps_done == 4
 

@@ -28,7 +28,7 @@ with locked(pathlib.Path(sys.argv[1])):
 
 def test_the_first_free_number_is_taken(tmp_path):
     assert [make_run_folder(tmp_path, "a", fixed=False).name for _ in range(2)] == ["a-1", "a-2"]
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         make_run_folder(tmp_path, "a-1", fixed=True)
 
 
@@ -48,7 +48,7 @@ def test_what_torchrun_restarts_knows_its_own_run(tmp_path):
     (folder / RUN_CONFIG).touch()
     assert has_begun(folder, again)
     assert has_begun(folder, first)
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         make_run_folder(tmp_path, "a", fixed=True, world=World(launch="job-8"))
 
 
@@ -87,5 +87,5 @@ def test_what_can_be_resumed(tmp_path, monkeypatch):
     assert find_unfinished(run) == run
     (run / "bundle").mkdir()
     shutil.copy(__file__, run / "bundle" / "recog.json")
-    with pytest.raises(CheckpointError, match=r"runs/a is finished: its bundle is sealed.*recog train --config"):
+    with pytest.raises(CheckpointError, match=r"runs/a is finished: there is nothing to resume.*recog train --config"):
         find_unfinished("a")

@@ -29,17 +29,19 @@ def test_auto_takes_a_gpu_where_there_is_one(machine):
 
 def test_a_gpu_that_is_not_there_is_refused(machine):
     machine(0)
-    with pytest.raises(ConfigError, match=r"compute\.device is cuda, and torch finds no GPU .*compute\.device=auto"):
+    with pytest.raises(
+        ConfigError, match=r"compute\.device is cuda, but torch finds no usable GPU .*compute\.device=auto"
+    ):
         choose_device("cuda")
     machine(1)
-    with pytest.raises(ConfigError, match="this machine has 1 GPUs, and process 2 would need one of its own"):
+    with pytest.raises(ConfigError, match="this machine has 1 GPUs, and process 2 needs its own"):
         choose_device("auto", local_rank=1)
 
 
 def test_float16_is_for_gpus():
     check_precision(GPU, "float16")
     check_precision(CPU, "bfloat16")
-    with pytest.raises(ConfigError, match=r"compute\.precision is float16, which is for GPUs"):
+    with pytest.raises(ConfigError, match=r"compute\.precision is float16, which needs a GPU"):
         check_precision(CPU, "float16")
 
 

@@ -149,7 +149,7 @@ def test_processes_that_differ_say_so_and_which():
     errors = in_processes(work, 3)
     spoken = [error for error in errors if not isinstance(error, PeerError)]
     assert [type(error) for error in spoken] == [DataError]
-    assert "the 3 processes have not the same data: process 2 differs from process 0" in str(spoken[0])
+    assert "the 3 processes do not have the same data: process 2 differs from process 0" in str(spoken[0])
 
 
 def test_one_process_fails_and_the_others_end_in_silence():

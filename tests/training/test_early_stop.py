@@ -20,7 +20,7 @@ def stops_after(values, **settings):
 def test_it_stops_when_patience_is_over():
     stopped = stops_after([0.9, 0.5, 0.6, 0.5, 0.55], patience=3, measure="val_nll")
     assert stopped == EarlyStopped(epoch=5, num_epochs=10, measure="val_nll", best=0.5, best_epoch=2)
-    assert str(stopped) == "stopped after epoch 5 of 10: val_nll has not been better than 0.5 since epoch 2"
+    assert str(stopped) == "stopped after epoch 5 of 10: val_nll has not improved on 0.5 since epoch 2"
 
 
 def test_a_gain_starts_the_count_anew():

@@ -317,7 +317,7 @@ def test_an_epoch_without_a_step_is_an_error():
         def batches(self, epoch, first_step=0):
             return iter(())
 
-    with pytest.raises(TrainingError, match="epoch 1 had no step"):
+    with pytest.raises(TrainingError, match="epoch 1 has no steps"):
         list(fit(resnet_state(), NoBatches(), lambda _: 0.1, epochs=1))
 
 

@@ -36,7 +36,7 @@ def test_parts_double_four_times_at_most():
         parts = more_parts(parts, 64, planned=1)
         found.append(parts)
     assert found == [2, 4, 8, 16]
-    with pytest.raises(TrainingError, match=r"64 images of a step put through the network in 16 parts.*--batch-size"):
+    with pytest.raises(TrainingError, match=r"64 images of a step processed in 16 parts.*--batch-size"):
         more_parts(16, 64, planned=1)
 
 
@@ -48,4 +48,4 @@ def test_a_part_holds_an_image_at_least():
 
 def test_what_is_given_up_is_said():
     assert "those of the whole batch" in describe_parts(2, nn.Linear(1, 1))
-    assert "in 2 parts (BatchNorm sees the parts" in describe_parts(2, nn.Sequential(nn.BatchNorm2d(1)))
+    assert "in 2 parts (BatchNorm uses the statistics of a part" in describe_parts(2, nn.Sequential(nn.BatchNorm2d(1)))

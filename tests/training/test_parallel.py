@@ -108,5 +108,5 @@ def test_too_little_memory_is_an_error_with_its_remedy_where_several_train(monke
     )
     monkeypatch.setattr(fit, "sums", lambda world, values: list(values))
     monkeypatch.setattr(network, "forward", out_of_memory)
-    with pytest.raises(TrainingError, match=r"the 4 images that process 1 has of a batch.*optim\.accumulation=2"):
+    with pytest.raises(TrainingError, match=r"the 4 images per step of process 1.*optim\.accumulation=2"):
         fit.train_step(state, torch.zeros(4, 8, 8, 1, dtype=torch.uint8), torch.arange(4) % 3, lr=0.1)

@@ -50,7 +50,7 @@ def test_runs_are_numbered_and_a_chosen_name_is_not_overwritten(tmp_path, monkey
     (tmp_path / "runs" / "digits-1").mkdir(parents=True)
     run = train("digits", config())
     assert run.folder.name == "digits-2"
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         train("digits", config(), name="digits-1")
 
 
@@ -63,7 +63,7 @@ def test_the_manifest_says_what_it_was_trained_on(digits_run):
 
 
 def test_training_without_data_says_what_to_name():
-    with pytest.raises(ConfigError, match="there is no data to train on"):
+    with pytest.raises(ConfigError, match="no data to train on"):
         train(None)
 
 

@@ -113,7 +113,7 @@ class LrRange:
 def range_test(state: TrainState, loader: TrainLoader, *, usual_lr: float, num_steps: int = NUM_STEPS) -> LrRange:
     """Train `state` at rates that grow from 1e-4 to 100 times `usual_lr` by the same factor a step, until the loss diverges.
 
-    Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3. `state` is spoilt by it: give a copy.
+    Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3. It changes `state`: pass a copy.
     """
     low, high = usual_lr * SPAN_DOWN, usual_lr * SPAN_UP
     trials: list[LrTrial] = []
@@ -133,7 +133,7 @@ def range_test(state: TrainState, loader: TrainLoader, *, usual_lr: float, num_s
     except TrainingError:
         if not trials:
             raise
-        diverged = True  # the loss is not finite any more, which is what the test is waiting for
+        diverged = True  # the loss is not finite any more: the end of the test
     return LrRange(trials=tuple(trials), suggestion=suggest_lr(trials, num_steps=num_steps), diverged=diverged)
 
 

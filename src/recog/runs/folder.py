@@ -1,4 +1,4 @@
-"""The folder of a run: made once, trained in by one process at a time, and found again to be continued."""
+"""The folder of a run: creating, locking and finding it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAUNCH = "launch.txt"
 
 
 def load_run_config(path: Path) -> TrainConfig:
-    """A TrainConfig from TOML; a relative data.source or model.weights is taken from the file's folder."""
+    """A TrainConfig from TOML; a relative data.source or model.weights is relative to the file's folder."""
     config = build_config(TrainConfig, load_toml(path))
     source = path.parent / config.data.source
     if config.data.source and source.exists():
@@ -45,21 +45,21 @@ def load_run_config(path: Path) -> TrainConfig:
 
 
 def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None = None) -> Path:
-    """A new folder runs/NAME where the user chose the name, else runs/NAME-1, -2, ...: the first that is free.
+    """A new folder: runs/NAME for a `fixed` name, else the first free one of runs/NAME-1, -2, ...
 
-    What `world` had begun under a fixed name before it was restarted is taken up again.
+    The folder of a fixed name may exist if torchrun restarted `world`.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(
-            f"the folder {runs.absolute()} for runs cannot be made: {error.strerror}. Go to a folder that can be written to."
+            f"cannot create the folder {runs.absolute()} for runs: {error.strerror}. Change to a folder with write access."
         ) from None
     if fixed:
         try:
             (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
         except FileExistsError:
-            raise ConfigError(f"{runs / name} exists already; choose another --name or remove it.") from None
+            raise ConfigError(f"{runs / name} already exists; choose another --name or remove it.") from None
         return runs / name
     number = 1
     while True:
@@ -72,28 +72,28 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
 
 
 def write_launch(folder: Path, world: World) -> None:
-    """By what launch of torchrun the run in `folder` is trained, so that a restart knows it for its own."""
+    """Record torchrun's launch, so that a restart recognises the run."""
     if world.launch:
         write_bytes_atomic(folder / LAUNCH, f"{world.launch}\n".encode())
 
 
 def has_begun(folder: Path, world: World) -> bool:
-    """Whether `folder` is a run that `world` had planned before torchrun started it anew, so that it can go on."""
+    """Whether torchrun restarted `world` after the run in `folder` was planned, so that it can be resumed."""
     return is_restart(folder, world) and (folder / RUN_CONFIG).is_file()
 
 
 def is_restart(folder: Path, world: World) -> bool:
-    """Whether torchrun starts `world` anew, as a process or a machine was lost, and `folder` is what it was working on."""
+    """Whether torchrun restarted `world`, which was training in `folder`, after it lost a process or a machine."""
     if world.num_restarts:
         return folder.is_dir()
-    try:  # machines that come and go are not counted as restarts
+    try:  # torchrun does not count a change of machines as a restart
         return bool(world.launch) and (folder / LAUNCH).read_text(encoding="utf-8").strip() == world.launch
     except OSError:
         return False
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
-    """run.toml with paths relative to itself, so that a run folder moved together with its data still trains."""
+    """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
     source, weights = config.data.source, config.model.weights
     if source and (source not in NAMED_SOURCES or Path(source).exists()):
         source = os.path.relpath(source, folder)
@@ -104,31 +104,28 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
 
 
 def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
-    """The checkpoints of the run in `folder`, which hold for every setting of `config` that the weights depend on."""
+    """The checkpoints of the run in `folder`, valid for the settings of `config` that the weights depend on."""
     table = config_to_dict(config)
-    del (
-        table["checkpoint"],
-        table["loader"]["num_workers"],
-        table["data"]["source"],
-    )  # fingerprints tell data, not places
+    del table["checkpoint"], table["loader"]["num_workers"]
+    del table["data"]["source"]  # the fingerprint identifies the data, wherever they are
     table["model"]["weights"] = Path(config.model.weights).name
     return Checkpoints(folder / CHECKPOINTS, {"config": table}, config.checkpoint)
 
 
 def describe_loaded(loaded: Loaded | None) -> list[str]:
-    """Which checkpoint a run goes on from and why not from a newer one, in lines for a person; none where it begins."""
+    """The checkpoint that a run resumes from and why newer ones were skipped, as lines of text."""
     if loaded is None:
         return []
     lines = [f"skipped a newer checkpoint: {skipped}" for skipped in loaded.skipped]
-    lines.append(f"going on from {loaded.path}: {loaded.epoch} epochs and {loaded.step} steps of the next are done")
+    lines.append(f"resuming from {loaded.path}: {loaded.epoch} epochs and {loaded.step} steps of the next are done")
     versions = describe_versions(loaded)
     if versions is not None:
-        lines.append(f"it was written by other versions, so the result may differ in its last digits: {versions}")
+        lines.append(f"it was written by other versions, so results may differ in the last digits: {versions}")
     return lines
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What a process that was killed in this run has left half-written."""
+    """Remove partial files of a process that was killed in this run."""
     for path in folder.glob("*.tmp-*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -138,9 +135,9 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The run in `folder` is this process's alone for the block; CheckpointError where another one trains there.
+    """An exclusive lock on the run in `folder`; CheckpointError if another process trains there.
 
-    The lock dies with its process, however that ends. Its file stays, and means nothing by itself.
+    The lock ends with its process; the file that remains has no meaning by itself.
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         _lock(file.fileno(), folder)
@@ -152,9 +149,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _lock(descriptor: int, folder: Path) -> None:
     if sys.platform == "win32":
-        return  # where two runs in one folder are not kept apart
+        return  # without a lock
     try:
-        # not flock: loader workers would inherit it, and hold it for a while after a killed run
+        # not flock, which loader workers would inherit and hold for a while after a killed run
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
@@ -162,43 +159,42 @@ def _lock(descriptor: int, folder: Path) -> None:
         with contextlib.suppress(OSError):
             who = (folder / LOCK).read_text(encoding="utf-8").strip()
             raise CheckpointError(
-                f"{folder} is being trained in by another process ({who or 'unknown'}); wait for it, or stop it, or train "
-                "under another --name."
+                f"another process ({who or 'unknown'}) is training in {folder}; wait for it, stop it, or choose another --name."
             ) from None
         raise
 
 
 def find_unfinished(name: str | Path, runs: Path = RUNS) -> Path:
-    """The run folder that `name` means, a path before a name. CheckpointError where there is nothing to go on with."""
+    """The folder of an unfinished run, by its path or its name. CheckpointError if there is none."""
     for folder in (Path(name), runs / name):
         if (folder / BUNDLE / MANIFEST).is_file():
             raise CheckpointError(
-                f"{folder} is finished: its bundle is sealed, and there is nothing to resume. To train again with the same "
+                f"{folder} is finished: there is nothing to resume. To train again with the same "
                 f"settings: recog train --config {folder / RUN_CONFIG}"
             )
         if (folder / RUN_CONFIG).is_file():
             return folder
     raise CheckpointError(
-        f"there is no run '{name}' to resume: neither {name} nor {runs / name} holds a {RUN_CONFIG}, which is written once "
-        "training is planned. To begin a run: recog train DATA"
+        f"there is no run '{name}' to resume: neither {name} nor {runs / name} holds a {RUN_CONFIG}, which is written when "
+        "training starts. To start a run: recog train DATA"
     )
 
 
 def check_same_data(folder: Path, planned_for: str | None, prepared: Prepared) -> None:
-    """DataError, with what changed, unless the images, labels and splits are those that the run in `folder` was planned for."""
+    """DataError, with the changes, if images, labels or splits differ from those that the run in `folder` was planned for."""
     if planned_for == prepared.fingerprint:
         return
     changes = list(_changes(folder, prepared))
     shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5:,} more" if len(changes) > 5 else "")
     raise DataError(
-        f"the data of {folder} have changed since it began, and a run goes on with the same images only: "
-        f"{shown or 'see ' + SPLITS_FILE}. Put them back as they were, or begin anew: "
+        f"the data of {folder} have changed since it started, and a run can be resumed only with the same images: "
+        f"{shown or 'see ' + SPLITS_FILE}. Restore them, or start a new run: "
         f"recog train --config {folder / RUN_CONFIG}"
     )
 
 
 def _changes(folder: Path, prepared: Prepared) -> Iterator[str]:
-    """Images that are gone or new, then those that are not what they were."""
+    """Images that are gone or new, then those that differ."""
     dataset = prepared.dataset
     now = {
         s.name: ([dataset.class_names[label] for label in s.labels], prepared.hashes[s.name], s.split)

@@ -21,13 +21,13 @@ def choose_device(choice: Device, *, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if not available:
         raise ConfigError(
-            "compute.device is cuda, and torch finds no GPU that it can use here (torch.cuda.is_available() is false). "
-            "Mend the driver, install a build of torch with CUDA, or use --set compute.device=auto."
+            "compute.device is cuda, but torch finds no usable GPU (torch.cuda.is_available() is false). "
+            "Fix the driver, install a build of torch with CUDA, or use --set compute.device=auto."
         )
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
-            f"this machine has {torch.cuda.device_count()} GPUs, and process {local_rank + 1} would need one of its own. "
-            "Start as many processes as there are GPUs (torchrun --nproc-per-node gpu), or use --set compute.device=cpu."
+            f"this machine has {torch.cuda.device_count()} GPUs, and process {local_rank + 1} needs its own. "
+            "Start one process per GPU (torchrun --nproc-per-node gpu), or use --set compute.device=cpu."
         )
     return torch.device("cuda", local_rank)
 
@@ -42,7 +42,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def check_precision(device: torch.device, precision: Precision) -> None:
     if precision == "float16" and device.type != "cuda":
         raise ConfigError(
-            "compute.precision is float16, which is for GPUs; on a CPU use bfloat16 or float32: "
+            "compute.precision is float16, which needs a GPU; on a CPU use bfloat16 or float32: "
             "--set compute.precision=float32."
         )
 
@@ -62,7 +62,7 @@ def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.to(device, non_blocking=tensor.is_pinned()) if device.type == "cuda" else tensor.to(device)
 
 
-MAX_HALVINGS = 4  # a batch of 64 goes through in parts of 4 at the least; what does not fit then needs another setting
+MAX_HALVINGS = 4  # a batch of 64 is processed in parts of 4 at least; below that another setting is needed
 _MESSAGES = (
     "not enough memory",
     "can't allocate memory",
@@ -83,24 +83,22 @@ def release_memory(device: torch.device) -> None:
 
 
 def more_parts(num_parts: int, num_images: int, *, planned: int) -> int:
-    """Twice as many parts of a batch of `num_images`. TrainingError where that has been tried four times, or cannot be done."""
+    """Twice as many parts of a batch of `num_images`. TrainingError after four doublings, or if there are too few images."""
     doubled = min(2 * num_parts, num_images)
     if doubled == num_parts or doubled > planned << MAX_HALVINGS:
         raise TrainingError(
-            f"out of memory, even with {num_images} images of a step put through the network in {num_parts} parts. Use a "
-            "smaller network or image size, a lower --batch-size or fewer --workers, or a machine with more memory."
+            f"out of memory, even with the {num_images} images of a step processed in {num_parts} parts. Use a smaller network "
+            "or image size, a lower --batch-size, fewer --workers, or a machine with more memory."
         )
     return doubled
 
 
 def describe_parts(num_parts: int, network: nn.Module) -> str:
-    """What was given up, in a line for a person."""
+    """A warning that says what changes."""
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     exact = (
-        "BatchNorm sees the parts and not the whole, so the result differs a little"
+        "BatchNorm uses the statistics of a part, so results differ slightly"
         if has_batch_norm
         else "loss and gradients are those of the whole batch"
     )
-    return (
-        f"warning: out of memory; from here on a step's batch goes through the network in {num_parts} parts ({exact})"
-    )
+    return f"warning: out of memory; each batch is now processed in {num_parts} parts ({exact})"

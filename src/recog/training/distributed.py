@@ -1,6 +1,6 @@
-"""Training by several processes, as torchrun starts them: who this process is, and the few things that all of them do together.
+"""Training by several processes, as torchrun starts them: the process group, its collectives, gradients and BatchNorm.
 
-Without torchrun there is a `World` of one, no process group, and every function here returns at once. What is exchanged is
+Without torchrun there is a `World` of one, no process group, and every function here returns at once. Processes exchange
 tensors and JSON, never pickle.
 """
 
@@ -33,11 +33,13 @@ from recog.core.files import canonical_json, sha256_bytes
 from recog.data.loader import share
 from recog.models.classifier import Classifier
 
-TIMEOUT = timedelta(days=1)  # the first process may export for hours; that one has died is seen at once, not by waiting
-SILENCE_S = 1.0  # between another's failure and this one's end, on which torchrun ends all, the one that speaks too
+TIMEOUT = timedelta(
+    days=1
+)  # the first process may export for hours; a dead process is noticed at once, without the timeout
+PEER_EXIT_DELAY_S = 1.0  # before a process exits after another failed: torchrun then ends all, also the one that prints
 _ENDED = (
-    "another process of this training has ended. Its own message says why, or else the system ended it, as it does when "
-    "memory is used up; started with torchrun --max-restarts N, training goes on from its last checkpoint."
+    "another process of this training has ended: see its own message; without one, the system ended it, as it does when "
+    "memory runs out. With torchrun --max-restarts N, training resumes from its last checkpoint."
 )
 
 
@@ -55,7 +57,7 @@ class World:
 
     @property
     def is_writer(self) -> bool:
-        """Whether this process writes files and speaks; one of all does."""
+        """Whether this process writes files and prints; one of them does."""
         return self.rank == 0
 
 
@@ -69,13 +71,13 @@ def read_world(environ: Mapping[str, str] | None = None) -> World:
         rank, size, local_rank, local_size = (int(environ[name]) for name in names)
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"the environment says that several processes train together, but {', '.join(names)} are not all whole "
-            f"numbers in it ({error}). Start them with torchrun, or unset RANK and WORLD_SIZE to train in one process."
+            f"RANK or WORLD_SIZE is set, for training by several processes, but {', '.join(names)} are not all integers "
+            f"({error}). Start the processes with torchrun, or unset RANK and WORLD_SIZE to train in one process."
         ) from None
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
         raise ConfigError(
-            f"the environment says process {rank} of {size}, and {local_rank} of {local_size} on this machine, which cannot "
-            "be. Start the processes with torchrun, or unset RANK and WORLD_SIZE to train in one process."
+            f"the environment variables give process {rank} of {size}, and {local_rank} of {local_size} on this machine, which "
+            "is impossible. Start the processes with torchrun, or unset RANK and WORLD_SIZE to train in one process."
         )
     launch = environ.get("TORCHELASTIC_RUN_ID", "")
     return World(
@@ -93,8 +95,8 @@ def read_world(environ: Mapping[str, str] | None = None) -> World:
 def joined() -> Iterator[World]:
     """The world for the block, its processes connected: gloo for what is on a CPU, NCCL for what is on a GPU.
 
-    Where a process fails, the first to do so raises its own error, and the others PeerError, which nobody prints. A process
-    group that the caller has made already is used, and left as it is.
+    The first process to fail raises its own error, the others PeerError, which is not printed. A process group that exists
+    already is used and kept.
     """
     world = read_world()
     if world.size == 1 or dist.is_initialized():
@@ -115,24 +117,24 @@ def joined() -> Iterator[World]:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"process {world.rank} cannot reach the others ({_first_line(error)}). Start all of them with torchrun, with the "
-            "same --rdzv-endpoint on every machine, and see that its port is open between them."
+            "same --rdzv-endpoint on every machine, and check that its port is open between them."
         ) from None
     with contextlib.ExitStack() as stack:
         stack.push(partial(_leave, store))
         yield world
-        barrier(world)  # nobody leaves while another still needs the store or the connections
+        barrier(world)  # no process leaves while another still needs the store or the connections
 
 
 def _leave(
     store: Store, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Disconnect. An error is left to the process that failed first; all that fail by it have PeerError in its place."""
+    """Disconnect. The process that failed first keeps its error; those that fail because of it raise PeerError."""
     is_first = error is not None and not isinstance(error, GeneratorExit) and _fails_first(store)
     dist.destroy_process_group()
     if error is None or isinstance(error, GeneratorExit):
         return
     if not is_first:
-        time.sleep(SILENCE_S)
+        time.sleep(PEER_EXIT_DELAY_S)
         raise PeerError(_ENDED) from error
     if _is_lost_connection(error):
         raise TrainingError(_ENDED) from error
@@ -142,7 +144,7 @@ def _fails_first(store: Store) -> bool:
     try:
         return bool(store.add("failed", 1) == 1)
     except RuntimeError:
-        return False  # whoever kept the store is gone, and has said why
+        return False  # the process that held the store is gone, and printed the reason
 
 
 def _is_lost_connection(error: BaseException) -> bool:
@@ -163,7 +165,7 @@ def barrier(world: World) -> None:
 
 @contextlib.contextmanager
 def first_on_machine(world: World) -> Iterator[None]:
-    """The first process of each machine goes through the block before the others, which then find in the cache what it left."""
+    """The first process of each machine runs the block before the others, which then find its results in the cache."""
     if world.local_rank:
         barrier(world)
     yield
@@ -172,7 +174,7 @@ def first_on_machine(world: World) -> Iterator[None]:
 
 
 def any_of(world: World, flag: bool) -> bool:
-    """Whether `flag` is set in any process: what one of them decides, such as to stop, all do."""
+    """Whether `flag` is set in any process, so that all act alike."""
     if world.size == 1:
         return flag
     flags = torch.tensor([int(flag)], dtype=torch.int32)
@@ -181,7 +183,7 @@ def any_of(world: World, flag: bool) -> bool:
 
 
 def broadcast(world: World, value: Any) -> Any:
-    """`value` of process 0, of plain JSON types, in all processes; what the others hand in is not looked at."""
+    """`value` of process 0, of plain JSON types, in all processes; that of the others is ignored."""
     if world.size == 1:
         return value
     data = json.dumps(value).encode() if world.is_writer else b""
@@ -234,7 +236,7 @@ def gather_rows(world: World, rows: torch.Tensor, num_rows: int) -> torch.Tensor
 
 
 def check_agreement(world: World, what: str, value: Any) -> None:
-    """DataError in all processes where `value`, of plain JSON types, is not the same in all; `what` names it."""
+    """DataError in all processes if `value`, of plain JSON types, differs between them; `what` names it."""
     if world.size == 1:
         return
     digest = torch.frombuffer(bytearray.fromhex(sha256_bytes(canonical_json(value))), dtype=torch.uint8)
@@ -243,16 +245,16 @@ def check_agreement(world: World, what: str, value: Any) -> None:
     others = [str(rank) for rank, found in enumerate(gathered) if not torch.equal(found, gathered[0])]
     if others:
         raise DataError(
-            f"the {world.size} processes have not the same {what}: process {', '.join(others)} differs from process 0. Every "
-            "machine needs the same data, the same settings and the same version of recog."
+            f"the {world.size} processes do not have the same {what}: process {', '.join(others)} differs from process 0. "
+            "Every machine needs the same data, settings and version of recog."
         )
 
 
 def parallel(world: World, classifier: Classifier, *, will_freeze: bool = False) -> DistributedDataParallel | None:
-    """`classifier` as several processes train it: the gradient is the mean of theirs. None where there is one process.
+    """`classifier` as several processes train it: the gradient is the mean of theirs. None for a single process.
 
-    It begins with the weights of process 0. Its buffers are each process's own; see `broadcast_tensors`. With `will_freeze`,
-    parameters that require a gradient now may cease to for some steps.
+    It starts with the weights of process 0. Each process has its own buffers; see `broadcast_tensors`. With `will_freeze`,
+    parameters that require a gradient now may not for some steps.
     """
     if world.size == 1:
         return None
@@ -268,9 +270,9 @@ def parallel(world: World, classifier: Classifier, *, will_freeze: bool = False)
 
 @contextlib.contextmanager
 def synchronised_batch_norm(world: World, classifier: Classifier) -> Iterator[None]:
-    """BatchNorm sees the whole batch in the block, where the processes train on GPUs; SyncBatchNorm refuses a CPU's tensors.
+    """BatchNorm uses statistics of the whole batch in the block, if the processes train on GPUs (SyncBatchNorm needs them).
 
-    The layers in its place hold the same parameters and buffers, and make way for the old ones when the block ends.
+    The layers that replace it share its parameters and buffers; the old ones are restored when the block ends.
     """
     if world.size == 1 or classifier.device.type != "cuda":
         yield
@@ -288,7 +290,7 @@ def synchronised_batch_norm(world: World, classifier: Classifier) -> Iterator[No
 def synchronised(
     network: DistributedDataParallel | None, *, is_last_part: bool
 ) -> contextlib.AbstractContextManager[None]:
-    """Around forward and backward of a part of a batch: gradients are exchanged with the last one only."""
+    """Around forward and backward of a part of a batch: gradients are exchanged with the last part only."""
     if network is None or is_last_part:
         return contextlib.nullcontext()
     no_sync: contextlib.AbstractContextManager[None] = network.no_sync()
@@ -296,9 +298,9 @@ def synchronised(
 
 
 def seed_own_chance(world: World, *, seed: int, step: int) -> None:
-    """Where several train, give torch's generator (dropout) a state of this process and step, whatever was drawn before.
+    """If several processes train, seed torch's generator (dropout) by process and step.
 
-    So their masks differ, and a resumed step has those that it had. One process alone keeps its stream of numbers.
+    So their masks differ, and a resumed step has the same masks. A single process keeps its stream of numbers.
     """
     if world.size > 1:
         low, high = random_words(seed, step, np.array([world.rank]), "dropout", 2)[0].tolist()

@@ -1,4 +1,4 @@
-"""The training loop, in sight: `fit` yields after every step and epoch, and the caller prints, saves or stops."""
+"""The training loop: `fit` yields after every step and epoch; the caller prints, saves or stops."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class StepLog:
     lr: float
     num_images: int
     grad_norm: float  # of all gradients together, before clipping
-    notes: tuple[str, ...] = ()  # what a person should know of this step
+    notes: tuple[str, ...] = ()  # for the user
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedStep:
-    """A step that was not taken, as its loss or gradient was not finite."""
+    """A step that was skipped because its loss or gradient was not finite."""
 
     epoch: int
     step: int  # since the start of training, from 1
@@ -54,7 +54,7 @@ class SkippedStep:
     names: tuple[str, ...]  # of the images in its batch
 
     def __str__(self) -> str:
-        return f"warning: a step was skipped: {self.reason}{describe_batch(self.names)}"
+        return f"warning: skipped a step: {self.reason}{describe_batch(self.names)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ def fit(
 ) -> Iterator[StepLog | SkippedStep | EpochLog]:
     """Train `state` in place from its cursor on; stop early by ceasing to iterate.
 
-    A loss or gradient that is not finite raises TrainingError before the optimiser's step, or skips the step where the
-    state says so; either names the images of the batch.
+    A loss or gradient that is not finite raises TrainingError before the optimiser's step, or skips the step, by
+    `state.on_nonfinite`; either names the images of the batch.
     """
     for epoch in range(state.epoch, epochs):
         _freeze_body(state, epoch)
@@ -89,7 +89,7 @@ def fit(
             num_images += log.num_images
             yield log
         if not state.step:
-            raise TrainingError(f"epoch {epoch + 1} had no step; the training split or the batch is empty.")
+            raise TrainingError(f"epoch {epoch + 1} has no steps; the training split or the batch is empty.")
         train_loss, num_skipped = state.epoch_loss / max(1, state.step - state.skipped_in_epoch), state.skipped_in_epoch
         state.epoch, state.step, state.epoch_loss, state.skipped_in_epoch = epoch + 1, 0, 0.0, 0
         yield EpochLog(
@@ -104,10 +104,10 @@ def fit(
 def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *, lr: float) -> StepLog:
     """One step on images uint8 [B, H, W, C] and labels int64 [B], or targets float32 [B, K].
 
-    The batch goes through the network in `state.accumulation` parts, each weighted by its share of the batch's loss, so that
-    loss and gradient are the whole batch's (but for what BatchNorm sees). Where memory does not suffice, in twice as many
-    from then on. Where several processes train, the batch is that of all of them together, of which this one is given its
-    share. NotFiniteError, and an untouched optimiser, where loss or gradient is not finite.
+    The batch is processed in `state.accumulation` parts, each weighted by its share of the batch's loss, so that loss and
+    gradient are those of the whole batch (except for BatchNorm's statistics); in twice as many parts from the first time
+    that memory runs out. If several processes train, each is given its share of the batch. NotFiniteError, before the
+    optimiser's step, if loss or gradient is not finite.
     """
     _set_modes(state)
     for group in state.optimizer.param_groups:
@@ -146,7 +146,7 @@ def train_step(state: TrainState, images: torch.Tensor, targets: torch.Tensor, *
 def _compute_gradients_within_memory(
     state: TrainState, images: torch.Tensor, targets: torch.Tensor
 ) -> tuple[float, tuple[str, ...]]:
-    """The batch's loss, and what had to be given up for it: where memory does not suffice, as many parts as it takes."""
+    """The loss of the batch, and a note if memory ran out and it took more parts."""
     chance = torch.get_rng_state()
     notes: tuple[str, ...] = ()
     while True:
@@ -155,11 +155,10 @@ def _compute_gradients_within_memory(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if state.world.size > 1:  # the others cannot be told in the middle of a step that this one begins it again
+            if state.world.size > 1:  # the other processes are in the middle of the step and cannot repeat it
                 raise TrainingError(
-                    f"memory does not suffice for the {len(images)} images that process {state.world.rank} has of a batch. Put "
-                    f"it through the network in parts: --set optim.accumulation={2 * state.accumulation}, with a smaller "
-                    "--batch-size in proportion."
+                    f"out of memory with the {len(images)} images per step of process {state.world.rank}. Process a batch in "
+                    f"parts: --set optim.accumulation={2 * state.accumulation}, with a --batch-size smaller in proportion."
                 ) from None
         # after the except block, which holds the failed step's tensors
         state.optimizer.zero_grad(set_to_none=True)
@@ -183,37 +182,37 @@ def _compute_gradients(state: TrainState, images: torch.Tensor, targets: torch.T
             if is_last:
                 (value,) = sums(state.world, [value])
                 if not math.isfinite(value):
-                    break  # in all processes alike; there is no gradient to have
+                    break  # in all processes alike; there is no gradient
             # the processes' gradients are averaged, and it is their sum that is the whole batch's
             state.scaler.scale(loss * state.world.size).backward()  # type: ignore[no-untyped-call]
     return value
 
 
 class NotFiniteError(TrainingError):
-    """A loss or a gradient is not finite; nothing was changed by its step."""
+    """A loss or gradient is not finite; its step changed nothing."""
 
 
 def _check_finite(state: TrainState, what: str, value: float, *, lr: float) -> None:
     if not math.isfinite(value):
         raise NotFiniteError(
-            f"the {what} is {value} at epoch {state.epoch + 1}, step {state.num_steps_done + 1} (learning rate {lr:.3g}); the "
-            "weights were not changed by this step and no bundle was written. A lower rate usually mends it: "
+            f"the {what} is {value} at epoch {state.epoch + 1}, step {state.num_steps_done + 1} (learning rate {lr:.3g}); "
+            "the step was not taken and no bundle was written. A lower learning rate usually helps: "
             f"--set optim.lr={lr / 10:.2g}."
         )
 
 
 def _statistics(state: TrainState) -> list[torch.Tensor]:
-    """BatchNorm's, as they are before a step that may be skipped, whose forward pass changes them."""
+    """BatchNorm's statistics before a step that may be skipped, whose forward pass changes them."""
     return [buffer.clone() for buffer in state.classifier.buffers()] if state.on_nonfinite == "skip" else []
 
 
 def _skip(state: TrainState, reason: str, names: tuple[str, ...], statistics: list[torch.Tensor]) -> SkippedStep:
-    """Pass over a step, by the state's policy; TrainingError where that is to stop, or where nothing is learnt any more."""
+    """Skip a step; TrainingError if the policy is to stop, or after too many skipped steps in a row."""
     if state.on_nonfinite == "stop":
         raise TrainingError(f"{reason}{describe_batch(names)}")
     state.skipped_in_a_row, state.skipped_in_epoch = state.skipped_in_a_row + 1, state.skipped_in_epoch + 1
     if state.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
-        raise TrainingError(f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped already, and now {reason}")
+        raise TrainingError(f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped, and now {reason}")
     state.num_steps_done, state.step, state.num_skipped = (
         state.num_steps_done + 1,
         state.step + 1,
@@ -229,11 +228,11 @@ def describe_batch(names: tuple[str, ...]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f" The batch held {', '.join(names[:MAX_NAMES])}{more}."
+    return f" The batch contains {', '.join(names[:MAX_NAMES])}{more}."
 
 
 def _freeze_body(state: TrainState, epoch: int) -> None:
-    """Only the head learns in the first `freeze_epochs` epochs; what never learns is in no group."""
+    """Only the head learns in the first `freeze_epochs` epochs; frozen layers are in no parameter group."""
     if state.freeze_epochs:
         head = {id(parameter) for parameter in state.classifier.classifier.parameters()}
         for group in state.optimizer.param_groups:
@@ -242,7 +241,7 @@ def _freeze_body(state: TrainState, epoch: int) -> None:
 
 
 def _set_modes(state: TrainState) -> None:
-    """Training mode, but for the norms whose statistics shall stay: all of them, or those whose weights are frozen."""
+    """Training mode, except BatchNorm whose statistics are frozen: all of them, or those with frozen weights."""
     state.classifier.train()
     for module in state.classifier.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -266,9 +265,9 @@ def collect_logits(
     batch_size: int = 64,
     world: World | None = None,
 ) -> Outputs:
-    """Run `images` uint8 [N, H, W, C] through the classifier in evaluation mode; its mode is left as it was.
+    """Outputs for `images` uint8 [N, H, W, C] in evaluation mode; the classifier's mode is restored.
 
-    The processes of `world` run a share each, so that no image is run twice, and all are given the whole.
+    Each process of `world` runs its share, and all receive the whole.
     """
     if world is None or len(images) < world.size:
         world = World()
@@ -288,7 +287,7 @@ def collect_logits(
 
 @contextlib.contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; every sub-module's mode is put back, even when the block raises."""
+    """Evaluation mode for the block; the mode of every sub-module is restored, even if the block raises."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:

@@ -161,13 +161,13 @@ class EarlyStopped:
 
     def __str__(self) -> str:
         return (
-            f"stopped after epoch {self.epoch} of {self.num_epochs}: {self.measure} has not been better than {self.best:.4g} "
+            f"stopped after epoch {self.epoch} of {self.num_epochs}: {self.measure} has not improved on {self.best:.4g} "
             f"since epoch {self.best_epoch}"
         )
 
 
 def early_stop(values: Sequence[float], config: StopConfig, *, num_epochs: int) -> EarlyStopped | None:
-    """Whether to stop after the epochs whose measure was `values`, the first epoch's first. None to go on."""
+    """Why to stop after the epochs whose measure was `values`, in their order; None to continue."""
     if not config.patience or not values or len(values) >= num_epochs:
         return None
     sign = 1 if config.measure in HIGHER_IS_BETTER else -1

@@ -1,4 +1,4 @@
-"""All that training changes: the network, the optimiser, the average of the weights, and the place it has come to."""
+"""The state of training: network, optimiser, averaged weights, cursor; and its snapshots."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TrainState:
 def build_state(
     classifier: Classifier, *, optim: OptimPlan, loss: Loss, precision: Precision, world: World | None = None
 ) -> TrainState:
-    """`classifier` ready for its first step, as `optim` says: laid out channels-last, its first layers frozen."""
+    """`classifier` ready for its first step by `optim`: in channels-last layout, its first layers frozen."""
     world = world or World()
     freeze_layers(classifier.network, optim.freeze_layers)
     classifier.to(memory_format=torch.channels_last)
@@ -75,7 +75,7 @@ def build_state(
         optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
         loss=loss,
         precision=precision,
-        # the decay grows with the steps: at once 0.9998 would be the random first weights for thousands of steps
+        # the decay grows with the steps: a constant 0.9998 would keep the random first weights for thousands of steps
         ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=True) if optim.ema_decay else None,
         accumulation=optim.accumulation,
         planned_accumulation=optim.accumulation,
@@ -90,7 +90,7 @@ def build_state(
 
 
 def take_snapshot(state: TrainState) -> dict[str, Any]:
-    """Everything that decides the rest of a run: what `restore_snapshot` needs to go on as if nothing had happened.
+    """Everything that decides the rest of a run, for `restore_snapshot`.
 
     The tensors are the live ones, not copies.
     """
@@ -100,14 +100,14 @@ def take_snapshot(state: TrainState) -> dict[str, Any]:
         "average": None if state.ema is None else state.ema.module.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
-        "rng": torch.get_rng_state(),  # of dropout and drop-path; what touches the data is counted, not drawn
+        "rng": torch.get_rng_state(),  # of dropout and drop-path; augmentation does not use this stream
         "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "cursor": {name: getattr(state, name) for name in _COUNTED},
     }
 
 
 def restore_snapshot(state: TrainState, saved: Mapping[str, Any]) -> None:
-    """Put `saved` into a `state` that was built by the same settings, and torch's random state where it was."""
+    """Restore `saved` into a `state` that was built by the same settings, and torch's random state."""
     state.classifier.load_state_dict(saved["weights"])
     if state.ema is not None:
         state.ema.module.load_state_dict(saved["average"])

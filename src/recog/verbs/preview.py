@@ -1,4 +1,4 @@
-"""A picture of an augmented batch as the network sees it, so that strength and sense of the augmentation can be judged."""
+"""`recog scan --preview`: a picture of an augmented batch as the network sees it."""
 
 from __future__ import annotations
 

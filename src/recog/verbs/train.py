@@ -1,4 +1,4 @@
-"""`recog train`: labelled images in, a sealed bundle out. The whole way in one place, top to bottom."""
+"""`recog train`: from labelled images to a sealed bundle."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A sentence for the person who waits."""
+    """A line of text for the user."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Everything is decided; learning begins. `num_steps` is 0 where nothing is learnt by steps."""
+    """Training starts. `num_steps` is 0 if nothing is learnt by steps."""
 
     folder: Path
     config: TrainConfig
@@ -88,7 +88,7 @@ def train(
     resume: str | Path | None = None,
     network: nn.Module | None = None,
 ) -> Run:
-    """Train on `source` and return the finished Run; `config` holds what shall not be planned.
+    """Train on `source` and return the finished Run; what `config` leaves open is planned.
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
@@ -104,7 +104,7 @@ def train(
     if resume is not None:
         if config is not None or name is not None or choose_lr or (source is not None and dataset is None):
             raise ConfigError(
-                f"resume={str(resume)!r} goes on with the run's own data and settings; give nothing else."
+                f"resume={str(resume)!r} continues with the run's own data and settings; pass nothing else."
             )
         events = resume_events(resume, dataset=dataset, network=network)
     else:
@@ -115,7 +115,7 @@ def train(
     for event in events:
         if isinstance(event, Run):
             return event
-    raise ConfigError("training ended without a run.")  # the events end with a Run or raise
+    raise ConfigError("training ended without a run.")
 
 
 def train_events(
@@ -127,7 +127,7 @@ def train_events(
     choose_lr: bool = False,
     network: nn.Module | None = None,
 ) -> Iterator[TrainEvent]:
-    """Everything that happens in a run as it happens, the Run last. A run that stops or fails leaves no bundle.
+    """The events of a run as they happen, the Run last. A run that stops or fails leaves no bundle.
 
     Of the processes that torchrun starts, the first does so; each of the others yields only the Run, once it is written.
 
@@ -135,7 +135,7 @@ def train_events(
     `choose_lr`, a range test on copies comes first, and its suggestion is the learning rate of the run, and of its run.toml.
     """
     if not config.data.source and dataset is None:
-        raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
+        raise ConfigError("no data to train on; give a folder of class folders, or 'digits'.")
     if choose_lr:
         check_find_lr(config)
     with joined() as world:
@@ -169,16 +169,18 @@ def resume_events(
 def _begin(
     prepared: Prepared, *, name: str | None, runs: Path, choose_lr: bool, world: World, started: float
 ) -> Iterator[TrainEvent]:
-    """The run of the process that writes, which is the only one where torchrun has not started others."""
+    """A new run, in the process that writes."""
     for text in prepared.notes:
         yield Note(text=text)
     if world.max_restarts and name is None:
-        yield Note(text="torchrun may restart this; without --name it cannot find this run then, and begins another")
+        yield Note(
+            text="torchrun may restart this run; without --name it would start another one instead of resuming it"
+        )
     folder = make_run_folder(runs, name or prepared.dataset.name, fixed=name is not None, world=world)
     with locked(folder):
         write_launch(folder, world)
         if choose_lr:
-            yield Note(text="trying rising learning rates on a copy of the network")
+            yield Note(text="learning-rate range test on a copy of the network")
             prepared, text = find_lr(prepared, folder)
             broadcast(world, prepared.plan.optim.lr)
             yield Note(text=text)
@@ -197,12 +199,12 @@ def _resume(
     started = time.perf_counter()
     folder = find_unfinished(name, runs)
     with locked(folder):
-        find_unfinished(folder)  # again: whoever held the lock may have finished it
+        find_unfinished(folder)  # again: the process that held the lock may have finished it
         remove_leftovers(folder)
         config = load_run_config(folder / RUN_CONFIG)
         if not config.data.source and dataset is None:
             raise ConfigError(
-                f"{folder} was trained on a Dataset object; give it again: recog.train(dataset, resume=...)."
+                f"{folder} was trained on a Dataset object; pass it again: recog.train(dataset, resume=...)."
             )
         broadcast(world, config_to_dict(config))
         prepared = prepare(config, dataset, network=network, world=world)
@@ -317,5 +319,7 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
     if isinstance(event, SkippedStep):
         return (str(event),)
     if isinstance(event, EpochResult) and event.log.num_skipped:
-        return (f"warning: {event.log.num_skipped} steps of epoch {event.log.epoch} were skipped as not finite",)
+        return (
+            f"warning: {event.log.num_skipped} steps of epoch {event.log.epoch} were skipped: loss or gradient not finite",
+        )
     return event.notes if isinstance(event, StepLog) else ()
