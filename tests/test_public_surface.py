@@ -182,7 +182,6 @@ JOINERS = {
     "evaluation/results/rows.py",
     "recipes/config.py",
     "recipes/events.py",
-    "recipes/learn.py",
     "recipes/package.py",
     "recipes/prepare.py",
     "report/measure.py",
