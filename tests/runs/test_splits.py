@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -60,8 +61,6 @@ def test_the_fingerprint_is_of_content_class_and_split_not_of_names_or_order(dat
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "pipe.jpg")
     (hashed,) = hash_samples([Sample(name="pipe.jpg", source=tmp_path / "pipe.jpg", labels=(0,))])
     assert hashed == "unreadable pipe.jpg"
@@ -94,3 +93,20 @@ def test_of_multi_label_data_all_labels_are_written_and_enter_the_fingerprint(da
     rows = json.loads((tmp_path / "splits.json").read_text())["splits"]["train"]
     assert [row["classes"] for row in rows] == [[], list(dataset.class_names)]
     assert fingerprint(several, hashes) != fingerprint(dataset, hashes)
+
+
+@pytest.mark.timeout(10)  # a pipe that is opened to be read would wait for a writer for ever
+@pytest.mark.parametrize("kind", ["pipe", "link", "dangling link"])
+def test_openings_are_read_from_a_regular_file_only(tmp_path, kind):
+    run = tmp_path / "run"
+    run.mkdir()
+    path, outside = run / "test_openings.jsonl", tmp_path / "outside"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside)
+    if kind == "link":
+        outside.write_text("{}\n")
+    with pytest.raises(DataError, match=r"test_openings\.jsonl"):
+        log_test_opening(run, command="recog evaluate", num_images=4)
+    assert kind != "link" or outside.read_text() == "{}\n"

@@ -242,3 +242,26 @@ def test_another_version_is_named(folder):
     older = {**loaded.versions, "torch": "2.10.0"}
     found = describe_versions(type(loaded)(**{**vars(loaded), "versions": older}))
     assert found == f"torch was '2.10.0' and is '{torch.__version__}' now"
+
+
+@pytest.mark.timeout(10)  # a pipe that is opened to be read would wait for a writer for ever
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "deep", "epoch"])
+def test_a_manifest_of_another_kind_is_reported_as_unusable(tmp_path, kind):
+    path, outside = tmp_path / "manifest.json", tmp_path / "outside.json"
+    good = {"format_version": 1, "epoch": 1, "step": 2, "file": "f", "size": 3, "sha256": "s", "versions": {}}
+    good |= {"facts": {}, "values": None, "digest": "d"}
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        outside.write_text(json.dumps(good))
+        path.symlink_to(outside)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "deep":
+        path.write_text(json.dumps(good).replace("null", "[" * 900 + "]" * 900))
+    else:
+        path.write_text(json.dumps(good | {"epoch": True}))
+    reasons = {"pipe": "not a regular file", "link": "symbolic link", "folder": "regular file|directory"}
+    reasons |= {"deep": "digest differs|recursion", "epoch": "'epoch' is missing or of another type"}
+    with pytest.raises(checkpoint._Unusable, match=reasons[kind]):
+        checkpoint._read_manifest(path)

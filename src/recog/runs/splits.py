@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key, pretty_json, write_bytes_atomic
-from recog.core.records import read_record
+from recog.core.records import read_bytes, read_record
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
 
@@ -98,7 +99,7 @@ def log_test_opening(run: Path, *, command: str, num_images: int) -> int:
     """Note that the run's test split was looked at; returns how often it has been by now."""
     path = run / TEST_OPENINGS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = read_bytes(path, error=DataError).decode(errors="replace").splitlines() if os.path.lexists(path) else []
         lines.append(json.dumps({"opening": len(lines) + 1, "command": command, "num_images": num_images}))
         write_bytes_atomic(path, ("\n".join(lines) + "\n").encode())
     except OSError as error:

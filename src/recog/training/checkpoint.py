@@ -24,6 +24,7 @@ from safetensors.torch import load, save
 
 from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
 from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
+from recog.core.records import read_bytes
 from recog.core.version import __version__
 from recog.training.nested import Tensors, flatten_state, unflatten_state
 
@@ -237,12 +238,10 @@ _KINDS = {
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise _Unusable(f"is larger than {_MAX_MANIFEST_BYTES >> 20} MiB, which no manifest is")
-        data = path.read_bytes()
+        data = read_bytes(path, max_bytes=_MAX_MANIFEST_BYTES, error=CheckpointError)
         manifest = json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        raise _Unusable(f"is damaged: {error}") from None
+    except (CheckpointError, ValueError, RecursionError) as error:
+        raise _Unusable(f"is damaged: {str(error).rstrip('.')}") from None
     if not isinstance(manifest, dict):
         raise _Unusable("is damaged: it is not a JSON object")
     version = manifest.get("format_version")
@@ -251,13 +250,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"has format_version {version}, and this release reads 1 to {FORMAT_VERSION}; install the recog that wrote it"
         )
     for key, kind in _KINDS.items():
-        if key not in manifest or not isinstance(manifest[key], kind):
+        value = manifest.get(key)
+        if key not in manifest or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise _Unusable(f"is damaged: '{key}' is missing or of another type")
     try:
         as_written = pretty_json(manifest)
         digest = manifest.pop("digest")
         intact = as_written == data and sha256_bytes(canonical_json(manifest)) == digest
-    except ValueError:  # NaN, which JSON does not have and Python reads
+    except (ValueError, RecursionError):  # NaN, which JSON does not have and Python reads; hundreds of levels
         intact = False
     if not intact:
         raise _Unusable("is damaged: its digest differs")
