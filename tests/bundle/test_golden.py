@@ -1,8 +1,4 @@
-"""Bundles of earlier format versions, kept as they were written: this release must read them and answer alike.
-
-`golden/digits-format-1` is ResNet-8 on scikit-learn's digits: `recog train digits --epochs 12`, seed 0. `-trust` is the same from
-when calibration, prediction sets and 'unknown' (here by the nearest images) had come, with a report of format 3.
-"""
+"""Bundles kept as they were written, by `golden/make_golden.py`: a release must read them and give the same answers."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from PIL import Image
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.report import evaluate
-from recog.evaluation.results.scores import Scores
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.html import (
     MAX_THUMBNAILS,
@@ -318,16 +317,6 @@ def test_slices_are_on_the_page_with_hostile_names_as_text():
     assert "Show the other 3" in page.text
     assert "few images" in page.text
     assert not page.all("script")
-
-
-def test_a_report_of_format_1_has_a_page_without_what_it_lacks():
-    report = report_of()
-    old = replace(report, scores=Scores(nll=report.nll))
-    old = replace(old, classes=tuple(replace(row, auroc=None, average_precision=None) for row in report.classes))
-    page = Page(render_html(old, {}))
-    assert "Specificity" in page.text
-    assert "AUROC" not in page.text
-    assert "Confidence" not in page.text
 
 
 class TestSeveralLabels:

@@ -40,7 +40,7 @@ class Section:
 
 def trust_sections(report: AnyReport) -> list[Section]:
     """The sections on scaling, prediction sets and 'unknown'; a multi-label report has none."""
-    if not isinstance(report, Report) or report.trust is None:
+    if not isinstance(report, Report):
         return []
     sections = [_scaling(report, report.trust.scaling)]
     if report.trust.sets is not None:

@@ -44,8 +44,7 @@ def print_report(report: AnyReport, console: Console) -> None:
     console.print(_class_table(report))
     if report.num_errors:
         console.print(_pair_table(report))
-    if report.scores.thresholds:
-        console.print(_threshold_table(report))
+    console.print(_threshold_table(report))
     for section in [*trust_sections(report), *training_sections(report.training)]:
         console.print(_trust_table(section))
     for slicing in report.slices:

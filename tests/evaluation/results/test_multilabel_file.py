@@ -6,8 +6,6 @@ import pytest
 from label_batches import label_report
 
 from recog.core.errors import BundleError
-from recog.evaluation.measures.multilabel_bootstrap import MEASURES_OF_3
-from recog.evaluation.measures.resampling import CLASS_MEASURES
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.multilabel_report import MultilabelReport, parse_multilabel_report
 from recog.evaluation.results.read import parse_report
@@ -28,20 +26,6 @@ def test_a_report_survives_its_file():
     assert table_of(read) == table_of(report)
     assert read.labels == report.labels
     assert read.errors == report.errors
-
-
-def test_one_of_format_3_lacks_the_intervals_that_came_later():
-    report, *_ = label_report()
-    table = table_of(report) | {"format_version": 3}
-    kept = ("method", "num_resamples", "seed", *(f"{name}_ci95" for name in MEASURES_OF_3))
-    table["bootstrap"] = {key: table["bootstrap"][key] for key in kept}
-    for row in table["labels"]:
-        for name in CLASS_MEASURES:
-            del row[f"{name}_ci95"]
-    read = parse_report(table)
-    assert (read.interval("nll"), read.interval("auroc")) == (report.interval("nll"), None)
-    assert (read.labels[0].f1, read.labels[0].f1_ci95) == (report.labels[0].f1, None)
-    assert table_of(parse_report(table_of(read))) == table_of(read)
 
 
 def test_one_without_a_single_label_survives_too():

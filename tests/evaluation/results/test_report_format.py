@@ -1,7 +1,7 @@
 import pytest
 
 from recog.core.errors import BundleError
-from recog.evaluation.results.report_format import FORMAT_VERSION, agree, as_version, check_header
+from recog.evaluation.results.report_format import FORMAT_VERSION, agree, check_header
 
 
 def test_header():
@@ -21,21 +21,3 @@ def test_numbers_agree_to_nine_digits_and_all_else_exactly():
     assert not agree({"a": [1]}, {"a": [1, 2]})
     assert not agree({}, {"a": 1})
     assert not agree(None, {"a": 1})
-
-
-def test_older_formats_lack_what_newer_ones_added():
-    derived = {
-        "format_version": 4,
-        "accuracy": 1.0,
-        "trust": None,
-        "ece": 0.1,
-        "classes": [{"name": "a", "auroc": None, "recall": 1.0}],
-    }
-    assert as_version(4, derived) == derived
-    assert as_version(3, derived) == derived | {"format_version": 3}
-    assert as_version(2, derived) == {key: derived[key] for key in derived if key != "trust"} | {"format_version": 2}
-    assert as_version(1, derived) == {
-        "format_version": 1,
-        "accuracy": 1.0,
-        "classes": [{"name": "a", "recall": 1.0}],
-    }

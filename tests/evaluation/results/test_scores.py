@@ -8,7 +8,7 @@ from sklearn import metrics as oracle
 
 from recog.evaluation.measures.bootstrap import MEASURES
 from recog.evaluation.measures.probability import log_softmax, softmax
-from recog.evaluation.results.scores import Scores, measure_scores, parse_scores
+from recog.evaluation.results.scores import measure_scores, parse_scores
 
 LOGITS = np.random.default_rng(0).normal(0, 1, (300, 7)) + 2 * np.eye(7)[np.arange(300) % 7]
 LABELS = np.arange(300) % 7
@@ -46,13 +46,6 @@ def test_each_measure_lies_within_its_interval():
 
 def test_round_trip():
     assert parse_scores(table(), support=SUPPORT, num_correct=NUM_CORRECT) == SCORES
-
-
-def test_format_1_has_the_nll_only():
-    scores = parse_scores({"format_version": 1, "nll": 0.5}, support=SUPPORT, num_correct=NUM_CORRECT)
-    assert scores == Scores(nll=0.5)
-    assert (scores.ece, scores.auroc, scores.interval("ece"), scores.num_ranked_classes) == (None, None, None, 0)
-    assert set(asdict(scores.of_class(3)).values()) == {None}
 
 
 @pytest.mark.parametrize(

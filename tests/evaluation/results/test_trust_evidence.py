@@ -78,8 +78,7 @@ def test_impossible_unknown_counts_are_refused(key, value):
         parse_trust(table)
 
 
-def test_an_old_report_or_a_plain_bundle_has_no_fit():
-    assert parse_trust(None) is None
+def test_a_plain_bundle_has_no_fit():
     assert measure_trust(Calibration(), *batch(5, 0)).scaling.fit is None
 
 

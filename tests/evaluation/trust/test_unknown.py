@@ -193,20 +193,9 @@ def test_round_trip_through_json():
         rule(method="energy", left_out=()),
         joined,
     ):
-        assert UnknownRule.from_dict(json.loads(json.dumps(one.to_dict()))).unless_retired() == one
+        assert UnknownRule.from_dict(json.loads(json.dumps(one.to_dict()))) == one
     assert rule().needs_features
     assert not rule(method="energy").needs_features
-
-
-@pytest.mark.parametrize("method", ["mahalanobis", "relative_mahalanobis"])
-def test_a_retired_score_refuses_to_say_and_the_rest_of_the_bundle_works(method):
-    table = rule().to_dict() | {"method": method}
-    del table["weight"]
-    old = UnknownRule.from_dict(table)
-    assert (old.threshold, old.left_out) == (0.5, rule().left_out)  # as a report tells it
-    old = old.unless_retired()  # as a bundle takes it
-    with pytest.raises(ConfigError, match=f"its score '{method}' was retired; a bundle that is trained anew"):
-        old.is_unknown(np.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +207,8 @@ def test_a_retired_score_refuses_to_say_and_the_rest_of_the_bundle_works(method)
         {"num_neighbours": -1},
         {"weight": math.inf},
         {"method": "energy_mahalanobis"},  # without its weight
+        {"method": "mahalanobis"},
+        {"method": "relative_mahalanobis"},
     ],
 )
 def test_impossible_rules_are_refused(changes):

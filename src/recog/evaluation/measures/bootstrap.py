@@ -33,9 +33,8 @@ from recog.evaluation.measures.resampling import (
     unless_empty,
 )
 
-MEASURES_OF_2 = ("balanced_accuracy", "macro_f1", "matthews", "nll", "brier", "ece", "auroc")  # since file format 2
 MEASURES = (
-    *MEASURES_OF_2,
+    *("balanced_accuracy", "macro_f1", "matthews", "nll", "brier", "ece", "auroc"),
     *("macro_precision", "weighted_precision", "weighted_f1", "ece_equal_mass", "classwise_ece", "average_precision"),
 )
 _MAX_RANK_WORK = 2e9  # classes x images x resamples: about two seconds; beyond, AUROC's first-order expansion alone

@@ -30,7 +30,7 @@ from recog.evaluation.measures.resampling import (
     unless_empty,
 )
 
-MEASURES_OF_3 = (  # since file format 3
+MEASURES = (
     *(
         "mean_average_precision",
         "macro_f1",
@@ -41,9 +41,6 @@ MEASURES_OF_3 = (  # since file format 3
         "example_f1",
     ),
     *("ranking_average_precision", "nll", "brier", "ece"),
-)
-MEASURES = (
-    *MEASURES_OF_3,
     *("macro_precision", "macro_recall", "weighted_precision", "weighted_recall", "weighted_f1"),
     *("auroc", "micro_average_precision"),
 )

@@ -37,7 +37,7 @@ from recog.evaluation.measures.multilabel import (
     ranking_precision_terms,
     sigmoid,
 )
-from recog.evaluation.measures.multilabel_bootstrap import MEASURES, MEASURES_OF_3, bootstrap_multilabel
+from recog.evaluation.measures.multilabel_bootstrap import MEASURES, bootstrap_multilabel
 from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
 from recog.evaluation.measures.resampling import Bootstrap
 from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
@@ -304,14 +304,14 @@ def parse_multilabel_report(table: Mapping[str, Any]) -> MultilabelReport:
 
 
 def _parse(table: Mapping[str, Any]) -> MultilabelReport:
-    facts = {field.name: table["data"].get(field.name, field.default) for field in fields(DataFacts)}
+    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
     subset = Hits(num_images=int(table["num_images"]), num_correct=int(table["num_subset_correct"]))
     if not 0 <= subset.num_correct <= subset.num_images or subset.num_images < 1:
         raise ValueError("it has a negative count, or no image at all.")
     read = [build_config(LabelRow, row, "labels.") for row in table["labels"]]
     counts = _counts(read, subset.num_images)
-    bootstrap = parse_bootstrap(table["bootstrap"], table["labels"], measures=MEASURES, older=MEASURES_OF_3)
+    bootstrap = parse_bootstrap(table["bootstrap"], table["labels"], MEASURES)
     auroc = [_fraction(row.auroc) for row in read]
     precision = [_fraction(row.average_precision) for row in read]
     scores = [class_scores(k, auroc, precision, bootstrap) for k in range(len(read))]
@@ -345,7 +345,7 @@ def _parse(table: Mapping[str, Any]) -> MultilabelReport:
         weak_thresholds=tuple(str(name) for name in table["weak_thresholds"]),
         num_errors=subset.num_images - subset.num_correct,
         errors=tuple(build_config(WrongLabels, error, "errors.") for error in table["errors"]),
-        training=parse_training(table.get("training")),
+        training=parse_training(table["training"]),
         slices=tuple(parse_slicing(row, subset.num_images, subset.num_correct) for row in table["slices"]),
     )
 

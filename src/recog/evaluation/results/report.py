@@ -3,9 +3,6 @@
 Everything that is counted comes from the confusion matrix, when evaluating and when reading `report.json`, so
 a file whose numbers disagree with its own counts is refused. What needs the probabilities is read and checked
 for its range.
-
-Format 2 added Matthews, specificity and all of `scores` but the NLL; format 3 `trust`. An older file is read with
-what it has, the rest None.
 """
 
 from __future__ import annotations
@@ -67,8 +64,8 @@ class Report:
     classes: tuple[ClassRow, ...]
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
+    trust: Trust
     slices: tuple[Slicing, ...] = ()
-    trust: Trust | None = None  # None in a file of an older format
     training: TrainingFacts | None = None  # None where it is not the report of a training run
 
     @property
@@ -91,11 +88,11 @@ class Report:
         return self.scores.nll
 
     @property
-    def brier(self) -> float | None:
+    def brier(self) -> float:
         return self.scores.brier
 
     @property
-    def ece(self) -> float | None:
+    def ece(self) -> float:
         return self.scores.ece
 
     @property
@@ -149,7 +146,7 @@ class Report:
                 "test_openings": self.data.test_openings,
             },
             "calibration_method": self.calibration_method,
-            "trust": self.trust.to_dict() if self.trust else None,
+            "trust": self.trust.to_dict(),
             "training": self.training.to_dict() if self.training else None,
             "num_images": self.num_images,
             "num_classes": self.num_classes,
@@ -200,15 +197,15 @@ def evaluate(
     check_names(class_names, num_classes, "class_names", "classes")
     calibration = calibration or Calibration()
     probs = calibration.apply(logits)
-    report = _build(
+    return _build(
         confusion_matrix(probs, labels),
         class_names=tuple(class_names),
         scores=measure_scores(calibration.calibrated_logits(logits), probs, labels),
         errors=_errors(probs, labels, class_names=class_names, names=names)[:max_errors],
         data=data,
         calibration_method=calibration.method,
+        trust=measure_trust(calibration, logits, labels),
     )
-    return replace(report, trust=measure_trust(calibration, logits, labels))
 
 
 def no_evidence(reason: str) -> dict[str, Any]:
@@ -243,6 +240,7 @@ def _build(
     errors: tuple[Misclassified, ...],
     data: DataFacts,
     calibration_method: str,
+    trust: Trust,
 ) -> Report:
     measures = class_measures(confusion)
     num_images = int(confusion.sum())
@@ -264,11 +262,12 @@ def _build(
         classes=class_rows(class_names, measures, scores),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         errors=errors,
+        trust=trust,
     )
 
 
 def _parse(table: Mapping[str, Any]) -> Report:
-    facts = {field.name: table["data"].get(field.name, field.default) for field in fields(DataFacts)}
+    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
     class_names = tuple(str(name) for name in table["class_names"])
     confusion = np.array(table["confusion"])
@@ -285,13 +284,12 @@ def _parse(table: Mapping[str, Any]) -> Report:
         errors=tuple(build_config(Misclassified, error, "errors.") for error in table["errors"]),
         data=build_config(DataFacts, facts, "data."),
         calibration_method=str(table["calibration_method"]),
+        trust=parse_trust(table["trust"]),
     )
-    slices = () if table["format_version"] == 1 else table["slices"]
     return replace(
         report,
-        slices=tuple(parse_slicing(row, num_images, num_correct) for row in slices),
-        trust=parse_trust(table["trust"]) if table["format_version"] >= 3 else None,
-        training=parse_training(table.get("training")),
+        slices=tuple(parse_slicing(row, num_images, num_correct) for row in table["slices"]),
+        training=parse_training(table["training"]),
     )
 
 

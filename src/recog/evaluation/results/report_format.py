@@ -1,4 +1,4 @@
-"""The format of `report.json`: its versions, and how what it says is held against what follows from its counts."""
+"""The format of `report.json`: its version, and the check of its numbers against those that follow from its counts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.measures.intervals import Interval
 from recog.evaluation.measures.resampling import CLASS_MEASURES, Bootstrap
 
-FORMAT_VERSION = 4  # with the intervals of all measures and of the classes
-_CLASS_KEYS_OF_2 = frozenset({"specificity", "specificity_ci95", "auroc", "average_precision"})
+FORMAT_VERSION = 1
 _RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # of every other measure: 0 to 1
-_KEYS_OF_2 = frozenset(
-    {"matthews", "top_k", "brier", "ece", "ece_equal_mass", "classwise_ece", "auroc", "average_precision"}
-    | {"num_ranked_classes", "bootstrap", "reliability", "risk_coverage", "thresholds", "slices"}
-)
-_KEYS_OF_3 = frozenset({"trust", "micro"})
 
 
 class _Written(Protocol):
@@ -53,27 +47,13 @@ def parse_checked(table: Mapping[str, Any], parse: Callable[[Mapping[str, Any]],
         raise BundleError(f"report.json is damaged: {error} is missing.") from None
     except (TypeError, ValueError, OverflowError, ConfigError) as error:
         raise BundleError(f"report.json is damaged: {error}") from None
-    for key, value in as_version(table["format_version"], report.to_dict()).items():
+    for key, value in report.to_dict().items():
         if not agree(table.get(key), value):
             raise BundleError(
                 f"report.json disagrees with itself: its '{key}' does not follow from its counts. "
                 "It was changed after it was written; evaluate again."
             )
     return report
-
-
-def as_version(version: int, derived: dict[str, Any]) -> dict[str, Any]:
-    """What a file of this format_version must hold of what was derived from it."""
-    if version == FORMAT_VERSION:
-        return derived
-    kept = derived | {"format_version": version}
-    if version == 3:
-        return kept
-    kept = {key: value for key, value in kept.items() if key not in _KEYS_OF_3}
-    if version == 2:
-        return kept
-    rows = [{key: row[key] for key in row if key not in _CLASS_KEYS_OF_2} for row in derived["classes"]]
-    return {key: value for key, value in kept.items() if key not in _KEYS_OF_2} | {"classes": rows}
 
 
 def agree(read: Any, derived: Any) -> bool:
@@ -100,27 +80,22 @@ def measure_in(table: Mapping[str, Any], key: str, measure: str | None = None) -
     return float(value)
 
 
-def parse_bootstrap(
-    table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, measures: Sequence[str], older: Sequence[str]
-) -> Bootstrap:
+def parse_bootstrap(table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> Bootstrap:
     """From `report.json`: the table that `to_dict` gave, and the classes' rows.
 
-    Of `measures` those in `older` must be there, the others may be missing, as files of format 3 and before do not have them.
     KeyError, TypeError or ValueError where a number is missing, of another kind or out of range.
     """
     return Bootstrap(
         num_resamples=int(table["num_resamples"]),
         seed=int(table["seed"]),
-        intervals={name: _parse_interval(table, name, is_needed=name in older) for name in measures},
-        class_intervals={
-            name: tuple(_parse_interval(row, name, is_needed=False) for row in rows) for name in CLASS_MEASURES
-        },
+        intervals={name: _parse_interval(table, name) for name in measures},
+        class_intervals={name: tuple(_parse_interval(row, name) for row in rows) for name in CLASS_MEASURES},
     )
 
 
-def _parse_interval(table: Mapping[str, Any], measure: str, *, is_needed: bool) -> Interval | None:
+def _parse_interval(table: Mapping[str, Any], measure: str) -> Interval | None:
     key = f"{measure}_ci95"
-    bounds = table[key] if is_needed else table.get(key)
+    bounds = table[key]
     if bounds is None:
         return None
     low, high = (measure_in({key: bound}, key, measure) for bound in bounds)

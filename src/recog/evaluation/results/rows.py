@@ -24,7 +24,7 @@ class ClassRow:
     recall: float | None
     recall_ci95: Interval | None
     f1: float | None  # not a share of any n images, so no Wilson interval
-    f1_ci95: Interval | None  # this one and those below by bootstrap, None in a file of an older format
+    f1_ci95: Interval | None  # this one and those below by bootstrap
     specificity: float | None  # share of the images of other classes that are not called this class
     specificity_ci95: Interval | None
     auroc: float | None  # this class against the rest
@@ -94,13 +94,13 @@ class LabelRow:
     recall: float | None
     recall_ci95: Interval | None
     f1: float | None
-    f1_ci95: Interval | None = None  # this one and those below by bootstrap, None in a file of an older format
+    f1_ci95: Interval | None  # this one and those below by bootstrap
     specificity: float | None
     specificity_ci95: Interval | None
     auroc: float | None
-    auroc_ci95: Interval | None = None
+    auroc_ci95: Interval | None
     average_precision: float | None
-    average_precision_ci95: Interval | None = None
+    average_precision_ci95: Interval | None
 
 
 def label_rows(

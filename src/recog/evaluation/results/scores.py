@@ -1,4 +1,4 @@
-"""What a report says of the probabilities, beyond what its counts of right and wrong say; None where a file lacks it."""
+"""Measures of the probabilities in a report: NLL, calibration, ranking, reliability and risk-coverage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.evaluation.measures.arrays import FloatArray, IntArray
-from recog.evaluation.measures.bootstrap import MEASURES, MEASURES_OF_2, bootstrap_intervals
+from recog.evaluation.measures.bootstrap import MEASURES, bootstrap_intervals
 from recog.evaluation.measures.intervals import Hits, Interval
 from recog.evaluation.measures.probability import (
     brier_score,
@@ -55,7 +55,7 @@ class TopK(Hits):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """Of one class; None where undefined, and in a file of a format that lacks it."""
+    """Of one class; None where undefined."""
 
     auroc: float | None
     average_precision: float | None
@@ -66,24 +66,24 @@ class ClassScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Measured on calibrated probabilities. Files of format 1 have the NLL only: the rest is None or empty."""
+    """Measured on calibrated probabilities."""
 
     nll: float  # nats
-    brier: float | None = None  # summed over the classes: 0 to 2
-    ece_equal_mass: float | None = None
-    classwise_ece: float | None = None
-    top_k: TopK | None = None  # where there are more than five classes
-    class_auroc: tuple[float | None, ...] = ()  # one against the rest, in label order; None where undefined
-    class_average_precision: tuple[float | None, ...] = ()
-    reliability: tuple[ReliabilityBin, ...] = ()
-    risk_coverage: tuple[Cut, ...] = ()
-    thresholds: tuple[Cut, ...] = ()
-    bootstrap: Bootstrap | None = None
+    brier: float  # summed over the classes: 0 to 2
+    ece_equal_mass: float
+    classwise_ece: float
+    top_k: TopK | None  # where there are more than five classes
+    class_auroc: tuple[float | None, ...]  # one against the rest, in label order; None where undefined
+    class_average_precision: tuple[float | None, ...]
+    reliability: tuple[ReliabilityBin, ...]
+    risk_coverage: tuple[Cut, ...]
+    thresholds: tuple[Cut, ...]
+    bootstrap: Bootstrap
 
     @property
-    def ece(self) -> float | None:
+    def ece(self) -> float:
         """Over 15 bins of equal width; it follows from the reliability bins."""
-        return ece_of(self.reliability) if self.reliability else None
+        return ece_of(self.reliability)
 
     @property
     def auroc(self) -> float | None:
@@ -102,7 +102,7 @@ class Scores:
 
     def interval(self, measure: str) -> Interval | None:
         """The bootstrap interval of one of `bootstrap.MEASURES`."""
-        return None if self.bootstrap is None else self.bootstrap.intervals.get(measure)
+        return self.bootstrap.intervals.get(measure)
 
     def of_class(self, k: int) -> ClassScores:
         return class_scores(k, self.class_auroc, self.class_average_precision, self.bootstrap)
@@ -118,7 +118,7 @@ class Scores:
             "auroc": self.auroc,
             "average_precision": self.average_precision,
             "num_ranked_classes": self.num_ranked_classes,
-            "bootstrap": self.bootstrap and self.bootstrap.to_dict(BOOTSTRAP),
+            "bootstrap": self.bootstrap.to_dict(BOOTSTRAP),
         }
 
     def curves_dict(self) -> dict[str, Any]:
@@ -152,14 +152,11 @@ def measure_scores(calibrated_logits: FloatArray, probs: NDArray[np.float64], la
 
 def parse_scores(table: Mapping[str, Any], *, support: Sequence[int], num_correct: int) -> Scores:
     """From `report.json`; KeyError, TypeError or ValueError where a number is missing, of another kind or out of range."""
-    nll_value = measure_in(table, "nll")
-    if table["format_version"] == 1 or not table["reliability"]:  # or made from a file of format 1
-        return Scores(nll=nll_value)
     num_images = sum(support)
     num_wrong = num_images - num_correct
     top = table["top_k"]
     return Scores(
-        nll=nll_value,
+        nll=measure_in(table, "nll"),
         brier=measure_in(table, "brier"),
         ece_equal_mass=measure_in(table, "ece_equal_mass"),
         classwise_ece=measure_in(table, "classwise_ece"),
@@ -169,28 +166,26 @@ def parse_scores(table: Mapping[str, Any], *, support: Sequence[int], num_correc
         reliability=parse_bins(table["reliability"], num_images, num_correct),
         risk_coverage=parse_cuts(table["risk_coverage"], num_images, num_wrong),
         thresholds=parse_cuts(table["thresholds"], num_images, num_wrong),
-        bootstrap=None
-        if table["bootstrap"] is None
-        else parse_bootstrap(table["bootstrap"], table["classes"], measures=MEASURES, older=MEASURES_OF_2),
+        bootstrap=parse_bootstrap(table["bootstrap"], table["classes"], MEASURES),
     )
 
 
 def class_scores(
-    k: int, auroc: Sequence[float | None], average_precision: Sequence[float | None], bootstrap: Bootstrap | None
+    k: int, auroc: Sequence[float | None], average_precision: Sequence[float | None], bootstrap: Bootstrap
 ) -> ClassScores:
     """Of class `k`, from what is known of all classes."""
-    intervals = bootstrap.class_intervals if bootstrap else {}
+    intervals = bootstrap.class_intervals
     return ClassScores(
-        auroc=_at(auroc, k),
-        average_precision=_at(average_precision, k),
-        f1_ci95=_at(intervals.get("f1", ()), k),
-        auroc_ci95=_at(intervals.get("auroc", ()), k),
-        average_precision_ci95=_at(intervals.get("average_precision", ()), k),
+        auroc=auroc[k],
+        average_precision=average_precision[k],
+        f1_ci95=intervals["f1"][k],
+        auroc_ci95=_at(intervals["auroc"], k),
+        average_precision_ci95=_at(intervals["average_precision"], k),
     )
 
 
 def _at(values: Sequence[_Value | None], k: int) -> _Value | None:
-    """Of class `k`; None where there are values of no class."""
+    """Of class `k`; None where the data are too large for them."""
     return values[k] if values else None
 
 

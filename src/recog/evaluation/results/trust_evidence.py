@@ -144,10 +144,8 @@ def measure_trust(calibration: Calibration, logits: FloatArray, labels: IntArray
     )
 
 
-def parse_trust(table: Mapping[str, Any] | None) -> Trust | None:
+def parse_trust(table: Mapping[str, Any]) -> Trust:
     """From `report.json`; KeyError, TypeError, ValueError or ConfigError where a number is missing or impossible."""
-    if table is None:
-        return None
     scaling = build_config(ScalingEvidence, table["scaling"], "trust.scaling.")
     rates = [scaling.ece_before]
     losses = [scaling.nll_before]

@@ -115,7 +115,7 @@ class Calibration:
             return cls(
                 scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}),
                 sets=ConformalSets.from_dict(table["sets"]) if "sets" in table else None,
-                unknown=UnknownRule.from_dict(table["unknown"]).unless_retired() if "unknown" in table else None,
+                unknown=UnknownRule.from_dict(table["unknown"]) if "unknown" in table else None,
                 thresholds=LabelThresholds.from_dict(table["thresholds"]) if "thresholds" in table else None,
             )
         except (ConfigError, TypeError) as error:

@@ -7,7 +7,7 @@ most the stated share is called unknown by mistake. What share of strange images
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,8 +22,8 @@ from recog.evaluation.trust.conformal import conformal_quantile
 UNKNOWN = "unknown"  # the answer
 UnknownMethod = Literal["max_softmax", "energy", "knn", "mahalanobis", "energy_mahalanobis"]
 UNKNOWN_METHODS: tuple[str, ...] = get_args(UnknownMethod)
-FEATURE_METHODS = ("knn", "mahalanobis", "energy_mahalanobis")
-RETIRED_METHOD = "relative_mahalanobis"  # older bundles and reports may have it
+DISTANCE_METHODS = ("mahalanobis", "energy_mahalanobis")
+FEATURE_METHODS = ("knn", *DISTANCE_METHODS)
 MAX_NEIGHBOURS = 10
 MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
 
@@ -41,7 +41,7 @@ class LeftOut:
 class UnknownRule:
     """An image is unknown where its score is above the threshold; a threshold of None refuses to say, with the reason."""
 
-    method: str  # an UnknownMethod, or the retired one
+    method: UnknownMethod
     threshold: float | None
     false_alarm_rate: float
     num_images: int  # of calibration
@@ -53,12 +53,12 @@ class UnknownRule:
     num_left_out: int = 0  # classes that were left out, each once
 
     def __post_init__(self) -> None:
-        if self.method not in (*UNKNOWN_METHODS, RETIRED_METHOD):
+        if self.method not in UNKNOWN_METHODS:
             raise ConfigError(f"the unknown score is {self.method!r}; expected one of {', '.join(UNKNOWN_METHODS)}.")
         numbers = (self.threshold or 0.0, self.weight or 0.0)
         if not 0 < self.false_alarm_rate < 1 or not np.isfinite(numbers).all() or self.num_neighbours < 0:
             raise ConfigError("the rule for 'unknown' has an impossible number.")
-        if self.method == "energy_mahalanobis" and self.weight is None:
+        if self.method in DISTANCE_METHODS and self.weight is None:
             raise ConfigError("the rule for 'unknown' lacks the weight of its distance.")
 
     @property
@@ -80,13 +80,6 @@ class UnknownRule:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"left_out": [asdict(row) for row in self.left_out]}
-
-    def unless_retired(self) -> UnknownRule:
-        """A rule that refuses to say where its score is a distance of features that were not brought to length 1."""
-        if self.method != RETIRED_METHOD and not (self.method == "mahalanobis" and self.weight is None):
-            return self
-        reason = f"its score '{self.method}' was retired; a bundle that is trained anew has another"
-        return replace(self, threshold=None, reason=reason)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> UnknownRule:
@@ -249,7 +242,7 @@ def fit_rule(
             f"at least {int(np.ceil(1 / false_alarm_rate)) - 1} are needed"
         )
     return UnknownRule(
-        method=method,
+        method=method,  # type: ignore[arg-type]  # the rule refuses any other
         threshold=threshold,
         false_alarm_rate=false_alarm_rate,
         num_images=len(scores),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recog.evaluation.measures.ranking import auroc_of
 from recog.evaluation.trust.unknown import (
+    DISTANCE_METHODS,
     FEATURE_METHODS,
     MAX_DIMENSIONS,
     UNKNOWN_METHODS,
@@ -24,7 +25,6 @@ from recog.evaluation.trust.unknown import (
     unknown_scores,
 )
 
-DISTANCE_METHODS = ("mahalanobis", "energy_mahalanobis")
 MAX_LEFT_OUT = 10  # classes; of more, evenly spread ones
 
 
