@@ -47,7 +47,7 @@ def test_without_a_fit_only_the_images_measured():
     section = trust_sections(report)[0]
     assert [row[0] for row in section.rows] == ["test, n = 60"]
     assert section.rows[0][1] == section.rows[0][2]
-    assert "as asked for" in section.text
+    assert "as requested" in section.text
 
 
 def test_sets_with_their_coverage_and_sizes():
@@ -93,7 +93,3 @@ def test_unknown_with_its_rates_and_the_scores_compared():
     assert section.rows[3][0] == "AUROC, k-NN distance"
     assert "5.0% false alarms on images like the 40 calibration images (val)" in section.text
     assert "3 classes left out in turn" in section.text
-
-
-def test_an_older_report_has_none():
-    assert trust_sections(replace(report_with(CalibrationConfig()), trust=None)) == []

@@ -12,7 +12,6 @@ from recog.data.dataset import Targets, choose_reference
 from recog.data.store import Rows, read_exact, read_images
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
 from recog.evaluation.trust.conformal import image_coins
-from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.plan import Plan
@@ -79,10 +78,7 @@ def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
 def calibrate(held_out: HeldOut, plan: Plan) -> tuple[Calibration, FeatureStatistics | None]:
     """The calibration that `plan` asks for, fitted on `held_out`, and the feature statistics that it needs to predict."""
     wanted, data = plan.calibration, held_out.data
-    if held_out.targets.ndim == 2:
-        return fit_multilabel_calibration(held_out.logits, held_out.targets, wanted, data=data), None
-    labels = held_out.targets.astype(np.int64)
-    calibration = fit_calibration(held_out.logits, labels, wanted, data=data, coins=held_out.uniforms)
+    calibration = fit_calibration(held_out.logits, held_out.targets, wanted, data=data, coins=held_out.uniforms)
     if held_out.known is None or wanted.unknown == "none":
         return calibration, None
     rule, statistics = fit_unknown(

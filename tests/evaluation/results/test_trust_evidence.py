@@ -52,7 +52,7 @@ def test_impossible_set_counts_are_refused(key, value):
 
 
 def unknown_evidence():
-    rule = fit_rule("energy", np.arange(40.0), false_alarm_rate=0.1, data="val", reason="as asked for")
+    rule = fit_rule("energy", np.arange(40.0), false_alarm_rate=0.1, data="val", reason="as requested")
     rule = replace(rule, left_out=(LeftOut(method="energy", mean_auroc=0.9, min_auroc=0.8),), num_left_out=3)
     is_unknown = np.array([True, True, False, False])
     return measure_unknown(rule, is_unknown, np.array([True, False, False, True]))

@@ -37,7 +37,7 @@ def test_round_trip_through_json(method):
     assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
 
 
-def test_what_the_first_release_wrote_stays_readable():
+def test_a_file_with_no_calibration():
     assert Calibration.from_dict({"method": "none"}) == Calibration()
 
 
@@ -52,7 +52,7 @@ def test_an_unknown_key_is_refused_not_dropped():
         Calibration.from_dict({"method": "none", "attention": {"heads": 9}})
 
 
-@pytest.mark.parametrize("table", [{}, [], None, "none"])
+@pytest.mark.parametrize("table", [{}, {"thresholds": {}}])
 def test_a_damaged_file_is_refused(table):
     with pytest.raises(BundleError, match="no 'method'"):
         Calibration.from_dict(table)
@@ -73,7 +73,9 @@ def test_a_temperature_by_hand():
 
 @pytest.mark.parametrize("table", [{"method": "temperature", "temperature": -1.0}, {"method": "none", "fit": 3}])
 def test_impossible_numbers_in_the_file_are_refused(table):
-    with pytest.raises(BundleError, match="calibration.json is damaged: calibration"):
+    with pytest.raises(
+        BundleError, match=r"calibration.json: (calibration has a number|fit is a whole number; expected an object)"
+    ):
         Calibration.from_dict(table)
 
 
@@ -131,10 +133,13 @@ def test_class_quantiles_for_other_classes_are_refused():
         Calibration(sets=sets).check_classes(10)
 
 
+SETS = {"method": "lac", "alpha": 0.1, "quantile": 0.5, "num_images": 9, "data": "val"}
+
+
 def test_damaged_sets_are_refused():
-    with pytest.raises(BundleError, match=r"calibration.json is damaged: unknown setting 'sets\.quantil'"):
-        Calibration.from_dict({"method": "none", "sets": {"method": "lac", "quantil": 0.5}})
-    with pytest.raises(BundleError, match="calibration.json is damaged"):
+    with pytest.raises(BundleError, match=r"unknown key 'sets\.quantil'"):
+        Calibration.from_dict({"method": "none", "sets": SETS | {"quantil": 0.5}})
+    with pytest.raises(BundleError, match=r"calibration.json: sets\.alpha is missing"):
         Calibration.from_dict({"method": "none", "sets": {"method": "lac"}})
 
 

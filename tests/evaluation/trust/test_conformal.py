@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mapie_sets import mapie_coins, mapie_raps, mapie_sets
 
 from recog.core.errors import ConfigError, DataError, ShapeError
+from recog.core.records import convert_record
 from recog.evaluation.measures.probability import softmax
 from recog.evaluation.trust.conformal import (
     SET_METHODS,
@@ -196,7 +197,7 @@ def test_round_trip_through_json(method):
     probs, labels = batch(700, 3)
     coins = row_coins(np.arange(700))
     sets = fit_sets(probs, labels, coins, method=method, alpha=0.1, class_conditional=True)
-    again = ConformalSets.from_dict(json.loads(json.dumps(sets.to_dict())))
+    again = convert_record(json.loads(json.dumps(sets.to_dict())), ConformalSets, where="calibration.json")
     assert again == sets
     assert (again.sets(probs, coins) == sets.sets(probs, coins)).all()
 

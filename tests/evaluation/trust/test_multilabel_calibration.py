@@ -7,8 +7,8 @@ from scipy.special import expit
 
 from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.measures.multilabel import bce
-from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
-from recog.evaluation.trust.multilabel_calibration import fit_multilabel_calibration, fit_sigmoid_temperature
+from recog.evaluation.trust.calibration import Calibration, CalibrationConfig, fit_calibration
+from recog.evaluation.trust.temperature import fit_temperature
 
 AUTO = CalibrationConfig()
 
@@ -21,8 +21,9 @@ def too_sure(num_images=2000, num_labels=4, factor=3.0, seed=0):
 
 def test_the_temperature_is_the_minimum_of_the_bce():
     logits, shown = too_sure()
-    temperature, is_bounded = fit_sigmoid_temperature(logits, shown)
-    assert not is_bounded
+    fit = fit_temperature(logits, shown)
+    temperature = fit.temperature
+    assert not fit.is_bounded
     found = minimize_scalar(
         lambda t: bce(logits / t, shown), bounds=(0.1, 20), method="bounded", options={"xatol": 1e-9}
     )
@@ -32,15 +33,16 @@ def test_the_temperature_is_the_minimum_of_the_bce():
 
 def test_answers_that_are_all_right_do_not_bound_it():
     logits = np.array([[5.0, -3.0], [-2.0, 4.0]])
-    assert fit_sigmoid_temperature(logits, logits > 0) == (0.01, True)
-    calibration = fit_multilabel_calibration(logits, logits > 0, AUTO, data="val")
+    fit = fit_temperature(logits, logits > 0)
+    assert (fit.temperature, fit.is_bounded) == (0.01, True)
+    calibration = fit_calibration(logits, logits > 0, AUTO, data="val")
     assert calibration.method == "none"
     assert "do not bound" in calibration.scaling.fit.reason
 
 
 def test_what_is_fitted_is_applied_and_survives_the_file():
     logits, shown = too_sure()
-    calibration = fit_multilabel_calibration(logits, shown.astype(np.float32), AUTO, data="val")
+    calibration = fit_calibration(logits, shown.astype(np.float32), AUTO, data="val")
     fit = calibration.scaling.fit
     assert calibration.method == "temperature"
     assert fit.nll_after < fit.nll_before
@@ -55,16 +57,16 @@ def test_what_is_fitted_is_applied_and_survives_the_file():
 
 def test_honest_answers_stay_as_they_are_or_nearly():
     logits, shown = too_sure(factor=1.0)
-    calibration = fit_multilabel_calibration(logits, shown, AUTO, data="val")
+    calibration = fit_calibration(logits, shown, AUTO, data="val")
     assert calibration.scaling.temperature == pytest.approx(1, abs=0.05)
-    assert fit_multilabel_calibration(logits, shown, CalibrationConfig(method="none"), data="").method == "none"
+    assert fit_calibration(logits, shown, CalibrationConfig(method="none"), data="").method == "none"
 
 
 def test_vector_scaling_is_refused_and_a_file_for_other_labels_too():
     logits, shown = too_sure(50)
-    with pytest.raises(ConfigError, match="images with one label each"):
-        fit_multilabel_calibration(logits, shown, CalibrationConfig(method="vector"), data="val")
-    calibration = fit_multilabel_calibration(logits, shown, AUTO, data="val")
+    with pytest.raises(ConfigError, match="exactly one class per image"):
+        fit_calibration(logits, shown, CalibrationConfig(method="vector"), data="val")
+    calibration = fit_calibration(logits, shown, AUTO, data="val")
     calibration.check_classes(4)
     with pytest.raises(BundleError, match="is for 4 classes and the model has 3"):
         calibration.check_classes(3)
@@ -78,5 +80,5 @@ def test_without_thresholds_one_class_is_predicted():
     assert calibration.preds(np.array([[0.5, 0.5]])).tolist() == [
         [True, False]
     ]  # the most probable, of equals the first
-    with pytest.raises(BundleError, match="damaged"):
+    with pytest.raises(BundleError, match="from 0 to 1"):
         Calibration.from_dict({"method": "none", "thresholds": {"values": [2, 3]}})

@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from recog.core.errors import ConfigError, DataError
+from recog.core.errors import BundleError, ConfigError, DataError
+from recog.core.records import convert_record
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
 from recog.evaluation.trust.scaling import METHODS, Scaling, deal_folds, fit_scaling
 from recog.evaluation.trust.temperature import fit_temperature
@@ -73,14 +74,16 @@ def test_all_right_or_all_wrong_bound_no_temperature(wrong):
     labels = np.tile(np.arange(3), 10)
     scaling = fit_scaling(-logits if wrong else logits, labels)
     assert scaling.method == "none"
-    assert fit_scaling(logits, labels, method="temperature").fit.reason.startswith("every answer or none is right")
+    assert fit_scaling(logits, labels, method="temperature").fit.reason.startswith(
+        "all predictions are right, or none is"
+    )
 
 
 def test_what_is_asked_for_is_done():
     logits, labels = batch(100, factor=2)
     for method in METHODS:
         scaling = fit_scaling(logits, labels, method=method)
-        assert (scaling.method, scaling.fit.reason) == (method, "as asked for")
+        assert (scaling.method, scaling.fit.reason) == (method, "as requested")
     with pytest.raises(ConfigError, match="'platt'; it must be one of auto, none"):
         fit_scaling(logits, labels, method="platt")
 
@@ -112,7 +115,7 @@ def test_folds_hold_each_class_evenly():
 def test_round_trip_through_json(method):
     logits, labels = batch(100, factor=2)
     scaling = fit_scaling(logits, labels, method=method)
-    again = Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())))
+    again = convert_record(json.loads(json.dumps(scaling.to_dict())), Scaling, where="calibration.json")
     assert again == scaling
     assert (again.apply(logits) == scaling.apply(logits)).all()
 
@@ -131,8 +134,8 @@ def test_round_trip_through_json(method):
     ],
 )
 def test_impossible_numbers_are_refused(table):
-    with pytest.raises(ConfigError, match="calibration"):
-        Scaling.from_dict(table)
+    with pytest.raises(BundleError, match="calibration"):
+        convert_record(table, Scaling, where="calibration.json")
 
 
 def test_bad_logits_are_refused():

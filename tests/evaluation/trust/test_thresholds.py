@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from recog.core.errors import ConfigError
+from recog.core.records import convert_record
 from recog.evaluation.trust.thresholds import LabelThresholds, best_threshold, choose_thresholds
 
 
@@ -39,7 +40,7 @@ def test_each_label_for_itself_with_its_n():
     chosen = choose_thresholds(probs, shown, data="val")
     assert chosen.values == pytest.approx((0.6, 0.25))
     assert (chosen.data, chosen.num_images, chosen.support) == ("val", 4, (2, 1))
-    assert LabelThresholds.from_dict(chosen.to_dict()) == chosen
+    assert convert_record(chosen.to_dict(), LabelThresholds, where="calibration.json") == chosen
 
 
 def test_neighbours_without_a_number_between():

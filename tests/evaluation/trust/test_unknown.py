@@ -7,6 +7,7 @@ from batches import clusters
 from scipy.spatial.distance import mahalanobis
 
 from recog.core.errors import BundleError, ConfigError, DataError
+from recog.core.records import convert_record
 from recog.evaluation.trust.conformal import conformal_quantile
 from recog.evaluation.trust.unknown import (
     FEATURE_METHODS,
@@ -147,7 +148,7 @@ def test_broken_features_and_missing_parts_are_refused():
 
 def test_the_threshold_holds_the_false_alarms():
     scores = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
-    rule = fit_rule("energy", scores, false_alarm_rate=0.05, data="val", reason="as asked for")
+    rule = fit_rule("energy", scores, false_alarm_rate=0.05, data="val", reason="as requested")
     assert rule.threshold == conformal_quantile(scores, 0.05) == 95
     assert rule.is_unknown(np.array([95.0, 95.5])).tolist() == [False, True]
 
@@ -193,7 +194,7 @@ def test_round_trip_through_json():
         rule(method="energy", left_out=()),
         joined,
     ):
-        assert UnknownRule.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+        assert convert_record(json.loads(json.dumps(one.to_dict())), UnknownRule, where="calibration.json") == one
     assert rule().needs_features
     assert not rule(method="energy").needs_features
 

@@ -105,7 +105,7 @@ def test_the_best_score_is_taken_with_its_reason():
 
 def test_what_is_asked_for_is_taken():
     rule, statistics = fit_unknown(known_images(), method="energy")
-    assert (rule.method, rule.reason, statistics) == ("energy", "as asked for", None)
+    assert (rule.method, rule.reason, statistics) == ("energy", "as requested", None)
     rule, statistics = fit_unknown(known_images(), method="knn")
     assert rule.num_neighbours == 10
     assert statistics.bank.shape == (200, 8)

@@ -52,6 +52,10 @@ class TaskMeasures(ABC):
         """Probabilities float64 [N, K] from (calibrated) `logits` float [N, K]."""
 
     @abstractmethod
+    def centred(self, logits: FloatArray) -> NDArray[np.float64]:
+        """`logits` less what their probabilities do not depend on, so that products with them stay small."""
+
+    @abstractmethod
     def preds(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> BoolArray:
         """The predicted classes, bool [N, K]. Multilabel: from `thresholds` [K] on, without them from 0.5 on."""
 
@@ -116,6 +120,10 @@ class _Multiclass(TaskMeasures):
     def probs(self, logits: FloatArray) -> NDArray[np.float64]:
         return softmax(logits)
 
+    def centred(self, logits: FloatArray) -> NDArray[np.float64]:
+        wide = logits.astype(np.float64)
+        return np.asarray(wide - wide.max(axis=1, keepdims=True))
+
     def preds(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> BoolArray:
         return np.asarray(probs.argmax(axis=1)[:, None] == np.arange(probs.shape[1]))
 
@@ -164,6 +172,9 @@ class _Multilabel(TaskMeasures):
 
     def probs(self, logits: FloatArray) -> NDArray[np.float64]:
         return sigmoid(logits)
+
+    def centred(self, logits: FloatArray) -> NDArray[np.float64]:
+        return logits.astype(np.float64)
 
     def preds(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> BoolArray:
         return decide(probs, np.asarray(thresholds or DEFAULT_THRESHOLD))

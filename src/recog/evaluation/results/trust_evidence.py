@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
+from recog.core.records import convert_record
 from recog.evaluation.measures.arrays import FloatArray, IntArray
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
@@ -174,7 +175,7 @@ def _parse_sets(table: Mapping[str, Any]) -> SetEvidence:
 def _parse_unknown(table: Mapping[str, Any]) -> UnknownEvidence:
     names = ("num_images", "num_rejected", "num_errors", "num_rejected_errors")
     counts = {name: table[name] for name in names}
-    evidence = UnknownEvidence(rule=UnknownRule.from_dict(table["rule"]), **counts)
+    evidence = UnknownEvidence(rule=convert_record(table["rule"], UnknownRule, where="report.json"), **counts)
     counts_fit = all(type(count) is int for count in counts.values()) and (
         max(0, evidence.num_rejected + evidence.num_errors - evidence.num_images)
         <= evidence.num_rejected_errors

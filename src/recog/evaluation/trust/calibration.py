@@ -1,27 +1,26 @@
-"""`calibration.json`: how a bundle's logits become probabilities. Every way of predicting calls `apply`."""
+"""`calibration.json`: from logits to probabilities, predictions, prediction sets and 'unknown'."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ConfigError
+from recog.core.records import convert_record
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import FloatArray, IntArray
-from recog.evaluation.measures.multilabel import BoolArray
+from recog.evaluation.measures.multilabel import BoolArray, TargetArray
 from recog.evaluation.measures.probability import softmax
-from recog.evaluation.measures.task import TASK_MEASURES
+from recog.evaluation.measures.task import TASK_MEASURES, task_of
 from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
 from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
-from recog.evaluation.trust.thresholds import LabelThresholds
+from recog.evaluation.trust.thresholds import LabelThresholds, choose_thresholds
 from recog.evaluation.trust.unknown import UNKNOWN_METHODS, UnknownRule
-
-_SCALING_KEYS = ("method", "temperature", "factors", "offsets", "fit")
-_KEYS = (*_SCALING_KEYS, "sets", "thresholds", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,49 +100,90 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
-        """From `calibration.json`. What is unknown here is refused: to leave it out would change answers."""
-        if not isinstance(table, Mapping) or "method" not in table:
+        """From `calibration.json`. Unknown keys are refused: ignoring them would change predictions."""
+        if "method" not in table:
             raise BundleError("calibration.json has no 'method'; it is damaged or was not written by recog.")
-        unknown = [key for key in table if key not in _KEYS]
-        if table["method"] not in METHODS or unknown:
-            what = f"has the unknown key '{unknown[0]}'" if unknown else f"says method {table['method']!r}"
+        if table["method"] not in METHODS:
             raise BundleError(
-                f"calibration.json {what}; known here: method {', '.join(METHODS)}. "
+                f"calibration.json has method {table['method']!r}; known here: {', '.join(METHODS)}. "
                 "A newer release of recog wrote it: install that version or newer."
             )
-        try:
-            return cls(
-                scaling=Scaling.from_dict({key: table[key] for key in _SCALING_KEYS if key in table}),
-                sets=ConformalSets.from_dict(table["sets"]) if "sets" in table else None,
-                unknown=UnknownRule.from_dict(table["unknown"]) if "unknown" in table else None,
-                thresholds=LabelThresholds.from_dict(table["thresholds"]) if "thresholds" in table else None,
+        found = convert_record(table, _File, where="calibration.json")
+        scaling = Scaling(**{field.name: getattr(found, field.name) for field in fields(Scaling)})
+        calibration = cls(scaling=scaling, sets=found.sets, unknown=found.unknown, thresholds=found.thresholds)
+        for key in _unknown_keys(table, calibration.to_dict()):
+            raise BundleError(
+                f"calibration.json has the unknown key '{key}'. "
+                "A newer release of recog wrote it: install that version or newer."
             )
-        except (ConfigError, TypeError) as error:
-            raise BundleError(f"calibration.json is damaged: {error}") from None
+        return calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File(Scaling):
+    """`calibration.json`: the scaling's own keys beside the other parts."""
+
+    sets: ConformalSets | None = None
+    unknown: UnknownRule | None = None
+    thresholds: LabelThresholds | None = None
+
+
+def _unknown_keys(table: Mapping[str, Any], known: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if key not in known:
+            yield where + key
+        elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            yield from _unknown_keys(value, known[key], f"{where}{key}.")
 
 
 def fit_calibration(
     logits: FloatArray,
-    labels: IntArray,
+    targets: TargetArray,
     config: CalibrationConfig,
     *,
     data: str,
     coins: NDArray[np.float64] | None = None,
 ) -> Calibration:
-    """Fit what `config` asks for on `logits` float [N, K] and `labels` int [N] that neither trained nor test the network.
+    """Fit what `config` asks for on `logits` float [N, K] and `targets` of images that neither trained nor test the network.
 
-    `data` says in words which images they are; `coins` float64 [N] are those of `image_coins`, without them by row number.
+    `data` names the images; `coins` float64 [N] are those of `image_coins`, by default by row number. Multilabel: a
+    temperature, and thresholds chosen on the calibrated probabilities.
     """
-    scaling = fit_scaling(logits, labels, method=config.method, data=data)
+    scaling = fit_scaling(logits, targets, method=config.method, data=data)
+    return _FITS[task_of(targets).task](
+        scaling, logits, targets, config, row_coins(np.arange(len(targets))) if coins is None else coins
+    )
+
+
+def _with_sets(
+    scaling: Scaling, logits: FloatArray, labels: IntArray, config: CalibrationConfig, coins: NDArray[np.float64]
+) -> Calibration:
     if config.conformal == "none":
         return Calibration(scaling=scaling)
     sets = fit_sets(
         softmax(scale_held_out(logits, labels, scaling.method)),  # as new images are: scaled by a fit without them
         labels,
-        row_coins(np.arange(len(labels))) if coins is None else coins,
+        coins,
         method=config.conformal,
         alpha=config.alpha,
         class_conditional=config.class_conditional,
-        data=data,
+        data=_data_of(scaling),
     )
     return Calibration(scaling=scaling, sets=sets)
+
+
+def _with_thresholds(
+    scaling: Scaling, logits: FloatArray, targets: TargetArray, config: CalibrationConfig, coins: NDArray[np.float64]
+) -> Calibration:
+    is_class = TASK_MEASURES["multilabel"].is_class(targets, *logits.shape)
+    probs = TASK_MEASURES["multilabel"].probs(scaling.apply(logits))
+    return Calibration(scaling=scaling, thresholds=choose_thresholds(probs, is_class, data=_data_of(scaling)))
+
+
+def _data_of(scaling: Scaling) -> str:
+    return scaling.fit.data if scaling.fit else ""
+
+
+_FITS: Mapping[Task, Callable[..., Calibration]] = MappingProxyType(
+    {"multiclass": _with_sets, "multilabel": _with_thresholds}
+)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.chance import uniforms
-from recog.core.config import build_config
 from recog.core.errors import ConfigError, ShapeError
 from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
 
@@ -69,11 +67,6 @@ class ConformalSets:
     def to_dict(self) -> dict[str, Any]:
         table = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> ConformalSets:
-        """From what `to_dict` gave; ConfigError with what is wrong."""
-        return build_config(cls, table, "sets.")
 
 
 def check_set_method(method: str) -> None:

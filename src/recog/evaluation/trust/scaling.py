@@ -1,4 +1,4 @@
-"""How logits are scaled before the softmax: not at all, by one temperature, or by class; chosen on held-out images."""
+"""Scaling of logits before the softmax or sigmoid: none, one temperature, or by class; chosen on held-out images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.chance import permutation
-from recog.core.config import build_config
 from recog.core.errors import ConfigError
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
-from recog.evaluation.measures.probability import ece_equal_width, nll_terms, softmax
+from recog.evaluation.measures.arrays import FloatArray, IntArray, check_logits
+from recog.evaluation.measures.multilabel import TargetArray
+from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scale_by_class, scale_logits
 
 ScalingMethod = Literal["none", "temperature", "vector"]
@@ -25,8 +25,7 @@ MIN_VECTOR_IMAGES_PER_CLASS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingFit:
-    """What the scaling was fitted on, and what it does there. 'After' is by cross-validation: each image scaled by a fit
-    that had not seen it."""
+    """The images of the fit, and its effect there. 'After' is by cross-validation: each image scaled by a fit without it."""
 
     data: str  # which images, in words
     reason: str  # why this method
@@ -40,7 +39,7 @@ class ScalingFit:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """`fit` is None where nothing was fitted: no images were given, or a bundle of the first release."""
+    """`fit` is None where no images were given."""
 
     method: ScalingMethod = "none"
     temperature: float = 1.0  # of 'temperature': logits are divided by it
@@ -78,50 +77,53 @@ class Scaling:
             table |= {"factors": list(self.factors), "offsets": list(self.offsets)}
         return table | ({"fit": asdict(self.fit)} if self.fit else {})
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Scaling:
-        """From what `to_dict` gave; ConfigError with what is wrong."""
-        return build_config(cls, table, "calibration.")
 
+def fit_scaling(
+    logits: FloatArray, targets: TargetArray, *, method: str = "auto", data: str = "given images"
+) -> Scaling:
+    """Fit on `logits` float [N, K] and `targets` of images that neither trained nor test the network; `data` names them.
 
-def fit_scaling(logits: FloatArray, labels: IntArray, *, method: str = "auto", data: str = "given images") -> Scaling:
-    """Fit on `logits` float [N, K] and `labels` int [N] that neither trained the network nor test it; `data` names them.
-
-    'auto' takes what cross-validation finds: temperature where it lowers the NLL, vector where that lowers it further by more
-    than the standard error of the difference and images are many, else none.
+    'auto' takes what cross-validation finds: temperature where it lowers the NLL, vector (multiclass) where that lowers it
+    further by more than the standard error of the difference and images are many, else none.
     """
     check_logits(logits)
-    check_labels(labels, *logits.shape)
+    measures = task_of(targets)
+    measures.is_class(targets, *logits.shape)
     if method not in ("auto", *METHODS):
         raise ConfigError(f"calibration.method is {method!r}; it must be one of auto, {', '.join(METHODS)}.")
-    folds = deal_folds(labels)
+    if method not in ("auto", *measures.scaling_methods):
+        raise ConfigError(
+            f"calibration.method is {method!r}, which needs exactly one class per image; for {measures.task} data it must be "
+            f"one of auto, {', '.join(measures.scaling_methods)}."
+        )
+    folds = deal_folds(measures.strata(targets))
     num_folds = int(folds.max()) + 1
     if method == "none" or num_folds < 2:
-        reason = "as asked for" if method == "none" else "one image is too few to fit anything"
-        return Scaling(fit=_describe(logits, logits, labels, data=data, reason=reason, num_folds=0))
+        reason = "as requested" if method == "none" else "one image is too few to fit anything"
+        return Scaling(fit=_describe(logits, logits, targets, data=data, reason=reason, num_folds=0))
     held_out: dict[str, FloatArray] = {
         "none": logits,
-        "temperature": _cross_fitted("temperature", logits, labels, folds),
+        "temperature": _cross_fitted("temperature", logits, targets, folds),
     }
-    if method == "vector" or (method == "auto" and _has_many(*logits.shape)):
-        held_out["vector"] = _cross_fitted("vector", logits, labels, folds)
-    chosen, reason = _choose(held_out, labels) if method == "auto" else (method, "as asked for")
-    if chosen == "temperature" and fit_temperature(logits, labels).is_bounded:
-        chosen, reason = "none", "every answer or none is right on these images, so they do not bound a temperature"
+    if method == "vector" or (method == "auto" and "vector" in measures.scaling_methods and _has_many(*logits.shape)):
+        held_out["vector"] = _cross_fitted("vector", logits, targets, folds)
+    chosen, reason = _choose(held_out, targets) if method == "auto" else (method, "as requested")
+    if chosen == "temperature" and fit_temperature(logits, targets).is_bounded:
+        chosen, reason = "none", "all predictions are right, or none is, so these images do not bound a temperature"
     fit = _describe(
-        logits, held_out[chosen], labels, data=data, reason=reason, num_folds=num_folds if chosen != "none" else 0
+        logits, held_out[chosen], targets, data=data, reason=reason, num_folds=num_folds if chosen != "none" else 0
     )
-    return _fitted(chosen, logits, labels, fit)
+    return _fitted(chosen, logits, targets, fit)
 
 
-def scale_held_out(logits: FloatArray, labels: IntArray, method: str) -> FloatArray:
+def scale_held_out(logits: FloatArray, targets: TargetArray, method: str) -> FloatArray:
     """Each image's logits scaled by a fit of `method` that had not seen it: float [N, K]. Of one image, as they are."""
-    folds = deal_folds(labels)
-    return logits if method == "none" or not folds.any() else _cross_fitted(method, logits, labels, folds)
+    folds = deal_folds(task_of(targets).strata(targets))
+    return logits if method == "none" or not folds.any() else _cross_fitted(method, logits, targets, folds)
 
 
 def deal_folds(labels: IntArray, num_folds: int = NUM_FOLDS) -> NDArray[np.int64]:
-    """A fold in 0..num_folds - 1 per image, int64 [N]: each class dealt out in random order, the next going on where it ended."""
+    """A fold in 0..num_folds - 1 per image, int64 [N]: each class in random order, one fold after the other."""
     num_images = len(labels)
     order = permutation(0, 0, num_images, "calibration folds")
     order = order[np.argsort(np.asarray(labels)[order], kind="stable")]
@@ -134,27 +136,27 @@ def _has_many(num_images: int, num_classes: int) -> bool:
     return num_images >= max(MIN_VECTOR_IMAGES, MIN_VECTOR_IMAGES_PER_CLASS * num_classes)
 
 
-def _fitted(method: str, logits: FloatArray, labels: IntArray, fit: ScalingFit | None = None) -> Scaling:
+def _fitted(method: str, logits: FloatArray, targets: TargetArray, fit: ScalingFit | None = None) -> Scaling:
     if method == "temperature":
-        return Scaling(method="temperature", temperature=fit_temperature(logits, labels).temperature, fit=fit)
+        return Scaling(method="temperature", temperature=fit_temperature(logits, targets).temperature, fit=fit)
     if method == "vector":
-        vector = fit_vector(logits, labels)
+        vector = fit_vector(logits, targets)
         return Scaling(method="vector", factors=vector.factors, offsets=vector.offsets, fit=fit)
     return Scaling(fit=fit)
 
 
-def _cross_fitted(method: str, logits: FloatArray, labels: IntArray, folds: NDArray[np.int64]) -> FloatArray:
+def _cross_fitted(method: str, logits: FloatArray, targets: TargetArray, folds: NDArray[np.int64]) -> FloatArray:
     """Each image's logits scaled by the fit on the other folds: float64 [N, K]."""
     scaled = np.empty(logits.shape)
     for fold in range(int(folds.max()) + 1):
         rest, held_out = folds != fold, folds == fold
-        scaled[held_out] = _fitted(method, logits[rest], labels[rest]).apply(logits[held_out])
+        scaled[held_out] = _fitted(method, logits[rest], targets[rest]).apply(logits[held_out])
     return scaled
 
 
-def _choose(held_out: Mapping[str, FloatArray], labels: IntArray) -> tuple[str, str]:
+def _choose(held_out: Mapping[str, FloatArray], targets: TargetArray) -> tuple[str, str]:
     """(method, why), from the cross-validated NLL of each image."""
-    terms = {method: nll_terms(scaled, labels) for method, scaled in held_out.items()}
+    terms = {method: task_of(targets).nll_terms(scaled, targets) for method, scaled in held_out.items()}
     means = {method: float(values.mean()) for method, values in terms.items()}
     if "vector" in terms:
         gain = terms["temperature"] - terms["vector"]
@@ -174,15 +176,16 @@ def _choose(held_out: Mapping[str, FloatArray], labels: IntArray) -> tuple[str, 
 
 
 def _describe(
-    before: FloatArray, after: FloatArray, labels: IntArray, *, data: str, reason: str, num_folds: int
+    before: FloatArray, after: FloatArray, targets: TargetArray, *, data: str, reason: str, num_folds: int
 ) -> ScalingFit:
+    measures = task_of(targets)
     return ScalingFit(
         data=data,
         reason=reason,
-        num_images=len(labels),
+        num_images=len(targets),
         num_folds=num_folds,
-        nll_before=float(nll_terms(before, labels).mean()),
-        nll_after=float(nll_terms(after, labels).mean()),
-        ece_before=ece_equal_width(softmax(before), labels),
-        ece_after=ece_equal_width(softmax(after), labels),
+        nll_before=measures.nll(before, targets),
+        nll_after=measures.nll(after, targets),
+        ece_before=measures.ece(measures.probs(before), targets),
+        ece_after=measures.ece(measures.probs(after), targets),
     )

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes confidence match accuracy, and cannot change an answer."""
+"""Temperature and vector scaling: one number, or two per class, that make confidence match accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.multilabel import TargetArray
 from recog.evaluation.measures.probability import nll, softmax
+from recog.evaluation.measures.task import task_of
 
 _FACTORS = (0.01, 100.0)
 _OFFSETS = (-100.0, 100.0)
@@ -18,8 +20,8 @@ MAX_TEMPERATURE = 100.0  # and its inverse the least: beyond, the data ask for c
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureFit:
-    temperature: float  # logits are divided by it; above 1 the network was too sure
-    is_bounded: bool  # True: the data would have it beyond 1/100..100, as where every answer is right
+    temperature: float  # logits are divided by it; above 1: the network was overconfident
+    is_bounded: bool  # True: the data would have it beyond 1/100..100, such as where every prediction is right
     num_images: int
     nll_before: float
     nll_after: float
@@ -30,22 +32,22 @@ def scale_logits(logits: FloatArray, temperature: float) -> NDArray[np.float64]:
     return logits.astype(np.float64) / temperature
 
 
-def fit_temperature(logits: FloatArray, labels: IntArray) -> TemperatureFit:
-    """The temperature with the lowest NLL of `labels` int [N] under softmax(`logits` float [N, K] / temperature).
+def fit_temperature(logits: FloatArray, targets: TargetArray) -> TemperatureFit:
+    """The temperature with the lowest NLL of `targets` (labels [N], or 0 and 1 [N, K]) under `logits` float [N, K] / temperature.
 
     Fit it on images that neither trained the network nor test it. The NLL is convex in the inverse temperature, so its
-    slope there, mean expected logit less mean true logit, has one root. Guo et al. (2017), ICML.
+    slope there, the sum of logit times (probability - target), has one root. Guo et al. (2017), ICML.
     """
-    from scipy.optimize import brentq  # only fitting needs it, and answering shall begin at once
+    from scipy.optimize import brentq  # only fitting needs it; prediction must start quickly
 
     check_logits(logits)
-    check_labels(labels, *logits.shape)
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)  # softmax does not see it, and products stay small
-    truth = wide[np.arange(len(labels)), labels].mean()
+    measures = task_of(targets)
+    is_class = measures.is_class(targets, *logits.shape)
+    centred = measures.centred(logits)
 
     def slope(log_inverse: float) -> float:
-        return float((softmax(wide * np.exp(log_inverse)) * wide).sum(axis=1).mean() - truth)
+        gaps = measures.probs(centred * np.exp(log_inverse)) - is_class
+        return float((gaps * centred).sum(axis=1).mean())
 
     end = float(np.log(MAX_TEMPERATURE))
     low, high = slope(-end), slope(end)
@@ -57,9 +59,9 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> TemperatureFit:
     return TemperatureFit(
         temperature=temperature,
         is_bounded=is_bounded,
-        num_images=len(labels),
-        nll_before=nll(logits, labels),
-        nll_after=nll(scale_logits(logits, temperature), labels),
+        num_images=len(targets),
+        nll_before=measures.nll(logits, targets),
+        nll_after=measures.nll(scale_logits(logits, temperature), targets),
     )
 
 
@@ -84,7 +86,7 @@ def fit_vector(logits: FloatArray, labels: IntArray) -> VectorFit:
     Begins at temperature scaling; the NLL is convex in both, so where it ends is the lowest. Fit it on images that neither
     trained the network nor test it, many for each class. Guo et al. (2017), ICML.
     """
-    from scipy.optimize import minimize  # only fitting needs it, and answering shall begin at once
+    from scipy.optimize import minimize  # only fitting needs it; prediction must start quickly
 
     check_logits(logits)
     num_images, num_classes = logits.shape

@@ -1,26 +1,24 @@
-"""From which probability on a label is said: one threshold per label, chosen on calibration data."""
+"""Label thresholds of multilabel bundles: the probability from which a label is predicted, chosen on calibration data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.config import build_config
 from recog.core.errors import ConfigError
 from recog.evaluation.measures.arrays import FloatArray
 from recog.evaluation.measures.multilabel import BoolArray
+from recog.evaluation.measures.task import DEFAULT_THRESHOLD
 
-DEFAULT_THRESHOLD = 0.5
 FEW_IMAGES = 10  # with the label in calibration: below, its threshold is chance to a good part
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelThresholds:
-    """A label is said where its probability is at or above its threshold."""
+    """A label is predicted where its probability is at or above its threshold."""
 
     values: tuple[float, ...]  # [K]
     data: str = ""  # the images they were chosen on, in words
@@ -36,11 +34,6 @@ class LabelThresholds:
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> LabelThresholds:
-        """From what `to_dict` gave; ConfigError with what is wrong."""
-        return build_config(cls, table, "thresholds.")
 
 
 def choose_thresholds(probs: FloatArray, targets: BoolArray, *, data: str) -> LabelThresholds:

@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.config import build_config
 from recog.core.errors import BundleError, ConfigError, DataError
 from recog.evaluation.measures.arrays import FloatArray, IntArray, check_logits
 from recog.evaluation.measures.probability import softmax
@@ -80,13 +79,6 @@ class UnknownRule:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"left_out": [asdict(row) for row in self.left_out]}
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> UnknownRule:
-        """From what `to_dict` gave; ConfigError with what is wrong."""
-        rows = tuple(build_config(LeftOut, row, "unknown.left_out.") for row in table.get("left_out", ()))
-        rest = {key: value for key, value in table.items() if key != "left_out"}
-        return build_config(cls, rest | {"left_out": rows}, "unknown.")
 
 
 def _nothing() -> NDArray[np.float32]:

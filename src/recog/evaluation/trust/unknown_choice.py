@@ -97,7 +97,7 @@ def fit_unknown(
         for name, values in aurocs.items()
         if num_left_out
     )
-    reason = "as asked for"
+    reason = "as requested"
     if method == "auto":
         method, reason = choose_score(aurocs)
         if num_left_out and known.refit is None:
