@@ -8,7 +8,6 @@ from rich.console import Console
 
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.report import evaluate
-from recog.evaluation.results.scores import Scores
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.table import print_report
 
@@ -150,12 +149,3 @@ def test_slices_are_cut_and_the_low_ones_named():
     line = next(line for line in text.splitlines() if "[b]bad" in line)
     assert "0 of 20" in line
     assert "below the whole" in line
-
-
-def test_a_report_of_format_1_prints_what_it_has():
-    table = FLOWERS.to_dict()
-    old = replace(FLOWERS, scores=Scores(nll=table["nll"]), trust=None)
-    text = printed(old)
-    assert "Matthews" in text
-    assert "ECE" not in text
-    assert "If only answers" not in text
