@@ -25,7 +25,7 @@ def _one_torch_thread():
 def digits_run(tmp_path_factory):
     """A finished Run on scikit-learn's digits: ResNet-8, 2 epochs, some seconds. Never change its files: copy them."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-    from recog.training.optim import OptimConfig
+    from recog.training.config import OptimConfig
     from recog.verbs.train import Run, train_events
 
     config = TrainConfig(

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from recog.models.build import ModelConfig, build_model
+from recog.models.build import build_model
+from recog.models.config import ModelConfig
 from recog.models.network_files import save_network_config, save_weights
 from recog.runtime.engine import Outputs
 

@@ -14,10 +14,11 @@ from recog.data.augment.batch import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
-from recog.training.checkpoint import CheckpointConfig, Checkpoints
+from recog.training.checkpoint import Checkpoints
+from recog.training.config import CheckpointConfig, LossConfig, OptimConfig
 from recog.training.fit import StepLog, fit
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.losses import build_loss
+from recog.training.optim import build_optimizer
 from recog.training.schedule import cosine_lr
 from recog.training.state import TrainState, restore_snapshot, take_snapshot
 

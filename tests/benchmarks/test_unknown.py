@@ -5,7 +5,7 @@ import pytest
 
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.recipes.config import ComputeConfig, TrainConfig
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_the_scale_is_found_in_train_and_stored(tmp_path):
     """12-bit levels: 4,095 becomes white, in Preprocess and so in the bundle."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
     from recog.recipes.prepare import prepare
-    from recog.training.optim import OptimConfig
+    from recog.training.config import OptimConfig
 
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -9,8 +9,9 @@ import torch
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.augment.batch import AugmentConfig
-from recog.data.loader import LoaderConfig, TrainLoader, share
+from recog.data.loader import TrainLoader, share
 from recog.data.store import ImageStore
+from recog.recipes.config import LoaderConfig
 
 NUM_IMAGES = 26
 AUGMENT = AugmentConfig(policy="standard", geometry="warp", mirror=True)

@@ -11,7 +11,7 @@ from recog.core.files import sha256_bytes
 from recog.data.readers.own import read_items
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
 from recog.verbs.train import Run, train_events
 

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from recog.cli import build_app
 from recog.core.decode import decode
-from recog.models.build import ModelConfig, build_model
+from recog.models.build import build_model
+from recog.models.config import ModelConfig
 from recog.models.network_files import load_classifier
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.train import Run, train_events
 
 LITE = "tf_efficientnet_lite0"

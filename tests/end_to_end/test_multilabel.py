@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 from recog.cli import COMMANDS, build_app
 from recog.core.errors import ConfigError, DataError
 from recog.data.augment.policies import AugmentConfig
-from recog.data.loader import LoaderConfig
-from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.training.optim import OptimConfig
+from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
+from recog.training.config import OptimConfig
 from recog.verbs.train import Run, train_events
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from PIL import Image
 
 from recog.core.errors import DataError, TrainingError
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
 from recog.verbs.train import Note, Run, train_events
 

@@ -10,10 +10,10 @@ from torch import nn
 
 import recog
 from recog.core.errors import BundleError, ConfigError
-from recog.models.build import ModelConfig
+from recog.models.config import ModelConfig
 from recog.models.network_files import load_classifier
 from recog.recipes.config import ComputeConfig, TrainConfig
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 
 
 class Net(nn.Module):

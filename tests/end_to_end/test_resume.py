@@ -17,14 +17,12 @@ from safetensors.torch import save_file
 import recog
 from recog.core.errors import CheckpointError, ConfigError, DataError, TrainingStopped
 from recog.data.augment.policies import AugmentConfig
-from recog.data.loader import LoaderConfig
-from recog.models.build import ModelConfig
+from recog.models.config import ModelConfig
 from recog.models.resnet import resnet8
-from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
 from recog.recipes.events import EpochResult, HeadLog
-from recog.training.checkpoint import CheckpointConfig
+from recog.training.config import CheckpointConfig, OptimConfig
 from recog.training.fit import StepLog
-from recog.training.optim import OptimConfig
 from recog.verbs.train import Note, Planned, Run, resume_events, train_events
 
 EPOCHS, STEPS = 3, 5

@@ -16,7 +16,7 @@ from recog.bundle.manifest import read_manifest
 from recog.core.decode import decode
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.train import Run, train_events
 
 TIMM_SCRIPT = """

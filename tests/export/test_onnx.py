@@ -10,8 +10,9 @@ import torch
 from recog.core.errors import TrainingError
 from recog.export import onnx as export
 from recog.export.onnx import export_onnx
-from recog.models.build import ModelConfig, build_model
+from recog.models.build import build_model
 from recog.models.classifier import Classifier
+from recog.models.config import ModelConfig
 from recog.models.resnet import resnet8
 from recog.runtime.engine import OnnxEngine
 

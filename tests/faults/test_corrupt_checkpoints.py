@@ -12,7 +12,8 @@ from safetensors.torch import load, save
 
 from recog.core.errors import CheckpointError
 from recog.core.files import canonical_json, pretty_json, sha256_bytes
-from recog.training.checkpoint import CheckpointConfig, Checkpoints
+from recog.training.checkpoint import Checkpoints
+from recog.training.config import CheckpointConfig
 
 FACTS = {"config": {"optim": {"lr": 0.1, "momentum": 0.9}, "model": {"name": "small"}}, "data": "sha256:0"}
 OLDER, NEWEST = "epoch-00000-step-0000008", "epoch-00001-step-0000000"

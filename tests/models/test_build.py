@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from small_models import build, images_for, logits_of
 
 from recog.core.errors import ConfigError
-from recog.models.build import ModelConfig
+from recog.models.config import ModelConfig
 from recog.models.table import MODELS, own_network
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from recog.core.errors import ConfigError
-from recog.models.build import ModelConfig, build_model
+from recog.models.build import build_model
+from recog.models.config import ModelConfig
 from recog.training.fit import eval_mode
 
 

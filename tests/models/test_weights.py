@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from recog.core.errors import ConfigError, MissingExtraError
 from recog.models import weights
-from recog.models.build import ModelConfig, build_model
+from recog.models.build import build_model
+from recog.models.config import ModelConfig, check_local_weights
 from recog.models.weights import (
     PACKAGED_WEIGHTS,
-    check_local_weights,
     find_packaged_weights,
     load_torchvision_weights,
     torchvision_file,

@@ -21,7 +21,8 @@ from recog.recipes.calibrate import (
     hold_out_head,
 )
 from recog.recipes.config import TrainConfig
-from recog.training.head import HeadConfig, HeadData, fit_heads
+from recog.training.config import HeadConfig
+from recog.training.head import HeadData, fit_heads
 
 
 def held_out(num_images=60, num_classes=2, **changes):

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from recog.core.errors import ConfigError
-from recog.data.loader import LoaderConfig
-from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
 from recog.recipes.find_lr import LR_PLOT, LR_TRIALS, check_find_lr, find_lr, run_range_test
 from recog.recipes.prepare import prepare
 from recog.runs.folder import load_run_config
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.train import Note, Run, train_events
 
 

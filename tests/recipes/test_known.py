@@ -5,7 +5,8 @@ import numpy as np
 from recog.data.dataset import Dataset, Sample
 from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
 from recog.runtime.engine import Outputs
-from recog.training.head import HeadConfig, HeadData, fit_heads
+from recog.training.config import HeadConfig
+from recog.training.head import HeadData, fit_heads
 
 
 def pooled(num_train, num_val, num_classes=3):

@@ -6,18 +6,17 @@ import torch
 from small_plans import exhaust, planned
 
 from recog.data.augment.policies import AugmentConfig
-from recog.data.loader import LoaderConfig
 from recog.data.store import ImageStore
 from recog.evaluation.measures.counts import accuracy
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.recipes.config import TrainConfig
+from recog.recipes.config import LoaderConfig, TrainConfig
 from recog.recipes.events import EpochResult, FirstBatch, TrainingSummary
 from recog.recipes.learn import learn_network
 from recog.recipes.prepare import LabelledImages
+from recog.training.config import LossConfig, OptimConfig
 from recog.training.fit import StepLog, collect_logits
-from recog.training.losses import LossConfig
-from recog.training.optim import OPTIMIZERS, OptimConfig
+from recog.training.optim import OPTIMIZERS
 from recog.training.schedule import EarlyStopped, ScheduleConfig, StopConfig
 
 

@@ -10,8 +10,8 @@ from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.find_lr import LrTrial, range_test, rate_at, suggest_lr, valley
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig
+from recog.training.config import LossConfig, OptimConfig
+from recog.training.losses import build_loss
 from recog.training.state import build_state
 
 

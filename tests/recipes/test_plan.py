@@ -12,14 +12,11 @@ from recog.core.hardware import Hardware
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import inspect_images
-from recog.data.loader import LoaderConfig
 from recog.data.split import SplitConfig
-from recog.models.build import ModelConfig
-from recog.recipes.config import ComputeConfig, TrainConfig
+from recog.models.config import ModelConfig
+from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
 from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
-from recog.training.head import HeadConfig
-from recog.training.losses import LossConfig, LossPlan
-from recog.training.optim import OptimConfig
+from recog.training.config import HeadConfig, LossConfig, LossPlan, OptimConfig
 from recog.training.schedule import ScheduleConfig, StopConfig
 
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")

@@ -8,7 +8,7 @@ from containers import labelled_pngs, write_folder
 from recog.data.dataset import Exclusion
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.splits import QUARANTINE, write_quarantine
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
 from recog.verbs.train import Run, train_events
 

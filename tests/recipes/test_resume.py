@@ -8,11 +8,11 @@ from recog.core.errors import TrainingStopped
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.resume import CheckpointKeeper, Progress, ResumePoint, StopAsked, shared
-from recog.training.checkpoint import CheckpointConfig, Checkpoints
+from recog.training.checkpoint import Checkpoints
+from recog.training.config import CheckpointConfig, LossConfig, OptimConfig
 from recog.training.distributed import World
 from recog.training.fit import EpochLog
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig
+from recog.training.losses import build_loss
 from recog.training.state import build_state
 
 

@@ -6,7 +6,7 @@ from containers import labelled_pngs, write_folder
 
 from recog.data.balance import class_weights
 from recog.evaluation.results.report import Report
-from recog.models.build import ModelConfig
+from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.verbs.train import Run, train_events
 

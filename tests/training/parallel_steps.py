@@ -11,10 +11,11 @@ from torch import nn
 
 from recog.data.loader import share
 from recog.models.classifier import Classifier
+from recog.training.config import LossConfig, OptimConfig
 from recog.training.distributed import joined, parallel
 from recog.training.fit import collect_logits, train_step
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.losses import build_loss
+from recog.training.optim import build_optimizer
 from recog.training.state import TrainState
 
 BATCH, SIDE, CLASSES, STEPS = 11, 8, 3, 4  # 11 images: two processes have 5 and 6, three 3, 4 and 4

@@ -9,7 +9,8 @@ import torch
 
 from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
 from recog.training import checkpoint
-from recog.training.checkpoint import CheckpointConfig, Checkpoints, describe_versions
+from recog.training.checkpoint import Checkpoints, describe_versions
+from recog.training.config import CheckpointConfig
 
 FACTS = {"config": {"optim": {"lr": 0.1}, "shape": (8, 8)}, "data": "sha256:0"}
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError
-from recog.training.head import NUM_REPEATS, HeadConfig, HeadData, cross_validate, stratified_folds
+from recog.training.config import HeadConfig
+from recog.training.head import NUM_REPEATS, HeadData, cross_validate, stratified_folds
 
 
 def test_folds_hold_each_class_alike_and_keep_groups_together():

@@ -82,7 +82,7 @@ def test_moving_to_where_it_is_copies_nothing():
 def test_training_on_a_gpu(precision, tmp_path):
     """The whole run on a GPU: device, precision, pinned batches, and a bundle whose ONNX file answers alike on the CPU."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-    from recog.training.optim import OptimConfig
+    from recog.training.config import OptimConfig
     from recog.verbs.train import Run, train_events
 
     config = TrainConfig(

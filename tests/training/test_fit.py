@@ -13,9 +13,10 @@ from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
+from recog.training.config import LossConfig, OptimConfig
 from recog.training.fit import EpochLog, StepLog, collect_logits, eval_mode, fit, train_step
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.losses import build_loss
+from recog.training.optim import build_optimizer
 from recog.training.state import TrainState, build_state
 
 NUM_CLASSES = 3

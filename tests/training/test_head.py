@@ -3,7 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from recog.core.errors import ConfigError, TrainingError
-from recog.training.head import HeadConfig, LinearHead, fit_heads
+from recog.training.config import HeadConfig
+from recog.training.head import LinearHead, fit_heads
 
 LONG = 3000  # iterations: enough to reach the optimum
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from recog.training.head import HeadConfig, fit_heads, fit_label_weights
+from recog.training.config import HeadConfig
+from recog.training.head import fit_heads, fit_label_weights
 
 
 def case(num_images=200, num_features=6, seed=0):

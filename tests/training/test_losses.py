@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from recog.core.errors import ConfigError
-from recog.training.losses import LossConfig, LossPlan, build_loss
+from recog.training.config import LossConfig, LossPlan
+from recog.training.losses import build_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(7, 4, generator=GENERATOR)

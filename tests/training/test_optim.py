@@ -9,8 +9,9 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.resnet import resnet8
+from recog.training.config import DEFAULTS, OptimConfig
 from recog.training.nested import flatten_state, unflatten_state
-from recog.training.optim import DEFAULTS, OPTIMIZERS, OptimConfig, build_optimizer
+from recog.training.optim import OPTIMIZERS, build_optimizer
 
 
 def groups_by_name(network, head, **settings):

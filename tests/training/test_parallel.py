@@ -13,8 +13,9 @@ from recog.core.errors import TrainingError
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.training import fit
+from recog.training.config import LossConfig
 from recog.training.distributed import World, parallel, seed_own_chance, synchronised, synchronised_batch_norm
-from recog.training.losses import LossConfig, build_loss
+from recog.training.losses import build_loss
 from recog.training.state import TrainState
 
 STEPS = Path(__file__).parent / "parallel_steps.py"

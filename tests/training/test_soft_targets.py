@@ -9,8 +9,9 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
+from recog.training.config import LossConfig
 from recog.training.fit import EpochLog, fit, train_step
-from recog.training.losses import LossConfig, build_loss
+from recog.training.losses import build_loss
 from recog.training.state import TrainState
 
 

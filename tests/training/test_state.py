@@ -3,8 +3,9 @@ from timm.utils import ModelEmaV3
 
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
-from recog.training.losses import LossConfig, build_loss
-from recog.training.optim import OptimConfig, build_optimizer
+from recog.training.config import LossConfig, OptimConfig
+from recog.training.losses import build_loss
+from recog.training.optim import build_optimizer
 from recog.training.state import TrainState, build_state
 
 

@@ -115,7 +115,7 @@ def noise_images(folder, num_images, *, seed, num_classes=10):
 def files_run(tmp_path_factory):
     """A run on 100 files in ten classes, without splits: 70 for training, 15 for validation, 15 for testing."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-    from recog.training.optim import OptimConfig
+    from recog.training.config import OptimConfig
     from recog.verbs.train import train_events
 
     folder = tmp_path_factory.mktemp("files")

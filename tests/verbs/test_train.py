@@ -12,7 +12,7 @@ from recog.core.errors import ConfigError
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
 from recog.runtime.verify import verify
-from recog.training.optim import OptimConfig
+from recog.training.config import OptimConfig
 from recog.verbs.train import train, train_events
 
 
@@ -69,7 +69,7 @@ def test_training_without_data_says_what_to_name():
 
 @pytest.mark.parametrize("recipe", ["head", "finetune"])
 def test_features_of_random_weights_are_refused(recipe, tmp_path):
-    from recog.models.build import ModelConfig
+    from recog.models.config import ModelConfig
 
     model = ModelConfig(name="resnet8", channels=1, image_size=(8, 8))
     asked = config(recipe=recipe, model=model, optim=OptimConfig())

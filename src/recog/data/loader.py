@@ -26,18 +26,6 @@ from recog.data.workers import POLL_S, batches_with_restarts
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    batch_size: int | None = None  # images of a step, of all processes together; planned if None
-    num_workers: int = 0  # processes that augment; 0 augments between the steps
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError(f"loader.batch_size is {self.batch_size}; it must be 1 or more.")
-        if self.num_workers < 0:
-            raise ConfigError(f"loader.num_workers is {self.num_workers}; it must be 0 or more.")
-
-
 def share(num_rows: int, rank: int, num_ranks: int) -> slice:
     """The rows of process `rank`: all processes' shares are the rows in order, and differ by one row at most in length."""
     return slice(num_rows * rank // num_ranks, num_rows * (rank + 1) // num_ranks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,12 +13,12 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
 from torch import nn
 
-from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier, check_contract, first_reason
-from recog.models.own_module import PREFIX, OwnModule, channels_of
-from recog.models.table import MODELS, Own, own_network, timm_name
+from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights, unknown_network
+from recog.models.own_module import OwnModule, channels_of
+from recog.models.table import Own, own_network, timm_name
 from recog.models.timm_bridge import (
     SIZE_ERRORS,
     cfg_of,
@@ -30,49 +29,10 @@ from recog.models.timm_bridge import (
     with_input_size,
     wrong_size,
 )
-from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, check_local_weights, load_torchvision_weights
+from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, load_torchvision_weights
 
 # Srivastava et al. (2014), "Dropout"; Huang et al. (2016), "Deep Networks with Stochastic Depth"
 RATES = {"drop_rate": "dropout", "drop_path_rate": "drop-path"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    name: str | None = None  # of MODELS or of timm; planned if None
-    weights: str = "auto"  # auto: package, then hub; none: random; else a .safetensors file
-    image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
-    channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
-    mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
-    std: tuple[float, ...] | None = None
-    drop_rate: float | None = None  # of dropout in training, mostly before the last layer; the network's own if None
-    drop_path_rate: float | None = None  # of whole residual branches, rising with depth; the network's own if None
-
-    def __post_init__(self) -> None:
-        if self.channels not in (None, 1, 3):
-            raise ConfigError(f"model.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise ConfigError(f"model.image_size is {self.image_size}; both sides must be 1 px or more.")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and (len(values) != self.num_channels or not all(map(math.isfinite, values))):
-                raise ConfigError(
-                    f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
-                )
-        for name, rate in self.rates.items():
-            if not 0 <= rate < 1:
-                raise ConfigError(f"model.{name} is {rate}; it must be at least 0 and below 1.")
-        if self.std is not None and min(self.std) <= 0:
-            raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
-
-    @property
-    def num_channels(self) -> int:
-        """As set or planned, else colour."""
-        return self.channels or 3
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """The rates that are set, by name."""
-        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
-        return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,25 +53,22 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
     """
     if config.name is None:
         raise ConfigError("model.name is not set.")
-    if config.name.startswith(PREFIX):
+    if config.name.startswith(OWN_MODULE_PREFIX):
         raise ConfigError(
-            f"{config.name.removeprefix(PREFIX)} is your own module and cannot be built by name; pass it again: "
+            f"{config.name.removeprefix(OWN_MODULE_PREFIX)} is your own module and cannot be built by name; pass it again: "
             "recog.train(..., network=module)."
         )
     own = own_network(config.name)
     if own is not None:
         return _build_own(config, own, num_classes)
     if not timm.is_model(timm_name(config.name)):
-        known = [*MODELS, *timm.list_models()]
-        raise ConfigError(
-            f"Unknown network '{config.name}': neither in recog nor in timm.{did_you_mean(config.name, known)}"
-        )
+        raise unknown_network(config.name, timm.list_models())
     return _build_timm(config, num_classes)
 
 
 def name_own_module(config: ModelConfig, module: nn.Module) -> ModelConfig:
     """`config` with the name of the user's `module`, and the channels of its first convolution if none are set."""
-    name = f"{PREFIX}{type(module).__name__}"
+    name = f"{OWN_MODULE_PREFIX}{type(module).__name__}"
     if config.name not in (None, name):
         raise ConfigError(f"model.name is {config.name}, but a module was passed as well; leave one of them out.")
     return replace(config, name=name, channels=config.channels or channels_of(module))

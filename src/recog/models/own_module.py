@@ -10,8 +10,6 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 
-PREFIX = "module:"  # of the name of such a network in a config
-
 
 class OwnModule(nn.Module):
     """A copy of a user's module, split before its last linear layer; timm's method names.

@@ -1,18 +1,15 @@
-"""The table of networks by their common names. Any other name is passed to timm."""
+"""The table of networks by their common names. Any other name is passed to timm. Importing it imports no torch."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import nn
-
-from recog.models.classic import alexnet, cnn_6_16, cnn_32_64, cnn_64_128, lenet5
-from recog.models.fastnet import fastnet32
-from recog.models.resnet import resnet8, resnet20
+if TYPE_CHECKING:
+    from torch import nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,6 +38,8 @@ class Own:
 
     def takes(self, image_size: tuple[int, int]) -> bool:
         """Whether the network can be built for images of (height, width)."""
+        import torch
+
         try:
             with torch.device("meta"):
                 self.build(num_classes=2, in_chans=1, image_size=image_size)
@@ -57,19 +56,31 @@ class Timm:
     num_parameters: int  # at 1,000 classes
 
 
+def _lazy(module: str, function: str) -> BuildNetwork:
+    """A function of this room, whose module is imported when it is called."""
+
+    def build(*, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> nn.Module:
+        build_network: BuildNetwork = getattr(importlib.import_module(f"recog.models.{module}"), function)
+        return build_network(num_classes=num_classes, in_chans=in_chans, image_size=image_size)
+
+    return build
+
+
 MODELS: Mapping[str, Own | Timm] = MappingProxyType(
     {
         # small images, from scratch
-        "lenet5": Own(build=lenet5, image_size=(32, 32), channels=1, num_parameters=61_706),
-        "cnn_6_16": Own(build=cnn_6_16, image_size=(32, 32), num_parameters=62_006),
-        "cnn_32_64": Own(build=cnn_32_64, image_size=(28, 28), channels=1, num_parameters=1_199_882),
-        "cnn_64_128": Own(build=cnn_64_128, image_size=(32, 32), num_parameters=8_278_658),
-        "resnet8": Own(build=resnet8, image_size=(32, 32), num_parameters=75_290),
-        "resnet20": Own(build=resnet20, image_size=(32, 32), num_parameters=269_722),
-        "fastnet32": Own(build=fastnet32, image_size=(32, 32), num_parameters=294_818),
+        "lenet5": Own(build=_lazy("classic", "lenet5"), image_size=(32, 32), channels=1, num_parameters=61_706),
+        "cnn_6_16": Own(build=_lazy("classic", "cnn_6_16"), image_size=(32, 32), num_parameters=62_006),
+        "cnn_32_64": Own(
+            build=_lazy("classic", "cnn_32_64"), image_size=(28, 28), channels=1, num_parameters=1_199_882
+        ),
+        "cnn_64_128": Own(build=_lazy("classic", "cnn_64_128"), image_size=(32, 32), num_parameters=8_278_658),
+        "resnet8": Own(build=_lazy("resnet", "resnet8"), image_size=(32, 32), num_parameters=75_290),
+        "resnet20": Own(build=_lazy("resnet", "resnet20"), image_size=(32, 32), num_parameters=269_722),
+        "fastnet32": Own(build=_lazy("fastnet", "fastnet32"), image_size=(32, 32), num_parameters=294_818),
         # photos
         "alexnet": Own(
-            build=alexnet,
+            build=_lazy("classic", "alexnet"),
             image_size=(224, 224),
             num_parameters=61_100_840,
             num_classes=1000,

@@ -15,13 +15,8 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.classifier import first_reason
-from recog.models.weights import (
-    PACKAGED_WEIGHTS,
-    RANDOM_WEIGHTS,
-    WeightsOrigin,
-    check_local_weights,
-    find_packaged_weights,
-)
+from recog.models.config import check_local_weights
+from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
 
 Takes = Callable[[tuple[int, int]], bool]
 MAX_SIDE = 512  # largest side tried in the search for a supported size

@@ -110,21 +110,6 @@ def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, tor
     write_bytes_atomic(converted, save({key: t.contiguous() for key, t in zip(target, tensors, strict=True)}))
 
 
-def check_local_weights(path: str) -> Path:
-    """A weights file given by the user: safetensors only, as loading a .pth can run code."""
-    file = Path(path)
-    if file.is_dir():
-        file = file / "model.safetensors"
-    if not file.is_file():
-        raise ConfigError(f"weights file {path} not found.")
-    if file.suffix != ".safetensors":
-        raise ConfigError(
-            f"{path} is not a .safetensors file; loading other formats can run code. If you trust it, convert it: "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
-        )
-    return file
-
-
 def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], WeightsOrigin]:
     """torchvision's published weights `name`, such as AlexNet_Weights.IMAGENET1K_V1: downloaded once, hash checked.
 

@@ -17,7 +17,8 @@ from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine, Outputs
-from recog.training.head import HeadConfig, HeadData, LinearHead, cross_validate, fit_heads
+from recog.training.config import HeadConfig
+from recog.training.head import HeadData, LinearHead, cross_validate, fit_heads
 
 MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
 

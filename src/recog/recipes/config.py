@@ -11,17 +11,12 @@ from recog.core.config import config_to_dict
 from recog.core.errors import ConfigError
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
-from recog.data.loader import LoaderConfig
 from recog.data.readers.label_format import LabelFormat
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.trust.calibration import CalibrationConfig
-from recog.models.build import ModelConfig
-from recog.training.checkpoint import CheckpointConfig
-from recog.training.device import Device, Precision
-from recog.training.head import HeadConfig
-from recog.training.losses import LossConfig
-from recog.training.optim import OptimConfig
+from recog.models.config import ModelConfig
+from recog.training.config import CheckpointConfig, Device, HeadConfig, LossConfig, OptimConfig, Precision
 from recog.training.schedule import ScheduleConfig, StopConfig
 
 Recipe = Literal["head", "finetune", "scratch"]
@@ -44,6 +39,18 @@ class DataConfig:
     @property
     def labels(self) -> LabelFormat:
         return LabelFormat(separator=self.label_separator, columns=self.label_columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    batch_size: int | None = None  # images of a step, of all processes together; planned if None
+    num_workers: int = 0  # processes that augment; 0 augments between the steps
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"loader.batch_size is {self.batch_size}; it must be 1 or more.")
+        if self.num_workers < 0:
+            raise ConfigError(f"loader.num_workers is {self.num_workers}; it must be 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

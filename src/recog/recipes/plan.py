@@ -10,15 +10,11 @@ from recog.core.hardware import Hardware
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
-from recog.data.loader import LoaderConfig
 from recog.data.split import SplitConfig
-from recog.models.build import ModelConfig
-from recog.models.own_module import PREFIX
+from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
-from recog.recipes.config import ComputeConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.training.device import Device, Precision
-from recog.training.losses import LossPlan
-from recog.training.optim import OptimPlan
+from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
+from recog.training.config import Device, LossPlan, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -153,7 +149,7 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[
     own = own_network(name)
     if config.model.weights == "none":
         return "scratch", ["recipe scratch: no pretrained weights were requested"]
-    if name.startswith(PREFIX):
+    if name.startswith(OWN_MODULE_PREFIX):
         return "scratch", ["recipe scratch: a module of your own is trained as a whole, starting from its weights"]
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", [f"recipe scratch: {name} has no published weights"]
@@ -186,7 +182,7 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelC
     if recipe != "scratch":
         return replace(model, name=model.name or PRETRAINED, channels=model.num_channels)
     name = model.name or "resnet8"
-    own, is_module = own_network(name), name.startswith(PREFIX)
+    own, is_module = own_network(name), name.startswith(OWN_MODULE_PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
     size = model.image_size
     if size is None and (is_small or is_module):

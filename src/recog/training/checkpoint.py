@@ -22,10 +22,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
+from recog.core.errors import CheckpointError, DiskError, TrainingError
 from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
 from recog.core.records import read_bytes
 from recog.core.version import __version__
+from recog.training.config import CheckpointConfig
 from recog.training.nested import Tensors, flatten_state, unflatten_state
 
 logger = logging.getLogger(__name__)
@@ -37,25 +38,6 @@ _MAX_MANIFEST_BYTES = 64 << 20
 _NAME = re.compile(r"epoch-(\d{5,})-step-(\d{7,})\.json")
 
 Cursor = tuple[int, int]  # (epoch, step) of the next step to take
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
-    every_s: float = 60.0  # seconds between two checkpoints within an epoch; one more at its end, but not within 2 s
-    every_steps: int | None = None  # also after so many steps
-    keep: int = 2  # the newest ones; older ones go once a new one is safely on disk
-
-    def __post_init__(self) -> None:
-        if not self.every_s > 0:
-            raise ConfigError(
-                f"checkpoint.every_s is {self.every_s}; it must be above 0 (inf: at each epoch's end only)."
-            )
-        if self.every_steps is not None and self.every_steps < 1:
-            raise ConfigError(f"checkpoint.every_steps is {self.every_steps}; it must be 1 or more.")
-        if self.keep < 2:
-            raise ConfigError(
-                f"checkpoint.keep is {self.keep}; it must be 2 or more, as the newest may turn out to be damaged."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

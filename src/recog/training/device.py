@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
 
 import torch
 from torch import nn
 
 from recog.core.errors import ConfigError, TrainingError
-
-Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
-Precision = Literal["float32", "bfloat16", "float16"]  # of the forward pass; float16 is for GPUs that lack bfloat16
+from recog.training.config import Device, Precision
 
 
 def choose_device(choice: Device, *, local_rank: int = 0) -> torch.device:

@@ -17,15 +17,8 @@ from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
 from recog.runtime.engine import Outputs
-from recog.training.device import (
-    Precision,
-    autocast,
-    describe_parts,
-    is_out_of_memory,
-    more_parts,
-    move,
-    release_memory,
-)
+from recog.training.config import Precision
+from recog.training.device import autocast, describe_parts, is_out_of_memory, more_parts, move, release_memory
 from recog.training.distributed import World, gather_rows, seed_own_chance, sums, synchronised
 from recog.training.state import TrainState
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,25 +12,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from recog.core.chance import random_words
-from recog.core.errors import ConfigError, DataError, TrainingError
+from recog.core.errors import DataError, TrainingError
 from recog.data.stratify import iterative_parts
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # strengths to try, per image, on standardised features
-    max_iterations: int = 300
-
-    def __post_init__(self) -> None:
-        if not self.l2 or not all(0 < strength < math.inf for strength in self.l2):
-            raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
-        if self.max_iterations < 1:
-            raise ConfigError(f"head.max_iterations is {self.max_iterations}; it must be 1 or more.")
-
-    @property
-    def strengths(self) -> list[float]:
-        """From the strongest to the weakest, as they are tried."""
-        return sorted(self.l2, reverse=True)
+from recog.training.config import HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)

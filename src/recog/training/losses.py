@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from recog.core.errors import ConfigError
 from recog.core.task import Task
-
-LossName = Literal["cross-entropy", "focal", "bce", "mse"]
-SMOOTHING = 0.1  # of cross-entropy, after Szegedy et al. (2016), section 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    name: LossName | None = None  # planned if None
-    label_smoothing: float | None = None  # share of each target spread over the classes; planned if None
-    focal_gamma: float = 2.0  # how much less well-classified images count; 0 is cross-entropy
-
-    def __post_init__(self) -> None:
-        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
-        if not 0 <= self.focal_gamma < math.inf:
-            raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
-
-    def filled(self, task: Task) -> LossPlan:
-        """The loss that suits the task where none is named, with its usual smoothing where none is set.
-
-        ConfigError for a loss that does not support the task.
-        """
-        name: LossName = self.name or ("bce" if task == "multilabel" else "cross-entropy")
-        smoothing = self.label_smoothing
-        if smoothing is None:
-            smoothing = SMOOTHING if name == "cross-entropy" else 0.0
-        if name == "cross-entropy" and task == "multilabel":
-            raise ConfigError(
-                "loss.name is cross-entropy, which is for images with exactly one class; these images have any number of "
-                "labels. Use bce, or focal or mse: --set loss.name=bce."
-            )
-        return LossPlan(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossPlan(LossConfig):
-    """Every setting has a value."""
-
-    name: LossName
-    label_smoothing: float
+from recog.training.config import LossConfig, LossName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.models._manipulate import group_parameters
@@ -15,112 +13,9 @@ from timm.optim.muon import Muon
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.training.config import OptimizerName, OptimPlan
 
-OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
 Groups = list[dict[str, Any]]
-
-
-OnNonFinite = Literal["stop", "skip"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    name: OptimizerName | None = None  # planned if None
-    epochs: int | None = None  # planned if None
-    lr: float | None = None  # peak, reached after warm-up; planned if None
-    head_lr_factor: float = 1.0  # the last layer's learning rate over the others'
-    layer_decay: float = (
-        1.0  # each layer's learning rate over that of the next one towards the head; 1 is the same for all
-    )
-    momentum: float | None = None  # beta1 of adam and adamw; the optimiser's default if None
-    nesterov: bool = True  # of sgd and muon
-    beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the optimiser's default if None
-    weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
-    on_nonfinite: OnNonFinite = "stop"  # at a loss or gradient that is not finite: stop, or skip the step and count it
-    accumulation: int = 1  # batches of loader.batch_size that one step is made of
-    max_grad_norm: float = 0.0  # a longer gradient is shortened to this; 0 leaves it as it is
-    ema_decay: float = 0.0  # of the moving average of the weights, which is then evaluated and shipped; 0 keeps none
-    freeze_layers: int = 0  # the first layers, which keep their weights throughout
-    freeze_epochs: int = 0  # the first epochs, in which only the head learns
-    freeze_batch_norm: bool | None = (
-        None  # keep the pretrained running statistics, as small data spoil them; planned if None
-    )
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("accumulation", 1), ("freeze_layers", 0), ("freeze_epochs", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"optim.{name} is {value}; it must be {least} or more.")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ConfigError(f"optim.lr is {self.lr}; it must be above 0 (0.1 suits SGD, 1e-3 AdamW).")
-        for name in ("momentum", "beta2", "ema_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below 1.")
-        for name in ("weight_decay", "head_lr_factor", "max_grad_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"optim.{name} is {value}; it must be 0 or more.")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(
-                f"optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1 (0.75 suits ViT)."
-            )
-
-    def filled(self, *, epochs: int, fine_tuning: bool = False) -> OptimPlan:
-        """With SGD where no optimiser is named, `epochs` and the optimiser's defaults where nothing is set."""
-        name: OptimizerName = self.name or "sgd"
-        usual = DEFAULTS[name]
-        planned = {
-            "name": name,
-            "epochs": epochs,
-            "lr": usual.fine_tuning_lr if fine_tuning else usual.lr,
-            "momentum": usual.momentum,
-            "beta2": usual.beta2,
-            "weight_decay": usual.weight_decay,
-            "freeze_batch_norm": fine_tuning,
-        }
-        return OptimPlan(**planned | {key: value for key, value in vars(self).items() if value is not None})
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimPlan(OptimConfig):
-    """Every setting has a value."""
-
-    name: OptimizerName
-    epochs: int
-    lr: float
-    momentum: float
-    beta2: float
-    weight_decay: float
-    freeze_batch_norm: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """The usual settings of an optimiser."""
-
-    lr: float  # of small networks from random weights
-    fine_tuning_lr: float
-    momentum: float
-    beta2: float
-    weight_decay: float
-
-
-DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
-    {
-        # momentum and decay: He et al. (2015), section 3.4, with the decay that small images are usually trained with
-        "sgd": Defaults(lr=0.1, fine_tuning_lr=0.003, momentum=0.9, beta2=0.0, weight_decay=5e-4),
-        # Kingma and Ba (2015), algorithm 1
-        "adam": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.0),
-        # decay: Liu et al. (2022), "A ConvNet for the 2020s", table 5
-        "adamw": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
-        # Tieleman and Hinton (2012), lecture 6e; decay: Tan and Le (2019), EfficientNet, section 5.2
-        "rmsprop": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
-        # Jordan (2024), "Muon": momentum 0.95 and rate 0.02, which is 0.02 / (0.2 sqrt(400)) as the update is scaled here, after
-        # Liu et al. (2025), "Muon is Scalable", section 2.2, for the 400 or so inputs of a 3 x 3 convolution of 48 channels
-        "muon": Defaults(lr=5e-3, fine_tuning_lr=5e-4, momentum=0.95, beta2=0.95, weight_decay=0.01),
-    }
-)
 
 
 def build_optimizer(network: nn.Module, head: nn.Module, config: OptimPlan) -> torch.optim.Optimizer:

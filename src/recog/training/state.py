@@ -11,10 +11,11 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from recog.models.classifier import Classifier
-from recog.training.device import Precision, build_scaler
+from recog.training.config import OnNonFinite, OptimPlan, Precision
+from recog.training.device import build_scaler
 from recog.training.distributed import World, parallel
 from recog.training.losses import Loss
-from recog.training.optim import OnNonFinite, OptimPlan, build_optimizer, freeze_layers
+from recog.training.optim import build_optimizer, freeze_layers
 
 _COUNTED = (
     "epoch",

@@ -92,7 +92,7 @@ def test_an_own_dataset_trains(tmp_path, monkeypatch):
 
     import recog
     from recog.recipes.config import ComputeConfig, TrainConfig
-    from recog.training.optim import OptimConfig
+    from recog.training.config import OptimConfig
 
     monkeypatch.chdir(tmp_path)
     names = ["ant", "bee", "cow"]

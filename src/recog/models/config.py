@@ -1,0 +1,127 @@
+"""Which network to build, checked without importing torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recog.core.config import did_you_mean
+from recog.core.errors import ConfigError
+from recog.models.table import MODELS, timm_name
+
+OWN_MODULE_PREFIX = "module:"  # of the name of a module that the user passed as an object
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    name: str | None = None  # of MODELS or of timm; planned if None
+    weights: str = "auto"  # auto: package, then hub; none: random; else a .safetensors file
+    image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
+    channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
+    mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
+    std: tuple[float, ...] | None = None
+    drop_rate: float | None = None  # of dropout in training, mostly before the last layer; the network's own if None
+    drop_path_rate: float | None = None  # of whole residual branches, rising with depth; the network's own if None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"model.channels is {self.channels}; it must be 1 (grey) or 3 (colour).")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ConfigError(f"model.image_size is {self.image_size}; both sides must be 1 px or more.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != self.num_channels or not all(map(math.isfinite, values))):
+                raise ConfigError(
+                    f"model.{name} is {values}; it must be one number per channel, {self.num_channels} here."
+                )
+        for name, rate in self.rates.items():
+            if not 0 <= rate < 1:
+                raise ConfigError(f"model.{name} is {rate}; it must be at least 0 and below 1.")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"model.std is {self.std}; every value must be above 0.")
+
+    @property
+    def num_channels(self) -> int:
+        """As set or planned, else colour."""
+        return self.channels or 3
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates that are set, by name."""
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        return {name: rate for name, rate in rates.items() if rate is not None}
+
+
+def check_local_weights(path: str) -> Path:
+    """A weights file given by the user: safetensors only, as loading a .pth can run code."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    if not file.is_file():
+        raise ConfigError(f"weights file {path} not found.")
+    if file.suffix != ".safetensors":
+        raise ConfigError(
+            f"{path} is not a .safetensors file; loading other formats can run code. If you trust it, convert it: "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
+        )
+    return file
+
+
+def check_network(config: ModelConfig) -> None:
+    """ConfigError for an unknown network or a missing weights file, found without importing torch."""
+    if config.weights not in ("auto", "none"):
+        check_local_weights(config.weights)
+    if config.name is None or config.name in MODELS or config.name.startswith(OWN_MODULE_PREFIX):
+        return
+    known = read_timm_names()
+    if known and config.name.partition(".")[0] not in known:
+        raise unknown_network(config.name, known)
+
+
+def unknown_network(name: str, timm_names: Iterable[str]) -> ConfigError:
+    alias = timm_name(_OTHER_NAMES.get(name.lower().replace("-", "_"), name))
+    known = [*MODELS, *sorted(timm_names)]
+    hint = f" Did you mean '{alias}'?" if alias in known else did_you_mean(name, known)
+    return ConfigError(f"Unknown network '{name}': neither in recog nor in timm.{hint}")
+
+
+_OTHER_NAMES = {  # torchvision's names, and families, where timm's are not similar
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+    "vit_h_14": "vit_huge_patch14_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "vgg": "vgg16",
+    "resnet": "resnet18",
+    "vit": "vit_tiny",
+    "efficientnet": "efficientnet_b0",
+    "mobilenet": "mobilenet_v3_small",
+    "convnext": "convnext_tiny",
+}
+
+
+def read_timm_names() -> frozenset[str]:
+    """The names that timm's source files register, read without importing timm, which takes seconds; empty without timm.
+
+    Deprecated names are among them; `timm.list_models()` is a subset (tests/models/test_config.py).
+    """
+    found = importlib.util.find_spec("timm")
+    if found is None or found.origin is None:
+        return frozenset()
+    names: set[str] = set()
+    for file in (Path(found.origin).parent / "models").glob("*.py"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        names.update(_REGISTERED.findall(text))
+        if "register_model_deprecations" in text:
+            names.update(_DEPRECATED.findall(text[text.index("register_model_deprecations") :]))
+    return frozenset(names)
+
+
+_REGISTERED = re.compile(r"@register_model\s+def\s+(\w+)")
+_DEPRECATED = re.compile(r"""^\s+['"](\w+)['"]\s*:""", re.MULTILINE)

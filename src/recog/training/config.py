@@ -1,0 +1,202 @@
+"""Settings of training, apart from the code that uses them: checking a configuration must not import torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from recog.core.errors import ConfigError
+from recog.core.task import Task
+
+SMOOTHING = 0.1  # of cross-entropy, after Szegedy et al. (2016), section 7
+
+
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
+
+
+OnNonFinite = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    name: OptimizerName | None = None  # planned if None
+    epochs: int | None = None  # planned if None
+    lr: float | None = None  # peak, reached after warm-up; planned if None
+    head_lr_factor: float = 1.0  # the last layer's learning rate over the others'
+    layer_decay: float = (
+        1.0  # each layer's learning rate over that of the next one towards the head; 1 is the same for all
+    )
+    momentum: float | None = None  # beta1 of adam and adamw; the optimiser's default if None
+    nesterov: bool = True  # of sgd and muon
+    beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the optimiser's default if None
+    weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
+    on_nonfinite: OnNonFinite = "stop"  # at a loss or gradient that is not finite: stop, or skip the step and count it
+    accumulation: int = 1  # batches of loader.batch_size that one step is made of
+    max_grad_norm: float = 0.0  # a longer gradient is shortened to this; 0 leaves it as it is
+    ema_decay: float = 0.0  # of the moving average of the weights, which is then evaluated and shipped; 0 keeps none
+    freeze_layers: int = 0  # the first layers, which keep their weights throughout
+    freeze_epochs: int = 0  # the first epochs, in which only the head learns
+    freeze_batch_norm: bool | None = (
+        None  # keep the pretrained running statistics, as small data spoil them; planned if None
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("accumulation", 1), ("freeze_layers", 0), ("freeze_epochs", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"optim.{name} is {value}; it must be {least} or more.")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ConfigError(f"optim.lr is {self.lr}; it must be above 0 (0.1 suits SGD, 1e-3 AdamW).")
+        for name in ("momentum", "beta2", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below 1.")
+        for name in ("weight_decay", "head_lr_factor", "max_grad_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"optim.{name} is {value}; it must be 0 or more.")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1 (0.75 suits ViT)."
+            )
+
+    def filled(self, *, epochs: int, fine_tuning: bool = False) -> OptimPlan:
+        """With SGD where no optimiser is named, `epochs` and the optimiser's defaults where nothing is set."""
+        name: OptimizerName = self.name or "sgd"
+        usual = DEFAULTS[name]
+        planned = {
+            "name": name,
+            "epochs": epochs,
+            "lr": usual.fine_tuning_lr if fine_tuning else usual.lr,
+            "momentum": usual.momentum,
+            "beta2": usual.beta2,
+            "weight_decay": usual.weight_decay,
+            "freeze_batch_norm": fine_tuning,
+        }
+        return OptimPlan(**planned | {key: value for key, value in vars(self).items() if value is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimPlan(OptimConfig):
+    """Every setting has a value."""
+
+    name: OptimizerName
+    epochs: int
+    lr: float
+    momentum: float
+    beta2: float
+    weight_decay: float
+    freeze_batch_norm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """The usual settings of an optimiser."""
+
+    lr: float  # of small networks from random weights
+    fine_tuning_lr: float
+    momentum: float
+    beta2: float
+    weight_decay: float
+
+
+DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
+    {
+        # momentum and decay: He et al. (2015), section 3.4, with the decay that small images are usually trained with
+        "sgd": Defaults(lr=0.1, fine_tuning_lr=0.003, momentum=0.9, beta2=0.0, weight_decay=5e-4),
+        # Kingma and Ba (2015), algorithm 1
+        "adam": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.0),
+        # decay: Liu et al. (2022), "A ConvNet for the 2020s", table 5
+        "adamw": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.9, beta2=0.999, weight_decay=0.05),
+        # Tieleman and Hinton (2012), lecture 6e; decay: Tan and Le (2019), EfficientNet, section 5.2
+        "rmsprop": Defaults(lr=1e-3, fine_tuning_lr=1e-4, momentum=0.0, beta2=0.9, weight_decay=1e-5),
+        # Jordan (2024), "Muon": momentum 0.95 and rate 0.02, which is 0.02 / (0.2 sqrt(400)) as the update is scaled here, after
+        # Liu et al. (2025), "Muon is Scalable", section 2.2, for the 400 or so inputs of a 3 x 3 convolution of 48 channels
+        "muon": Defaults(lr=5e-3, fine_tuning_lr=5e-4, momentum=0.95, beta2=0.95, weight_decay=0.01),
+    }
+)
+
+
+LossName = Literal["cross-entropy", "focal", "bce", "mse"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    name: LossName | None = None  # planned if None
+    label_smoothing: float | None = None  # share of each target spread over the classes; planned if None
+    focal_gamma: float = 2.0  # how much less well-classified images count; 0 is cross-entropy
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
+        if not 0 <= self.focal_gamma < math.inf:
+            raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
+
+    def filled(self, task: Task) -> LossPlan:
+        """The loss that suits the task where none is named, with its usual smoothing where none is set.
+
+        ConfigError for a loss that does not support the task.
+        """
+        name: LossName = self.name or ("bce" if task == "multilabel" else "cross-entropy")
+        smoothing = self.label_smoothing
+        if smoothing is None:
+            smoothing = SMOOTHING if name == "cross-entropy" else 0.0
+        if name == "cross-entropy" and task == "multilabel":
+            raise ConfigError(
+                "loss.name is cross-entropy, which is for images with exactly one class; these images have any number of "
+                "labels. Use bce, or focal or mse: --set loss.name=bce."
+            )
+        return LossPlan(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPlan(LossConfig):
+    """Every setting has a value."""
+
+    name: LossName
+    label_smoothing: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # strengths to try, per image, on standardised features
+    max_iterations: int = 300
+
+    def __post_init__(self) -> None:
+        if not self.l2 or not all(0 < strength < math.inf for strength in self.l2):
+            raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
+        if self.max_iterations < 1:
+            raise ConfigError(f"head.max_iterations is {self.max_iterations}; it must be 1 or more.")
+
+    @property
+    def strengths(self) -> list[float]:
+        """From the strongest to the weakest, as they are tried."""
+        return sorted(self.l2, reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    every_s: float = 60.0  # seconds between two checkpoints within an epoch; one more at its end, but not within 2 s
+    every_steps: int | None = None  # also after so many steps
+    keep: int = 2  # the newest ones; older ones go once a new one is safely on disk
+
+    def __post_init__(self) -> None:
+        if not self.every_s > 0:
+            raise ConfigError(
+                f"checkpoint.every_s is {self.every_s}; it must be above 0 (inf: at each epoch's end only)."
+            )
+        if self.every_steps is not None and self.every_steps < 1:
+            raise ConfigError(f"checkpoint.every_steps is {self.every_steps}; it must be 1 or more.")
+        if self.keep < 2:
+            raise ConfigError(
+                f"checkpoint.keep is {self.keep}; it must be 2 or more, as the newest may turn out to be damaged."
+            )
+
+
+Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
+
+
+Precision = Literal["float32", "bfloat16", "float16"]  # of the forward pass; float16 is for GPUs that lack bfloat16
