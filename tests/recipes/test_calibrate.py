@@ -153,6 +153,7 @@ def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tm
     assert sets["coverage_ci95"][1] >= 0.9
     unknown = report["trust"]["unknown"]
     assert unknown["rule"] == table["unknown"]
-    assert unknown["reject_rate_ci95"][0] <= 0.05
+    # both the threshold, from 269 images, and the rate, of 360, vary: three standard deviations of their difference
+    assert abs(unknown["reject_rate"] - 0.05) <= 3 * (0.05 * 0.95 * (1 / 269 + 1 / 360)) ** 0.5
     assert {row["method"] for row in table["unknown"]["left_out"]} == set(UNKNOWN_METHODS)
     assert recog.verify(digits_run.bundle).max_prob_difference <= 1e-4
