@@ -70,7 +70,7 @@ def _unknown(evidence: UnknownEvidence) -> Section:
     ]
     rows += [
         (
-            f"AUROC, {_SCORE_NAMES.get(row.method, row.method)}",
+            f"AUROC, {_SCORE_NAMES[row.method]}",
             f"{row.mean_auroc:.3f}",
             f"lowest class {row.min_auroc:.3f}",
         )
@@ -80,7 +80,7 @@ def _unknown(evidence: UnknownEvidence) -> Section:
 
 
 def _unknown_text(rule: UnknownRule) -> str:
-    score = _SCORE_NAMES.get(rule.method, rule.method)
+    score = _SCORE_NAMES[rule.method]
     text = (
         f"With --reject, an image unlike every class is answered 'unknown'. Score: {score}; {rule.reason}. "
         f"The threshold allows {percent(rule.false_alarm_rate)} false alarms on images like the {rule.num_images:,} calibration "
