@@ -45,8 +45,10 @@ KINDS = {
     40: "Parquet and shards cut off, without labels, with pickles",
     41: "a file or archive that changes after it was listed",
     42: "archives: bombs, nested, hostile names, links, devices, a million entries",
+    43: "ONNX files: loops, custom operators, data elsewhere, wrong shapes",
 }
 NUM_IMAGE_KINDS = 26
+DATASET_KINDS = range(27, 43)
 
 
 def lines(verdicts: dict[int, Counter[str]]) -> list[str]:

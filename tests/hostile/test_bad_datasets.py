@@ -10,7 +10,7 @@ import ledger
 import pytest
 from bad_datasets import CASES, pets
 from containers import labelled_pngs, write_folder, write_text, write_zip
-from ledger import NUM_IMAGE_KINDS
+from ledger import DATASET_KINDS
 
 from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
@@ -22,7 +22,6 @@ from recog.verbs.scan import scan
 MAX_S = 2.0
 MAX_GROWTH_MIB = 32
 NUM_REPEATS = 100
-KINDS = range(NUM_IMAGE_KINDS + 1, len(ledger.KINDS) + 1)
 TESTED_APART = {
     37: ("test_37_an_unreadable_file",),
     39: ("test_39_a_million_rows",),
@@ -163,7 +162,7 @@ def test_ledger(tmp_path, capsys):
         folder = tmp_path / str(number)
         folder.mkdir()
         verdicts.setdefault(bad.kind, Counter())[check(bad, folder)] += 1
-    assert set(verdicts) == set(KINDS)
+    assert set(verdicts) == set(DATASET_KINDS)
     assert all(name in globals() for tests in TESTED_APART.values() for name in tests)
     total = ", ".join(f"{count} {verdict}" for verdict, count in sorted(sum(verdicts.values(), Counter()).items()))
     with capsys.disabled():

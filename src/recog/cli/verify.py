@@ -16,7 +16,12 @@ def verify(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
 ) -> None:
-    """Check every hash of a bundle and answer its reference images again."""
+    """Check every hash of a bundle and answer its reference images again.
+
+    Verification detects damage and changes, and refuses an ONNX file with loops, branches, custom operators, functions or
+    weights elsewhere. It does not tell who made the bundle, as whoever changes it can seal it again, nor how accurate it is,
+    nor how much time and memory a stranger's network takes: run bundles that you do not trust under limits.
+    """
     from recog.runtime.verify import verify as run_verification
 
     outcome = run_verification(bundle)

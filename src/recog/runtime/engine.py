@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, ShapeError
 from recog.core.hardware import num_cores
+from recog.runtime.onnx_graph import check_graph
 
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
 
@@ -39,32 +40,66 @@ class OnnxEngine:
     """
 
     def __init__(self, path: Path, *, num_threads: int | None = None) -> None:
+        check_graph(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or num_cores()
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only; its warnings are about its own optimiser
+        options.log_severity_level = (
+            4  # none of its own lines: what fails is raised, and its warnings are about its optimiser
+        )
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class below Exception
-            raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {error}") from None
+            raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {_on_one_line(error)}") from None
+        self._path = path
         inputs = {value.name: (value.type, *value.shape) for value in self._session.get_inputs()}
         outputs = {value.name: (value.type, *value.shape) for value in self._session.get_outputs()}
-        if (
-            [(name, len(kind), kind[0]) for name, kind in inputs.items()] != [("images", 5, "tensor(uint8)")]
-            or not {"logits", "features"} <= set(outputs)
-            or any(kind[0] != "tensor(float)" or len(kind) != 3 for kind in outputs.values())
-        ):
+        if not _is_classifier(inputs, outputs):
             raise BundleError(
                 f"{path} is not a model of recog's: it takes {inputs} and gives {outputs}; expected images uint8 "
-                "[B, H, W, C], and logits [B, K] and features [B, D] of 32-bit floats."
+                "[B, H, W, C], and logits [B, K] and features [B, D] of 32-bit floats, for any B."
             )
-        self.image_shape = inputs["images"][2:]
-        self.num_classes = outputs["logits"][2]
+        self.image_shape: tuple[int, ...] = inputs["images"][2:]
+        self.num_classes: int = outputs["logits"][2]
+        self._num_features: int = outputs["features"][2]
         self.class_names = _class_names(self._session.get_modelmeta().custom_metadata_map, path)
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
-        logits, features = self._session.run(["logits", "features"], {"images": images})
+        if images.shape[1:] != self.image_shape or images.dtype != np.uint8:
+            raise ShapeError(
+                f"images are {images.dtype} {images.shape}; expected uint8 (B, {', '.join(map(str, self.image_shape))})."
+            )
+        try:
+            logits, features = self._session.run(["logits", "features"], {"images": images})
+        except Exception as error:  # noqa: BLE001  as above
+            raise BundleError(f"{self._path} failed on {len(images)} images: {_on_one_line(error)}") from None
+        shapes = (logits.shape, features.shape)
+        expected = ((len(images), self.num_classes), (len(images), self._num_features))
+        if shapes != expected:
+            raise BundleError(
+                f"{self._path} answered {len(images)} images with logits and features of the shapes {shapes}; "
+                f"expected {expected}."
+            )
         return Outputs(logits=logits, features=features)
+
+
+def _is_classifier(inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Whether a graph takes images and gives logits and features; each as (type, B, sizes...), where B is a name or None."""
+    expected = {"images": ("tensor(uint8)", 5), "logits": ("tensor(float)", 3), "features": ("tensor(float)", 3)}
+    values = {**inputs, **outputs}
+    return (
+        list(inputs) == ["images"]
+        and values.keys() == expected.keys()
+        and all((value[0], len(value)) == expected[name] for name, value in values.items())
+        and not any(isinstance(value[1], int) for value in values.values())
+        and all(isinstance(size, int) and size > 0 for value in values.values() for size in value[2:])
+    )
+
+
+def _on_one_line(error: Exception) -> str:
+    """onnxruntime's messages span lines and quote names from the file."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + "..."
 
 
 def _class_names(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:
