@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import recog
 from recog.cli import COMMANDS, build_app
 from recog.recipes.config import TrainConfig
 
@@ -53,3 +54,11 @@ def test_the_format_page_has_every_field(name):
     parts = [table, *(table.get(key) or {} for key in ("preprocess", "fit", "sets", "unknown", "data"))]
     missing = {key for part in parts for key in part if not key.endswith("_ci95")} - named
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_import_and_function_exists(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in re.findall(r"^from recog.*$", code, re.MULTILINE):
+            exec(line, {})
+        assert set(re.findall(r"\brecog\.(\w+)\(", code)) <= set(recog.__all__)
