@@ -109,6 +109,32 @@ def test_a_mistake_is_one_message_with_its_exit_code(arguments, code, message, t
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["train", "digits", "--model", "resnet9"], 2),
+        (["train", "digits", "--optimizer", "adamv"], 2),
+        (["train", "digits", "--set", "optim.lrr=1"], 2),
+        (["train", "absent-folder"], 3),
+        (["train", "digits", "--weights", "absent.safetensors"], 2),
+        (["train", "one_class"], 3),
+        (["train", "empty"], 3),
+        (["train", "--resume", "absent"], 7),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_torch_is_imported(arguments, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        (tmp_path / "one_class" / "cats").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), i).save(tmp_path / "one_class" / "cats" / f"{i}.png")
+    (tmp_path / "empty").mkdir()
+    code = (
+        f"import sys; sys.argv = ['recog', *{arguments!r}]\nfrom recog.cli import main\n"
+        f"try: main()\nexcept SystemExit as ended: assert ended.code == {code}, ended.code"
+    )
+    assert not {"torch", "timm", "torchvision"} & modules_after(code)
+
+
 def test_predict_table(digits_run, digit_files):
     done = run("predict", digits_run.bundle, "photos", "--top", 2, cwd=digit_files)
     lines = done.stdout.splitlines()

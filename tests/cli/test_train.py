@@ -14,7 +14,7 @@ def chosen(monkeypatch):
     """What `train` with some flags would train with: (config, whether a rate is looked for)."""
     seen = []
 
-    def no_events(config, *, name, choose_lr):
+    def no_events(config, *, name, choose_lr, dataset):
         seen.append((config, choose_lr))
         return iter(())
 
@@ -50,8 +50,6 @@ def test_any_other_setting_goes_through_set(chosen):
     [
         ({"optimizer": "adamv"}, "optim.name is 'adamv'; it must be one of sgd, adam, adamw, rmsprop, muon."),
         ({"lr": 0.0}, "optim.lr is 0.0; it must be above 0"),
-        ({"settings": ["optim.label_smoothing=0.2"]}, "'optim.label_smoothing' is now 'loss.label_smoothing'"),
-        ({"settings": ["optim.warmup_fraction=0.2"]}, "'optim.warmup_fraction' is now 'schedule.warmup_fraction'"),
     ],
 )
 def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):

@@ -17,6 +17,7 @@ from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
 from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from recog.data.dataset import Dataset
     from recog.recipes.config import TrainConfig
     from recog.verbs.train import Run, TrainEvent
 
@@ -82,23 +83,32 @@ def train(
     }
     others = {"name": name, "config": config, "find-lr": find_lr or None, "set": settings or None}
     with _joined():
+        # whatever can be checked without torch, whose import takes seconds, is checked before it
+        dataset = None
         if resume is not None:
-            _check_alone(resume, _given({**flags, **others}))
+            _check_resume(resume, _given({**flags, **others}))
         chosen = _read_config(config, flags, settings or [])
-        # imported here, after the options were checked: torch takes seconds
+        if resume is None:
+            dataset = _open_data(chosen)
         from recog.verbs.train import resume_events, train_events
 
-        begun = train_events(chosen, name=name, choose_lr=find_lr) if resume is None else resume_events(resume)
-        _show(begun, as_json=as_json)
+        if resume is None:
+            events = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset)
+        else:
+            events = resume_events(resume)
+        _show(events, as_json=as_json)
     _end()
 
 
-def _check_alone(resume: str, given: Mapping[str, Any]) -> None:
+def _check_resume(resume: str, given: Mapping[str, Any]) -> None:
+    from recog.runs.folder import find_unfinished
+
     if given:
         raise ConfigError(
             f"--resume goes on with the data and settings of {resume}; nothing else can be given ({', '.join(given)} was). "
             "To train with other settings, begin a run: recog train --config RUN/run.toml --set ..."
         )
+    find_unfinished(resume)
 
 
 def _show(events: Iterator[TrainEvent], *, as_json: bool) -> None:
@@ -152,11 +162,29 @@ def _end() -> None:
 def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
     """The config file, the flags over it, --set over both."""
     from recog.core.config import build_config, config_to_dict, merge, override
+    from recog.models.config import check_network
     from recog.recipes.config import TrainConfig
     from recog.runs.folder import load_run_config
 
     table = config_to_dict(load_run_config(path)) if path is not None else {}
-    return build_config(TrainConfig, override(merge(table, _given(flags)), settings))
+    chosen = build_config(TrainConfig, override(merge(table, _given(flags)), settings))
+    check_network(chosen.model)
+    return chosen
+
+
+def _open_data(config: TrainConfig) -> Dataset | None:
+    """The data that `config` names, opened and checked; None for data that recog knows by name, which need no check."""
+    from recog.data.dataset import check_trainable
+    from recog.data.sources import NAMED_SOURCES, open_source
+
+    source = config.data.source
+    if not source:
+        raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
+    if source in NAMED_SOURCES and not Path(source).exists():
+        return None
+    dataset = open_source(source, labels=config.data.labels)
+    check_trainable(dataset)
+    return dataset
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import MANIFEST
@@ -18,10 +19,12 @@ from recog.core.errors import CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import write_bytes_atomic
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.config import TrainConfig
-from recog.recipes.prepare import Prepared
 from recog.runs.splits import SPLITS_FILE, read_splits
-from recog.training.checkpoint import Checkpoints, Loaded, describe_versions
-from recog.training.distributed import World
+
+if TYPE_CHECKING:  # the command line finds and checks runs before torch is imported
+    from recog.recipes.prepare import Prepared
+    from recog.training.checkpoint import Checkpoints, Loaded
+    from recog.training.distributed import World
 
 if sys.platform != "win32":
     import fcntl
@@ -109,6 +112,8 @@ def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
     del table["checkpoint"], table["loader"]["num_workers"]
     del table["data"]["source"]  # the fingerprint identifies the data, wherever they are
     table["model"]["weights"] = Path(config.model.weights).name
+    from recog.training.checkpoint import Checkpoints
+
     return Checkpoints(folder / CHECKPOINTS, {"config": table}, config.checkpoint)
 
 
@@ -118,6 +123,8 @@ def describe_loaded(loaded: Loaded | None) -> list[str]:
         return []
     lines = [f"skipped a newer checkpoint: {skipped}" for skipped in loaded.skipped]
     lines.append(f"resuming from {loaded.path}: {loaded.epoch} epochs and {loaded.step} steps of the next are done")
+    from recog.training.checkpoint import describe_versions
+
     versions = describe_versions(loaded)
     if versions is not None:
         lines.append(f"it was written by other versions, so results may differ in the last digits: {versions}")
