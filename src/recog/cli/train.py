@@ -92,11 +92,8 @@ def train(
             dataset = _open_data(chosen)
         from recog.verbs.train import resume_events, train_events
 
-        if resume is None:
-            events = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset)
-        else:
-            events = resume_events(resume)
-        _show(events, as_json=as_json)
+        begun = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset) if resume is None else None
+        _show(begun or resume_events(str(resume)), as_json=as_json)
     _end()
 
 
