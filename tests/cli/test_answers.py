@@ -8,7 +8,7 @@ from recog.core.errors import BadImage
 from recog.runtime.predictor import Prediction
 
 
-def test_the_name_stands_once_and_what_could_not_be_used_is_counted(capsys):
+def test_into_a_pipe_every_line_is_whole_and_what_could_not_be_used_is_counted(capsys):
     sure = Prediction(
         name="a",
         task="multiclass",
@@ -23,9 +23,9 @@ def test_the_name_stands_once_and_what_could_not_be_used_is_counted(capsys):
         [Path("a.png"), Path("b.png")], answers, columns, lambda answer: [(k, f"{p:.2f}") for k, p in answer.top(2)]
     )
     assert bad == 1
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["image", "label", "confidence"],
-        ["a.png", "[red]cat", "0.75"],  # a name is text, not markup
-        ["dog", "0.25"],
-        ["b.png", "not", "used:", "truncated"],
+    assert capsys.readouterr().out.splitlines() == [  # into a pipe: nothing padded, folded or cut
+        "image\tlabel\tconfidence",
+        "a.png\t[red]cat\t0.75",  # a name is text, not markup
+        "a.png\tdog\t0.25",
+        "b.png\tnot used: truncated",
     ]

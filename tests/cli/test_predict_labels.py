@@ -37,6 +37,6 @@ def test_the_csv_has_the_labels_the_most_probable_first_and_every_probability(ca
 def test_the_table_says_where_there_is_no_label(capsys):
     assert print_labels_table(FILES, iter(ANSWERS)) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[1:3]] == [["a.png", "dog", "90.0%"], ["=cat", "20.0%"]]
+    assert [line.split() for line in lines[1:3]] == [["a.png", "dog", "90.0%"], ["a.png", "=cat", "20.0%"]]
     assert "(no label)" in lines[3]
     assert "not used: truncated" in lines[4]

@@ -40,10 +40,12 @@ def evaluate(
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print the report's tables.")] = False,
 ) -> None:
     """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
     from rich.console import Console
 
+    from recog.report.brief import brief_lines
     from recog.report.table import print_report
     from recog.verbs.evaluate import evaluate as run_evaluation
 
@@ -62,6 +64,10 @@ def evaluate(
     if as_json:
         print(json.dumps(result.report.to_dict(), ensure_ascii=False))
     else:
-        print_report(result.report, Console(highlight=False))
+        console = Console(highlight=False)
+        if verbose:
+            print_report(result.report, console)
+        else:
+            console.print("\n".join(brief_lines(result.report)), soft_wrap=True, markup=False)
     if result.folder is not None:
         notes.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, markup=False)

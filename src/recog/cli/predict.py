@@ -170,15 +170,23 @@ def print_answers(
     columns: Sequence[Column],
     lines_of: Callable[[Prediction], Sequence[Sequence[str]]],
 ) -> int:
-    """`lines_of` gives the cells of an answer's lines, one for each of `columns`. Returns how many images could not be used."""
+    """`lines_of` gives the cells of an answer's lines, one for each of `columns`. Returns how many images could not be used.
+
+    A terminal gets a table; a file or pipe one line per answer as it comes, cells separated by tabs, nothing folded or cut.
+    """
+    console = Console(highlight=False)
     table = Table(Column("image", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
+    if not console.is_terminal:
+        print("image", *(column.header for column in columns), sep="\t")
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            table.add_row(Text(str(file)), Text(f"not used: {answer.reason}", style="red"))
-            continue
-        for i, line in enumerate(lines_of(answer)):
-            table.add_row(*(Text(cell) for cell in (str(file) if i == 0 else "", *line)))
-    Console(highlight=False).print(table)
+        num_bad += isinstance(answer, BadImage)
+        lines = [[f"not used: {answer.reason}"]] if isinstance(answer, BadImage) else lines_of(answer)
+        for i, line in enumerate(lines):
+            if console.is_terminal:
+                table.add_row(*(Text(cell) for cell in (str(file) if i == 0 else "", *line)))
+            else:
+                print(visible(str(file)), *line, sep="\t")
+    if console.is_terminal:
+        console.print(table)
     return num_bad

@@ -16,9 +16,12 @@ from recog.verbs.train import Note, Planned, Run, TrainEvent
 
 
 class TrainPrinter:
-    """Shows the events of a run on stderr. The bar appears on a terminal only; elsewhere each epoch is a line."""
+    """Shows the events of a run on stderr: a bar on a terminal, and a line for each epoch that improves, or for all if
+    `verbose`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
         self.folder: Path | None = None  # of the run, once it is planned
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -28,7 +31,7 @@ class TrainPrinter:
     def show(self, event: TrainEvent) -> None:
         match event:
             case Note():
-                notes.print(event.text, soft_wrap=True, markup=False)
+                self._show_note(event)
             case Planned():
                 self.folder = event.folder
                 notes.print(f"run folder: {event.folder}", soft_wrap=True, markup=False)
@@ -47,6 +50,10 @@ class TrainPrinter:
                 self._show_epoch(event)
             case Run():
                 self.close()
+
+    def _show_note(self, note: Note) -> None:
+        if self._verbose or not note.is_detail:
+            notes.print(note.text, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -81,6 +88,8 @@ class TrainPrinter:
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
+        if not (self._verbose or result.is_best):
+            return
         left = self._time_left()
         notes.print(
             f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "

@@ -65,6 +65,7 @@ def train(
         typer.Option("--set", help="Any other setting, such as optim.lr=0.05; may be given again."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
     flags = {
@@ -93,7 +94,7 @@ def train(
         from recog.verbs.train import resume_events, train_events
 
         begun = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset) if resume is None else None
-        _show(begun or resume_events(str(resume)), as_json=as_json)
+        _show(begun or resume_events(str(resume)), as_json=as_json, verbose=verbose)
     _end()
 
 
@@ -108,20 +109,20 @@ def _check_resume(resume: str, given: Mapping[str, Any]) -> None:
     find_unfinished(resume)
 
 
-def _show(events: Iterator[TrainEvent], *, as_json: bool) -> None:
+def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None:
     from recog.cli.progress import TrainPrinter
     from recog.training.distributed import read_world
     from recog.verbs.train import Run
 
     is_writer = read_world().is_writer
-    printer = TrainPrinter()
+    printer = TrainPrinter(verbose=verbose)
     try:
         for event in events:
             if not is_writer:
                 continue
             printer.show(event)
             if isinstance(event, Run):
-                _print_outcome(event, as_json=as_json)
+                _print_outcome(event, as_json=as_json, verbose=verbose)
     except (KeyboardInterrupt, SystemExit):
         printer.close()
         if printer.folder is not None:
@@ -190,7 +191,8 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None and value != {}}
 
 
-def _print_outcome(run: Run, *, as_json: bool) -> None:
+def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
+    from recog.report.brief import brief_lines
     from recog.report.table import print_report
 
     if as_json:
@@ -201,8 +203,10 @@ def _print_outcome(run: Run, *, as_json: bool) -> None:
             "report": run.report.to_dict(),
         }
         print(json.dumps(outcome, ensure_ascii=False))
-    else:
+    elif verbose:
         print_report(run.report, notes)
+    else:
+        notes.print("\n".join(brief_lines(run.report)), soft_wrap=True, markup=False)
     notes.print(f"bundle: {run.bundle}", soft_wrap=True, markup=False)
     notes.print(f"report: {run.folder / 'report.html'}", soft_wrap=True, markup=False)
-    notes.print(f"done in {run.duration_s:.1f} s")
+    notes.print(f"done in {run.duration_s:.1f} s; next: recog predict {run.folder.name} photo.jpg", soft_wrap=True)

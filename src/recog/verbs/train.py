@@ -61,9 +61,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A line of text for the user."""
+    """A line of text for the user; a detail is in the report too."""
 
     text: str
+    is_detail: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +254,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         )
     checkpoints.remove()  # several times the size of the bundle, and a finished run is not resumed
     for text in packed.notes():
-        yield Note(text=text)
+        yield Note(text=text, is_detail=True)
     duration_s = time.perf_counter() - started
     run = Run(folder=folder, bundle=folder / BUNDLE, report=packed.measured.report, duration_s=duration_s)
     measured = with_run_time(packed.measured, duration_s=duration_s, is_resumed=loaded is not None)

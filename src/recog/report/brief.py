@@ -1,0 +1,70 @@
+"""The summary that `train` and `evaluate` print: at most 20 lines of at most 80 columns. Everything else is in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from recog.evaluation.measures.counts import most_confused
+from recog.evaluation.results.multilabel_report import MultilabelReport
+from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report
+from recog.report.notes import notes
+from recog.report.text import percent, percent_range, plural, visible
+
+NUM_WORST, NUM_PAIRS, MAX_WARNINGS = 3, 3, 6
+MAX_NAME, WIDTH = 24, 80
+
+
+def brief_lines(report: AnyReport) -> list[str]:
+    """Headline with interval and n, the worst classes, the commonest confusions, and the warnings that need action."""
+    split = f", {visible(report.data.split)} split" if report.data.split else ""
+    kind = "label" if isinstance(report, MultilabelReport) else "class"
+    classes = plural(report.num_classes, kind, f"{kind}{'s' if kind == 'label' else 'es'}")
+    lines = [f"{_short(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
+    lines += _of_labels(report) if isinstance(report, MultilabelReport) else _of_classes(report)
+    warnings = [note.title for note in notes(report) if note.is_warning]
+    lines += [f"  warning: {title}"[:WIDTH] for title in warnings[:MAX_WARNINGS]]
+    if len(warnings) > MAX_WARNINGS:
+        lines.append(f"  and {len(warnings) - MAX_WARNINGS} more warnings in the report")
+    return lines
+
+
+def _of_classes(report: Report) -> Iterator[str]:
+    yield (
+        f"  accuracy {percent(report.accuracy)} (95% interval {percent_range(report.accuracy_ci95)}, "
+        f"{report.num_correct:,} of {report.num_images:,})"
+    )
+    yield f"  macro F1 {percent(report.macro.f1)}, NLL {report.nll:.3f}, ECE {percent(report.ece)}"
+    rows = sorted((row for row in report.classes if row.support), key=lambda row: (row.f1 or 0.0, row.recall or 0.0))
+    if rows and report.num_errors:
+        yield "  lowest F1:"
+    for row in rows[:NUM_WORST] if report.num_errors else ():
+        yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
+    pairs = most_confused(np.array(report.confusion), NUM_PAIRS) if report.num_errors else ()
+    if report.num_errors:
+        yield "  most confused:"
+    for i, j, count in pairs:
+        truth, predicted = report.classes[i], report.classes[j]
+        yield f"    {_short(truth.name)} as {_short(predicted.name)}: {count:,} of {truth.support:,}"
+
+
+def _of_labels(report: MultilabelReport) -> Iterator[str]:
+    interval = report.interval("mean_average_precision")
+    between = f" (95% interval {percent_range(interval)})" if interval else ""
+    yield f"  mAP {percent(report.mean_average_precision)}{between}"
+    yield (
+        f"  macro F1 {percent(report.macro.f1)}, micro F1 {percent(report.micro.f1)}, "
+        f"all labels correct {percent(report.subset_accuracy)}"
+    )
+    rows = sorted((row for row in report.labels if row.f1 is not None), key=lambda row: row.f1 or 0.0)
+    if rows:
+        yield "  lowest F1:"
+    for row in rows[:NUM_WORST]:
+        yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
+
+
+def _short(name: str) -> str:
+    text = visible(name)
+    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."

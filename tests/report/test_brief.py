@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.report import evaluate
+from recog.report.brief import MAX_WARNINGS, brief_lines
+
+
+def report_of(class_names, preds, labels, **facts):
+    """A report of certain predictions."""
+    logits = np.full((len(preds), len(class_names)), -20.0)
+    logits[np.arange(len(preds)), preds] = 20.0
+    names = [str(i) for i in range(len(preds))]
+    data = DataFacts(name="pets", split="test", **facts)
+    return evaluate(logits, np.array(labels), class_names=class_names, names=names, data=data)
+
+
+def test_headline_worst_classes_and_confusions():
+    # cat: 40 of 50 right, 10 as dog; dog: 45 of 50, 5 as cat; eel: all 50
+    labels = [0] * 50 + [1] * 50 + [2] * 50
+    preds = [0] * 40 + [1] * 10 + [1] * 45 + [0] * 5 + [2] * 50
+    lines = brief_lines(report_of(("cat", "dog", "eel"), preds, labels, num_seen_in_training=0))
+    assert lines[0] == "pets, test split: 150 images, 3 classes"
+    assert lines[1].startswith("  accuracy 90.0% (95% interval ")
+    assert lines[1].endswith("135 of 150)")
+    # F1 of cat: 2 * 40 / (50 + 45); of dog: 2 * 45 / (50 + 55)
+    at = lines.index("  lowest F1:")
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["cat", "F1", "84.2%,", "recall", "80.0%", "of", "50"],
+        ["dog", "F1", "85.7%,", "recall", "90.0%", "of", "50"],
+    ]
+    at = lines.index("  most confused:")
+    assert lines[at + 1 : at + 3] == ["    cat as dog: 10 of 50", "    dog as cat: 5 of 50"]
+
+
+@pytest.mark.parametrize("num_classes", [2, 30])
+def test_it_stays_within_20_lines_of_80_columns_whatever_the_names(num_classes):
+    names = tuple(f"{'long name ' * 9}{i}\x1b[31m" for i in range(num_classes))
+    labels = list(range(num_classes)) * 2
+    preds = [(label + 1) % num_classes for label in labels]
+    excluded = tuple((f"{i}.jpg", "truncated") for i in range(5))
+    facts = {"num_seen_in_training": 3, "num_seen_in_selection": 2, "test_openings": 9, "excluded": excluded}
+    lines = brief_lines(report_of(names, preds, labels, **facts))
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 80
+    assert not any("\x1b" in line for line in lines)
+    assert sum("warning: " in line for line in lines) <= MAX_WARNINGS
+
+
+def test_nothing_is_confused_where_all_is_right():
+    lines = brief_lines(report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0))
+    assert "100% (95% interval 98.1-100%, 200 of 200)" in lines[1]  # Wilson, by hand: 200 / (200 + 1.96^2)
+    assert not any("confused" in line or "lowest" in line for line in lines)
