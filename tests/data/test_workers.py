@@ -73,7 +73,7 @@ def test_a_worker_that_dies_making_a_batch_is_replaced(tmp_path, caplog):
         found = [int(batch) for _, batch in steps_of(6, harm)]
     assert found == [0, 1, 2, 3, 4, 5]
     assert len(caplog.records) == 1
-    assert "are started anew at step" in caplog.text
+    assert "restarting them at step" in caplog.text
 
 
 def test_a_worker_that_hangs_is_replaced(tmp_path, monkeypatch):

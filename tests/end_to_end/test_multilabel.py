@@ -228,7 +228,7 @@ class TestCommands:
         result = CliRunner().invoke(APP, ["scan", str(canvases[0] / "columns.csv")])
         assert result.exit_code == 0
         assert "labels per image: " in result.stdout
-        assert "10 labels, of which an image may show none or several" in result.stdout
+        assert "10 labels, of which each image has any number" in result.stdout
 
 
 def test_predicting_loads_no_torch(run, canvases):

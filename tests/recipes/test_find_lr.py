@@ -67,15 +67,15 @@ def test_where_no_rate_helps_the_usual_one_stays(tmp_path, monkeypatch):
     prepared = prepare(config())
     same, text = find_lr(prepared, tmp_path)
     assert same.plan.optim.lr == 0.1
-    assert "the loss hardly fell at any rate, so the default 0.1 stays" in text
+    assert "the loss hardly fell at any learning rate; keeping the default 0.1" in text
 
 
 def test_a_rate_that_is_set_is_not_looked_for():
-    with pytest.raises(ConfigError, match=r"optim.lr is set to 0.5, and --find-lr would choose another; give only one"):
+    with pytest.raises(ConfigError, match=r"optim.lr is set to 0.5, which conflicts with --find-lr; use only one"):
         check_find_lr(config(lr=0.5))
 
 
 def test_a_head_takes_no_steps():
-    with pytest.raises(ConfigError, match="recipe head has none; add --recipe finetune"):
+    with pytest.raises(ConfigError, match=r"recipe head has none\. Add --recipe finetune"):
         check_find_lr(config(recipe="head"))
     check_find_lr(config())

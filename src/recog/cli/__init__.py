@@ -12,11 +12,11 @@ import recog
 COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
 NEED_NOTHING = ("models", "cache")  # do their work without an argument; the others show their help
 
-_HELP = """Labelled images in, an image classifier that can be trusted and shipped out.
+_HELP = """Train, evaluate and deploy image classifiers.
 
 Start with: recog train digits, or recog train FOLDER, where FOLDER holds one folder of images per class."""
 
-_EPILOG = """Exit codes: 0 done, 2 wrong use or setting, 3 data or images, 4 bundle, 5 training, 6 a part is not installed,
+_EPILOG = """Exit codes: 0 success, 2 usage or setting, 3 data or images, 4 bundle, 5 training, 6 missing dependency,
 7 nothing to resume, 74 disk, 130 interrupted, 143 terminated."""
 
 

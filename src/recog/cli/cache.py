@@ -18,7 +18,7 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove every entry.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the listing as JSON on stdout.")] = False,
 ) -> None:
-    """Show the cache of decoded images, or clear it. Data that fit in memory need no entry."""
+    """List or clear the cache of decoded images. Datasets that fit in memory are not cached."""
     from recog.data.cache import cache as run_cache
 
     listing = run_cache(clear=clear)

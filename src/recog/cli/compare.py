@@ -14,23 +14,21 @@ from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 @guarded
 def compare(
     bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
-    bundle_b: Annotated[str, typer.Argument(metavar="B", help="The other one, with the same classes.")],
+    bundle_b: Annotated[str, typer.Argument(metavar="B", help="The bundle to compare with; same classes.")],
     data: Annotated[str, typer.Option(help="Labelled images: a folder, list or archive of images, or a name.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
     bad_images: Annotated[
-        Literal["skip", "error"], typer.Option(help="Leave bad images out, counted and named, or stop.")
+        Literal["skip", "error"], typer.Option(help="Unreadable images: skip (and report) or error (stop).")
     ] = "skip",
     include_seen: Annotated[
         bool,
-        typer.Option(
-            "--include-seen", help="Also measure images that were used to train, select or calibrate the model."
-        ),
+        typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
-    """Compare two bundles on the same images: which is better, by how much, and on which images they differ."""
+    """Compare two bundles on the same images: difference in accuracy and the images on which they differ."""
     from rich.console import Console
 
     from recog.report.comparison import print_comparison

@@ -16,33 +16,33 @@ from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     data: Annotated[str, typer.Argument(help="Labelled images: a folder, list or archive of images, or a name.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test, where the data have splits.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A new folder for report.json and report.html; else the run's folder.")
+        Path | None, typer.Option(help="New folder for report.json and report.html; default: the run folder.")
     ] = None,
     bad_images: Annotated[
         Literal["skip", "error", "quarantine"],
-        typer.Option(help="Leave bad images out, counted and named; stop; or leave out and list in quarantine.txt."),
+        typer.Option(
+            help="Unreadable images: skip (and report), error (stop), or quarantine (list in quarantine.txt)."
+        ),
     ] = "skip",
     slice_by: Annotated[
         list[str] | None,
         typer.Option(
             "--slice",
-            help="size, brightness, source-folder or a column of the data: accuracy on parts, worst first; may be repeated.",
+            help="size, brightness, source-folder or a column of the data: accuracy per subgroup, worst first; repeatable.",
         ),
     ] = None,
     include_seen: Annotated[
         bool,
-        typer.Option(
-            "--include-seen", help="Also measure images that were used to train, select or calibrate the model."
-        ),
+        typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the report's tables.")] = False,
 ) -> None:
-    """Measure a bundle on labelled images: accuracy, per-class rates, confusion, each with its n."""
+    """Evaluate a bundle on labelled images: accuracy, per-class metrics and confusion matrix."""
     from rich.console import Console
 
     from recog.report.brief import brief_lines

@@ -1,4 +1,4 @@
-"""The edge to the person: errors as sentences with an exit code, never a traceback for a user's mistake."""
+"""Error messages and exit codes of the command line; user errors print no traceback."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
                 raise
             _fail(str(missing), missing.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
+            _fail("interrupted; no partial files were left", EXIT_INTERRUPTED)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left, as `head` does
             raise typer.Exit(EXIT_PIPE) from None

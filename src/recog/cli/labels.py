@@ -1,4 +1,4 @@
-"""The options that say how several labels of one image are written, alike in every command that reads labelled data."""
+"""Options for multi-label data, shared by all commands that read labelled data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import typer
 if TYPE_CHECKING:
     from recog.data.readers.label_format import LabelFormat
 
-LabelSeparator = Annotated[
-    str, typer.Option(help="Several labels an image: what joins them in a CSV's cell, such as '|'.")
-]
+LabelSeparator = Annotated[str, typer.Option(help="Multi-label data: separator of labels in a CSV cell, such as '|'.")]
 LabelColumns = Annotated[
     str,
-    typer.Option(
-        help="Several labels an image: the columns of 0 and 1, with commas; recognised if left out, but in shards."
-    ),
+    typer.Option(help="Multi-label data: 0/1 label columns, comma-separated; detected by default, except in shards."),
 ]
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @guarded
 def models(
     pattern: Annotated[
-        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'; looks through timm too.")
+        str | None, typer.Argument(help="Part of a name, or a pattern such as 'resnet*'; also searches timm.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON on stdout.")] = False,
 ) -> None:
-    """List the networks that can be trained: parameters, input size, whether weights are at hand offline, licence."""
+    """List the networks that can be trained: parameters, input size, whether weights are available offline, licence."""
     from rich.console import Console
 
     from recog.models.listing import list_networks
@@ -79,7 +79,7 @@ def _remarks(networks: Sequence[NetworkFacts], pattern: str | None) -> list[str]
         "installed": "installed: with recog's packages",
         "cached": "cached: from an earlier download",
         "download": "download: fetched when first used",
-        "none": "none: learnt from scratch",
+        "none": "none: trained from scratch",
     }
     used = [text for word, text in words.items() if any(facts.weights == word for facts in networks)]
     lines = [f"weights {'; '.join(used)}"]

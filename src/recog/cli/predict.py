@@ -28,15 +28,15 @@ SEPARATOR = " | "
 def predict(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
-    top: Annotated[int, typer.Option(help="How many classes to show for each image.", min=1)] = 1,
-    sets: Annotated[bool, typer.Option("--sets", help="Show every class that an image may show.")] = False,
-    reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for what is unlike every class.")] = False,
+    top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 1,
+    sets: Annotated[bool, typer.Option("--sets", help="Show the prediction set of each image.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for images unlike every class.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
 ) -> None:
-    """Label images with a bundle. Exit code 3 where an image could not be used; the others are still answered."""
+    """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
     if as_json and as_csv:
-        raise ConfigError("--json and --csv exclude each other; give one of them.")
+        raise ConfigError("--json and --csv cannot be combined.")
     from recog.runtime.predictor import load
 
     predictor = load(bundle)

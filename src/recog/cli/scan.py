@@ -29,18 +29,16 @@ _MAX_LISTED = 5
 @guarded
 def scan(
     data: Annotated[str, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name.")],
-    preview: Annotated[
-        Path | None, typer.Option(help="Draw an augmented batch, as the network sees it, into this PNG file.")
-    ] = None,
+    preview: Annotated[Path | None, typer.Option(help="Write a sample of an augmented batch to this PNG file.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of training for --preview, such as augment.policy=strong."),
+        typer.Option("--set", help="A training setting for --preview, such as augment.policy=strong."),
     ] = None,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
-    """Say what the data are and what is wrong with them. Exit code 3 where they cannot be trained on as they are."""
+    """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
     from rich.console import Console
 
     labels = label_format(label_separator, label_columns)
@@ -64,7 +62,7 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
     if not settings:
         return None
     if preview is None:
-        raise ConfigError("--set says how --preview is drawn; give --preview out.png too, or leave --set out.")
+        raise ConfigError("--set needs --preview. Add --preview out.png or remove --set.")
     from recog.core.config import build_config, override
     from recog.recipes.config import TrainConfig
 
@@ -92,7 +90,7 @@ def _print_report(report: ScanReport, console: Console) -> None:
     console.print(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
     num_classes = plural(len(report.class_names), "class", "classes")
     if report.task == "multilabel":
-        num_classes = f"{plural(len(report.class_names), 'label')}, of which an image may show none or several"
+        num_classes = f"{plural(len(report.class_names), 'label')}, of which each image has any number"
     console.print(f"{plural(report.num_images, 'image')}, {num_classes}")
     _print_classes(report, console)
     if images.num_images:

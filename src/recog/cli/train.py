@@ -28,43 +28,43 @@ def train(
         str | None, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name such as digits.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="head, finetune or scratch; chosen from the data if left out.")
+        str | None, typer.Option(help="head, finetune or scratch; chosen from the data by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A network of recog's, or any name of timm.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name, built in or from timm; see recog models.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pretrained weights from a .safetensors file, or 'none'.")] = None,
     channels: Annotated[
-        int | None, typer.Option(help="1: images are made or kept grey; 3: colour. Planned if left out.")
+        int | None, typer.Option(help="1 (grey) or 3 (colour); chosen from the data by default.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; the optimiser's usual one if left out.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images that go through the network at once.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of training epochs.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; the default depends on the optimiser.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam, adamw, rmsprop or muon.")] = None,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Try rising learning rates first, draw what the loss does, take the best.")
+        bool, typer.Option("--find-lr", help="Run a learning rate range test first and use the suggested rate.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Decides splits, first weights and augmentation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed for splits, initial weights and augmentation.")] = None,
     balance: Annotated[
-        str | None, typer.Option(help="none, weights or sampler: what is done about classes of unequal size.")
+        str | None, typer.Option(help="none, weights or sampler: how to handle class imbalance.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that augment; they do not change the result.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Data loading processes; the result does not depend on it.")
+    ] = None,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     bad_images: Annotated[
         str | None,
         typer.Option(
-            help="skip: leave bad images out, counted and named; error: stop; quarantine: skip and list them."
+            help="Unreadable images: skip (and report), error (stop), or quarantine (skip and list in a file)."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run's folder below runs/.")] = None,
-    resume: Annotated[
-        str | None, typer.Option(help="A run that ended before its time: go on with it as if nothing had happened.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Resume an interrupted run, by name or folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other setting, such as optim.lr=0.05; may be given again."),
+        typer.Option("--set", help="Any other setting, such as optim.lr=0.05; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
@@ -103,8 +103,8 @@ def _check_resume(resume: str, given: Mapping[str, Any]) -> None:
 
     if given:
         raise ConfigError(
-            f"--resume goes on with the data and settings of {resume}; nothing else can be given ({', '.join(given)} was). "
-            "To train with other settings, begin a run: recog train --config RUN/run.toml --set ..."
+            f"--resume continues with the data and settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
+            "To train with other settings, start a new run: recog train --config RUN/run.toml --set ..."
         )
     find_unfinished(resume)
 
@@ -126,14 +126,14 @@ def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None
     except (KeyboardInterrupt, SystemExit):
         printer.close()
         if printer.folder is not None:
-            notes.print(f"to go on: recog train --resume {printer.folder}", soft_wrap=True, markup=False)
+            notes.print(f"To resume: recog train --resume {printer.folder}", soft_wrap=True, markup=False)
         raise
     finally:
         printer.close()
 
 
 def _joined() -> contextlib.AbstractContextManager[object]:
-    """torchrun's processes know of each other before anything can go wrong, so that one of them says it for all."""
+    """Join torchrun's processes first, so that an error is reported once."""
     if not _is_under_torchrun():
         return contextlib.nullcontext()
     from recog.training.distributed import joined

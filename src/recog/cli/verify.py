@@ -14,9 +14,9 @@ from recog.cli.guard import guarded
 @guarded
 def verify(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Check every hash of a bundle and answer its reference images again.
+    """Verify a bundle's file hashes and its predictions on the reference images.
 
     Verification detects damage and changes, and refuses an ONNX file with loops, branches, custom operators, functions or
     weights elsewhere. It does not tell who made the bundle, as whoever changes it can seal it again, nor how accurate it is,

@@ -1,10 +1,10 @@
-"""One tree of errors. Each says what came, what was expected and how to mend it; the command line prints no traceback."""
+"""Error types and exit codes. Each message states what came, what was expected and how to fix it."""
 
 from __future__ import annotations
 
 
 class RecogError(Exception):
-    """Base of every error that a user can mend; `exit_code` is what the command line ends with."""
+    """Base of every error that a user can fix; `exit_code` is what the command line ends with."""
 
     exit_code = 1
 
@@ -42,7 +42,7 @@ class BundleError(RecogError):
 
 
 class TrainingError(RecogError):
-    """Training cannot go on: non-finite loss, no steps, diverged."""
+    """Training cannot continue: non-finite loss, no steps, diverged."""
 
     exit_code = 5
 

@@ -153,7 +153,7 @@ def check_class_map(dataset: Dataset) -> None:
         spelt = f"{near} " if near.startswith(" Did") else " "
         raise DataError(
             f"split '{split}' of {dataset.name} lacks {len(missing)} of {len(dataset.class_names)} classes: "
-            f"{', '.join(missing[:10])}.{spelt}Every class must stand in every split, spelt alike: "
+            f"{', '.join(missing[:10])}.{spelt}Every class must occur in every split, spelt alike: "
             "add the images or remove those classes everywhere."
         )
 
@@ -181,7 +181,7 @@ def check_trainable(dataset: Dataset) -> None:
             raise DataError(
                 f"split '{split}' of {dataset.name} has no usable image of {len(missing)} of "
                 f"{len(dataset.class_names)} classes: {', '.join(missing[:10])}. "
-                "Every class must stand in every split: add images there or remove the class everywhere."
+                "Every class must occur in every split: add images there or remove the class everywhere."
             )
 
 

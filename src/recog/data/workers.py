@@ -47,7 +47,7 @@ def batches_with_restarts(
                     f"the loader's processes were lost {restarts} times ({error}). Where memory or /dev/shm is used up, fewer "
                     "of them help: --workers 0 loads without any."
                 ) from None
-            logger.warning("warning: loader processes were lost (%s) and are started anew at step %d", error, step + 1)
+            logger.warning("warning: data loader processes failed (%s); restarting them at step %d", error, step + 1)
 
 
 def _watched(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The gate before sealing: the exported file must answer image files as the torch network does."""
+"""Verification of the ONNX export: its probabilities must match the torch network's."""
 
 from __future__ import annotations
 

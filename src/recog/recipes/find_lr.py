@@ -26,14 +26,14 @@ LR_PLOT = "lr_range.svg"
 LR_TRIALS = "lr_range.json"
 
 
-_NO_STEPS = "--find-lr is for training by gradient steps, and recipe head has none; add --recipe finetune."
+_NO_STEPS = "--find-lr needs a recipe with gradient steps; recipe head has none. Add --recipe finetune."
 
 
 def check_find_lr(config: TrainConfig) -> None:
     """ConfigError if the rate is set already, or nothing is learnt by steps: what is known before the data are read."""
     if config.optim.lr is not None:
         raise ConfigError(
-            f"optim.lr is set to {config.optim.lr:g}, and --find-lr would choose another; give only one of them."
+            f"optim.lr is set to {config.optim.lr:g}, which conflicts with --find-lr; use only one of them."
         )
     if config.recipe == "head":
         raise ConfigError(_NO_STEPS)
@@ -53,7 +53,7 @@ def find_lr(prepared: Prepared, folder: Path) -> tuple[Prepared, str]:
     write_bytes_atomic(folder / LR_PLOT, drawing.encode())
     tried = f"range test of {len(found.trials)} steps, plotted in {folder / LR_PLOT}"
     if found.suggestion is None:
-        return prepared, f"{tried}: the loss hardly fell at any rate, so the default {usual:g} stays"
+        return prepared, f"{tried}: the loss hardly fell at any learning rate; keeping the default {usual:g}"
     found_lr = f"{tried}: learning rate {found.suggestion:g} instead of the default {usual:g}"
     return with_lr(prepared, found.suggestion), found_lr
 

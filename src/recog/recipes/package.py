@@ -153,7 +153,7 @@ def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFact
     plan, dataset = prepared.plan, prepared.dataset
     train = prepared.exact if prepared.larger is None else prepared.larger
     if train is None:
-        raise ConfigError("nothing was prepared to learn from.")  # prepare gives one of the two for every recipe
+        raise ConfigError("no training data were prepared.")  # prepare gives one of the two for every recipe
     steps = plan if isinstance(plan, StepsPlan) else None
     is_weighted = plan.balance == "weights" or (plan.balance == "sampler" and steps is None)
     effect = [] if plan.balance == "auto" else describe_balance(dataset, plan.balance, by_steps=steps is not None)

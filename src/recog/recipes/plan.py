@@ -150,17 +150,17 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[
     if config.model.weights == "none":
         return "scratch", ["recipe scratch: no pretrained weights were requested"]
     if name.startswith(OWN_MODULE_PREFIX):
-        return "scratch", ["recipe scratch: a module of your own is trained as a whole, starting from its weights"]
+        return "scratch", ["recipe scratch: a custom module is trained in full, starting from its current weights"]
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", [f"recipe scratch: {name} has no published weights"]
     if facts.largest_side <= SMALL_IMAGE_PX and not name and config.model.weights == "auto":
         size = f"the images are small (up to {facts.largest_side} px)"
-        return "scratch", [f"recipe scratch: {size}, so a small network learns them directly"]
+        return "scratch", [f"recipe scratch: {size}, so a small network is trained from scratch"]
     by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if by_steps:
-        return "finetune", [f"recipe finetune: {', '.join(by_steps)} only act where the network itself is trained"]
+        return "finetune", [f"recipe finetune: {', '.join(by_steps)} only apply when the whole network is trained"]
     return "head", [
-        "recipe head: a linear head on pretrained features is the fastest good start for photos; "
+        "recipe head: a linear head on pretrained features is a fast baseline for photos; "
         "--recipe finetune may be more accurate"
     ]
 
@@ -238,7 +238,7 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
-    kinds = "labels, none to several an image" if dataset.task == "multilabel" else "classes"
+    kinds = "labels (multi-label)" if dataset.task == "multilabel" else "classes"
     return [
         f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
         f"{len(dataset.class_names)} {kinds}: {names}",

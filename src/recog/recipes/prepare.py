@@ -167,7 +167,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         *reasons,
         *grey16_notes,
         *decoded.notes,
-        *(["the data differ from those that this config was written for; results may differ"] if changed else []),
+        *(["the data have changed since this config was written; results may differ"] if changed else []),
         *describe_balance(decoded.dataset, plan.balance, by_steps=isinstance(plan, StepsPlan)),
     )
     return Prepared(
@@ -233,7 +233,7 @@ def _plan_together(
 
 def _describe_world(world: World, plan: Plan, device: torch.device) -> str:
     if not isinstance(plan, StepsPlan):
-        return f"{world.size} processes: the first of them fits the head, the others wait for it"
+        return f"{world.size} processes: process 0 fits the head, the others wait"
     norms = "uses statistics of the whole batch"
     if plan.optim.freeze_batch_norm:
         norms = "keeps its pretrained statistics"

@@ -140,7 +140,7 @@ class Predictor:
     ) -> Prediction | list[Prediction]:
         """Answer for a path, bytes, open file, PIL image or array uint8 [H, W, C].
 
-        A list gives a list, and so does a folder's path. `reject` answers 'unknown' for what is unlike every class.
+        A list gives a list, and so does a folder's path. `reject` answers 'unknown' for images unlike every class.
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """

@@ -98,7 +98,7 @@ class Checkpoints:
         if bad is not None:
             raise TrainingError(
                 f"'{bad}' is not finite at epoch {epoch + 1}, step {step}, so no checkpoint was written; those in "
-                f"{self._folder} are as they were. A lower rate usually mends it: --set optim.lr=..."
+                f"{self._folder} are as they were. A lower learning rate usually helps: --set optim.lr=..."
             )
         stem = f"epoch-{epoch:05d}-step-{step:07d}"
         data = save(tensors)

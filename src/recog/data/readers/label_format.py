@@ -109,7 +109,7 @@ def check_same_columns(found: Sequence[tuple[str, Sequence[str]]]) -> None:
         if set(columns) != set(expected):
             raise DataError(
                 f"{where} has as columns of 0 and 1 {', '.join(columns[:10]) or 'none'}, but {first} has "
-                f"{', '.join(expected[:10]) or 'none'}. Name those that are labels (--label-columns), or mend the others."
+                f"{', '.join(expected[:10]) or 'none'}. Name those that are labels (--label-columns), or fix the others."
             )
 
 

@@ -1,4 +1,4 @@
-"""Measures where an image may show none or several of the classes, and each is a question of its own: a sigmoid per label.
+"""Measures where each image has any number of the classes, and each is a question of its own: a sigmoid per label.
 
 `logits` and `probs` are float [N, K], `targets` [N, K] of 0 and 1, `decisions` bool [N, K]. Where scikit-learn has a measure,
 the value is scikit-learn's. The one difference is in what has no value: there scikit-learn fills in a number with a warning,

@@ -38,7 +38,7 @@ class KnownImages:
     logits: NDArray[np.float32]  # [N, K]
     labels: NDArray[np.int64]  # [N]
     data: str  # the calibration images, in words
-    # class left out -> logits [N, K - 1] of a model that never saw it; None: its logit is dropped, which flatters a little
+    # class left out -> logits [N, K - 1] of a model that never saw it; None: its logit is dropped, slightly optimistic
     refit: Callable[[int], NDArray[np.float32]] | None = None
 
 
@@ -101,7 +101,7 @@ def fit_unknown(
     if method == "auto":
         method, reason = choose_score(aurocs)
         if num_left_out and known.refit is None:
-            reason += "; the features had seen them, which flatters"
+            reason += "; these classes were part of training, so this AUROC is optimistic"
     statistics = fit_statistics(method, known.train_features, known.train_labels)
     num_neighbours = neighbours_for(known.train_labels) if method == "knn" else 0
     weight = 1.0 if method == "mahalanobis" else None
