@@ -81,4 +81,4 @@ def test_the_preview_is_drawn_by_the_settings(tmp_path, policy):
 def test_settings_without_a_preview_are_refused():
     done = run("digits", "--set", "augment.policy=strong")
     assert done.exit_code == 2
-    assert "give --preview" in done.output
+    assert "Add --preview" in done.output
