@@ -306,7 +306,7 @@ class TestDigits:
         assert [counts[digit] for digit in range(10)] == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
         assert len(data.samples) == 1797
         assert len(set(names_of(data))) == 1797
-        assert (data.test_fraction, data.mirror, data.given_splits) == (0.2, False, ())
+        assert (data.test_fraction, data.given_splits) == (0.2, ())
 
     def test_levels_0_to_16_fill_0_to_255_and_can_be_told_apart(self):
         from sklearn.datasets import load_digits
