@@ -256,6 +256,6 @@ def test_a_label_asked_of_an_answer_with_several_is_a_clear_error(run, canvases)
 
     folder, rows = canvases
     prediction = recog.load(run.bundle).predict(folder / rows[0][0])
-    with pytest.raises(ConfigError, match="read `labels`"):
+    with pytest.raises(ConfigError, match="use `labels`"):
         _ = prediction.label
     assert len(prediction.top(3)) == 3
