@@ -25,7 +25,6 @@ FAMILIES = [
     "mixer_s32_224",
     "poolformer_s12",
     "regnety_002",
-    "repvgg_a0",
     "swin_tiny_patch4_window7_224",
     "test_byobnet",
     "test_coatnet",

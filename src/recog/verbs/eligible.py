@@ -60,15 +60,16 @@ def open_as_trained(
     Where nothing is said of `labels` and one would be read per image, several are tried, written as those of the training data.
     """
     task = manifest.task
-    dataset = open_source(
-        source, one_class_map=False, labels=labels, class_names=class_names, default_names=manifest.class_names
-    )
-    if dataset.task != task and task == "multilabel" and not labels.is_given:
+    dataset = None
+    if task == "multilabel" and not labels.is_given:
         data = load_toml(bundle / RUN_CONFIG).get("data", {})
         separator = data.get("label_separator") if isinstance(data, dict) else None
         if isinstance(separator, str) and separator:
-            with contextlib.suppress(DataError):  # no list: what was found first says what is wrong
+            with contextlib.suppress(DataError):  # another form of data: read as found
                 dataset = open_source(source, one_class_map=False, labels=LabelFormat(separator=separator))
+    if dataset is None:
+        names = {"class_names": class_names, "default_names": manifest.class_names}
+        dataset = open_source(source, one_class_map=False, labels=labels, **names)
     check_task(dataset, task)
     check_class_map(dataset)
     return dataset
