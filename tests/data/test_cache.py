@@ -223,7 +223,7 @@ from recog.core.preprocess import Preprocess
 from recog.data import cache
 from recog.data.dataset import Sample
 from recog.data.loader import TrainLoader
-from recog.data.policies import AugmentConfig
+from recog.data.augment.policies import AugmentConfig
 from recog.data.store import read_exact
 def status(field):
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field + ":")) >> 10

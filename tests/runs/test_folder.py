@@ -19,7 +19,7 @@ from recog.training.distributed import World
 
 HOLD = """
 import pathlib, sys
-from recog.recipes.runs import locked
+from recog.runs.folder import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
