@@ -35,7 +35,7 @@ def test_the_training_after_it_is_that_with_the_suggested_rate(tmp_path):
     assert isinstance(found, Run)
     written = load_run_config(found.folder / "run.toml").optim.lr
     assert written != 0.1
-    assert any(f"learning rate {written:g} instead of the usual 0.1" in e.text for e in events if isinstance(e, Note))
+    assert any(f"learning rate {written:g} instead of the default 0.1" in e.text for e in events if isinstance(e, Note))
     *_, plain = train_events(config(lr=written), runs=tmp_path)
     assert weights_sha256(found) == weights_sha256(plain)
     assert (found.bundle / "run.toml").read_bytes() == (plain.bundle / "run.toml").read_bytes()

@@ -65,7 +65,7 @@ def test_a_second_process_is_refused_until_the_first_has_died(tmp_path):
     try:
         assert holder.stdout.readline() == b"held\n"
         with (
-            pytest.raises(CheckpointError, match=rf"being trained in by another process \({holder.pid}\)"),
+            pytest.raises(CheckpointError, match=rf"another process \({holder.pid}\) is training in"),
             locked(tmp_path),
         ):
             pass
