@@ -57,7 +57,7 @@ def test_grey_reaches_the_bundle(recipe, tmp_path):
         recipe=recipe,
         data=DataConfig(source=str(write_folder(images, tmp_path / "data"))),
         model=ModelConfig(channels=1, image_size=SIZE if recipe == "head" else (16, 16)),
-        optim=OptimConfig(epochs=2),
+        optim=OptimConfig() if recipe == "head" else OptimConfig(epochs=2),
         compute=ComputeConfig(num_threads=1),
     )
     *_, run = train_events(config, runs=tmp_path / "runs")
