@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.slices import Slice, Slicing
 from recog.report.brief import MAX_WARNINGS, brief_lines
 
 
@@ -34,14 +37,14 @@ def test_headline_worst_classes_and_confusions():
 
 
 @pytest.mark.parametrize("num_classes", [2, 30])
-def test_it_stays_within_20_lines_of_80_columns_whatever_the_names(num_classes):
+def test_it_stays_within_22_lines_of_80_columns_whatever_the_names(num_classes):
     names = tuple(f"{'long name ' * 9}{i}\x1b[31m" for i in range(num_classes))
     labels = list(range(num_classes)) * 2
     preds = [(label + 1) % num_classes for label in labels]
     excluded = tuple((f"{i}.jpg", "truncated") for i in range(5))
     facts = {"num_seen_in_training": 3, "num_seen_in_selection": 2, "test_openings": 9, "excluded": excluded}
     lines = brief_lines(report_of(names, preds, labels, **facts))
-    assert len(lines) <= 20
+    assert len(lines) <= 22
     assert max(map(len, lines)) <= 80
     assert not any("\x1b" in line for line in lines)
     assert sum("warning: " in line for line in lines) <= MAX_WARNINGS
@@ -51,3 +54,13 @@ def test_nothing_is_confused_where_all_is_right():
     lines = brief_lines(report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0))
     assert "100% (95% interval 98.1-100%, 200 of 200)" in lines[1]  # Wilson, by hand: 200 / (200 + 1.96^2)
     assert not any("confused" in line or "lowest" in line for line in lines)
+
+
+def test_slices_that_were_asked_for_are_shown_the_lowest_first():
+    report = report_of(("cat", "dog"), [0, 1] * 10, [0] * 10 + [1] * 10, num_seen_in_training=0)
+    # 12 large images with 3 right, 8 small ones with 6
+    parts = (Slice(name="large", num_images=12, num_correct=3), Slice(name="small", num_images=8, num_correct=6))
+    lines = brief_lines(replace(report, slices=(Slicing(by="size", slices=parts),)))
+    at = lines.index("  lowest accuracy by size:")
+    assert lines[at + 1].split()[:2] == ["large", "25.0%"]
+    assert lines[at + 2].split()[:2] == ["small", "75.0%"]

@@ -129,7 +129,7 @@ def test_measures_come_with_their_intervals():
     assert "Top-5 accuracy" in text
     assert f"Brier score {report.brier:.3f} 0 is best, 2 is worst; 95%" in text
     assert f"ECE {100 * report.ece:.1f}% gap between confidence and accuracy; 95%" in text
-    assert f"NLL {report.nll:.3f} an even guess has 1.792; 95%" in text  # ln 6
+    assert f"NLL {report.nll:.3f} uniform guess: 1.792; 95%" in text  # ln 6
 
 
 def test_thresholds_say_what_is_automated_at_what_error():

@@ -94,7 +94,7 @@ class TrainPrinter:
         notes.print(
             f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "
             f"NLL {result.val_nll:.3f}, {log.num_images / log.train_s:.0f} images/s{left}"
-            f"{', best so far' if result.is_best else ''}",
+            f"{', best' if result.is_best and self._verbose else ''}",
             soft_wrap=True,
         )
 

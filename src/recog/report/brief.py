@@ -1,4 +1,4 @@
-"""The summary that `train` and `evaluate` print: at most 20 lines of at most 80 columns. Everything else is in the report."""
+"""The summary that `train` and `evaluate` print: at most 22 lines of at most 80 columns. Everything else is in the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recog.evaluation.results.report import Report
 from recog.report.notes import notes
 from recog.report.text import percent, percent_range, plural, visible
 
-NUM_WORST, NUM_PAIRS, MAX_WARNINGS = 3, 3, 6
+NUM_WORST, NUM_PAIRS, MAX_WARNINGS, MAX_SLICINGS = 3, 3, 6, 1
 MAX_NAME, WIDTH = 24, 80
 
 
@@ -24,6 +24,7 @@ def brief_lines(report: AnyReport) -> list[str]:
     classes = plural(report.num_classes, kind, f"{kind}{'s' if kind == 'label' else 'es'}")
     lines = [f"{_short(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
     lines += _of_labels(report) if isinstance(report, MultilabelReport) else _of_classes(report)
+    lines += _of_slices(report)
     warnings = [note.title for note in notes(report) if note.is_warning]
     lines += [f"  warning: {title}"[:WIDTH] for title in warnings[:MAX_WARNINGS]]
     if len(warnings) > MAX_WARNINGS:
@@ -37,10 +38,10 @@ def _of_classes(report: Report) -> Iterator[str]:
         f"{report.num_correct:,} of {report.num_images:,})"
     )
     yield f"  macro F1 {percent(report.macro.f1)}, NLL {report.nll:.3f}, ECE {percent(report.ece)}"
-    rows = sorted((row for row in report.classes if row.support), key=lambda row: (row.f1 or 0.0, row.recall or 0.0))
-    if rows and report.num_errors:
+    rows = [row for row in report.classes if row.support and (row.f1 or 0.0) < 1]
+    if rows:
         yield "  lowest F1:"
-    for row in rows[:NUM_WORST] if report.num_errors else ():
+    for row in sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]:
         yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
     pairs = most_confused(np.array(report.confusion), NUM_PAIRS) if report.num_errors else ()
     if report.num_errors:
@@ -63,6 +64,14 @@ def _of_labels(report: MultilabelReport) -> Iterator[str]:
         yield "  lowest F1:"
     for row in rows[:NUM_WORST]:
         yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
+
+
+def _of_slices(report: AnyReport) -> Iterator[str]:
+    for slicing in report.slices[:MAX_SLICINGS]:
+        yield f"  lowest accuracy by {_short(slicing.by)}:"
+        for part in slicing.slices[:NUM_WORST]:
+            between = percent_range(part.accuracy_ci95)
+            yield f"    {_short(part.name):<{MAX_NAME}}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
 
 
 def _short(name: str) -> str:

@@ -86,7 +86,7 @@ def _means(report: Report) -> Iterator[tuple[str, str, str, str | None]]:
         balanced and percent_range(balanced),
     )
     yield "Macro F1", percent(report.macro.f1), "mean F1 of the classes", f1 and percent_range(f1)
-    yield "NLL", f"{report.nll:.3f}", f"an even guess has {log(report.num_classes):.3f}", nll and number_range(nll)
+    yield "NLL", f"{report.nll:.3f}", f"uniform guess: {log(report.num_classes):.3f}", nll and number_range(nll)
 
 
 def _class_table(report: Report) -> Table:

@@ -55,9 +55,9 @@ def open_as_trained(
     labels: LabelFormat,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """The data that `source` means, for a bundle with this `manifest`. DataError where they answer another question.
+    """The data that `source` means, for a bundle with this `manifest`. DataError where its task is another one.
 
-    Where nothing is said of `labels` and one would be read per image, several are tried, written as those of the training data.
+    Without `labels`, lists for a multi-label bundle are first read with the label separator of its training data.
     """
     task = manifest.task
     dataset = None
@@ -68,8 +68,10 @@ def open_as_trained(
             with contextlib.suppress(DataError):  # another form of data: read as found
                 dataset = open_source(source, one_class_map=False, labels=LabelFormat(separator=separator))
     if dataset is None:
-        names = {"class_names": class_names, "default_names": manifest.class_names}
-        dataset = open_source(source, one_class_map=False, labels=labels, **names)
+        defaults = manifest.class_names
+        dataset = open_source(
+            source, one_class_map=False, labels=labels, class_names=class_names, default_names=defaults
+        )
     check_task(dataset, task)
     check_class_map(dataset)
     return dataset
