@@ -1,6 +1,6 @@
 import pytest
 
-from recog.report.text import listing, percent, percent_range, plural, visible
+from recog.report.text import listing, percent, percent_range, plural, spreadsheet_cell, visible
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,38 @@ def test_listing():
     assert listing(["a", "b"]) == "a and b"
     assert listing(["a", "b", "c"]) == "a, b and c"
     assert listing(["a", "b\n", "c", "d"], limit=2) == r"a, b\n and 2 more"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "daisy",
+            "-1",
+            "+1",
+            "-0.5",
+            "-1e-3",
+            "-4.jpg",
+            "+x.png",
+            "-dir/a b.png",
+            "-.png",
+            "--a.png",
+            "-1 | daisy",
+            "",
+        ),
+        *("a=b", "1+1.png", "-a\\b.png", "-ü/é.jpg"),
+    ],
+)
+def test_a_cell_that_no_spreadsheet_runs_is_unchanged(text):
+    assert spreadsheet_cell(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=1+1.png", "@SUM(A1)", "\t=1", "\r=1", "+SUM(A1).png", "-2+3", "-A1", "-", "-1 | =1"),
+        *("-2+cmd|' /C calc'!A0", "-1 | x'!A0", '-1.jpg&HYPERLINK("http://x")', "-a.jpg\n=1", "-1\n"),
+    ],
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_quoted(text):
+    assert spreadsheet_cell(text) == f"'{text}"

@@ -33,10 +33,13 @@ def predict(
     reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for images unlike every class.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
+    csv_raw: Annotated[
+        bool, typer.Option("--csv-raw", help="Print CSV without the quote before cells that a spreadsheet would run.")
+    ] = False,
 ) -> None:
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv cannot be combined.")
+    if as_json and (as_csv or csv_raw):
+        raise ConfigError("--json cannot be combined with --csv or --csv-raw. Choose one of them.")
     from recog.runtime.predictor import load
 
     predictor = load(bundle)
@@ -49,13 +52,15 @@ def predict(
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
     files = list(_expand(images))
     answers = predictor.predict_each(files, reject=reject)
-    if predictor.manifest.task == "multilabel" and not as_json:
-        names = predictor.class_names
-        num_bad = print_labels_csv(files, answers, names) if as_csv else print_labels_table(files, answers)
-    elif as_json:
+    is_multilabel = predictor.manifest.task == "multilabel"
+    if as_json:
         num_bad = _print_json(files, answers, top)
-    elif as_csv:
-        num_bad = _print_csv(files, answers, top, sets=sets)
+    elif (as_csv or csv_raw) and is_multilabel:
+        num_bad = print_labels_csv(files, answers, predictor.class_names, raw=csv_raw)
+    elif as_csv or csv_raw:
+        num_bad = _print_csv(files, answers, top, sets=sets, raw=csv_raw)
+    elif is_multilabel:
+        num_bad = print_labels_table(files, answers)
     else:
         num_bad = _print_table(files, answers, top, sets=sets)
     if num_bad:
@@ -98,22 +103,27 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
     return num_bad
 
 
-def _print_csv(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def _print_csv(
+    files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool, raw: bool
+) -> int:
     top_columns = (f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob"))
-    writer.writerow(["file", *top_columns, *(["set"] if sets else []), "error"])
+    _print_row(["file", *top_columns, *(["set"] if sets else []), "error"], raw=raw)
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
             num_bad += 1
-            writer.writerow([spreadsheet_cell(str(file)), *[""] * (2 * top + sets), spreadsheet_cell(answer.reason)])
+            _print_row([str(file), *[""] * (2 * top + sets), answer.reason], raw=raw)
             continue
         classes = _shown(answer, top, ".6f")
-        cells = [cell for label, prob in classes for cell in (spreadsheet_cell(label), prob)]
-        cells += [""] * (2 * (top - len(classes)))
-        label_set = [spreadsheet_cell(" | ".join(answer.label_set or ()))] if sets else []
-        writer.writerow([spreadsheet_cell(str(file)), *cells, *label_set, ""])
+        cells = [cell for line in classes for cell in line] + [""] * (2 * (top - len(classes)))
+        label_set = [SEPARATOR.join(answer.label_set or ())] if sets else []
+        _print_row([str(file), *cells, *label_set, ""], raw=raw)
     return num_bad
+
+
+def _print_row(cells: Sequence[str], *, raw: bool) -> None:
+    """A row of CSV on stdout; unless `raw`, no cell of it is run by a spreadsheet."""
+    csv.writer(sys.stdout, lineterminator="\n").writerow(cells if raw else map(spreadsheet_cell, cells))
 
 
 def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
@@ -128,7 +138,7 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
         lines = _shown(answer, top, ".1%")
         if not sets:
             return list(lines)
-        label_set = " | ".join(answer.label_set or ())
+        label_set = SEPARATOR.join(answer.label_set or ())
         return [(*line, label_set if i == 0 else "") for i, line in enumerate(lines)]
 
     columns = [Column("label"), Column("confidence", justify="right")]
@@ -136,20 +146,18 @@ def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]
 
 
 def print_labels_csv(
-    files: Sequence[Path], answers: Iterator[Prediction | BadImage], class_names: Sequence[str]
+    files: Sequence[Path], answers: Iterator[Prediction | BadImage], class_names: Sequence[str], *, raw: bool = False
 ) -> int:
     """A row per image: its labels, joined, and every label's probability. Returns how many could not be used."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "labels", *(spreadsheet_cell(f"prob_{name}") for name in class_names), "error"])
+    _print_row(["file", "labels", *(f"prob_{name}" for name in class_names), "error"], raw=raw)
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
-        name = spreadsheet_cell(str(file))
         if isinstance(answer, BadImage):
             num_bad += 1
-            writer.writerow([name, "", *[""] * len(class_names), spreadsheet_cell(answer.reason)])
+            _print_row([str(file), "", *[""] * len(class_names), answer.reason], raw=raw)
             continue
-        labels = spreadsheet_cell(SEPARATOR.join(answer.labels))
-        writer.writerow([name, labels, *(f"{prob:.6f}" for prob in answer.probs), ""])
+        probs = (f"{prob:.6f}" for prob in answer.probs)
+        _print_row([str(file), SEPARATOR.join(answer.labels), *probs, ""], raw=raw)
     return num_bad
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 # zero-width space and the byte-order mark. The joiners U+200C, U+200D stay: Persian and emoji need them.
 _INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _UNDEFINED = "n/a"
+# A signed number, or a path that starts with a sign (a suffix or a slash, no operator of a formula); further labels may follow.
+_SIGNED_DATA = re.compile(r"[+-]([0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[\w .-]*[./\\][\w ./\\-]*)( \| [^!()=]*)?\Z")
 
 
 def visible(name: str) -> str:
@@ -70,5 +73,9 @@ def _escaped(character: str) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """`text` with a leading quote where a spreadsheet would read it as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """`text` with a leading quote where a spreadsheet would run it: =, @, tab, CR, and + or - unless a number or path follows.
+
+    '-1', '-4.jpg', '-1 | daisy' and '-a/b.png' stay as they are; '-2+cmd|x!A1' and '+SUM(A1)' are quoted.
+    """
+    is_run = text.startswith(("=", "@", "\t", "\r")) or (text[:1] in ("+", "-") and not _SIGNED_DATA.match(text))
+    return f"'{text}" if is_run else text
