@@ -17,9 +17,9 @@ def build(name, num_classes=3, **settings):
     return build_model(ModelConfig(name=name, **settings), num_classes=num_classes)
 
 
-def save_bundle_files(model, folder):
+def save_bundle_files(model, folder, task="multiclass"):
     """What `load_classifier` and timm read: config.json and model.safetensors."""
-    save_network_config(model, folder / "config.json", class_names=CLASSES)
+    save_network_config(model, folder / "config.json", class_names=CLASSES, task=task)
     save_weights(model, folder / "model.safetensors")
 
 

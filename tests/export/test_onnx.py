@@ -80,6 +80,29 @@ def test_the_file_is_self_contained_and_valid(path):
     assert all(tensor.data_location != onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
 
 
+def test_old_releases_of_onnx_runtime_read_the_file(path):
+    """IR version 9 and opset 20: both since ONNX 1.15, which ONNX Runtime 1.17 reads (onnxruntime.ai, "Compatibility")."""
+    model = onnx.load(path)
+    assert (model.ir_version, [(opset.domain, opset.version) for opset in model.opset_import]) == (9, [("", 20)])
+    graph = model.graph
+    parts = [graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    assert not any(part.metadata_props for part in parts)  # a field of IR version 10
+
+
+def test_the_file_is_quantised_by_onnx_runtimes_own_tool(path, tmp_path):
+    """The quantiser of ONNX Runtime 1.22 transposes weights and fails on a second statement of their shapes."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    graph = onnx.load(path).graph
+    assert not {value.name for value in graph.value_info} & {tensor.name for tensor in graph.initializer}
+    quantize_dynamic(path, tmp_path / "small.onnx")
+    images = random_images(3, *IMAGE_SIZE)
+    exact, small = outputs_of_onnx(path, images)[0], outputs_of_onnx(tmp_path / "small.onnx", images)[0]
+    np.testing.assert_allclose(
+        small, exact, atol=0.05 * np.abs(exact).max()
+    )  # 8 bits are 1 part in 255, over 10 layers
+
+
 def test_class_names_stand_in_the_metadata(path):
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(metadata["class_names"]) == CLASSES

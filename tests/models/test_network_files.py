@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -6,6 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small_models import CLASSES, build, images_for, logits_of, save_bundle_files
 
@@ -56,6 +58,46 @@ def test_config_json_states_classes_and_preprocessing(name, settings, tmp_path):
     assert cfg["input_size"] == [3, *model.preprocess.image_size]
     assert (cfg["crop_pct"], cfg["interpolation"]) == (model.preprocess.crop_pct, model.preprocess.interpolation)
     assert cfg["mean"] == list(model.classifier.channel_mean)
+
+
+def test_config_json_of_a_timm_network_describes_this_network_and_not_the_weights_it_started_from(tmp_path):
+    """transformers passes num_classes beside model_args; `resolve_data_config(use_test_size=True)` prefers the test size."""
+    model = build("resnet10t", weights="none", image_size=(32, 32))
+    save_network_config(model, tmp_path / "config.json", class_names=CLASSES)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert "num_classes" not in config["model_args"]
+    assert not [key for key in config["pretrained_cfg"] if key.startswith("test_")]
+    assert "problem_type" not in config
+
+
+@pytest.mark.slow  # imports torch, timm and transformers again
+@pytest.mark.parametrize(
+    ("name", "size", "task", "scale"),
+    [("test_efficientnet", (40, 48), "multiclass", 50), ("test_vit", (64, 64), "multilabel", 0.1)],
+)
+def test_transformers_answers_as_the_network_does(name, size, task, scale, tmp_path):
+    """Its pipeline reads, scales and crops the photo, and takes the softmax or, of several labels, the sigmoid."""
+    pytest.importorskip("transformers")
+    model = build(name, weights="none", image_size=size)
+    torch.nn.init.normal_(model.classifier.classifier.weight, std=scale)
+    save_bundle_files(model, tmp_path, task)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((100, 80), Image.Resampling.BICUBIC).save(tmp_path / "photo.png")
+    script = """
+        import json, sys
+        from transformers import pipeline
+        answers = pipeline("image-classification", model=sys.argv[1])(f"{sys.argv[1]}/photo.png", top_k=None)
+        print(json.dumps({answer["label"]: answer["score"] for answer in answers}))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    theirs = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120, env=environment).stdout)
+    images = torch.from_numpy(model.preprocess.read(tmp_path / "photo.png"))[None]
+    logits = logits_of(model.classifier, images)[0]
+    ours = logits.softmax(0) if task == "multiclass" else logits.sigmoid()
+    assert list(theirs) == [CLASSES[i] for i in ours.argsort(descending=True)]
+    np.testing.assert_allclose([theirs[label] for label in CLASSES], ours.numpy(), rtol=1e-4, atol=1e-5)
+    assert ours.std() > 0.05  # not all alike
 
 
 def break_config(**changes):

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import onnx
 import torch
 
 from recog.core.errors import TrainingError
@@ -18,6 +19,9 @@ from recog.runtime.engine import CLASS_NAMES_KEY
 from recog.training.fit import eval_mode
 
 MAX_ONNX_BYTES = 1_500_000_000  # protobuf ends at 2 GiB; above this the file would need external data
+# What ONNX Runtime reads from version 1.17 on. With opset 18, for 1.15, GELU becomes six operators that ONNX Runtime does not
+# fuse, and a ConvNeXt takes 1.4 times as long.
+OPSET, IR_VERSION = 20, 9
 
 
 def export_onnx(
@@ -47,6 +51,7 @@ def export_onnx(
             input_names=["images"],
             output_names=["logits", "features"],
             dynamic_shapes={"images": {0: torch.export.Dim("B")}},
+            opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
@@ -55,7 +60,21 @@ def export_onnx(
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes down source lines, and with them this machine's paths
     program.model.metadata_props[CLASS_NAMES_KEY] = json.dumps(list(class_names), ensure_ascii=False)
-    program.save(path, external_data=False)
+    path.write_bytes(_readable_by_most(program.model_proto).SerializeToString(deterministic=True))
+
+
+def _readable_by_most(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the IR version of its opset, and without what only newer versions have or what stands in it twice."""
+    model.ir_version = IR_VERSION
+    graph = model.graph
+    for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")  # of IR version 10
+    # an initialiser has its shape already; ONNX Runtime's quantiser up to 1.22 transposes weights and fails on a second one
+    initialisers = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in initialisers]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    return model
 
 
 @contextlib.contextmanager

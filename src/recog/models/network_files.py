@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ from recog.bundle.manifest import MANIFEST, read_manifest
 from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, NetworkConfig, check_files, read_network_config
 from recog.core.errors import BundleError
 from recog.core.files import pretty_json
+from recog.core.task import Task
 from recog.models.build import BuiltModel
 from recog.models.classifier import Classifier, first_reason
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
 
 
-def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[str]) -> None:
-    """Write config.json in the layout of timm and the Hugging Face hub; timm can load its own networks from it."""
+def save_network_config(
+    model: BuiltModel, path: Path, *, class_names: Sequence[str], task: Task = "multiclass"
+) -> None:
+    """Write config.json in the layout of timm and the Hugging Face hub; timm and transformers load timm's networks from it."""
     preprocess, classifier = model.preprocess, model.classifier
     pretrained_cfg = {
         "input_size": [preprocess.channels, *preprocess.image_size],
@@ -52,7 +56,13 @@ def save_network_config(model: BuiltModel, path: Path, *, class_names: Sequence[
         classifier.network,
         str(path),
         model_config={"label_names": list(class_names), "pretrained_cfg": pretrained_cfg},
+        data_config=pretrained_cfg,  # without it, the test size of the starting weights would stay
     )
+    table = json.loads(path.read_bytes())
+    table["model_args"].pop("num_classes", None)  # transformers passes it a second time, from the top level
+    if task == "multilabel":
+        table["problem_type"] = "multi_label_classification"  # of transformers: a sigmoid per label
+    path.write_bytes(pretty_json(table))
 
 
 def save_weights(model: BuiltModel, path: Path) -> None:

@@ -72,10 +72,10 @@ class Packed:
 
 def export(folder: Path, prepared: Prepared) -> OnnxEngine:
     """Write weights, config.json and the ONNX file of the trained network into `folder`; returns the engine of the file."""
-    model, class_names = prepared.model, prepared.dataset.class_names
+    model, class_names, task = prepared.model, prepared.dataset.class_names, prepared.dataset.task
     size, channels = model.preprocess.image_size, model.preprocess.channels
     save_weights(model, folder / WEIGHTS)
-    save_network_config(model, folder / CONFIG, class_names=class_names)
+    save_network_config(model, folder / CONFIG, class_names=class_names, task=task)
     export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
     return OnnxEngine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
 
