@@ -169,6 +169,23 @@ def test_a_bad_image_is_named_the_others_answered_and_the_exit_code_is_3(digits_
     assert "2 of 3 images could not be used" in done.stderr
 
 
+def test_of_a_folder_every_image_is_answered_and_what_is_left_out_is_named(digits_run, digit_files):
+    photos = digit_files / "photos"
+    (photos / "0.png").rename(photos / "download")
+    (photos / "1.png").rename(photos / "1.jpg_large")
+    (photos / "scan.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
+    (photos / "notes.txt").write_text("a note")
+    done = run("predict", digits_run.bundle, "photos", "--json", cwd=digit_files, expect=3)
+    rows = {row["file"]: row.get("error") for row in json.loads(done.stdout)}
+    assert [file for file, error in rows.items() if error is None] == [
+        "photos/1.jpg_large",
+        "photos/2.png",
+        "photos/download",
+    ]
+    assert "it looks like JPEG 2000" in rows["photos/scan.jp2"]
+    assert "photos: left out 1 file (hidden or not an image): notes.txt" in done.stderr
+
+
 def test_csv_cells_are_no_formulas(digits_run, digit_files):
     (digit_files / "photos" / "0.png").rename(digit_files / "=1+1.png")
     done = run("predict", digits_run.bundle, "=1+1.png", "--csv", cwd=digit_files)

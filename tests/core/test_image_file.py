@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 
 import pytest
 
 from recog.core.errors import BadImage, ConfigError
-from recog.core.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded, recognise
+from recog.core.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded
 
 
 def refusal(source, limits=DEFAULT_LIMITS):
@@ -119,71 +118,6 @@ def test_empty():
 def test_limits_must_be_above_0(field):
     with pytest.raises(ConfigError, match=field):
         Limits(**{field: 0})
-
-
-def iso(major, *brands):
-    body = b"ftyp" + major + bytes(4) + b"".join(brands)
-    return struct.pack(">I", len(body) + 4) + body + bytes(100)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "kind"),
-    [
-        (b"\xff\xd8\xff\xe0", "JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"GIF87a", "GIF"),
-        (b"GIF89a", "GIF"),
-        (b"RIFF\1\2\3\4WEBPVP8 ", "WEBP"),
-        (b"II*\0\x08\0\0\0", "TIFF"),
-        (b"MM\0*\0\0\0\x08", "TIFF"),
-        (b"II+\0\x08\0\0\0", "TIFF"),
-        (b"BM\1\2\3\4", "BMP"),
-        (b"P6\n1 1\n255\n", "PPM"),
-        (iso(b"avif", b"mif1"), "AVIF"),
-        (iso(b"mif1", b"miaf", b"avif"), "AVIF"),
-        (iso(b"heic", b"mif1"), "HEIF"),
-        (iso(b"mif1", b"heic"), "HEIF"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_recognised_by_the_first_bytes(prefix, kind):
-    assert recognise(prefix, "it") == kind
-
-
-@pytest.mark.parametrize(
-    ("prefix", "words"),
-    [
-        (b"%PDF-1.4", "PDF"),
-        (b"%!PS-Adobe", "PostScript"),
-        (b"\xc5\xd0\xd3\xc6", "PostScript"),
-        (b"8BPS\0\1", "Photoshop"),
-        (b"SIMPLE  = ", "FITS"),
-        (bytes(128) + b"DICM", "DICOM"),
-        (b"II*\0\x10\0\0\0CR\x02\0", "raw"),
-        (b"\xff\x0a\1\2", "JPEG XL"),
-        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
-        (b"\0\0\1\0\1\0", "icon"),
-        (b"Pf\n1 1\n-1\n", "float"),
-        (iso(b"isom", b"mp42"), "video"),
-        (b"\x1aE\xdf\xa3", "video"),
-        (b"RIFF\1\2\3\4AVI LIST", "video"),
-        (b"PK\x03\x04", "ZIP"),
-        (b"\x1f\x8b\x08", "archive"),
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"\x93NUMPY\x01\x00", "NumPy"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
-        (b"<svg xmlns=", "SVG"),
-        (b"\n <HTML><body>", "HTML"),
-        (b"<?xml version='1.0'?><Error/>", "XML"),
-        (b'{"error": "no"}', "JSON"),
-        (b"path,label\na.jpg,cat\n", "text"),
-        (b"\x01\x02\x03\x04", "no known format"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_refused_by_the_first_bytes_with_a_name_for_them(prefix, words):
-    with pytest.raises(BadImage, match=words):
-        recognise(prefix, "it")
 
 
 def test_a_metered_file_reads_as_its_file_until_the_header_is_too_long(tmp_path):

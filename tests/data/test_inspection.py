@@ -8,7 +8,7 @@ import pytest
 from containers import labelled_pngs, write_folder
 from PIL import Image
 
-from recog.core.files import IMAGE_SUFFIXES
+from recog.core.formats import IMAGE_SUFFIXES
 from recog.data.dataset import Sample
 from recog.data.inspection import content_hash, hash_samples, inspect_images, summarise
 from recog.data.sources import open_source

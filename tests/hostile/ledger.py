@@ -46,9 +46,10 @@ KINDS = {
     41: "a file or archive that changes after it was listed",
     42: "archives: bombs, nested, hostile names, links, devices, a million entries",
     43: "ONNX files: loops, custom operators, data elsewhere, wrong shapes",
+    44: "images of other suffixes, without one, of formats that are not read",
 }
 NUM_IMAGE_KINDS = 26
-DATASET_KINDS = range(27, 43)
+DATASET_KINDS = (*range(27, 43), 44)
 
 
 def lines(verdicts: dict[int, Counter[str]]) -> list[str]:

@@ -233,8 +233,12 @@ def test_a_folder_is_listed_in_natural_order_and_depth(tmp_path):
     for name in ("b10.png", "b2.PNG", "a/x.jpg", ".hidden.png", "notes.txt", "a/.ipynb_checkpoints/x.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
-    assert sorted(found) == sorted(["b2.PNG", "b10.png", "a/x.jpg"])
+    (tmp_path / "download").write_bytes(b"\x89PNG\r\n\x1a\n")  # an image without a suffix
+    listed = list_images(tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in listed.images]
+    others = [path.relative_to(tmp_path).as_posix() for path in listed.others]
+    assert sorted(others) == [".hidden.png", "a/.ipynb_checkpoints", "notes.txt"]
+    assert sorted(found) == sorted(["b2.PNG", "b10.png", "a/x.jpg", "download"])
     assert found.index("b2.PNG") < found.index("b10.png")
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from recog.cli.guard import guarded, notes
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.report.text import spreadsheet_cell, visible
+from recog.report.text import listing, plural, spreadsheet_cell, visible
 
 if TYPE_CHECKING:
     from recog.runtime.predictor import Prediction
@@ -50,7 +50,7 @@ def predict(
                 "not available for it."
             )
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
-    files = list(_expand(images))
+    files = _expand(images)
     answers = predictor.predict_each(files, reject=reject)
     is_multilabel = predictor.manifest.task == "multilabel"
     if as_json:
@@ -68,15 +68,23 @@ def predict(
         raise typer.Exit(DataError.exit_code)
 
 
-def _expand(images: Sequence[str]) -> Iterator[Path]:
+def _expand(images: Sequence[str]) -> list[Path]:
+    """The image files that `images` names; what is left out of a folder is printed."""
     from recog.runtime.predictor import list_images
 
+    files: list[Path] = []
     for image in images:
         path = Path(image)
-        if path.is_dir():
-            yield from list_images(path)
-        else:
-            yield path
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = list_images(path)
+        files += found.images
+        if found.others:
+            names = listing([str(other.relative_to(path)) for other in found.others])
+            text = f"{visible(image)}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
+            notes.print(text, soft_wrap=True, markup=False)
+    return files
 
 
 def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from recog.core.colour import FULL_SCALE_16, bits_per_channel, full_scale, mend_header, to_channels
 from recog.core.errors import BadImage, ConfigError
+from recog.core.formats import PREFIX_BYTES, recognise
 from recog.core.image_file import (
     DEFAULT_LIMITS,
-    PREFIX_BYTES,
     REPLACE,
     Limits,
     MeteredFile,
@@ -29,7 +29,6 @@ from recog.core.image_file import (
     has_absurd_exif,
     has_late_png_metadata,
     open_encoded,
-    recognise,
 )
 from recog.core.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
 

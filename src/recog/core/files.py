@@ -20,10 +20,6 @@ from recog.core.errors import DataError
 
 _DIGITS = re.compile(r"(\d{1,4000})")  # of a longer run, which int() refuses, each part counts by itself
 _CHUNK_BYTES = 1 << 20
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".avif", ".heic", ".heif"}
-)
 
 
 def natural_key(name: str) -> tuple[Any, ...]:

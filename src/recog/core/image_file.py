@@ -1,4 +1,4 @@
-"""Image files before a pixel is decoded: opened without hanging, recognised by first bytes, checked for damage and bombs."""
+"""Image files before a pixel is decoded: opened without hanging, checked for damage and bombs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from recog.core.errors import BadImage, ConfigError
@@ -21,7 +20,6 @@ REPLACE = "Replace the file with an intact copy or remove it."
 CONVERT = "Convert it to JPEG or PNG, or remove it."
 _RESAVE = "Save it again with an image editor, or remove it."
 
-PREFIX_BYTES = 1024  # enough to tell every kind below, and an SVG behind an XML preamble and a comment
 _MAX_READS = 200_000  # some 0.5 s of parsing; a 50-megapixel PNG in 4 KiB chunks needs 75,000
 _MAX_JPEG_HEADER_BYTES = 8 << 20  # a CMYK profile and a depth map in XMP need some 4 MB
 _MAX_JPEG_EXIF_BYTES = 1 << 20  # the standard allows 64 KiB; Pillow joins what is spread over several segments
@@ -150,79 +148,6 @@ def _explain_open_error(error: OSError | ValueError, path: str | os.PathLike[str
         return BadImage(name, "it is a link that leads back to itself", "Mend the link or remove it.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return BadImage(name, f"it cannot be opened or read ({reason})", "Check the path and the disk.")
-
-
-# First bytes -> Pillow's name of the format. Everything else is refused unopened.
-_ALLOWED: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
-    (re.compile(rb"GIF8[79]a"), "GIF"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
-    (re.compile(rb"II[*+]\0(?!.{4}CR)|MM\0[*+]", re.DOTALL), "TIFF"),  # "CR" follows in Canon's raw files
-    (re.compile(rb"BM.{4}", re.DOTALL), "BMP"),
-    (re.compile(rb"P[1-6]\s"), "PPM"),
-)
-
-_REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer, not the image it stands for"),
-    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript (EPS)"),
-    (re.compile(rb"\s*%PDF"), "a PDF document"),
-    (re.compile(rb"8BPS"), "a Photoshop document (PSD)"),
-    (re.compile(rb"SIMPLE  ="), "a FITS file"),
-    (re.compile(rb".{128}DICM", re.DOTALL), "a DICOM file"),
-    (re.compile(rb"II\*\0|FUJIFILM|IIR[OS]|IIU\0"), "a camera's raw file"),
-    (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"), "JPEG XL"),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
-    (re.compile(rb"II\xbc"), "JPEG XR"),
-    (re.compile(rb"\0\0\x01\0"), "an icon (ICO)"),
-    (re.compile(rb"P[Ff]\s"), "a float image (PFM)"),
-    (re.compile(rb".{4}ftyp|RIFF....AVI |\x1aE\xdf\xa3", re.DOTALL), "a video"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
-    (re.compile(rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh"), "a compressed archive"),
-    (re.compile(rb"\x89HDF"), "an HDF5 file"),
-    (re.compile(rb"\x93NUMPY"), "a NumPy array"),
-    (re.compile(rb"\s*(<\?xml|<!--|<!DOCTYPE svg).*<svg|\s*<svg", re.DOTALL | re.IGNORECASE), "an SVG drawing"),
-    (re.compile(rb"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE), "an HTML page"),
-    (re.compile(rb"\s*<\?xml", re.IGNORECASE), "an XML document"),
-    (re.compile(rb"\s*[\[{]\s*[\"\[{]"), "JSON"),
-    (re.compile(rb"[\t\n\r\x20-\x7e]{16}"), "text"),
-)
-
-_REMEDIES: Mapping[str, str] = MappingProxyType(
-    {
-        "a Git LFS pointer, not the image it stands for": "Run 'git lfs pull' in its repository.",
-        "an HTML page": "Download the image again; a server sent an error page in its place.",
-        "a video": "Extract its frames as JPEG or PNG first.",
-        "a ZIP archive": "Unpack it first.",
-        "a compressed archive": "Unpack it first.",
-    }
-)
-
-
-def recognise(prefix: bytes, name: str) -> str:
-    """Pillow's name for the format of a file that starts with `prefix`, or 'HEIF'. BadImage names what it looks like instead."""
-    for pattern, kind in _ALLOWED:
-        if pattern.match(prefix):
-            return kind
-    brands = _iso_brands(prefix)
-    if brands & {b"avif", b"avis"}:
-        return "AVIF"
-    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
-        return "HEIF"
-    text = prefix.removeprefix(b"\xef\xbb\xbf")
-    for pattern, kind in _REFUSED:
-        if pattern.match(text):
-            remedy = _REMEDIES.get(kind, CONVERT)
-            raise BadImage(name, f"it is not an image that recog reads; it looks like {kind}", remedy)
-    raise BadImage(name, "it is not an image; its first bytes belong to no known format", REPLACE)
-
-
-def _iso_brands(prefix: bytes) -> set[bytes]:
-    """The major and compatible brands of an ISO base media file, such as AVIF, HEIC and MP4; empty for other files."""
-    if prefix[4:8] != b"ftyp":
-        return set()
-    box = prefix[: min(int.from_bytes(prefix[:4], "big"), 256)]
-    return {box[8:12], *(box[i : i + 4] for i in range(16, len(box) - 3, 4))}
 
 
 def check_header(kind: str, file: MeteredFile, name: str) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
-from recog.core.decode import Readable, probe
+from recog.core.decode import Readable
 from recog.core.errors import BadImage, DataError
-from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key, printable_name
+from recog.core.files import is_hidden, natural_key, printable_name
+from recog.core.formats import has_image_suffix, is_image_content, is_image_file
 from recog.data.dataset import Exclusion
 
 HIDDEN = "hidden or left behind by a tool"
@@ -29,13 +31,19 @@ ARCHIVE_SUFFIXES = (
 )
 
 
+class Member(Readable, Protocol):
+    """A file in an archive; `read_prefix` reads its first `PREFIX_BYTES` or fewer. Both raise BadImage."""
+
+    def read_prefix(self) -> bytes: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tree:
     """`files` by their path below the root, with '/'; `folders` are all folders, the empty ones too, without the root."""
 
     name: str  # of the data
     where: str  # as messages call the root
-    files: Mapping[str, Path | Readable]
+    files: Mapping[str, Path | Member]
     folders: frozenset[str]
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
@@ -69,14 +77,16 @@ class Tree:
             pending += reversed(self.folders_in(here))
 
     def is_image(self, name: str) -> bool:
-        """By its suffix, else by looking into it."""
-        if is_image_name(name):
+        """By its suffix, else by its first bytes: an image of a format that is not read counts as one too."""
+        source = self.files[name]
+        if has_image_suffix(name):
             return True
+        if isinstance(source, Path):
+            return is_image_file(source)
         try:
-            probe(self.files[name], name=name)
+            return is_image_content(source.read_prefix())
         except BadImage:
             return False
-        return True
 
 
 def parent_of(name: str) -> str:
@@ -85,10 +95,6 @@ def parent_of(name: str) -> str:
 
 def base_of(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def ancestors_of(name: str) -> Iterator[str]:
@@ -102,7 +108,7 @@ class _Walk:
     """A walk over a folder on disk while it goes."""
 
     root: Path
-    files: dict[str, Path | Readable] = field(default_factory=dict)
+    files: dict[str, Path | Member] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     exclusions: list[Exclusion] = field(default_factory=list)
     num_links_out: int = 0

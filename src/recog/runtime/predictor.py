@@ -21,7 +21,8 @@ from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_man
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
 from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
-from recog.core.files import IMAGE_SUFFIXES, walk_folder
+from recog.core.files import walk_folder
+from recog.core.formats import is_image_file
 from recog.core.hardware import num_cores
 from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
@@ -145,7 +146,7 @@ class Predictor:
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """
         if isinstance(source, (str, Path)) and os.path.isdir(source):
-            return self.predict(list[ImageSource](list_images(Path(source))), reject=reject)
+            return self.predict(list[ImageSource](list_images(Path(source)).images), reject=reject)
         sources = source if isinstance(source, list) else [source]
         answers = [_or_raise(a) for a in self.predict_each(sources, reject=reject)]
         return answers if isinstance(source, list) else answers[0]
@@ -263,12 +264,23 @@ def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:
             )
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Every file below `folder` whose name says image, in natural order; DataError where there is none."""
-    files = [path for path in walk_folder(folder).files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """The files below a folder, in natural order: the images, by suffix or content, and all others."""
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]  # no images, hidden, or folders that a link leads back to
+
+
+def list_images(folder: Path) -> ImageFiles:
+    """The files below `folder`; DataError where none of them is an image."""
+    walk = walk_folder(folder)
+    images = tuple(path for path in walk.files if is_image_file(path))
+    if not images:
         raise DataError(f"{folder} holds no image file.")
-    return files
+    known = frozenset(images)
+    others = (*(path for path in walk.files if path not in known), *walk.hidden, *walk.loops)
+    return ImageFiles(images=images, others=others)
 
 
 def _name_of(source: ImageSource) -> str:

@@ -15,6 +15,7 @@ from typing import IO
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import printable_name, shown
+from recog.core.formats import PREFIX_BYTES
 
 _CHANGED = "Close what writes to it, or download it again."
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -95,6 +96,10 @@ class StoredBytes:
             raise BadImage(self.name, f"{self.path.name} is shorter than when it was opened", _CHANGED)
         return data
 
+    def read_prefix(self) -> bytes:
+        """The first bytes, to recognise a format by. Raises BadImage where the file cannot be read."""
+        return read_range(self.path, self.offset, min(self.size, PREFIX_BYTES), name=self.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZipMember:
@@ -110,26 +115,51 @@ class ZipMember:
 
     def read(self) -> bytes:
         """Raises BadImage where the bytes are not those that the central directory describes."""
+        data = self._unpack(self.packed_size, self.size + 1)
+        if len(data) != self.size or zlib.crc32(data) != self.crc:
+            raise self._damaged("its checksum or size is wrong")
+        return data
+
+    def read_prefix(self) -> bytes:
+        """The first bytes, to recognise a format by; nothing is checked. Raises BadImage as `read`."""
+        return self._unpack(min(self.packed_size, 2 * PREFIX_BYTES), PREFIX_BYTES)
+
+    def _unpack(self, packed_bytes: int, max_bytes: int) -> bytes:
+        """At most `max_bytes` of what the first `packed_bytes` unpack to."""
         header = read_range(self.path, self.header_offset, 30, name=self.name)
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise self._damaged("its header is not where the archive says")
         start = (
             self.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         )
-        data = read_range(self.path, start, self.packed_size, name=self.name)
-        if self.is_deflated:
-            try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.size + 1)
-            except zlib.error as error:
-                raise self._damaged(str(error)) from None
-        if len(data) != self.size or zlib.crc32(data) != self.crc:
-            raise self._damaged("its checksum or size is wrong")
-        return data
+        data = read_range(self.path, start, packed_bytes, name=self.name)
+        if not self.is_deflated:
+            return data
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max_bytes)
+        except zlib.error as error:
+            raise self._damaged(str(error)) from None
 
     def _damaged(self, why: str) -> BadImage:
         return BadImage(
             self.name, f"the member of {self.path.name} is damaged ({why})", "Make or download the archive again."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedMember:
+    """A member that is an image by its name and is not read, such as an encrypted one: a bad image with its reason."""
+
+    name: str
+    reason: str
+
+    def read(self) -> bytes:
+        """Raises BadImage."""
+        raise BadImage(self.name, self.reason, "Unpack the archive and name the folder, or remove the member.")
+
+    def read_prefix(self) -> bytes:
+        """Raises BadImage."""
+        return self.read()
 
 
 def read_range(path: Path, offset: int, size: int, *, name: str) -> bytes:

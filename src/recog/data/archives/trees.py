@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from recog.core.decode import Readable
 from recog.core.files import is_hidden
-from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits
+from recog.core.formats import has_image_suffix
+from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, RefusedMember
 from recog.data.archives.tars import Kind, TarContent
 from recog.data.archives.zips import read_zip
 from recog.data.dataset import Exclusion
-from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Tree, ancestors_of, base_of
+from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Member, Tree, ancestors_of, base_of
 
 _REFUSALS: dict[Kind, str] = {
-    "link": "a link in an archive, which is not followed",
-    "special": "a pipe, socket, device or sparse file in an archive",
-    "large": "too large for an image",
+    "link": "it is a link in an archive, which is not followed",
+    "special": "it is a pipe, socket, device or sparse file in an archive",
+    "large": "it is too large for an image",
 }
 
 
 def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
     entries = read_zip(path, limits)
     folders = [entry.name for entry in entries if entry.is_folder]
-    rows: list[tuple[str, Readable | str]] = []
+    rows: list[tuple[str, Member | str]] = []
     for entry in entries:
         if not entry.is_folder:
             member = entry.member
@@ -35,7 +35,7 @@ def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
 
 def tar_tree(path: Path, content: TarContent) -> Tree:
     folders = [member.name for member in content.members if member.kind == "folder"]
-    rows: list[tuple[str, Readable | str]] = [
+    rows: list[tuple[str, Member | str]] = [
         (member.name, member.stored if member.stored is not None else _REFUSALS[member.kind])
         for member in content.members
         if member.kind != "folder"
@@ -49,11 +49,9 @@ def end_mark_notes(path: Path, content: TarContent) -> tuple[str, ...]:
     )
 
 
-def _tree(
-    path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Readable | str]], notes: tuple[str, ...]
-) -> Tree:
-    """`rows` are (name, source), or (name, reason) where a member is not to be read."""
-    files: dict[str, Path | Readable] = {}
+def _tree(path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Member | str]], notes: tuple[str, ...]) -> Tree:
+    """`rows` are (name, source), or (name, reason) where a member is not to be read; an image among these is a bad image."""
+    files: dict[str, Path | Member] = {}
     exclusions: list[Exclusion] = []
     hidden: set[str] = set()
     for name, source in rows:
@@ -62,6 +60,8 @@ def _tree(
             if litter not in hidden:
                 exclusions.append(Exclusion(name=litter, reason=HIDDEN))
             hidden.add(litter)
+        elif isinstance(source, str) and has_image_suffix(name):
+            files[name] = RefusedMember(name=name, reason=source)
         elif isinstance(source, str):
             exclusions.append(Exclusion(name=name, reason=source))
         elif name.lower().endswith(ARCHIVE_SUFFIXES):

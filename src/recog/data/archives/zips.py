@@ -138,13 +138,13 @@ def _entry(raw_name: bytes, extra: bytes, fields: tuple[int, ...], path: Path, s
         return ZipEntry(name=name, is_folder=True)
     refusal = ""
     if mode == _LINK:
-        refusal = "a link in an archive, which is not followed"
+        refusal = "it is a link in an archive, which is not followed"
     elif mode not in (0, _FILE):
-        refusal = "a pipe, socket or device in an archive"
+        refusal = "it is a pipe, socket or device in an archive"
     elif flags & _ENCRYPTED:
-        refusal = "encrypted; unpack the archive with its password"
+        refusal = "it is encrypted; only its password unpacks it"
     elif method not in (0, 8):
-        refusal = f"packed by method {method}; only stored and deflated members are read"
+        refusal = f"it is packed by method {method}; only stored and deflated members are read"
     member = ZipMember(
         name=name,
         path=path,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key
+from recog.core.formats import has_image_suffix
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample, check_class_map
 from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of
-from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, is_image_name, walk_tree
+from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, walk_tree
 
 
 def read_folder(root: Path) -> Dataset:
@@ -116,7 +117,7 @@ def _descend(tree: Tree) -> str:
             return root
         only = folders[0]
         if not tree.folders_in(only) or any(
-            is_image_name(name) for name in (*tree.files_in(root), *tree.files_in(only))
+            has_image_suffix(name) for name in (*tree.files_in(root), *tree.files_in(only))
         ):
             return root
         root = only

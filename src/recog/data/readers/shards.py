@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recog.core.decode import Readable
-from recog.core.errors import DataError
-from recog.core.files import IMAGE_SUFFIXES, is_hidden, natural_key, shown
-from recog.data.archives.members import StoredBytes
-from recog.data.archives.tars import TarContent, is_tar, read_tar
+from recog.core.errors import BadImage, DataError
+from recog.core.files import is_hidden, natural_key, shown
+from recog.core.formats import IMAGE_SUFFIXES, is_image_content
+from recog.data.archives.members import RefusedMember, StoredBytes
+from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.label_format import (
@@ -73,6 +74,7 @@ class _Record:
     """What the members of one key say."""
 
     images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
+    others: list[StoredBytes] = field(default_factory=list)  # of another suffix
     labels: Labels | None = None
     group: str | None = None
     columns: tuple[tuple[str, str], ...] = ()  # (key, text) of what else the .json says
@@ -153,13 +155,31 @@ def _records(content: TarContent, prefix: str, exclusions: list[Exclusion], labe
             exclusions.append(
                 Exclusion(name=name, reason=f"refused: to read .{suffix} may run code that is hidden in it")
             )
+        elif _is_image(suffix):
+            records.setdefault(key, _Record()).images.append((name, _image_of(member, name)))
         elif member.stored is None:
             exclusions.append(Exclusion(name=name, reason=f"a {member.kind} member, which is not read"))
-        elif _is_image(suffix):
-            records.setdefault(key, _Record()).images.append((name, _renamed(member.stored, name)))
         elif suffix in _LABELS:
             _add_labels(records.setdefault(key, _Record()), member.stored, suffix, name, labels)
+        else:
+            records.setdefault(key, _Record()).others.append(_renamed(member.stored, name))
+    for record in records.values():
+        if not record.images:
+            record.images = [(other.name, other) for other in record.others if _holds_image(other)]
     return records
+
+
+def _image_of(member: TarMember, name: str) -> Readable:
+    if member.stored is None:
+        return RefusedMember(name=name, reason=f"it is a {member.kind} member, which is not read")
+    return _renamed(member.stored, name)
+
+
+def _holds_image(stored: StoredBytes) -> bool:
+    try:
+        return is_image_content(stored.read_prefix())
+    except BadImage:
+        return False
 
 
 def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, labels: LabelFormat) -> None:
@@ -187,7 +207,9 @@ def _renamed(stored: StoredBytes, name: str) -> StoredBytes:
 
 
 def _row(where: str, record: _Record, split: str | None, exclusions: list[Exclusion]) -> Iterable[_Row]:
-    if not record.images:
+    if not record.images and record.labels is None:
+        exclusions += [Exclusion(name=other.name, reason="neither an image nor a label") for other in record.others]
+    elif not record.images:
         exclusions.append(Exclusion(name=where, reason="a label without an image of its key"))
     elif record.labels is None:
         exclusions.append(Exclusion(name=record.images[0][0], reason=f"{NO_LABEL} (no .cls or .json of its key)"))
