@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from recog.cli import COMMANDS, NEED_NOTHING, build_app
+from recog.core.hardware import num_cores
 
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "pandas", "matplotlib"}
 
@@ -239,3 +245,48 @@ def test_predict_rejects_what_is_unlike_every_class(digits_run, digit_files):
     golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
     done = run("predict", golden, "photos", "--reject", cwd=digit_files, expect=2)
     assert "does not tell what is unknown: it was trained without" in done.stderr
+
+
+def threads_of_session(*arguments):
+    """What ONNX Runtime was asked for when `recog arguments...` opened the network, in a fresh process."""
+    code = f"""
+import sys
+sys.argv = ["recog", *{[str(a) for a in arguments]!r}]
+import recog, onnxruntime
+session = onnxruntime.InferenceSession
+def opened(path, options, **rest):
+    print(options.intra_op_num_threads, file=sys.stderr)
+    return session(path, options, **rest)
+onnxruntime.InferenceSession = opened
+from recog.cli import main
+main()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return int(done.stderr.splitlines()[0])
+
+
+def test_threads_are_what_onnx_runtime_gets(digits_run, digit_files, monkeypatch):
+    assert threads_of_session("predict", digits_run.bundle, digit_files / "photos", "--threads", 3) == 3
+    assert threads_of_session("verify", digits_run.bundle, "--threads", 5) == 5
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_of_session("verify", digits_run.bundle) == num_cores()
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(NEED_NOTHING)))
+def test_every_command_that_computes_takes_threads(command, monkeypatch):
+    """All pools of threads ask `num_cores`; OpenMP and processes that are started read the variable."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
+    arguments = {"compare": ["a", "b", "--data", "c"], "evaluate": ["a", "b"], "predict": ["a", "b"]}
+    app, given = build_app((command,)), [command, *arguments.get(command, ["nowhere"])]
+    assert CliRunner().invoke(app, [*given, "--threads", "3"]).exit_code in (
+        2,
+        3,
+        4,
+    )  # there is no such bundle, no such folder
+    assert num_cores() == 3
+    for number in ("0", "1025", "many"):
+        refused = CliRunner().invoke(app, [*given, "--threads", number])
+        assert refused.exit_code == 2
+        assert "Invalid value for '--threads'" in refused.output

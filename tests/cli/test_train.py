@@ -38,6 +38,11 @@ def test_what_is_not_given_is_left_to_the_plan(chosen):
     assert (config.optim.name, config.optim.lr, config.loader.batch_size, find_lr) == (None, None, None, True)
 
 
+def test_threads_are_recorded_in_the_run(chosen):
+    config, _ = chosen(data="digits", threads=3)
+    assert config.compute.num_threads == 3
+
+
 def test_any_other_setting_goes_through_set(chosen):
     settings = ["optim.layer_decay=0.75", "schedule.name=one-cycle", "stop.patience=3", "loss.name=focal"]
     config, _ = chosen(data="digits", lr=0.5, settings=[*settings, "optim.lr=0.1"])
@@ -50,6 +55,7 @@ def test_any_other_setting_goes_through_set(chosen):
     [
         ({"optimizer": "adamv"}, "optim.name is 'adamv'; it must be one of sgd, adam, adamw, rmsprop, muon."),
         ({"lr": 0.0}, "optim.lr is 0.0; it must be above 0"),
+        ({"settings": ["compute.num_threads=-1"]}, "compute.num_threads is -1; it must be from 1 to 1024."),
     ],
 )
 def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):

@@ -6,12 +6,121 @@ import sys
 import pytest
 
 from recog.core import hardware
-from recog.core.hardware import available_memory_bytes, cpu_name, num_cores, read_hardware
+from recog.core.errors import ConfigError
+from recog.core.hardware import (
+    available_memory_bytes,
+    check_num_threads,
+    cpu_name,
+    cpu_quotas,
+    num_cores,
+    read_hardware,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_openmp(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def write_tree(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
+GROUPS = {  # name: (files, quotas in cores)
+    "version 2, in a container": ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "150000 100000\n"}, [1.5]),
+    "version 2, unlimited": ({"proc/self/cgroup": "0::/\n", f"{V2}/cpu.max": "max 100000\n"}, []),
+    "version 2, a group and the one above it": (
+        {
+            "proc/self/cgroup": "0::/user.slice/job.scope\n",
+            f"{V2}/user.slice/cpu.max": "400000 100000\n",
+            f"{V2}/user.slice/job.scope/cpu.max": "20000 10000\n",
+        },
+        [2.0, 4.0],
+    ),
+    "version 2, seen from outside its namespace": (
+        {"proc/self/cgroup": "0::/../../pod\n", f"{V2}/cpu.max": "50000 100000\n"},
+        [0.5],
+    ),
+    "version 1": (
+        {
+            "proc/self/cgroup": "5:memory:/job\n4:cpu,cpuacct:/job\n",
+            f"{V1}/job/cpu.cfs_quota_us": "300000\n",
+            f"{V1}/job/cpu.cfs_period_us": "100000\n",
+            f"{V1}/cpu.cfs_quota_us": "-1\n",
+            f"{V1}/cpu.cfs_period_us": "100000\n",
+        },
+        [3.0],
+    ),
+    "version 1, in a container that sees its own group at the top, mounted under another name": (
+        {
+            "proc/self/cgroup": "4:cpuacct,cpu:/docker/0123\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "50000\n",
+        },
+        [2.0],
+    ),
+    "both versions": (
+        {"proc/self/cgroup": "1:cpu:/\n0::/\n", f"{V2}/unified/cpu.max": "700000 100000\n"},
+        [7.0],
+    ),
+    "a file of another kind": ({"proc/self/cgroup": "nothing\n\n", f"{V2}/cpu.max": "lots\n"}, []),
+    "no control groups": ({}, []),
+}
+
+
+@pytest.mark.parametrize(("files", "quotas"), GROUPS.values(), ids=GROUPS)
+def test_quotas_of_control_groups(files, quotas, tmp_path):
+    """Kernel documentation: cgroup-v2.rst, "cpu.max"; cgroup-v1, sched-bwc.rst: quota / period."""
+    assert cpu_quotas(write_tree(tmp_path, files)) == quotas
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+@pytest.mark.parametrize(
+    ("quotas", "cores"), [([], 8), ([16.0], 8), ([2.0], 2), ([2.0, 1.5], 2), ([0.25], 1), ([1.5], 2)]
+)
+def test_cores_are_the_least_of_affinity_and_quotas_rounded_up(quotas, cores, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(hardware, "cpu_quotas", lambda: quotas)
+    assert num_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("value", "cores"),
+    [
+        ("3", 3),
+        (" 5 ", 5),
+        ("4,2", 4),
+        ("12", 12),
+        ("", 2),
+        ("0", 2),
+        ("-1", 2),
+        ("many", 2),
+        ("1.5", 2),
+        ("9" * 30, 2),
+    ],
+)
+def test_openmps_variable_comes_first_and_is_ignored_where_it_is_no_number(value, cores, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(hardware, "cpu_quotas", list)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert num_cores() == cores
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun, which sets the variable to 1 by itself
+    assert num_cores() == 2
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**9, 2.0, True, "4"])
+def test_impossible_numbers_of_threads_are_refused(number):
+    with pytest.raises(ConfigError, match=f"num_threads is {number!r}; it must be a whole number from 1 to 1024"):
+        check_num_threads(number)
 
 
 def test_facts_are_plausible():
     facts = read_hardware()
-    assert 1 <= facts.num_cores <= os.cpu_count()
+    assert 1 <= facts.num_cores <= os.cpu_count()  # OMP_NUM_THREADS is not set here
     assert 1 << 20 < facts.memory_bytes < 1 << 50
     assert facts.cpu == facts.cpu.strip()
 
@@ -47,5 +156,6 @@ def test_without_any_source_there_is_a_default(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
+    monkeypatch.setattr(hardware, "cpu_quotas", list)
     assert available_memory_bytes() == 4 << 30
     assert num_cores() == 1

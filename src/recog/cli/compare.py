@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import Threads, guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 
 
@@ -26,6 +26,7 @@ def compare(
     ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
     """Compare two bundles on the same images: difference in accuracy and the images on which they differ."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import Threads, guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 
 
@@ -39,6 +39,7 @@ def evaluate(
     ] = False,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the report's tables.")] = False,
 ) -> None:

@@ -9,13 +9,14 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from recog.core.errors import PeerError, RecogError, TrainingStopped, missing_extra
+from recog.core.hardware import MAX_THREADS
 
 P = ParamSpec("P")
 
@@ -26,6 +27,25 @@ EXIT_TERMINATED = 143
 
 notes = Console(stderr=True, highlight=False)
 """Progress and notes go to stderr, so that stdout holds the answer alone."""
+
+
+def _use_threads(threads: int | None) -> int | None:
+    """Everything that counts cores reads this variable, and so do OpenMP, torch and processes that are started."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    return threads
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Number of threads; default: OMP_NUM_THREADS, else the cores available to the process.",
+        min=1,
+        max=MAX_THREADS,
+        callback=_use_threads,
+    ),
+]
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import Threads, guarded, notes
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.report.text import listing, plural, spreadsheet_cell, visible
 
@@ -31,6 +31,7 @@ def predict(
     top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 1,
     sets: Annotated[bool, typer.Option("--sets", help="Show the prediction set of each image.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for images unlike every class.")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
     csv_raw: Annotated[

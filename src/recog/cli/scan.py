@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import Threads, guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 from recog.core.errors import ConfigError, DataError
 from recog.report.text import plural
@@ -36,6 +36,7 @@ def scan(
     ] = None,
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import Threads, guarded, notes
 from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
 from recog.core.errors import ConfigError
 
@@ -64,6 +64,7 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any other setting, such as optim.lr=0.05; repeatable."),
     ] = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
@@ -81,6 +82,7 @@ def train(
         "model": {"name": model, "weights": weights, "channels": channels},
         "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
         "loader": {"batch_size": batch_size, "num_workers": workers},
+        "compute": {"num_threads": threads},
     }
     others = {"name": name, "config": config, "find-lr": find_lr or None, "set": settings or None}
     with _joined():

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from recog.cli.guard import guarded
+from recog.cli.guard import Threads, guarded
 
 
 @guarded
 def verify(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Verify a bundle's file hashes and its predictions on the reference images.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from recog.core.errors import ConfigError
+
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +21,70 @@ class Hardware:
 
 
 def num_cores() -> int:
-    """Cores that this process may use: fewer than the machine has under taskset or a cpuset; a quota in time is not seen."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Threads that this process should use: OMP_NUM_THREADS if set, else the cores that affinity and CPU quota leave it.
+
+    A quota of part of a core counts as one: 1.5 cores are used best by two threads.
+    """
+    asked = _openmp_threads()
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in cpu_quotas())]))
+
+
+def check_num_threads(num_threads: int) -> int:
+    """`num_threads`; ConfigError where no process can have so many."""
+    if type(num_threads) is not int or not 1 <= num_threads <= MAX_THREADS:
+        raise ConfigError(f"num_threads is {num_threads!r}; it must be a whole number from 1 to {MAX_THREADS}.")
+    return num_threads
+
+
+def _openmp_threads() -> int | None:
+    """The first number of OMP_NUM_THREADS. torchrun sets 1 for all of its processes, whatever the user has set or not."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    is_number = first.isascii() and first.isdigit() and len(first) <= len(str(MAX_THREADS))
+    if not is_number or "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    return int(first) if 1 <= int(first) <= MAX_THREADS else None
+
+
+def cpu_quotas(root: Path = Path("/")) -> list[float]:
+    """The quotas, in cores, of this process's control groups and of those above them, version 1 and 2; none where unlimited.
+
+    In a container the group's path is often not visible: the top of the mounted tree is the container's own group then.
+    """
+    quotas = []
+    for line in _lines(root / "proc/self/cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (controllers, "cpu") if controllers else ("", "unified"):
+            top = root / "sys/fs/cgroup" / mount
+            inner = PurePosixPath(*(part for part in PurePosixPath(group).parts if part not in ("/", "..")))
+            quotas += [_quota(top / folder) for folder in (inner, *inner.parents)]
+    return [quota for quota in quotas if quota is not None]
+
+
+def _quota(group: Path) -> float | None:
+    """In cores; None where the folder of a control group states none."""
+    words = " ".join(_lines(group / "cpu.max")).split()  # version 2: microseconds of each period, or 'max'
+    words = words or [
+        *_lines(group / "cpu.cfs_quota_us"),
+        *_lines(group / "cpu.cfs_period_us"),
+    ]  # version 1: -1 is none
+    try:
+        quota, period = map(int, words)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def available_memory_bytes() -> int:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from recog.core.config import config_to_dict
 from recog.core.errors import ConfigError
+from recog.core.hardware import MAX_THREADS
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
 from recog.data.readers.label_format import LabelFormat
@@ -58,6 +59,10 @@ class ComputeConfig:
     device: Device = "auto"  # planned if auto
     num_threads: int | None = None  # of each process; planned if None
     precision: Precision | None = None  # of training's forward pass; planned if None
+
+    def __post_init__(self) -> None:
+        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
+            raise ConfigError(f"compute.num_threads is {self.num_threads}; it must be from 1 to {MAX_THREADS}.")
 
 
 @dataclass(frozen=True, kw_only=True)

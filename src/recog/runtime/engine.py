@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ShapeError
-from recog.core.hardware import num_cores
+from recog.core.hardware import check_num_threads, num_cores
 from recog.runtime.onnx_graph import check_graph
 
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
@@ -40,9 +40,9 @@ class OnnxEngine:
     """
 
     def __init__(self, path: Path, *, num_threads: int | None = None) -> None:
-        check_graph(path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or num_cores()
+        options.intra_op_num_threads = num_cores() if num_threads is None else check_num_threads(num_threads)
+        check_graph(path)
         options.inter_op_num_threads = 1
         options.log_severity_level = (
             4  # none of its own lines: what fails is raised, and its warnings are about its optimiser

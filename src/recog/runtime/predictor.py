@@ -114,12 +114,14 @@ class Predictor:
         calibration: Calibration,
         engine: Engine,
         read_statistics: Callable[[], FeatureStatistics] | None = None,
+        num_threads: int | None = None,
     ) -> None:
         self.manifest = manifest
         self.class_names = manifest.class_names
         self.preprocess = manifest.preprocess
         self.calibration = calibration
         self.engine = engine
+        self._num_threads = num_threads  # that read images; None: one per core
         self._read_statistics = read_statistics  # called when they are first needed, as most uses never do
 
     @property
@@ -160,7 +162,7 @@ class Predictor:
         if reject:
             self._check_reject()
         pending = iter(sources)
-        with ThreadPoolExecutor(num_cores()) as pool:
+        with ThreadPoolExecutor(self._num_threads or num_cores()) as pool:
             while chunk := list(islice(pending, batch_size)):
                 yield from self._answer(list(pool.map(self._read, chunk)), chunk, reject=reject)
 
@@ -224,7 +226,7 @@ class Predictor:
 
 
 def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
-    """The Predictor of a bundle folder, a run folder or a run's name.
+    """The Predictor of a bundle folder, a run folder or a run's name, on `num_threads` threads, by default one per core.
 
     The files that are read are checked against the manifest's hashes, and what stands twice against itself.
     """
@@ -246,7 +248,13 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
         check_files(folder, manifest, (FEATURES,))
         return FeatureStatistics.from_tensors(read_features(folder))
 
-    return Predictor(manifest=manifest, calibration=calibration, engine=engine, read_statistics=read_statistics)
+    return Predictor(
+        manifest=manifest,
+        calibration=calibration,
+        engine=engine,
+        read_statistics=read_statistics,
+        num_threads=num_threads,
+    )
 
 
 def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:
