@@ -18,7 +18,7 @@ from recog.evaluation.measures.probability import softmax
 NUM_IMAGES, NUM_CLASSES, NUM_RESAMPLES, PEER_RESAMPLES = 10_000, 10, 1000, 20
 OURS = """
 import sys, numpy as np
-from recog.evaluation.bootstrap import bootstrap_intervals
+from recog.evaluation.measures.bootstrap import bootstrap_intervals
 arrays = np.load(sys.argv[1])
 probs, labels = arrays["probs"], arrays["labels"]
 print(bootstrap_intervals(probs, labels, -np.log(probs[np.arange(len(labels)), labels]), num_resamples=int(sys.argv[2])))

@@ -18,6 +18,7 @@ from sklearn import metrics as oracle
 from recog.evaluation.measures import counts, probability, ranking
 from recog.evaluation.measures import multilabel as several
 from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.task import is_correct
 from recog.evaluation.results.comparison import mcnemar_exact
 
 Pair = tuple[str, str, float, float]
@@ -42,15 +43,15 @@ def width_bins(values: np.ndarray) -> list[int]:
 def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     preds, classes = probs.argmax(axis=1), range(probs.shape[1])
     confusion = counts.confusion_matrix(probs, labels)
-    rates, present = counts.class_measures(confusion), np.unique(labels)
+    rates, present = counts.ClassCounts.of_confusion(confusion), np.unique(labels)
     means = (
         ("macro", counts.macro_mean(rates)),
         ("micro", counts.micro_mean(rates)),
         ("weighted", counts.weighted_mean(rates)),
     )
-    yield "accuracy", "scikit-learn", counts.accuracy(probs, labels), oracle.accuracy_score(labels, preds)
+    yield "accuracy", "scikit-learn", counts.accuracy_of(confusion), oracle.accuracy_score(labels, preds)
     expected = oracle.balanced_accuracy_score(labels, preds)
-    yield "balanced accuracy", "scikit-learn", counts.balanced_accuracy(probs, labels), expected
+    yield "balanced accuracy", "scikit-learn", counts.macro_mean(rates).recall, expected
     for name, mean in means:
         over = classes if name == "micro" else present  # a wrong answer is a false alarm of whichever class
         values = oracle.precision_recall_fscore_support(labels, preds, labels=over, average=name, zero_division=0)
@@ -72,7 +73,8 @@ def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
 
 def scored(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     n, num_classes = probs.shape
-    auroc, precision = ranking.auroc(probs, labels), ranking.average_precision(probs, labels)
+    one_hot = labels[:, None] == np.arange(num_classes)
+    auroc, precision = ranking.auroc(probs, one_hot), ranking.average_precision(probs, one_hot)
     for c in range(num_classes):
         if not np.isnan(auroc[c]):
             is_class = labels == c
@@ -113,39 +115,38 @@ def labelled(rng: np.random.Generator) -> Iterator[Pair]:
     """Several labels an image: 1 to 200 images, 2 to 8 labels, some on no image, ties."""
     n, num_labels = int(rng.integers(1, 201)), int(rng.integers(2, 9))
     logits = rng.normal(0, 2, (n, num_labels)).round(1)
-    shown = rng.random((n, num_labels)) < rng.random(num_labels) * (rng.random(num_labels) > 0.15)
+    is_class = rng.random((n, num_labels)) < rng.random(num_labels) * (rng.random(num_labels) > 0.15)
     probs = several.sigmoid(logits)
-    said = several.decide(probs, rng.random(num_labels))
-    counts, present = several.count_labels(said, shown), np.flatnonzero(shown.any(axis=0))
-    means = {"macro": several.macro_means, "micro": several.micro_means, "weighted": several.weighted_means}
+    preds = several.decide(probs, rng.random(num_labels))
+    label_counts, present = counts.ClassCounts.of(preds, is_class), np.flatnonzero(is_class.any(axis=0))
+    means = {"macro": counts.macro_mean, "micro": counts.micro_mean, "weighted": counts.weighted_mean}
     for name, mean_of in means.items():
         over = range(num_labels) if name == "micro" else present
         if len(present):
-            theirs = oracle.precision_recall_fscore_support(shown, said, labels=over, average=name, zero_division=0)
-            mine = mean_of(counts)
+            theirs = oracle.precision_recall_fscore_support(is_class, preds, labels=over, average=name, zero_division=0)
+            mine = mean_of(label_counts)
             for what, a, b in zip(
                 ("precision", "recall", "F1"), (mine.precision, mine.recall, mine.f1), theirs, strict=False
             ):
                 yield f"multi-label {name} {what}", "scikit-learn", a, b
-    yield "Hamming loss", "scikit-learn", several.hamming_loss(said, shown), oracle.hamming_loss(shown, said)
-    mine = several.is_subset_correct(said, shown).mean()
-    yield "subset accuracy", "scikit-learn", mine, oracle.accuracy_score(shown, said)
-    expected = oracle.f1_score(shown, said, average="samples", zero_division=1)
-    yield "F1 per image", "scikit-learn", several.example_f1_terms(said, shown).mean(), expected
-    expected = oracle.label_ranking_average_precision_score(shown, probs)
-    yield "ranking average precision", "scikit-learn", several.ranking_precision_terms(probs, shown).mean(), expected
-    ranked = [k for k in present if not shown[:, k].all()]
+    mine = is_correct(preds, is_class).mean()
+    yield "subset accuracy", "scikit-learn", mine, oracle.accuracy_score(is_class, preds)
+    expected = oracle.f1_score(is_class, preds, average="samples", zero_division=1)
+    yield "F1 per image", "scikit-learn", several.example_f1_terms(preds, is_class).mean(), expected
+    expected = oracle.label_ranking_average_precision_score(is_class, probs)
+    yield "ranking average precision", "scikit-learn", several.ranking_precision_terms(probs, is_class).mean(), expected
+    ranked = [k for k in present if not is_class[:, k].all()]
     if ranked:
-        expected = oracle.average_precision_score(shown[:, ranked], probs[:, ranked])
-        yield "mAP", "scikit-learn", several.mean_average_precision(probs, shown), expected
-        expected = oracle.average_precision_score(shown, probs, average="micro")
-        yield "micro average precision", "scikit-learn", several.micro_average_precision(probs, shown), expected
-        expected = np.mean([oracle.roc_auc_score(shown[:, k], probs[:, k]) for k in ranked])
-        yield "multi-label macro AUROC", "scikit-learn", np.nanmean(several.label_auroc(probs, shown)), expected
-    expected = np.mean([oracle.log_loss(s, p, labels=[False, True]) for s, p in zip(shown.T, probs.T, strict=True)])
-    yield "BCE", "scikit-learn", several.bce(logits, shown), expected
-    by_width = naive_ece(probs.ravel(), shown.ravel(), width_bins(probs.ravel()))
-    yield "multi-label ECE", "the formula in Python", several.label_ece(probs, shown), by_width
+        expected = oracle.average_precision_score(is_class[:, ranked], probs[:, ranked])
+        yield "mAP", "scikit-learn", several.mean_average_precision(probs, is_class), expected
+        expected = oracle.average_precision_score(is_class, probs, average="micro")
+        yield "micro average precision", "scikit-learn", several.micro_average_precision(probs, is_class), expected
+        expected = np.mean([oracle.roc_auc_score(is_class[:, k], probs[:, k]) for k in ranked])
+        yield "multi-label macro AUROC", "scikit-learn", np.nanmean(ranking.auroc(probs, is_class)), expected
+    expected = np.mean([oracle.log_loss(s, p, labels=[False, True]) for s, p in zip(is_class.T, probs.T, strict=True)])
+    yield "BCE", "scikit-learn", several.bce(logits, is_class), expected
+    by_width = naive_ece(probs.ravel(), is_class.ravel(), width_bins(probs.ravel()))
+    yield "multi-label ECE", "the formula in Python", several.label_ece(probs, is_class), by_width
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import recog
 from recog.bundle.manifest import FORMAT_VERSION, read_manifest
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.read import parse_report
 
 TRUST = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*-format-*"))
@@ -30,7 +30,7 @@ def test_it_verifies(bundle):
 
 @pytest.mark.parametrize("bundle", GOLDEN, ids=lambda path: path.name)
 def test_its_report_is_read(bundle):
-    report = Report.from_dict(json.loads((bundle / "report.json").read_text()))
+    report = parse_report(json.loads((bundle / "report.json").read_text()))
     assert report.num_images == 360
     assert report.class_names == read_manifest(bundle).class_names
 
@@ -55,7 +55,7 @@ def test_what_it_trusts_is_applied_still():
     digits = load_digits()
     images = list(np.round(digits.images * (255 / 16)).astype(np.uint8))
     predictions = recog.load(TRUST).predict(images, reject=True)
-    report = Report.from_dict(json.loads((TRUST / "report.json").read_text()))
+    report = parse_report(json.loads((TRUST / "report.json").read_text()))
     covered = np.mean([str(label) in p.label_set for p, label in zip(predictions, digits.target, strict=True)])
     assert covered >= report.trust.sets.coverage_ci95[0]
     unknown = np.mean([p.is_unknown for p in predictions])

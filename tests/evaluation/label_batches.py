@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import expit
 
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.multilabel_report import evaluate_multilabel
+from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.thresholds import LabelThresholds
 
@@ -20,7 +20,7 @@ def label_report(num_images=120, thresholds=(0.5, 0.4, 0.3, 0.5), seed=0, *, sho
         shown = rng.random(logits.shape) < expit(2 * logits - 1)
     support = tuple(int(n) for n in shown.sum(axis=0))
     calibration = Calibration(thresholds=LabelThresholds(values=thresholds, data="val", num_images=50, support=support))
-    report = evaluate_multilabel(
+    report = evaluate(
         logits,
         shown.astype(np.float32),
         class_names=names,

@@ -7,7 +7,7 @@ from small_plans import exhaust, planned
 
 from recog.data.augment.policies import AugmentConfig
 from recog.data.store import ImageStore
-from recog.evaluation.measures.counts import accuracy
+from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.config import LoaderConfig, TrainConfig
@@ -49,7 +49,7 @@ def learn(**optim):
     classifier, val = new_classifier(), split_of(30, 2)
     events, summary = exhaust(events_of(classifier, **optim))
     logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
-    return events, accuracy(logits, val.targets), summary
+    return events, task_of(val.targets).accuracy(logits, val.targets), summary
 
 
 def epochs_of(events):
@@ -91,7 +91,7 @@ def test_the_average_is_evaluated_and_kept():
     assert not torch.allclose(average, weight)
     val = split_of(30, 2)
     logits = collect_logits(classifier, val.store.rows(), precision="float32").logits
-    assert accuracy(logits, val.targets) == result.val_accuracy
+    assert task_of(val.targets).accuracy(logits, val.targets) == result.val_accuracy
 
 
 def test_a_step_may_be_made_of_several_batches():

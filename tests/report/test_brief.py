@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.slices import Slice, Slicing
 from recog.report.brief import MAX_WARNINGS, brief_lines
 

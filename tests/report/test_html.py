@@ -11,7 +11,7 @@ from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.html import (
     MAX_THUMBNAILS,
@@ -333,7 +333,7 @@ class TestSeveralLabels:
         assert "<script" not in source
         assert "\u202e" not in source
         assert f"{100 * report.mean_average_precision:.1f}" in source
-        assert f"{report.subset.num_correct} of 120 images with no label missed or added" in source
+        assert f"{report.num_correct} of 120 images with no label missed or added" in source
         assert source.count("missed <bdi>") == sum(len(error.missed) for error in report.errors[:MAX_THUMBNAILS])
         assert "Before you rely on these results" in source
 
@@ -349,6 +349,6 @@ class TestSeveralLabels:
         from label_batches import label_report
 
         report, *_ = label_report()
-        rows = tuple(replace(report.labels[i % 4], name=f"label {i}") for i in range(60))
-        many = replace(report, class_names=tuple(row.name for row in rows), labels=rows)
+        rows = tuple(replace(report.classes[i % 4], name=f"label {i}") for i in range(60))
+        many = replace(report, class_names=tuple(row.name for row in rows), classes=rows)
         assert "The 10 labels with the lowest average precision" in render_html(many, {})

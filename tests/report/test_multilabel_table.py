@@ -6,12 +6,12 @@ from label_batches import label_report
 from rich.console import Console
 
 from recog.evaluation.results.slices import slice_by_name
-from recog.report.table import print_multilabel_report, print_report
+from recog.report.table import print_report
 
 
-def printed(report, show=print_report, width=80):
+def printed(report, width=80):
     file = io.StringIO()
-    show(report, Console(file=file, width=width, highlight=False))
+    print_report(report, Console(file=file, width=width, highlight=False))
     return file.getvalue()
 
 
@@ -37,7 +37,7 @@ def test_headline_labels_means_and_notes_within_80_columns():
 
 def test_names_are_text_and_nothing_defined_is_no_error():
     report, *_ = label_report(2, shown=np.zeros((2, 4), bool), names=("[red]x", "a\u202eb", "c", "d"))
-    text = printed(report, print_multilabel_report)
+    text = printed(report)
     assert "[red]x" in text
     assert "\u202e" not in text
     assert "n/a" in text
@@ -45,9 +45,9 @@ def test_names_are_text_and_nothing_defined_is_no_error():
 
 def test_of_many_labels_the_weakest_are_shown_and_slices_are_printed():
     report, *_ = label_report()
-    is_right = np.arange(120) < report.subset.num_correct
+    is_right = np.arange(120) < report.num_correct
     sliced = replace(report, slices=(slice_by_name("source-folder", ["a", "b"] * 60, is_right),))
     assert "By source-folder, the worst first" in printed(sliced)
-    rows = tuple(replace(report.labels[0], name=f"label {i}") for i in range(30))
-    many = replace(report, class_names=tuple(row.name for row in rows), labels=rows)
+    rows = tuple(replace(report.classes[0], name=f"label {i}") for i in range(30))
+    many = replace(report, class_names=tuple(row.name for row in rows), classes=rows)
     assert "The 10 labels with the lowest F1 of 30" in printed(many)

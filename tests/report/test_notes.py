@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.evaluate import evaluate
 from recog.report.notes import notes
 
 CLEAN = DataFacts(name="d", split="test", num_seen_in_training=0, test_openings=1)

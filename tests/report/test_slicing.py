@@ -8,7 +8,7 @@ from containers import add
 from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.read import parse_report
 from recog.verbs.evaluate import evaluate
 
 
@@ -34,7 +34,7 @@ def test_size_brightness_and_folder(bundle, pictures, tmp_path):
     assert {part.name for part in by_folder.slices} == {"3/a", "3/b", "7/a", "7/b"}
     assert sum(part.num_correct for part in by_folder.slices) == result.report.num_correct
     table = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert Report.from_dict(table) == result.report
+    assert parse_report(table) == result.report
     assert "Slices" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -100,7 +100,7 @@ def test_a_column_of_the_list_by_name_and_by_value(bundle, pictures, tmp_path, k
     else:
         assert exposures == {"0.001 to 0.016": 20, "0.032 to 0.512": 20}
     assert groups == {f"patient {i}": 10 for i in range(4)}
-    assert Report.from_dict(json.loads((tmp_path / "out" / "report.json").read_text())) == result.report
+    assert parse_report(json.loads((tmp_path / "out" / "report.json").read_text())) == result.report
     with pytest.raises(ConfigError, match="sliced by 'camra'. Did you mean 'Camera'"):
         evaluate(bundle, source, slice_by=["camra"])
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.report import evaluate
+from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.table import print_report
 
@@ -124,7 +124,7 @@ def graded(num_images=200, num_classes=6, seed=0):
 def test_measures_come_with_their_intervals():
     report = graded()
     text = " ".join(printed(report, width=120).split())
-    low, high = report.scores.interval("matthews")
+    low, high = report.interval("matthews")
     assert f"Matthews correlation {report.matthews:.3f} 1 is best; chance level: 0; 95% {low:.3f}-{high:.3f}" in text
     assert "Top-5 accuracy" in text
     assert f"Brier score {report.brier:.3f} 0 is best, 2 is worst; 95%" in text

@@ -5,14 +5,14 @@ import pytest
 from containers import labelled_pngs, write_folder
 
 from recog.data.balance import class_weights
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.read import parse_report
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.verbs.train import Run, train_events
 
 
 def report_of(folder):
-    return Report.from_dict(json.loads((folder / "report.json").read_text()))
+    return parse_report(json.loads((folder / "report.json").read_text()))
 
 
 def test_a_run_by_steps_tells_its_epochs_and_only_the_run_its_time(digits_run):

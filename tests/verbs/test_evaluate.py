@@ -10,7 +10,7 @@ from PIL import Image
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
 from recog.data.readers.named import read_digits
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.read import parse_report
 from recog.verbs.compare import compare
 from recog.verbs.eligible import with_classes_of
 from recog.verbs.evaluate import evaluate
@@ -40,7 +40,7 @@ def test_a_run_keeps_its_evaluations_beside_the_bundle(run_folder):
     before = {path.name: path.read_bytes() for path in (run / "bundle").iterdir()}
     first, second = (evaluate(run, "digits").folder for _ in range(2))
     assert (first.name, second.name) == ("digits-1", "digits-2")
-    report = Report.from_dict(json.loads((first / "report.json").read_text()))
+    report = parse_report(json.loads((first / "report.json").read_text()))
     assert report.num_images == 360
     assert "<html" in (first / "report.html").read_text()
     assert {path.name: path.read_bytes() for path in (run / "bundle").iterdir()} == before  # immutable once sealed

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from recog.core.task import Task
 from recog.evaluation.measures.counts import most_confused
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report
+from recog.evaluation.measures.task import TASK_MEASURES
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.report.notes import notes
 from recog.report.text import percent, percent_range, plural, visible
 
@@ -17,13 +19,13 @@ NUM_WORST, NUM_PAIRS, MAX_WARNINGS, MAX_SLICINGS = 3, 3, 6, 1
 MAX_NAME, WIDTH = 24, 80
 
 
-def brief_lines(report: AnyReport) -> list[str]:
+def brief_lines(report: Report) -> list[str]:
     """Headline with interval and n, the worst classes, the commonest confusions, and the warnings that need action."""
     split = f", {visible(report.data.split)} split" if report.data.split else ""
-    kind = "label" if isinstance(report, MultilabelReport) else "class"
-    classes = plural(report.num_classes, kind, f"{kind}{'s' if kind == 'label' else 'es'}")
+    measures = TASK_MEASURES[report.task]
+    classes = plural(report.num_classes, measures.thing, measures.things)
     lines = [f"{_short(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
-    lines += _of_labels(report) if isinstance(report, MultilabelReport) else _of_classes(report)
+    lines += [*_HEADLINES[report.task](report), *_lowest_f1(report), *_CONFUSIONS[report.task](report)]
     lines += _of_slices(report)
     warnings = [note.title for note in notes(report) if note.is_warning]
     lines += [f"  warning: {title}"[:WIDTH] for title in warnings[:MAX_WARNINGS]]
@@ -32,23 +34,12 @@ def brief_lines(report: AnyReport) -> list[str]:
     return lines
 
 
-def _of_classes(report: Report) -> Iterator[str]:
+def _of_classes(report: MulticlassReport) -> Iterator[str]:
     yield (
         f"  accuracy {percent(report.accuracy)} (95% interval {percent_range(report.accuracy_ci95)}, "
         f"{report.num_correct:,} of {report.num_images:,})"
     )
     yield f"  macro F1 {percent(report.macro.f1)}, NLL {report.nll:.3f}, ECE {percent(report.ece)}"
-    rows = [row for row in report.classes if row.support and (row.f1 or 0.0) < 1]
-    if rows:
-        yield "  lowest F1:"
-    for row in sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]:
-        yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
-    pairs = most_confused(np.array(report.confusion), NUM_PAIRS) if report.num_errors else ()
-    if report.num_errors:
-        yield "  most confused:"
-    for i, j, count in pairs:
-        truth, predicted = report.classes[i], report.classes[j]
-        yield f"    {_short(truth.name)} as {_short(predicted.name)}: {count:,} of {truth.support:,}"
 
 
 def _of_labels(report: MultilabelReport) -> Iterator[str]:
@@ -57,16 +48,36 @@ def _of_labels(report: MultilabelReport) -> Iterator[str]:
     yield f"  mAP {percent(report.mean_average_precision)}{between}"
     yield (
         f"  macro F1 {percent(report.macro.f1)}, micro F1 {percent(report.micro.f1)}, "
-        f"all labels correct {percent(report.subset_accuracy)}"
+        f"all labels correct {percent(report.accuracy)}"
     )
-    rows = sorted((row for row in report.labels if row.f1 is not None), key=lambda row: row.f1 or 0.0)
+
+
+def _lowest_f1(report: Report) -> Iterator[str]:
+    rows = [row for row in report.classes if row.support and (row.f1 or 0.0) < 1]
     if rows:
         yield "  lowest F1:"
-    for row in rows[:NUM_WORST]:
+    for row in sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]:
         yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
 
 
-def _of_slices(report: AnyReport) -> Iterator[str]:
+def _most_confused(report: MulticlassReport) -> Iterator[str]:
+    pairs = most_confused(np.array(report.confusion), NUM_PAIRS)
+    if pairs:
+        yield "  most confused:"
+    for i, j, count in pairs:
+        truth, predicted = report.classes[i], report.classes[j]
+        yield f"    {_short(truth.name)} as {_short(predicted.name)}: {count:,} of {truth.support:,}"
+
+
+_HEADLINES: Mapping[Task, Callable[[Any], Iterator[str]]] = MappingProxyType(
+    {"multiclass": _of_classes, "multilabel": _of_labels}
+)
+_CONFUSIONS: Mapping[Task, Callable[[Any], Iterable[str]]] = MappingProxyType(
+    {"multiclass": _most_confused, "multilabel": lambda report: ()}
+)
+
+
+def _of_slices(report: Report) -> Iterator[str]:
     for slicing in report.slices[:MAX_SLICINGS]:
         yield f"  lowest accuracy by {_short(slicing.by)}:"
         for part in slicing.slices[:NUM_WORST]:

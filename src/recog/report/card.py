@@ -11,8 +11,6 @@ from types import MappingProxyType
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recog.bundle.manifest import Manifest
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
 from recog.evaluation.results.report import Report
 from recog.report.sections import Section, trust_sections, value_of
 from recog.report.text import percent, percent_range
@@ -20,7 +18,7 @@ from recog.report.text import percent, percent_range
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_card(report: AnyReport, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool) -> str:
+def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool) -> str:
     """The model card as Markdown; `origin` is (source, licence) of the starting weights.
 
     Names from the data are written to the metadata as JSON strings, which are valid YAML.
@@ -74,24 +72,24 @@ class Metric:
 
 _METRICS = MappingProxyType(  # type on the hub, name, attribute of the report
     {
-        Report: (
+        "multiclass": (
             ("accuracy", "accuracy", "accuracy"),
             ("balanced_accuracy", "balanced accuracy", "balanced_accuracy"),
             ("f1", "macro F1", "macro.f1"),
         ),
-        MultilabelReport: (
+        "multilabel": (
             ("mean_average_precision", "mAP", "mean_average_precision"),
             ("f1", "macro F1", "macro.f1"),
             ("f1", "micro F1", "micro.f1"),
-            ("accuracy", "subset accuracy", "subset_accuracy"),
+            ("accuracy", "subset accuracy", "accuracy"),
         ),
     }
 )
 
 
-def _metrics(report: AnyReport) -> Iterator[Metric]:
+def _metrics(report: Report) -> Iterator[Metric]:
     """The headline metrics that are defined."""
-    for kind, name, path in _METRICS[type(report)]:
+    for kind, name, path in _METRICS[report.task]:
         value, interval = value_of(report, path)
         if value is not None:
             text = percent(value) + (f" (95% interval {percent_range(interval)})" if interval else "")

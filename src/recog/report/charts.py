@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from recog.evaluation.measures.intervals import Hits
-from recog.evaluation.results.multilabel_report import ProbabilityBin
-from recog.evaluation.results.reliability import Cut, ReliabilityBin
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.reliability import Cut, ProbabilityBin, ReliabilityBin
+from recog.evaluation.results.report import MulticlassReport
 from recog.report.text import percent, percent_range, plural
 
 WIDTH, HEIGHT = 400.0, 300.0  # of a plot's inside, in SVG units
@@ -100,7 +99,7 @@ def mean_confidence(bins: Sequence[ReliabilityBin]) -> float:
     return sum(b.num_images * (b.mean_confidence or 0.0) for b in bins) / sum(b.num_images for b in bins)
 
 
-def risk_curve(report: Report) -> RiskCurve | None:
+def risk_curve(report: MulticlassReport) -> RiskCurve | None:
     """None if fewer than two points have enough images."""
     points = [cut for cut in report.scores.risk_coverage if cut.num_automated >= MIN_COVERED]
     if len(points) < 2:
@@ -174,7 +173,7 @@ def shade(count: int, support: int, *, is_correct: bool) -> str:
     return f"{'hit' if is_correct else 'miss'} s{min(max(level, 1), NUM_LEVELS)}"
 
 
-def matrix_cells(report: Report) -> list[list[Cell]]:
+def matrix_cells(report: MulticlassReport) -> list[list[Cell]]:
     """Row = true class, column = predicted class."""
     return [
         [
@@ -189,7 +188,7 @@ def matrix_cells(report: Report) -> list[list[Cell]]:
     ]
 
 
-def matrix_shadings(report: Report) -> list[Shading]:
+def matrix_shadings(report: MulticlassReport) -> list[Shading]:
     """The same shades as paths, errors last to lie on top."""
     squares: dict[str, list[str]] = {}
     for i, (row, counts) in enumerate(zip(report.classes, report.confusion, strict=True)):

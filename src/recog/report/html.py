@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
+from recog.core.task import Task
 from recog.evaluation.measures.counts import most_confused
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
 from recog.report.charts import (
     MAX_TABLE_CLASSES,
@@ -51,14 +50,14 @@ _SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
 _DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
-def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
+def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
     """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; may be incomplete."""
     for name, uri in thumbnails.items():
         if not _DATA_URI.fullmatch(uri):
             raise DataError(
                 f"the thumbnail of {name!r} is not a PNG or JPEG data URI; create it with thumbnail(image)."
             )
-    template, view = _VIEWS[type(report)]
+    template, view = _VIEWS[report.task]
     return _render(
         template,
         report=report,
@@ -71,7 +70,7 @@ def render_html(report: AnyReport, thumbnails: Mapping[str, str]) -> str:
     )
 
 
-def _class_view(report: Report) -> dict[str, Any]:
+def _class_view(report: MulticlassReport) -> dict[str, Any]:
     is_small = report.num_classes <= MAX_TABLE_CLASSES
     bins = report.scores.reliability
     return {
@@ -83,7 +82,6 @@ def _class_view(report: Report) -> dict[str, Any]:
         "shadings": None if is_small else matrix_shadings(report),
         "ticks": tick_positions(report.num_classes),
         "pairs": _confused_pairs(report),
-        "ranked": bool(report.scores.class_auroc),
         "bins": reliability_marks(bins) if bins else None,
         "mean_confidence": mean_confidence(bins) if bins else None,
         "curve": risk_curve(report),
@@ -91,18 +89,18 @@ def _class_view(report: Report) -> dict[str, Any]:
 
 
 def _label_view(report: MultilabelReport) -> dict[str, Any]:
-    ranked = [(i, row) for i, row in enumerate(report.labels) if row.average_precision is not None]
+    ranked = [(i, row) for i, row in enumerate(report.classes) if row.average_precision is not None]
     ranked.sort(key=lambda item: item[1].average_precision or 0.0)
     return {
-        "indexed": list(enumerate(report.labels)),
+        "indexed": list(enumerate(report.classes)),
         "weakest": None if report.num_classes <= MAX_TABLE_CLASSES else ranked[:NUM_WEAKEST],
         "means": [("Macro mean", report.macro), ("Micro mean", report.micro), ("Weighted mean", report.weighted)],
         "bins": probability_marks(report.reliability),
     }
 
 
-_VIEWS: Mapping[type, tuple[str, Callable[[Any], dict[str, Any]]]] = MappingProxyType(
-    {Report: ("report.html.j2", _class_view), MultilabelReport: ("multilabel.html.j2", _label_view)}
+_VIEWS: Mapping[Task, tuple[str, Callable[[Any], dict[str, Any]]]] = MappingProxyType(
+    {"multiclass": ("report.html.j2", _class_view), "multilabel": ("multilabel.html.j2", _label_view)}
 )
 
 
@@ -123,13 +121,13 @@ def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _weakest(report: Report) -> list[tuple[int, ClassRow]]:
+def _weakest(report: MulticlassReport) -> list[tuple[int, ClassRow]]:
     """The classes with images that have the lowest F1, then the lowest recall."""
     present = [(i, row) for i, row in enumerate(report.classes) if row.support]
     return sorted(present, key=lambda item: (item[1].f1, item[1].recall))[:NUM_WEAKEST]
 
 
-def _confused_pairs(report: Report) -> list[tuple[ClassRow, ClassRow, int]]:
+def _confused_pairs(report: MulticlassReport) -> list[tuple[ClassRow, ClassRow, int]]:
     """(true class, predicted class, count), most frequent first."""
     limit = MAX_PAIRS if report.num_classes > 8 else MAX_PAIRS // 2  # a small matrix needs no longer list
     pairs = most_confused(np.array(report.confusion), limit)

@@ -19,7 +19,8 @@ from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.read import EVALUATE, AnyReport
+from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.report import Report
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
@@ -36,7 +37,7 @@ _BRIGHTNESS_SIDE = 64  # px: a JPEG decoder may reduce down to here, which keeps
 class Measured:
     """A report and the samples it was computed from."""
 
-    report: AnyReport
+    report: Report
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
     is_correct: NDArray[np.bool_]  # [N], in that order; multi-label: all labels right
 
@@ -70,7 +71,7 @@ def measure(
     is_class = TASK_MEASURES[dataset.task].is_class(targets, len(good), len(predictor.class_names))
     right = is_correct(np.stack([answer.preds for answer in predictions]), is_class)
     logits = np.stack([answer.logits for answer in predictions])
-    report = EVALUATE[dataset.task](
+    report = evaluate(
         logits,
         targets,
         class_names=predictor.class_names,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report
+from recog.core.task import Task
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent_range, plural
 
@@ -25,12 +24,12 @@ class Note:
     items: tuple[tuple[str, str], ...] = ()  # (name, reason)
 
 
-def notes(report: AnyReport) -> list[Note]:
+def notes(report: Report) -> list[Note]:
     """The notes that apply, most important first."""
-    return [*_data_notes(report), *_NOTES[type(report)](report)]
+    return [*_data_notes(report), *_NOTES[report.task](report)]
 
 
-def _data_notes(report: AnyReport) -> Iterator[Note]:
+def _data_notes(report: Report) -> Iterator[Note]:
     data, images = report.data, plural(report.num_images, "image")
     if data.num_seen_in_training is None:
         yield Note(
@@ -69,7 +68,7 @@ def _data_notes(report: AnyReport) -> Iterator[Note]:
         )
 
 
-def _class_notes(report: Report) -> Iterator[Note]:
+def _class_notes(report: MulticlassReport) -> Iterator[Note]:
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
@@ -93,13 +92,13 @@ def _class_notes(report: Report) -> Iterator[Note]:
 
 
 def _label_notes(report: MultilabelReport) -> Iterator[Note]:
-    if absent := report.absent_labels:
+    if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",
             text=f"{listing(absent)}: recall, F1 and average precision are undefined, and the macro means cover "
             f"the other {report.num_classes - len(absent):,}.",
         )
-    if always := [row.name for row in report.labels if row.support == report.num_images]:
+    if always := [row.name for row in report.classes if row.support == report.num_images]:
         yield Note(
             title=f"{len(always):,} of {plural(report.num_classes, 'label')} on every image here",
             text=f"{listing(always)}: without negative images, AUROC and average precision are undefined.",
@@ -114,7 +113,7 @@ def _label_notes(report: MultilabelReport) -> Iterator[Note]:
     yield from _small_sample(report, "mAP", "mean_average_precision")
 
 
-def _small_sample(report: AnyReport, name: str, metric: str) -> Iterator[Note]:
+def _small_sample(report: Report, name: str, metric: str) -> Iterator[Note]:
     interval = report.interval(metric)
     if interval is not None and interval[1] - interval[0] > WIDE_INTERVAL:
         yield Note(
@@ -124,6 +123,6 @@ def _small_sample(report: AnyReport, name: str, metric: str) -> Iterator[Note]:
         )
 
 
-_NOTES: Mapping[type, Callable[[Any], Iterator[Note]]] = MappingProxyType(
-    {Report: _class_notes, MultilabelReport: _label_notes}
+_NOTES: Mapping[Task, Callable[[Any], Iterator[Note]]] = MappingProxyType(
+    {"multiclass": _class_notes, "multilabel": _label_notes}
 )

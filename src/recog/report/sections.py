@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
 from operator import attrgetter
 from types import MappingProxyType
+from typing import Any
 
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report
+from recog.core.task import Task
+from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
 from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
 from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
@@ -38,16 +38,23 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
-def trust_sections(report: AnyReport) -> list[Section]:
+def trust_sections(report: Report) -> list[Section]:
     """The sections on scaling, prediction sets and 'unknown'; a multi-label report has none."""
-    if not isinstance(report, Report):
-        return []
+    return _TRUST[report.task](report)
+
+
+def _trust_sections(report: MulticlassReport) -> list[Section]:
     sections = [_scaling(report, report.trust.scaling)]
     if report.trust.sets is not None:
         sections.append(_sets(report.trust.sets))
     if report.trust.unknown is not None:
         sections.append(_unknown(report.trust.unknown))
     return sections
+
+
+_TRUST: Mapping[Task, Callable[[Any], list[Section]]] = MappingProxyType(
+    {"multiclass": _trust_sections, "multilabel": lambda report: []}
+)
 
 
 def _unknown(evidence: UnknownEvidence) -> Section:
@@ -128,7 +135,7 @@ def _sets_text(evidence: SetEvidence) -> str:
     return text
 
 
-def _scaling(report: Report, evidence: ScalingEvidence) -> Section:
+def _scaling(report: MulticlassReport, evidence: ScalingEvidence) -> Section:
     here = f"{report.data.split or 'these images'}, n = {report.num_images:,}"
     fit = evidence.fit
     rows = [_scaling_row(here, evidence.nll_before, report.nll, evidence.ece_before, report.ece)]
@@ -229,8 +236,8 @@ class MetricRow:
 _CLASS_METRICS = (  # name, attribute of the report, its format, meaning
     (f"Top-{TOP_K} accuracy", "top_k_accuracy", "percent", f"true class among the {TOP_K} most probable"),
     ("Matthews correlation", "matthews", "number", "1 is best; chance level: 0"),
-    ("Macro AUROC", "scores.auroc", "number", "mean over classes; chance level: 0.5"),
-    ("Macro average precision", "scores.average_precision", "number", "mean over classes; 1 is best"),
+    ("Macro AUROC", "auroc", "number", "mean over classes; chance level: 0.5"),
+    ("Macro average precision", "average_precision", "number", "mean over classes; 1 is best"),
     ("Brier score", "scores.brier", "number", "0 is best, 2 is worst"),
     ("ECE", "scores.ece", "percent", "gap between confidence and accuracy"),
     ("ECE, equal mass", "scores.ece_equal_mass", "percent", "with the same number of images per bin"),
@@ -249,20 +256,20 @@ _LABEL_METRICS = (
     ("Brier score", "brier", "number", "per label; uniform guess: 0.250"),
     ("ECE", "ece", "percent", "gap between probability and frequency"),
 )
-_METRICS = MappingProxyType({Report: _CLASS_METRICS, MultilabelReport: _LABEL_METRICS})
+_METRICS = MappingProxyType({"multiclass": _CLASS_METRICS, "multilabel": _LABEL_METRICS})
 
 
-def value_of(report: AnyReport, path: str) -> tuple[float | None, tuple[float, float] | None]:
+def value_of(report: Report, path: str) -> tuple[float | None, tuple[float, float] | None]:
     """A metric and its interval, by the attribute of the report, such as 'macro.f1'; None where undefined."""
     value = attrgetter(path)(report)
     defined = None if value is None or isnan(value) else float(value)
     return defined, report.interval(path.removeprefix("scores.").replace(".", "_"))
 
 
-def metric_rows(report: AnyReport) -> list[MetricRow]:
+def metric_rows(report: Report) -> list[MetricRow]:
     """The metrics beyond the headline that are defined."""
     rows = []
-    for name, path, form, means in _METRICS[type(report)]:
+    for name, path, form, means in _METRICS[report.task]:
         value, bounds = value_of(report, path)
         if value is not None:
             text, span = (percent(value), percent_range) if form == "percent" else (f"{value:.3f}", number_range)

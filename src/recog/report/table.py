@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isnan, log
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -12,11 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from recog.core.task import Task
 from recog.evaluation.measures.counts import MeanMeasures, most_confused
-from recog.evaluation.results.multilabel_report import MultilabelReport
-from recog.evaluation.results.read import AnyReport
-from recog.evaluation.results.report import Report
-from recog.evaluation.results.rows import ClassRow, LabelRow
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
+from recog.evaluation.results.rows import ClassRow
 from recog.evaluation.results.slices import Slicing
 from recog.report.notes import Note, notes
 from recog.report.sections import Section, metric_rows, training_sections, trust_sections
@@ -30,26 +31,33 @@ MAX_EXCLUDED = 10
 MAX_SLICES = 10
 
 
-def print_report(report: AnyReport, console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
     """Headline, classes, most confused pairs, and what to know first. Names are text, not markup."""
-    if isinstance(report, MultilabelReport):
-        print_multilabel_report(report, console)
-        for section in training_sections(report.training):
-            console.print(_trust_table(section))
-        for slicing in report.slices:
-            console.print(_slice_table(slicing, report.subset_accuracy))
-        _print_notes(notes(report), console)
-        return
-    console.print(_headline(report))
-    console.print(_class_table(report))
-    if report.num_errors:
-        console.print(_pair_table(report))
-    console.print(_threshold_table(report))
+    for table in _TABLES[report.task](report):
+        console.print(table)
     for section in [*trust_sections(report), *training_sections(report.training)]:
         console.print(_trust_table(section))
     for slicing in report.slices:
         console.print(_slice_table(slicing, report.accuracy))
     _print_notes(notes(report), console)
+
+
+def _of_classes(report: MulticlassReport) -> Iterator[Table]:
+    yield _headline(report)
+    yield _class_table(report)
+    if report.num_errors:
+        yield _pair_table(report)
+    yield _threshold_table(report)
+
+
+def _of_labels(report: MultilabelReport) -> Iterator[Table]:
+    yield _label_headline(report)
+    yield _label_table(report)
+
+
+_TABLES: Mapping[Task, Callable[[Any], Iterator[Table]]] = MappingProxyType(
+    {"multiclass": _of_classes, "multilabel": _of_labels}
+)
 
 
 def _print_notes(notes: Sequence[Note], console: Console) -> None:
@@ -62,7 +70,7 @@ def _print_notes(notes: Sequence[Note], console: Console) -> None:
             console.print(Text(f"  - and {len(note.items) - MAX_EXCLUDED:,} more, listed in report.json"))
 
 
-def _headline(report: Report) -> Table:
+def _headline(report: MulticlassReport) -> Table:
     table = headline_table(report, plural(report.num_classes, "class", "classes"))
     low_high = percent_range(report.accuracy_ci95)
     of = f"{report.num_correct:,} of {report.num_images:,}; 95% interval {low_high}"
@@ -75,10 +83,9 @@ def _headline(report: Report) -> Table:
     return table
 
 
-def _means(report: Report) -> Iterator[tuple[str, str, str, str | None]]:
+def _means(report: MulticlassReport) -> Iterator[tuple[str, str, str, str | None]]:
     """(name, value, what it means, interval)."""
-    scores = report.scores
-    balanced, f1, nll = (scores.interval(name) for name in ("balanced_accuracy", "macro_f1", "nll"))
+    balanced, f1, nll = (report.interval(name) for name in ("balanced_accuracy", "macro_f1", "nll"))
     yield (
         "Balanced accuracy",
         percent(report.balanced_accuracy),
@@ -89,7 +96,7 @@ def _means(report: Report) -> Iterator[tuple[str, str, str, str | None]]:
     yield "NLL", f"{report.nll:.3f}", f"uniform guess: {log(report.num_classes):.3f}", nll and number_range(nll)
 
 
-def _class_table(report: Report) -> Table:
+def _class_table(report: MulticlassReport) -> Table:
     rows, title = report.classes, ""
     if report.num_classes > MAX_CLASSES:
         present = [row for row in report.classes if row.support]
@@ -126,7 +133,7 @@ def _range(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else percent_range(interval, decimals=0)
 
 
-def _pair_table(report: Report) -> Table:
+def _pair_table(report: MulticlassReport) -> Table:
     table = Table(
         title="Confused most often", title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
     )
@@ -141,7 +148,7 @@ def _pair_table(report: Report) -> Table:
     return table
 
 
-def _threshold_table(report: Report) -> Table:
+def _threshold_table(report: MulticlassReport) -> Table:
     table = Table(
         title="If only answers at least this sure are taken",
         title_style="bold",
@@ -191,7 +198,7 @@ def _slice_table(slicing: Slicing, accuracy: float) -> Table:
     return table
 
 
-def headline_table(report: AnyReport, classes: str) -> Table:
+def headline_table(report: Report, classes: str) -> Table:
     """The table of the measures, still empty, below what was measured; `classes` in words."""
     split = f", {visible(report.data.split)} split" if report.data.split else ""
     title = f"{visible(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"
@@ -200,12 +207,6 @@ def headline_table(report: AnyReport, classes: str) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     return table
-
-
-def print_multilabel_report(report: MultilabelReport, console: Console) -> None:
-    """Headline, labels, measures. Names are text, not markup. Notes and slices are printed by `print_report`."""
-    console.print(_label_headline(report))
-    console.print(_label_table(report))
 
 
 def _label_headline(report: MultilabelReport) -> Table:
@@ -223,8 +224,8 @@ def _label_rows(report: MultilabelReport) -> Iterator[tuple[str, str | Text, str
     yield "mAP", Text(percent(report.mean_average_precision), style="bold"), _with(chance, found)
     yield "Macro F1", _percent(report.macro.f1), _with("mean F1 of the labels", report.interval("macro_f1"))
     yield "Micro F1", _percent(report.micro.f1), _with("of all labels said and shown", report.interval("micro_f1"))
-    right = f"{report.subset.num_correct:,} of {report.num_images:,}"
-    yield "All labels right", percent(report.subset_accuracy), _with(right, report.subset.accuracy_ci95)
+    right = f"{report.num_correct:,} of {report.num_images:,}"
+    yield "All labels right", percent(report.accuracy), _with(right, report.accuracy_ci95)
     for row in metric_rows(report):
         yield row.name, row.value, f"{row.means}; 95% {row.interval}" if row.interval else row.means
 
@@ -238,9 +239,9 @@ def _percent(value: float) -> str:
 
 
 def _label_table(report: MultilabelReport) -> Table:
-    rows, title = report.labels, ""
+    rows, title = report.classes, ""
     if report.num_classes > MAX_LABELS:
-        present = [row for row in report.labels if row.f1 is not None]
+        present = [row for row in report.classes if row.f1 is not None]
         rows = tuple(sorted(present, key=lambda row: row.f1 or 0.0)[:NUM_WEAKEST])
         title = f"The {len(rows)} labels with the lowest F1 of {report.num_classes}"
     table = Table(title=title or None, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
@@ -254,7 +255,7 @@ def _label_table(report: MultilabelReport) -> Table:
     return table
 
 
-def _label_cells(row: LabelRow) -> tuple[str | Text, ...]:
+def _label_cells(row: ClassRow) -> tuple[str | Text, ...]:
     return (
         Text(visible(row.name)),
         f"{row.support:,}",

@@ -12,7 +12,7 @@ from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.read import AnyReport
+from recog.evaluation.results.report import Report
 from recog.report.measure import add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
@@ -24,7 +24,7 @@ EVALUATIONS = "evaluations"
 class EvaluationRun:
     """A report, and the folder that report.json and report.html were written to, if any."""
 
-    report: AnyReport
+    report: Report
     folder: Path | None
     notes: tuple[str, ...]
 

@@ -17,7 +17,8 @@ from recog.data.dataset import Dataset
 from recog.data.readers.own import read_items
 from recog.data.sources import Source, open_source
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.read import AnyReport, parse_report
+from recog.evaluation.results.read import parse_report
+from recog.evaluation.results.report import Report
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
@@ -55,7 +56,7 @@ class Run:
 
     folder: Path
     bundle: Path
-    report: AnyReport
+    report: Report
     duration_s: float
 
 

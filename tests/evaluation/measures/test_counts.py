@@ -6,7 +6,7 @@ from batches import EXACT, prob_batches, quiet
 from hypothesis import given, settings
 from sklearn import metrics as oracle
 
-from recog.evaluation.measures.counts import class_measures, confusion_matrix, matthews
+from recog.evaluation.measures.counts import ClassCounts, confusion_matrix, matthews, micro_mean
 
 
 @settings(deadline=None, max_examples=200)
@@ -31,7 +31,7 @@ def test_specificity_equals_scikit_learn(batch):
     probs, labels = batch
     num_classes = probs.shape[1]
     tables = oracle.multilabel_confusion_matrix(labels, probs.argmax(axis=1), labels=range(num_classes))
-    specificity = class_measures(confusion_matrix(probs, labels)).specificity
+    specificity = ClassCounts.of_confusion(confusion_matrix(probs, labels)).specificity
     for value, ((tn, fp), _) in zip(specificity, tables, strict=True):
         assert value == pytest.approx(tn / (tn + fp) if tn + fp else math.nan, nan_ok=True, **EXACT)
 
@@ -54,11 +54,11 @@ def test_specificity_by_hand():
     # Class 0 is wrongly named for 2 of the 4 images of others; class 1 for 1 of 6; class 2, absent, for 1 of all 7;
     # class 3 never.
     confusion = np.array([[1, 1, 1, 0], [0, 1, 0, 0], [0] * 4, [2, 0, 0, 1]])
-    assert class_measures(confusion).specificity == pytest.approx([2 / 4, 5 / 6, 6 / 7, 1.0])
+    assert ClassCounts.of_confusion(confusion).specificity == pytest.approx([2 / 4, 5 / 6, 6 / 7, 1.0])
 
 
 def test_a_class_that_all_images_are_of_has_no_specificity():
-    specificity = class_measures(np.array([[3, 1], [0, 0]])).specificity
+    specificity = ClassCounts.of_confusion(np.array([[3, 1], [0, 0]])).specificity
     assert specificity == pytest.approx([math.nan, 3 / 4], nan_ok=True)
 
 
@@ -66,13 +66,11 @@ def test_a_class_that_all_images_are_of_has_no_specificity():
 def test_the_micro_means_are_scikit_learns_and_all_of_them_the_accuracy(seed):
     from sklearn.metrics import precision_recall_fscore_support
 
-    from recog.evaluation.measures.counts import micro_mean
-
     rng = np.random.default_rng(seed)
     labels, preds = rng.integers(0, 4, 50), rng.integers(0, 5, 50)  # class 4 is absent in truth
     confusion = np.zeros((5, 5), dtype=np.int64)
     np.add.at(confusion, (labels, preds), 1)
-    means = micro_mean(class_measures(confusion))
+    means = micro_mean(ClassCounts.of_confusion(confusion))
     theirs = precision_recall_fscore_support(labels, preds, labels=range(5), average="micro", zero_division=0)[:3]
     assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
     assert means.precision == means.recall == means.f1 == pytest.approx((labels == preds).mean())

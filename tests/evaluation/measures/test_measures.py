@@ -10,10 +10,8 @@ from sklearn import metrics as oracle
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures.arrays import check_labels, check_logits
 from recog.evaluation.measures.counts import (
-    accuracy,
+    ClassCounts,
     accuracy_of,
-    balanced_accuracy,
-    class_measures,
     confusion_matrix,
     macro_mean,
     most_confused,
@@ -37,6 +35,14 @@ def batches(draw):
     return logits.astype(draw(st.sampled_from([np.float32, np.float64]))), labels
 
 
+def accuracy(probs, labels):
+    return accuracy_of(confusion_matrix(probs, labels))
+
+
+def balanced_accuracy(probs, labels):
+    return macro_mean(ClassCounts.of_confusion(confusion_matrix(probs, labels))).recall
+
+
 def oracle_rates(truth, preds, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its note that 0/0 was filled in
@@ -51,7 +57,7 @@ def test_equals_scikit_learn(batch):
     everything = list(range(num_classes))
     preds = logits.argmax(axis=1)
     confusion = confusion_matrix(logits, labels)
-    measures = class_measures(confusion)
+    measures = ClassCounts.of_confusion(confusion)
 
     assert (confusion == oracle.confusion_matrix(labels, preds, labels=everything)).all()
     assert accuracy(logits, labels) == pytest.approx(oracle.accuracy_score(labels, preds), **EXACT)
@@ -133,7 +139,7 @@ def test_rates_by_hand():
     probs = one_hot(preds, 5)
     confusion = confusion_matrix(probs, labels)
     assert confusion.tolist() == [[2, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0] * 5, [0, 0, 0, 0, 1], [0] * 5]
-    measures = class_measures(confusion)
+    measures = ClassCounts.of_confusion(confusion)
     undefined = math.nan
     assert measures.support.tolist() == [3, 2, 0, 1, 0]
     assert measures.num_predicted.tolist() == [3, 2, 0, 0, 1]
@@ -154,7 +160,7 @@ def test_rates_by_hand():
 def test_one_class_batch_by_hand():
     # Three images of class 1, two of them called 1: recall 2/3, precision 2/2, F1 4/5; class 0 is absent.
     labels, probs = np.array([1, 1, 1]), one_hot([1, 0, 1], 2)
-    measures = class_measures(confusion_matrix(probs, labels))
+    measures = ClassCounts.of_confusion(confusion_matrix(probs, labels))
     assert measures.precision == pytest.approx([math.nan, 1.0], nan_ok=True)
     assert measures.f1 == pytest.approx([math.nan, 0.8], nan_ok=True)
     assert balanced_accuracy(probs, labels) == accuracy(probs, labels) == pytest.approx(2 / 3)

@@ -11,6 +11,8 @@ from sklearn import metrics
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures import counts as counts_of
 from recog.evaluation.measures import multilabel as ours
+from recog.evaluation.measures import ranking
+from recog.evaluation.measures.task import is_correct
 
 # 4 images, 3 labels. Said at 0.5: [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
 PROBS = np.array([[0.9, 0.2, 0.1], [0.6, 0.8, 0.3], [0.4, 0.3, 0.2], [0.2, 0.5, 0.4]])
@@ -32,19 +34,23 @@ class TestByHand:
         assert SAID.astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
 
     def test_counts_and_rates_with_a_label_that_no_image_shows(self):
-        counts = counts_of.count_labels(SAID, SHOWN)
-        assert (counts.both.tolist(), counts.said.tolist(), counts.shown.tolist()) == ([2, 1, 0], [2, 2, 0], [3, 1, 0])
+        counts = counts_of.ClassCounts.of(SAID, SHOWN)
+        assert (counts.num_correct.tolist(), counts.num_predicted.tolist(), counts.support.tolist()) == (
+            [2, 1, 0],
+            [2, 2, 0],
+            [3, 1, 0],
+        )
         np.testing.assert_allclose(counts.precision, [1, 1 / 2, np.nan])
         np.testing.assert_allclose(counts.recall, [2 / 3, 1, np.nan])
         np.testing.assert_allclose(counts.f1, [4 / 5, 2 / 3, np.nan])
         np.testing.assert_allclose(counts.specificity, [1, 2 / 3, 1])
 
     def test_means(self):
-        counts = counts_of.count_labels(SAID, SHOWN)
+        counts = counts_of.ClassCounts.of(SAID, SHOWN)
         macro, micro, weighted = (
-            counts_of.macro_means(counts),
-            counts_of.micro_means(counts),
-            counts_of.weighted_means(counts),
+            counts_of.macro_mean(counts),
+            counts_of.micro_mean(counts),
+            counts_of.weighted_mean(counts),
         )
         assert (macro.precision, macro.recall) == pytest.approx((3 / 4, 5 / 6))
         assert macro.f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
@@ -52,8 +58,7 @@ class TestByHand:
         assert weighted.recall == pytest.approx((3 * 2 / 3 + 1 * 1) / 4)
 
     def test_per_image(self):
-        assert ours.hamming_loss(SAID, SHOWN) == pytest.approx(2 / 12)
-        assert ours.is_subset_correct(SAID, SHOWN).tolist() == [True, True, False, False]
+        assert is_correct(SAID, SHOWN).tolist() == [True, True, False, False]
         assert ours.example_f1_terms(SAID, SHOWN).tolist() == [1, 1, 0, 0]
         nothing = np.zeros((1, 3), bool)
         assert ours.example_f1_terms(nothing, nothing).tolist() == [1]  # nothing to say, and nothing said
@@ -65,8 +70,8 @@ class TestByHand:
 
     def test_ranking(self):
         # Label 0 falls 0.9, 0.6, 0.4 | 0.2: all three first. Label 1: 0.8 first. Label 2 has no image.
-        np.testing.assert_allclose(ours.label_average_precision(PROBS, SHOWN), [1, 1, np.nan])
-        np.testing.assert_allclose(ours.label_auroc(PROBS, SHOWN), [1, 1, np.nan])
+        np.testing.assert_allclose(ranking.average_precision(PROBS, SHOWN), [1, 1, np.nan])
+        np.testing.assert_allclose(ranking.auroc(PROBS, SHOWN), [1, 1, np.nan])
         assert ours.mean_average_precision(PROBS, SHOWN) == 1
         # All pairs fall 0.9+ 0.8+ 0.6+ 0.5 {0.4+ 0.4}: precision 1, 1, 1, and 4 of 6 at the last.
         assert ours.micro_average_precision(PROBS, SHOWN) == pytest.approx((1 + 1 + 1 + 4 / 6) / 4)
@@ -88,11 +93,11 @@ def test_every_measure_equals_scikit_learns(seed):
     probs = ours.sigmoid(logits)
     np.testing.assert_allclose(probs, expit(logits), rtol=1e-15)
     said = ours.decide(probs, np.array([0.3, 0.4, 0.5, 0.6, 0.7]))
-    counts = counts_of.count_labels(said, shown)
+    counts = counts_of.ClassCounts.of(said, shown)
     for average, means in (
-        ("macro", counts_of.macro_means(counts)),
-        ("micro", counts_of.micro_means(counts)),
-        ("weighted", counts_of.weighted_means(counts)),
+        ("macro", counts_of.macro_mean(counts)),
+        ("micro", counts_of.micro_mean(counts)),
+        ("weighted", counts_of.weighted_mean(counts)),
     ):
         theirs = metrics.precision_recall_fscore_support(shown, said, average=average, zero_division=0)[:3]
         assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
@@ -102,8 +107,7 @@ def test_every_measure_equals_scikit_learns(seed):
     recall_of_absence = metrics.recall_score(~shown, ~said, average=None)
     np.testing.assert_allclose(counts.specificity, recall_of_absence, atol=1e-9)
     pairs = [
-        (ours.hamming_loss(said, shown), metrics.hamming_loss(shown, said)),
-        (ours.is_subset_correct(said, shown).mean(), metrics.accuracy_score(shown, said)),
+        (is_correct(said, shown).mean(), metrics.accuracy_score(shown, said)),
         (
             ours.example_f1_terms(said, shown).mean(),
             metrics.f1_score(shown, said, average="samples", zero_division=1),
@@ -114,7 +118,7 @@ def test_every_measure_equals_scikit_learns(seed):
         ),
         (ours.mean_average_precision(probs, shown), metrics.average_precision_score(shown, probs, average="macro")),
         (ours.micro_average_precision(probs, shown), metrics.average_precision_score(shown, probs, average="micro")),
-        (ours.label_auroc(probs, shown).mean(), metrics.roc_auc_score(shown, probs, average="macro")),
+        (ranking.auroc(probs, shown).mean(), metrics.roc_auc_score(shown, probs, average="macro")),
         (ours.bce(logits, shown), np.mean([metrics.log_loss(shown[:, k], probs[:, k]) for k in range(5)])),
         (
             ours.label_brier_terms(probs, shown).mean(),
@@ -139,46 +143,46 @@ def test_the_ece_equals_that_of_two_classes_over_all_pairs():
 class TestWhatHasNoValue:
     def test_all_positive_and_absent_labels_and_one_image(self):
         probs, shown = np.array([[0.7, 0.2]]), np.array([[True, False]])
-        counts = counts_of.count_labels(ours.decide(probs, np.full(2, 0.5)), shown)
+        counts = counts_of.ClassCounts.of(ours.decide(probs, np.full(2, 0.5)), shown)
         np.testing.assert_equal(counts.specificity, [np.nan, 1.0])
         np.testing.assert_equal(counts.recall, [1.0, np.nan])
         assert np.isnan(ours.mean_average_precision(probs, shown))
-        assert np.isnan(ours.label_auroc(probs, shown)).all()
-        assert counts_of.macro_means(counts).f1 == counts_of.micro_means(counts).f1 == 1
+        assert np.isnan(ranking.auroc(probs, shown)).all()
+        assert counts_of.macro_mean(counts).f1 == counts_of.micro_mean(counts).f1 == 1
 
     def test_means_leave_an_absent_label_out_as_scikit_learn_with_the_other_labels(self):
         logits, shown = random_case()
         shown[:, 2] = False
         probs = ours.sigmoid(logits)
         said = ours.decide(probs, np.full(5, 0.5))
-        counts, present = counts_of.count_labels(said, shown), [0, 1, 3, 4]
+        counts, present = counts_of.ClassCounts.of(said, shown), [0, 1, 3, 4]
         theirs = metrics.precision_recall_fscore_support(shown, said, labels=present, average="macro")[:3]
-        means = counts_of.macro_means(counts)
+        means = counts_of.macro_mean(counts)
         assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             micro = metrics.precision_score(shown, said, average="micro")
-        assert counts_of.micro_means(counts).precision == pytest.approx(micro, abs=1e-9)
+        assert counts_of.micro_mean(counts).precision == pytest.approx(micro, abs=1e-9)
         expected = metrics.average_precision_score(shown[:, present], probs[:, present])
         assert ours.mean_average_precision(probs, shown) == pytest.approx(expected, abs=1e-9)
 
     def test_a_label_never_said_has_a_precision_of_0_in_the_mean(self):
         shown = np.array([[True, True], [True, False], [False, True]])
         said = np.array([[True, False], [True, False], [False, False]])
-        counts = counts_of.count_labels(said, shown)
+        counts = counts_of.ClassCounts.of(said, shown)
         assert np.isnan(counts.precision[1])
         assert (
-            counts_of.macro_means(counts).precision
+            counts_of.macro_mean(counts).precision
             == 0.5
             == metrics.precision_score(shown, said, average="macro", zero_division=0)
         )
 
     def test_nothing_shown_and_nothing_said(self):
         nothing = np.zeros((3, 2), bool)
-        counts = counts_of.count_labels(nothing, nothing)
-        means = (counts_of.macro_means(counts), counts_of.micro_means(counts), counts_of.weighted_means(counts))
+        counts = counts_of.ClassCounts.of(nothing, nothing)
+        means = (counts_of.macro_mean(counts), counts_of.micro_mean(counts), counts_of.weighted_mean(counts))
         assert all(np.isnan([m.precision, m.recall, m.f1]).all() for m in means)
-        assert ours.is_subset_correct(nothing, nothing).all()
+        assert is_correct(nothing, nothing).all()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from label_batches import label_report
 
 from recog.core.errors import BundleError
 from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.multilabel_report import MultilabelReport, parse_multilabel_report
+from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.read import parse_report
-from recog.evaluation.results.report import Report, evaluate
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport
 from recog.evaluation.results.slices import slice_by_name
 
 
@@ -19,12 +19,12 @@ def table_of(report):
 
 def test_a_report_survives_its_file():
     report, *_ = label_report()
-    is_right = np.arange(120) < report.subset.num_correct
+    is_right = np.arange(120) < report.num_correct
     report = replace(report, slices=(slice_by_name("source-folder", ["a", "b"] * 60, is_right),))
     read = parse_report(table_of(report))
     assert isinstance(read, MultilabelReport)
     assert table_of(read) == table_of(report)
-    assert read.labels == report.labels
+    assert read.classes == report.classes
     assert read.errors == report.errors
 
 
@@ -35,7 +35,7 @@ def test_one_without_a_single_label_survives_too():
 
 def test_a_report_of_one_class_an_image_is_read_as_such():
     report = evaluate(np.eye(2), np.array([0, 1]), class_names=("a", "b"), names=["1", "2"], data=DataFacts(name="d"))
-    assert isinstance(parse_report(table_of(report)), Report)
+    assert isinstance(parse_report(table_of(report)), MulticlassReport)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_a_changed_file_is_refused(change, says):
     table = table_of(label_report()[0])
     change(table)
     with pytest.raises(BundleError, match=says):
-        parse_multilabel_report(table)
+        parse_report(table)

@@ -1,51 +1,52 @@
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 from batches import EXACT
 from sklearn import metrics as oracle
 
-from recog.evaluation.measures.bootstrap import MEASURES
+from recog.core.errors import BundleError
+from recog.evaluation.measures.bootstrap import MEASURES as ALL_MEASURES
+from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.measures.probability import log_softmax, softmax
-from recog.evaluation.results.scores import measure_scores, parse_scores
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.read import parse_report
+from recog.evaluation.results.scores import parse_scores
 
 LOGITS = np.random.default_rng(0).normal(0, 1, (300, 7)) + 2 * np.eye(7)[np.arange(300) % 7]
 LABELS = np.arange(300) % 7
-SCORES = measure_scores(LOGITS, softmax(LOGITS), LABELS)
-SUPPORT = np.bincount(LABELS).tolist()
-NUM_CORRECT = int((LOGITS.argmax(axis=1) == LABELS).sum())
+REPORT = evaluate(
+    LOGITS, LABELS, class_names="abcdefg", names=[str(i) for i in range(300)], data=DataFacts(name="letters")
+)
+SCORES = REPORT.scores
+HITS = Hits(num_images=300, num_correct=int((LOGITS.argmax(axis=1) == LABELS).sum()))
+MEASURES = ALL_MEASURES["multiclass"]
 
 
 def table():
-    rows = [{"name": str(i), **asdict(SCORES.of_class(i))} for i in range(7)]
-    whole = {"format_version": 2, "classes": rows, **SCORES.headline_dict(), **SCORES.curves_dict()}
-    return json.loads(json.dumps(whole))
-
-
-def bootstrap_of(interval):
-    return {"num_resamples": 1, "seed": 0} | {f"{name}_ci95": interval for name in MEASURES}
+    return json.loads(json.dumps(REPORT.to_dict()))
 
 
 def test_all_together_equal_scikit_learn():
     probs = softmax(LOGITS)
     assert SCORES.nll == pytest.approx(-log_softmax(LOGITS)[np.arange(300), LABELS].mean(), **EXACT)
     assert SCORES.brier == pytest.approx(oracle.brier_score_loss(LABELS, probs, scale_by_half=False), **EXACT)
-    assert SCORES.auroc == pytest.approx(oracle.roc_auc_score(LABELS, probs, multi_class="ovr"), **EXACT)
-    assert SCORES.average_precision == pytest.approx(oracle.average_precision_score(np.eye(7)[LABELS], probs), **EXACT)
+    assert REPORT.auroc == pytest.approx(oracle.roc_auc_score(LABELS, probs, multi_class="ovr"), **EXACT)
+    assert REPORT.average_precision == pytest.approx(oracle.average_precision_score(np.eye(7)[LABELS], probs), **EXACT)
     assert SCORES.top_k.accuracy == pytest.approx(oracle.top_k_accuracy_score(LABELS, probs, k=5), **EXACT)
-    assert SCORES.num_ranked_classes == 7
+    assert REPORT.num_ranked_classes == 7
 
 
 def test_each_measure_lies_within_its_interval():
-    values = {"nll": SCORES.nll, "brier": SCORES.brier, "ece": SCORES.ece, "auroc": SCORES.auroc}
+    values = {"nll": SCORES.nll, "brier": SCORES.brier, "ece": SCORES.ece, "auroc": REPORT.auroc}
     for name in MEASURES:
-        low, high = SCORES.interval(name)
+        low, high = REPORT.interval(name)
         assert low < values.get(name, (low + high) / 2) < high
 
 
 def test_round_trip():
-    assert parse_scores(table(), support=SUPPORT, num_correct=NUM_CORRECT) == SCORES
+    assert parse_scores(table(), HITS) == SCORES
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,13 @@ def test_round_trip():
     ],
 )
 def test_impossible_numbers_are_refused(change, words):
-    with pytest.raises(ValueError, match=words):
-        parse_scores(table() | change, support=SUPPORT, num_correct=NUM_CORRECT)
+    with pytest.raises(BundleError, match=words):
+        parse_report(table() | change)
 
 
 def test_an_auroc_of_a_class_without_images_is_refused():
-    with pytest.raises(ValueError, match="'auroc' of '0' does not fit its 0 images"):
-        parse_scores(table(), support=[0, 300 - sum(SUPPORT[2:]), *SUPPORT[2:]], num_correct=NUM_CORRECT)
+    changed = table()
+    first, second, *others = changed["confusion"]
+    changed["confusion"] = [[0] * 7, [a + b for a, b in zip(first, second, strict=True)], *others]
+    with pytest.raises(BundleError, match="'auroc' of 'a' does not fit its 0 images"):
+        parse_report(changed)

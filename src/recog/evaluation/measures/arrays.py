@@ -11,6 +11,8 @@ from recog.core.errors import DataError, ShapeError
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+TargetArray = NDArray[Any]  # labels int [N], or zeros and ones [N, K]
 
 
 def check_logits(logits: FloatArray, what: str = "logits") -> None:

@@ -13,18 +13,13 @@ A label with images that was never said has a precision of 0 in the macro mean, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.measures.arrays import FloatArray, check_logits
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray, check_logits
 from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
-from recog.evaluation.measures.ranking import auroc_of, average_precision_of, mean_of_defined
-
-TargetArray = NDArray[Any]  # of bool, whole or floating numbers
-BoolArray = NDArray[np.bool_]
+from recog.evaluation.measures.ranking import average_precision, average_precision_of, mean_of_defined
 
 
 def sigmoid(logits: FloatArray) -> NDArray[np.float64]:
@@ -54,16 +49,6 @@ def decide(probs: FloatArray, thresholds: FloatArray) -> BoolArray:
     return np.asarray(probs >= thresholds)
 
 
-def hamming_loss(decisions: BoolArray, targets: BoolArray) -> float:
-    """Share of the N * K pairs of an image and a label that are wrong; 0 is best. Schapire and Singer (1999)."""
-    return float((decisions != targets).mean())
-
-
-def is_subset_correct(decisions: BoolArray, targets: BoolArray) -> BoolArray:
-    """Per image, bool [N]: whether all its labels are right at once; the mean is the subset accuracy."""
-    return np.asarray((decisions == targets).all(axis=1))
-
-
 def example_f1_terms(decisions: BoolArray, targets: BoolArray) -> NDArray[np.float64]:
     """Per image, float64 [N]: F1 of the labels said of it; 1 where it shows none and none is said.
 
@@ -90,22 +75,12 @@ def ranking_precision_terms(probs: FloatArray, targets: BoolArray) -> NDArray[np
     return terms
 
 
-def label_auroc(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
-    """Per label, float64 [K]: the chance that an image with the label gets more of its probability than one without."""
-    return np.array([auroc_of(probs[:, k], targets[:, k]) for k in range(probs.shape[1])])
-
-
-def label_average_precision(probs: FloatArray, targets: BoolArray) -> NDArray[np.float64]:
-    """Per label, float64 [K]; the mean of the defined ones is the mAP."""
-    return np.array([average_precision_of(probs[:, k], targets[:, k]) for k in range(probs.shape[1])])
-
-
 def mean_average_precision(probs: FloatArray, targets: BoolArray) -> float:
     """Mean over the labels of the average precision, where defined; 1 is best, a label's share of the images is chance.
 
     `probs` may be logits. NaN where it is defined for no label.
     """
-    return mean_of_defined(label_average_precision(probs, targets))
+    return mean_of_defined(average_precision(probs, targets))
 
 
 def micro_average_precision(probs: FloatArray, targets: BoolArray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, check_labels, check_logits
 
 
 def num_in_top(probs: FloatArray, labels: IntArray, k: int) -> int:
@@ -21,26 +21,22 @@ def num_in_top(probs: FloatArray, labels: IntArray, k: int) -> int:
     return int((place < k).sum())
 
 
-def auroc(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+def auroc(probs: FloatArray, is_class: BoolArray) -> NDArray[np.float64]:
     """Per class, float64 [K]: the chance that an image of the class has more of its probability than an image of another.
 
-    One against the rest; a tie counts one half; 1 is best, 0.5 is chance. NaN where all images are of the class or none is.
-    The Mann-Whitney statistic from mid-ranks: Hanley and McNeil (1982), Radiology 143(1).
+    `probs` float and `is_class` bool [N, K]. A tie counts one half; 1 is best, 0.5 is chance. NaN where all images are of the
+    class or none is. The Mann-Whitney statistic from mid-ranks: Hanley and McNeil (1982), Radiology 143(1).
     """
-    check_logits(probs, "probs")
-    check_labels(labels, *probs.shape)
-    return np.array([auroc_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+    return np.array([auroc_of(*columns) for columns in zip(probs.T, is_class.T, strict=True)])
 
 
-def average_precision(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
+def average_precision(probs: FloatArray, is_class: BoolArray) -> NDArray[np.float64]:
     """Per class, float64 [K]: precision averaged over the steps of recall as its probability falls; no interpolation.
 
-    One against the rest; images with equal probability enter together; 1 is best, the class's share of the images is
-    chance. NaN where all images are of the class or none is. Manning et al. (2008), section 8.4, and scikit-learn.
+    Images with equal probability enter together; 1 is best, the class's share of the images is chance. NaN where all images
+    are of the class or none is. Manning et al. (2008), section 8.4, and scikit-learn.
     """
-    check_logits(probs, "probs")
-    check_labels(labels, *probs.shape)
-    return np.array([average_precision_of(probs[:, c], labels == c) for c in range(probs.shape[1])])
+    return np.array([average_precision_of(*columns) for columns in zip(probs.T, is_class.T, strict=True)])
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> float:

@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.task import Task
-from recog.evaluation.measures.arrays import FloatArray, check_labels
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray, check_labels
 from recog.evaluation.measures.multilabel import (
-    BoolArray,
-    TargetArray,
     bce_terms,
     check_targets,
     decide,
@@ -38,6 +36,7 @@ class TaskMeasures(ABC):
     task: ClassVar[Task]
     scaling_methods: ClassVar[tuple[str, ...]]  # what calibration may fit
     thing: ClassVar[str]  # what a class is called in messages: 'class' or 'label'
+    things: ClassVar[str]
 
     @abstractmethod
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
@@ -108,7 +107,7 @@ def is_correct(preds: BoolArray, is_class: BoolArray) -> BoolArray:
 class _Multiclass(TaskMeasures):
     task = "multiclass"
     scaling_methods = ("none", "temperature", "vector")
-    thing = "class"
+    thing, things = "class", "classes"
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
         return np.array([label for (label,) in labels], dtype=np.int64)
@@ -159,7 +158,7 @@ class _Multiclass(TaskMeasures):
 class _Multilabel(TaskMeasures):
     task = "multilabel"
     scaling_methods = ("none", "temperature")
-    thing = "label"
+    thing, things = "label", "labels"
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
         targets = np.zeros((len(labels), num_classes), dtype=np.float32)

@@ -12,10 +12,9 @@ from scipy.special import bdtr
 
 from recog.core.errors import DataError
 from recog.core.task import Task
-from recog.evaluation.measures.arrays import FloatArray
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray
+from recog.evaluation.measures.bootstrap import mean_precision_difference
 from recog.evaluation.measures.intervals import Interval, wilson_interval
-from recog.evaluation.measures.multilabel import BoolArray, TargetArray
-from recog.evaluation.measures.multilabel_bootstrap import mean_precision_difference
 from recog.evaluation.measures.task import is_correct, task_of
 
 FORMAT_VERSION = 1

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import build_config
+from recog.evaluation.measures.arrays import BoolArray
 from recog.evaluation.measures.intervals import Interval, wilson_interval
 from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
 
@@ -42,6 +43,17 @@ class ReliabilityBin:
     def to_dict(self) -> dict[str, Any]:
         interval = self.accuracy_ci95
         return asdict(self) | {"accuracy": self.accuracy, "accuracy_ci95": list(interval) if interval else None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbabilityBin:
+    """All pairs of an image and a label with low < probability <= high."""
+
+    low: float
+    high: float
+    num_pairs: int
+    num_shown: int
+    mean_prob: float | None  # None in an empty bin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +112,26 @@ def reliability_bins(
             mean_confidence=float(sums[b] / n) if n else None,
         )
         for b, n in enumerate(num_images)
+    )
+
+
+def probability_bins(
+    probs: NDArray[np.float64], targets: BoolArray, num_bins: int = NUM_BINS
+) -> tuple[ProbabilityBin, ...]:
+    """All N * K probabilities in bins of equal width, with how many of their labels are shown."""
+    bins = equal_width_bins(probs, num_bins).ravel()
+    num_pairs = np.bincount(bins, minlength=num_bins)
+    num_shown = np.bincount(bins, weights=targets.ravel(), minlength=num_bins)
+    sums = np.bincount(bins, weights=probs.ravel(), minlength=num_bins)
+    return tuple(
+        ProbabilityBin(
+            low=b / num_bins,
+            high=(b + 1) / num_bins,
+            num_pairs=int(n),
+            num_shown=int(num_shown[b]),
+            mean_prob=float(sums[b] / n) if n else None,
+        )
+        for b, n in enumerate(num_pairs)
     )
 
 

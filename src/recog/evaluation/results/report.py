@@ -1,86 +1,171 @@
 """The evaluation of one model on one set of images: `evaluate` -> `Report` -> `report.json`. Rates in [0, 1].
 
-Everything that is counted comes from the confusion matrix, when evaluating and when reading `report.json`, so
-a file whose numbers disagree with its own counts is refused. What needs the probabilities is read and checked
-for its range.
+Everything that is counted comes from counts, when evaluating and when reading `report.json`, so a file whose numbers disagree
+with its own counts is refused. What needs the probabilities is read and checked for its range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from math import isnan
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from recog.core.config import build_config
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.core.task import Task
 from recog.evaluation.measures.counts import (
+    ClassCounts,
     MeanMeasures,
-    accuracy_of,
-    class_measures,
-    confusion_matrix,
     macro_mean,
-    matthews,
     micro_mean,
     weighted_mean,
 )
-from recog.evaluation.measures.intervals import Interval, wilson_interval
-from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
-from recog.evaluation.results.report_format import FORMAT_VERSION, parse_checked
-from recog.evaluation.results.rows import ClassRow, class_rows
-from recog.evaluation.results.scores import Scores, measure_scores, parse_scores
-from recog.evaluation.results.slices import Slicing, parse_slicing
-from recog.evaluation.results.training_facts import TrainingFacts, parse_training
-from recog.evaluation.results.trust_evidence import Trust, measure_trust, parse_trust
-from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.measures.intervals import Hits, Interval
+from recog.evaluation.measures.resampling import Bootstrap
+from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.reliability import ProbabilityBin
+from recog.evaluation.results.report_format import FORMAT_VERSION
+from recog.evaluation.results.rows import (
+    ClassRow,
+    Misclassified,
+    WrongLabels,
+    class_rows,
+    mean_of,
+    none_if_nan,
+)
+from recog.evaluation.results.scores import Scores
+from recog.evaluation.results.slices import Slicing
+from recog.evaluation.results.training_facts import TrainingFacts
+from recog.evaluation.results.trust_evidence import Trust
 
 
 @dataclass(frozen=True, kw_only=True)
-class Misclassified:
-    name: str
-    true_class: str
-    predicted_class: str
-    confidence: float  # probability of the predicted class
-    true_class_prob: float  # probability of the true class: near the confidence, it was a close call
+class Report(ABC):
+    """What is alike for one label per image and for several. An image is correct if exactly its classes are predicted."""
 
+    task: ClassVar[Task]
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
     data: DataFacts
     calibration_method: str
-    num_images: int  # measured, so without the excluded
+    hits: Hits
     class_names: tuple[str, ...]
-    accuracy: float
-    accuracy_ci95: Interval  # Wilson
-    balanced_accuracy: float  # mean recall of the classes present
-    matthews: float | None
-    scores: Scores  # what needs the probabilities
     macro: MeanMeasures
     weighted: MeanMeasures
-    micro: MeanMeasures  # the accuracy, three times
+    micro: MeanMeasures  # of one label per image the accuracy, three times
     classes: tuple[ClassRow, ...]
-    confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
-    errors: tuple[Misclassified, ...]  # the most confident first, at most as many as were asked for
-    trust: Trust
-    slices: tuple[Slicing, ...] = ()
+    bootstrap: Bootstrap
+    errors: tuple[Any, ...]  # the worst first, at most as many as were asked for
+    slices: tuple[Slicing, ...] = ()  # of the accuracy
     training: TrainingFacts | None = None  # None where it is not the report of a training run
+
+    @property
+    def num_images(self) -> int:
+        """Measured, so without the excluded."""
+        return self.hits.num_images
+
+    @property
+    def num_found(self) -> int:
+        """Images before exclusion: measured and excluded."""
+        return self.num_images + len(self.data.excluded)
+
+    @property
+    def num_correct(self) -> int:
+        return self.hits.num_correct
+
+    @property
+    def num_errors(self) -> int:
+        """All of them; `errors` may hold fewer."""
+        return self.num_images - self.num_correct
+
+    @property
+    def accuracy(self) -> float:
+        """Of several labels: the subset accuracy."""
+        return self.hits.accuracy
+
+    @property
+    def accuracy_ci95(self) -> Interval:
+        """Wilson's."""
+        return self.hits.accuracy_ci95
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
+    def absent_classes(self) -> tuple[str, ...]:
+        """Classes without an image here: left out of the macro and weighted means."""
+        return tuple(row.name for row in self.classes if row.support == 0)
+
+    @property
+    def auroc(self) -> float | None:
+        """Macro mean over the classes where it is defined."""
+        return mean_of([row.auroc for row in self.classes])
+
+    @property
+    def average_precision(self) -> float | None:
+        """Macro mean over the classes where it is defined."""
+        return mean_of([row.average_precision for row in self.classes])
+
+    @property
+    def num_ranked_classes(self) -> int:
+        """Classes with an AUROC and an average precision: of some images and not of all."""
+        return sum(row.auroc is not None for row in self.classes)
+
+    def interval(self, metric: str) -> Interval | None:
+        """The 95 % interval of a headline metric, by its name."""
+        return self.accuracy_ci95 if metric == "accuracy" else self.bootstrap.intervals.get(metric)
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """`report.json`: plain JSON types, null where undefined."""
+
+    def _head(self) -> dict[str, Any]:
+        """The first keys of `report.json`."""
+        data = asdict(self.data)
+        excluded = [{"name": name, "reason": reason} for name, reason in data.pop("excluded")]
+        counts = {"num_found": self.num_found, "num_excluded": len(excluded), "excluded": excluded}
+        return {
+            "format_version": FORMAT_VERSION,
+            "evidence": "evaluation",
+            "task": self.task,
+            "data": {"name": data.pop("name"), "split": data.pop("split")} | counts | data,
+        }
+
+    def _means(self) -> dict[str, dict[str, float | None]]:
+        means = {"macro": self.macro, "weighted": self.weighted, "micro": self.micro}
+        return {name: {key: none_if_nan(value) for key, value in asdict(mean).items()} for name, mean in means.items()}
+
+    def _tail(self) -> dict[str, Any]:
+        return {
+            "slices": [slicing.to_dict() for slicing in self.slices],
+            "num_errors": self.num_errors,
+            "errors": [_plain(asdict(error)) for error in self.errors],
+            "training": self.training.to_dict() if self.training else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MulticlassReport(Report):
+    task = "multiclass"
+
+    matthews: float | None
+    scores: Scores  # what needs the probabilities
+    confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
+    errors: tuple[Misclassified, ...]
+    trust: Trust
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes present: Brodersen et al. (2010), ICPR; for K classes as in scikit-learn."""
+        return self.macro.recall
+
+    @property
     def top_k_accuracy(self) -> float | None:
         return self.scores.top_k.accuracy if self.scores.top_k else None
 
     def interval(self, metric: str) -> Interval | None:
-        """The 95 % interval of a headline metric, by its name."""
         if metric == "top_k_accuracy" and self.scores.top_k:
             return self.scores.top_k.accuracy_ci95
-        return self.accuracy_ci95 if metric == "accuracy" else self.scores.interval(metric)
+        return super().interval(metric)
 
     @property
     def nll(self) -> float:
@@ -94,25 +179,6 @@ class Report:
     @property
     def ece(self) -> float:
         return self.scores.ece
-
-    @property
-    def num_found(self) -> int:
-        """Images before exclusion: measured and excluded."""
-        return self.num_images + len(self.data.excluded)
-
-    @property
-    def num_correct(self) -> int:
-        return sum(row.num_correct for row in self.classes)
-
-    @property
-    def num_errors(self) -> int:
-        """All of them; `errors` may hold fewer."""
-        return self.num_images - self.num_correct
-
-    @property
-    def absent_classes(self) -> tuple[str, ...]:
-        """Classes without an image here: left out of every mean."""
-        return tuple(row.name for row in self.classes if row.support == 0)
 
     @property
     def num_absent_classes(self) -> int:
@@ -129,25 +195,12 @@ class Report:
         return max(row.support for row in self.classes) / self.num_images
 
     def to_dict(self) -> dict[str, Any]:
-        """`report.json`: plain JSON types, null where undefined."""
+        tail = self._tail()
         return {
-            "format_version": FORMAT_VERSION,
-            "evidence": "evaluation",
-            "task": "multiclass",
-            "data": {
-                "name": self.data.name,
-                "split": self.data.split,
-                "num_found": self.num_found,
-                "num_excluded": len(self.data.excluded),
-                "excluded": [{"name": name, "reason": reason} for name, reason in self.data.excluded],
-                "num_seen_in_training": self.data.num_seen_in_training,
-                "num_seen_in_selection": self.data.num_seen_in_selection,
-                "num_left_out_as_seen": self.data.num_left_out_as_seen,
-                "test_openings": self.data.test_openings,
-            },
+            **self._head(),
             "calibration_method": self.calibration_method,
             "trust": self.trust.to_dict(),
-            "training": self.training.to_dict() if self.training else None,
+            "training": tail.pop("training"),
             "num_images": self.num_images,
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
@@ -156,56 +209,95 @@ class Report:
             "balanced_accuracy": self.balanced_accuracy,
             "matthews": self.matthews,
             **self.scores.headline_dict(),
-            "macro": asdict(self.macro),
-            "weighted": asdict(self.weighted),
-            "micro": asdict(self.micro),
+            "auroc": self.auroc,
+            "average_precision": self.average_precision,
+            "num_ranked_classes": self.num_ranked_classes,
+            "bootstrap": self.bootstrap.to_dict("stratified by class; percentiles, for the ECE inverted test"),
+            **self._means(),
             "num_absent_classes": self.num_absent_classes,
             "absent_classes": list(self.absent_classes),
             "never_predicted_classes": list(self.never_predicted_classes),
-            "classes": [_listed(asdict(row)) for row in self.classes],
+            "classes": [
+                {key: value for key, value in _plain(asdict(row)).items() if key != "threshold"} for row in self.classes
+            ],
             "confusion": [list(row) for row in self.confusion],
             **self.scores.curves_dict(),
-            "slices": [slicing.to_dict() for slicing in self.slices],
-            "num_errors": self.num_errors,
-            "errors": [asdict(error) for error in self.errors],
+            **tail,
         }
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Report:
-        """From `report.json`; a BundleError where it is no evaluation, newer, damaged or inconsistent."""
-        return parse_checked(table, _parse)
 
+@dataclass(frozen=True, kw_only=True)
+class MultilabelReport(Report):
+    task = "multilabel"
 
-def evaluate(
-    logits: FloatArray,
-    labels: IntArray,
-    *,
-    class_names: Sequence[str],
-    names: Sequence[str],
-    data: DataFacts,
-    calibration: Calibration | None = None,
-    max_errors: int = MAX_ERRORS,
-) -> Report:
-    """Measure `logits` float [N, K], as the network gives them, against `labels` int64 [N] in [0, K).
+    thresholds_data: str  # the images that the thresholds were chosen on, in words
+    micro_average_precision: float | None
+    ranking_average_precision: float
+    example_f1: float
+    nll: float  # mean BCE per image and label, in nats
+    brier: float  # mean per image and label
+    ece: float
+    nll_before: float  # both without the calibration
+    ece_before: float
+    reliability: tuple[ProbabilityBin, ...]
+    weak_thresholds: tuple[str, ...]  # labels whose threshold was chosen on few images with it, or on none
+    errors: tuple[WrongLabels, ...]
 
-    `names` are those of the N images, `class_names` of the K classes. Without `calibration`, the softmax.
-    """
-    check_logits(logits)
-    num_images, num_classes = logits.shape
-    check_labels(labels, num_images, num_classes)
-    check_names(names, num_images, "names", "images")
-    check_names(class_names, num_classes, "class_names", "classes")
-    calibration = calibration or Calibration()
-    probs = calibration.apply(logits)
-    return _build(
-        confusion_matrix(probs, labels),
-        class_names=tuple(class_names),
-        scores=measure_scores(calibration.calibrated_logits(logits), probs, labels),
-        errors=_errors(probs, labels, class_names=class_names, names=names)[:max_errors],
-        data=data,
-        calibration_method=calibration.method,
-        trust=measure_trust(calibration, logits, labels),
-    )
+    @property
+    def mean_average_precision(self) -> float | None:
+        return self.average_precision
+
+    @property
+    def hamming_loss(self) -> float:
+        """Share of the pairs of an image and a label that are wrong; 0 is best. Schapire and Singer (1999)."""
+        num_wrong = sum(row.num_predicted + row.support - 2 * row.num_correct for row in self.classes)
+        return num_wrong / (self.num_images * self.num_classes)
+
+    @property
+    def labels_per_image(self) -> tuple[float, float]:
+        """True and predicted, on average."""
+        totals = (sum(row.support for row in self.classes), sum(row.num_predicted for row in self.classes))
+        return totals[0] / self.num_images, totals[1] / self.num_images
+
+    @property
+    def chance_map(self) -> float | None:
+        """The mAP of guessing: the mean share of the images that show a label, over the labels that have one."""
+        return mean_of([row.support / self.num_images for row in self.classes if row.average_precision is not None])
+
+    def to_dict(self) -> dict[str, Any]:
+        tail, means = self._tail(), self._means()
+        return {
+            **self._head(),
+            "num_classes": self.num_classes,
+            "subset_accuracy": self.accuracy,
+            "subset_accuracy_ci95": list(self.accuracy_ci95),
+            "num_subset_correct": self.num_correct,
+            "labels_per_image": self.labels_per_image[0],
+            "labels_said_per_image": self.labels_per_image[1],
+            "absent_labels": list(self.absent_classes),
+            "num_ranked_labels": self.num_ranked_classes,
+            **{name: means[name] for name in ("macro", "micro", "weighted")},
+            "calibration_method": self.calibration_method,
+            "thresholds_data": self.thresholds_data,
+            "num_images": self.num_images,
+            "class_names": list(self.class_names),
+            "mean_average_precision": self.mean_average_precision,
+            "micro_average_precision": self.micro_average_precision,
+            "ranking_average_precision": self.ranking_average_precision,
+            "hamming_loss": self.hamming_loss,
+            "example_f1": self.example_f1,
+            "auroc": self.auroc,
+            "nll": self.nll,
+            "brier": self.brier,
+            "ece": self.ece,
+            "nll_before": self.nll_before,
+            "ece_before": self.ece_before,
+            "labels": [_plain(asdict(row)) for row in self.classes],
+            "reliability": [asdict(b) for b in self.reliability],
+            "bootstrap": self.bootstrap.to_dict("whole images; percentiles, for the ECE inverted test"),
+            "weak_thresholds": list(self.weak_thresholds),
+            **{name: tail[name] for name in ("num_errors", "errors", "training", "slices")},
+        }
 
 
 def no_evidence(reason: str) -> dict[str, Any]:
@@ -213,85 +305,26 @@ def no_evidence(reason: str) -> dict[str, Any]:
     return {"format_version": FORMAT_VERSION, "evidence": "none", "reason": reason}
 
 
-def _errors(
-    probs: NDArray[np.float64], labels: IntArray, *, class_names: Sequence[str], names: Sequence[str]
-) -> tuple[Misclassified, ...]:
-    """The misclassified images, the most confident first, equals in the order of the images."""
-    preds = probs.argmax(axis=1)
-    wrong = np.flatnonzero(preds != labels)
-    order = np.argsort(-probs[wrong, preds[wrong]], kind="stable")
-    return tuple(
-        Misclassified(
-            name=names[i],
-            true_class=class_names[labels[i]],
-            predicted_class=class_names[preds[i]],
-            confidence=float(probs[i, preds[i]]),
-            true_class_prob=float(probs[i, labels[i]]),
-        )
-        for i in wrong[order]
-    )
-
-
-def _build(
-    confusion: NDArray[np.int64],
-    *,
+def counted_fields(
     class_names: tuple[str, ...],
-    scores: Scores,
-    errors: tuple[Misclassified, ...],
-    data: DataFacts,
-    calibration_method: str,
-    trust: Trust,
-) -> Report:
-    measures = class_measures(confusion)
-    num_images = int(confusion.sum())
-    macro = macro_mean(measures)
-    correlation = matthews(confusion)
-    return Report(
-        data=data,
-        calibration_method=calibration_method,
-        num_images=num_images,
-        class_names=class_names,
-        accuracy=accuracy_of(confusion),
-        accuracy_ci95=wilson_interval(int(measures.num_correct.sum()), num_images),
-        balanced_accuracy=macro.recall,
-        matthews=None if isnan(correlation) else correlation,
-        scores=scores,
-        macro=macro,
-        weighted=weighted_mean(measures),
-        micro=micro_mean(measures),
-        classes=class_rows(class_names, measures, scores),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        errors=errors,
-        trust=trust,
-    )
+    counts: ClassCounts,
+    ranks: Sequence[Sequence[float | None]],
+    bootstrap: Bootstrap,
+    thresholds: Sequence[float],
+) -> dict[str, Any]:
+    """The fields of a Report that follow from the counts and what is known of each class."""
+    return {
+        "class_names": class_names,
+        "macro": macro_mean(counts),
+        "weighted": weighted_mean(counts),
+        "micro": micro_mean(counts),
+        "classes": class_rows(class_names, counts, *ranks, bootstrap=bootstrap, thresholds=thresholds),
+        "bootstrap": bootstrap,
+    }
 
 
-def _parse(table: Mapping[str, Any]) -> Report:
-    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
-    facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
-    class_names = tuple(str(name) for name in table["class_names"])
-    confusion = np.array(table["confusion"])
-    shape = (len(class_names), len(class_names))
-    if confusion.shape != shape or not np.issubdtype(confusion.dtype, np.integer):
-        raise ValueError(f"'confusion' has shape {confusion.shape} of {confusion.dtype}; expected {shape} counts.")
-    if confusion.min() < 0 or confusion.sum() == 0:
-        raise ValueError("it has a negative count, or no image at all.")
-    num_images, num_correct = int(confusion.sum()), int(np.trace(confusion))
-    report = _build(
-        confusion.astype(np.int64),
-        class_names=class_names,
-        scores=parse_scores(table, support=confusion.sum(axis=1).tolist(), num_correct=num_correct),
-        errors=tuple(build_config(Misclassified, error, "errors.") for error in table["errors"]),
-        data=build_config(DataFacts, facts, "data."),
-        calibration_method=str(table["calibration_method"]),
-        trust=parse_trust(table["trust"]),
-    )
-    return replace(
-        report,
-        slices=tuple(parse_slicing(row, num_images, num_correct) for row in table["slices"]),
-        training=parse_training(table["training"]),
-    )
-
-
-def _listed(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at every depth."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.errors import BundleError, ConfigError
+from recog.core.errors import BundleError, ConfigError, DataError
 from recog.core.records import convert_record
 from recog.core.task import Task
-from recog.evaluation.measures.arrays import FloatArray, IntArray
-from recog.evaluation.measures.multilabel import BoolArray, TargetArray
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, TargetArray
 from recog.evaluation.measures.probability import softmax
 from recog.evaluation.measures.task import TASK_MEASURES, task_of
 from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
@@ -64,6 +63,18 @@ class Calibration:
         return "multiclass" if self.thresholds is None else "multilabel"
 
     @property
+    def threshold_values(self) -> tuple[float, ...]:
+        """[K]; none for multiclass predictions."""
+        return self.thresholds.values if self.thresholds else ()
+
+    @property
+    def label_thresholds(self) -> LabelThresholds:
+        """DataError where there are none."""
+        if self.thresholds is None:
+            raise DataError("the calibration has no label thresholds; a multi-label model is measured with them.")
+        return self.thresholds
+
+    @property
     def method(self) -> str:
         """'none' where the probabilities are the softmax as the network gives it."""
         return self.scaling.method
@@ -81,12 +92,12 @@ class Calibration:
 
     def preds(self, probs: FloatArray) -> BoolArray:
         """The predicted classes, bool [N, K], of `probs` float [N, K]: the most probable, or all from their threshold on."""
-        return TASK_MEASURES[self.task].preds(probs, self.thresholds.values if self.thresholds else ())
+        return TASK_MEASURES[self.task].preds(probs, self.threshold_values)
 
     def check_classes(self, num_classes: int) -> None:
         """BundleError where it was fitted for another number of classes."""
-        thresholds = self.thresholds.values if self.thresholds else ()
-        for per_class in (self.scaling.factors, self.sets.class_quantiles if self.sets else (), thresholds):
+        quantiles = self.sets.class_quantiles if self.sets else ()
+        for per_class in (self.scaling.factors, quantiles, self.threshold_values):
             if per_class and len(per_class) != num_classes:
                 raise BundleError(
                     f"calibration.json is for {len(per_class)} classes and the model has {num_classes}; "

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from recog.core.chance import permutation
 from recog.core.errors import ConfigError
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_logits
-from recog.evaluation.measures.multilabel import TargetArray
+from recog.evaluation.measures.arrays import FloatArray, IntArray, TargetArray, check_logits
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scale_by_class, scale_logits
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
-from recog.evaluation.measures.multilabel import TargetArray
+from recog.evaluation.measures.arrays import FloatArray, IntArray, TargetArray, check_labels, check_logits
 from recog.evaluation.measures.probability import nll, softmax
 from recog.evaluation.measures.task import task_of
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import ConfigError
-from recog.evaluation.measures.arrays import FloatArray
-from recog.evaluation.measures.multilabel import BoolArray
+from recog.evaluation.measures.arrays import BoolArray, FloatArray
 from recog.evaluation.measures.task import DEFAULT_THRESHOLD
 
 FEW_IMAGES = 10  # with the label in calibration: below, its threshold is chance to a good part

@@ -8,7 +8,8 @@ from sklearn import metrics
 
 from recog.core.errors import DataError
 from recog.evaluation.measures.intervals import wilson_interval
-from recog.evaluation.results.multilabel_report import evaluate_multilabel, probability_bins
+from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.reliability import probability_bins
 from recog.evaluation.trust.calibration import Calibration
 
 
@@ -18,13 +19,13 @@ def test_every_number_equals_scikit_learns():
     assert report.micro_average_precision == pytest.approx(
         metrics.average_precision_score(shown, probs, average="micro"), abs=1e-9
     )
-    assert report.subset_accuracy == pytest.approx(metrics.accuracy_score(shown, said), abs=1e-9)
+    assert report.accuracy == pytest.approx(metrics.accuracy_score(shown, said), abs=1e-9)
     assert report.hamming_loss == pytest.approx(metrics.hamming_loss(shown, said), abs=1e-9)
     for average in ("macro", "micro", "weighted"):
         theirs = metrics.precision_recall_fscore_support(shown, said, average=average)[:3]
         means = getattr(report, average)
         assert (means.precision, means.recall, means.f1) == pytest.approx(theirs, abs=1e-9)
-    for k, row in enumerate(report.labels):
+    for k, row in enumerate(report.classes):
         assert row.average_precision == pytest.approx(
             metrics.average_precision_score(shown[:, k], probs[:, k]), abs=1e-9
         )
@@ -55,7 +56,7 @@ def test_json_is_plain_and_says_its_task():
     table = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert (table["task"], table["evidence"], table["num_images"]) == ("multilabel", "evaluation", 120)
     assert table["data"]["excluded"] == [{"name": "bad.png", "reason": "truncated"}]
-    assert table["subset_accuracy"] == report.subset_accuracy
+    assert table["subset_accuracy"] == report.accuracy
     assert table["bootstrap"]["mean_average_precision_ci95"] == list(report.interval("mean_average_precision"))
     assert len(table["labels"]) == 4
     assert table["micro"]["f1"] == report.micro.f1
@@ -65,12 +66,12 @@ def test_an_absent_label_and_an_all_positive_one_have_no_average_precision():
     shown = np.random.default_rng(1).random((30, 4)) < 0.5
     shown[:, 0], shown[:, 1] = False, True
     report, *_ = label_report(30, shown=shown)
-    boat, car = report.labels[:2]
+    boat, car = report.classes[:2]
     assert (boat.recall, boat.f1, boat.precision, boat.auroc, boat.average_precision) == (None,) * 5
     assert (car.specificity, car.auroc, car.average_precision) == (None,) * 3
     assert car.recall is not None
-    assert report.absent_labels == ("boat",)
-    assert report.num_ranked_labels == 2
+    assert report.absent_classes == ("boat",)
+    assert report.num_ranked_classes == 2
     assert report.weak_thresholds == ("boat",)
     json.dumps(report.to_dict(), allow_nan=False)
 
@@ -91,7 +92,7 @@ def test_bins_hold_every_pair_once_by_hand():
 
 def test_without_thresholds_nothing_is_measured():
     with pytest.raises(DataError, match="no label thresholds"):
-        evaluate_multilabel(
+        evaluate(
             np.zeros((1, 2)),
             np.zeros((1, 2)),
             class_names=("a", "b"),
