@@ -168,3 +168,12 @@ def test_largest_difference_by_hand():
 
 def test_the_manifest_counts_in_num_files(bundle):
     assert len(read_manifest(bundle).files) == 10
+
+
+def test_what_file_managers_leave_is_ignored_and_named_and_nothing_else_is(bundle):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._model.onnx"):
+        (bundle / name).write_bytes(b"x")
+    assert verify(bundle).ignored == (".DS_Store", "._model.onnx", "Thumbs.db", "desktop.ini")
+    (bundle / ".hidden.so").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"holds files that were not sealed: \.hidden\.so\."):
+        verify(bundle)

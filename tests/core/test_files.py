@@ -109,6 +109,9 @@ def shuffled_file_system(request, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(shuffle(iterdir(self))))
 
 
+FOLDERS = ["lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir", ".thumbnails", ".Trash-1000"]
+
+
 class TestListing:
     def test_folders_files_and_hidden_entries_apart(self, tmp_path):
         for name in ("class10", "class2", ".ipynb_checkpoints", "__MACOSX"):
@@ -121,11 +124,15 @@ class TestListing:
         expected = [".DS_Store", ".ipynb_checkpoints", "__MACOSX", "desktop.ini", "Thumbs.db"]
         assert [p.name for p in hidden] == expected
 
-    @pytest.mark.parametrize("name", [".git", "._cat.jpg", "__MACOSX", "Thumbs.db", "__pycache__", "desktop.ini"])
+    @pytest.mark.parametrize(
+        "name", [".git", "._cat.jpg", "__MACOSX", "Thumbs.db", "thumbs.db", "__pycache__", *FOLDERS]
+    )
     def test_litter_is_hidden(self, name):
         assert is_hidden(name)
 
-    @pytest.mark.parametrize("name", ["cat", "_cat", "__init__", "Thumbs", "cat.", "macosx"])
+    @pytest.mark.parametrize(
+        "name", ["cat", "_cat", "__init__", "Thumbs", "cat.", "macosx", "runs", "lost", "tmp", "recycle"]
+    )
     def test_data_is_not_hidden(self, name):
         assert not is_hidden(name)
 
@@ -156,6 +163,13 @@ class TestWalk:
         ]
         assert [p.relative_to(tmp_path).as_posix() for p in walk.hidden] == ["x/2/.DS_Store", "x/2/.hid"]
         assert walk.loops == []
+
+    def test_a_run_below_the_folder_is_not_walked(self, tmp_path):
+        for name in ("a.png", "runs/x/train.lock", "runs/x/lr_range.svg", "runs/x/bundle/recog.json", "b/c.png"):
+            touch(tmp_path / name)
+        walk = walk_folder(tmp_path)
+        assert [p.relative_to(tmp_path).as_posix() for p in walk.files] == ["a.png", "b/c.png"]
+        assert [p.relative_to(tmp_path).as_posix() for p in walk.hidden] == ["runs/x"]
 
     @pytest.mark.usefixtures("shuffled_file_system")
     def test_the_order_is_not_the_file_systems(self, tmp_path):

@@ -195,6 +195,31 @@ def _(folder):
     return folder
 
 
+@case(
+    38, "folders of file systems, NAS systems and Windows", "left out", "lost.found: hidden or left behind by a tool", 8
+)
+def _(folder):
+    pets(folder)
+    for name in (
+        "lost+found/x",
+        "System Volume Information/x",
+        "$RECYCLE.BIN/x.png",
+        "@eaDir/x.png",
+        "cat/@eaDir/x.png",
+    ):
+        write_text(folder / name, "litter")
+    return folder
+
+
+@case(38, "runs, bundles and evaluations of recog", "left out", "runs: written by recog", 8)
+def _(folder):
+    pets(folder)
+    for name in ("runs/a/train.lock", "runs/b/bundle/recog.json", "best/recog.json", "cat/out/report.json"):
+        write_text(folder / name, "{}")
+    write_text(folder / "cat/out/report.html", "")
+    return folder
+
+
 @case(39, "CSV: missing column", "refused", r"has no column 'label'; it has: path, lable.*Did you mean 'lable'")
 def _(folder):
     return listed(folder, "path,lable\n" + ROWS)

@@ -10,7 +10,7 @@ from typing import Any
 from recog.bundle.features import FEATURES
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, write_manifest
 from recog.core.errors import BundleError
-from recog.core.files import sha256_file
+from recog.core.files import is_litter, sha256_file
 from recog.core.records import convert_record
 
 CONFIG = "config.json"
@@ -57,15 +57,23 @@ def check_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
             raise BundleError(f"{path} is not the file that was sealed (its sha256 differs); get the bundle again.")
 
 
-def check_all_files(folder: Path, manifest: Manifest) -> None:
-    """As check_files for every file of the manifest; also BundleError where a part is not listed or the folder holds more."""
+def check_all_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """As check_files for every file of the manifest; also BundleError where a part is not listed or the folder holds more.
+
+    Returns what file managers left in the folder, such as .DS_Store, which is ignored.
+    """
     missing = REQUIRED_FILES - set(manifest.files)
     if missing:
         raise BundleError(f"{folder / MANIFEST} does not list {', '.join(sorted(missing))}.")
     check_files(folder, manifest, manifest.files)
     strangers = {path.name for path in folder.iterdir()} - set(manifest.files) - {MANIFEST}
-    if strangers:
-        raise BundleError(f"{folder} holds files that were not sealed: {', '.join(sorted(strangers))}.")
+    ignored = tuple(sorted(filter(is_litter, strangers)))
+    if strangers.difference(ignored):
+        names = ", ".join(sorted(strangers.difference(ignored)))
+        raise BundleError(
+            f"{folder} holds files that were not sealed: {names}. Move them elsewhere, or get the bundle again."
+        )
+    return ignored
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ class Verification:
     num_files: int
     num_reference_images: int
     max_prob_difference: float | None  # None without reference images
+    ignored: tuple[str, ...] = ()  # left in the folder by file managers, not part of the bundle
 
 
 def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArray[np.float64]]) -> Verification:
@@ -30,7 +31,7 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
     Raises BundleError with what differs and by how much.
     """
     manifest = read_manifest(folder)
-    check_all_files(folder, manifest)
+    ignored = check_all_files(folder, manifest)
     check_facts(manifest, read_network_config(folder))
     reference = read_reference(folder)
     difference = None
@@ -53,6 +54,7 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
         num_files=len(manifest.files) + 1,
         num_reference_images=len(reference.images),
         max_prob_difference=difference,
+        ignored=ignored,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from recog.cli.guard import Threads, guarded
+from recog.report.text import visible
 
 
 @guarded
@@ -30,6 +31,8 @@ def verify(
         print(json.dumps(asdict(outcome)))
         return
     print(f"{outcome.num_files} files are as sealed")
+    if outcome.ignored:
+        print(f"ignored, as left behind by file managers: {', '.join(map(visible, outcome.ignored))}")
     if outcome.max_prob_difference is None:
         print("the bundle carries no reference images to answer again")
     else:

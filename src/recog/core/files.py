@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,23 @@ from recog.core.errors import DataError
 
 _DIGITS = re.compile(r"(\d{1,4000})")  # of a longer run, which int() refuses, each part counts by itself
 _CHUNK_BYTES = 1 << 20
+_LITTER = frozenset(
+    {
+        ".ds_store",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "__macosx",
+        "__pycache__",
+        "lost+found",
+        "@eadir",
+    }
+    | {"system volume information", "$recycle.bin", "#recycle", "@recycle", "network trash folder", "temporary items"}
+)
+_RUN_FILES = frozenset(
+    {"run.toml", "train.lock", "recog.json"}
+)  # each is in a run folder or in a bundle, and nowhere else
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -28,9 +45,23 @@ def natural_key(name: str) -> tuple[Any, ...]:
     return (*((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), (-2, name))
 
 
+def is_litter(name: str) -> bool:
+    """Files and folders that file managers, NAS systems and file systems leave behind, such as .DS_Store and lost+found."""
+    return name.startswith("._") or name.casefold() in _LITTER
+
+
 def is_hidden(name: str) -> bool:
-    """Names that tools leave behind and nobody means as data: dot files, macOS and Windows litter."""
-    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini", "__pycache__"}
+    """Names that nobody means as data: dot files and `is_litter`."""
+    return name.startswith(".") or is_litter(name)
+
+
+def is_written_by_recog(names: Collection[str]) -> bool:
+    """Whether a folder with these entries is a run, a bundle, an evaluation or a cache of decoded images."""
+    return (
+        not _RUN_FILES.isdisjoint(names)
+        or ("report.json" in names and "report.html" in names)
+        or any(name.endswith(".images") for name in names)
+    )
 
 
 def printable_name(name: str) -> str:
@@ -51,7 +82,10 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderWalk:
-    """All entries below a folder, at any depth: files in natural order, hidden entries, and links that lead back."""
+    """All entries below a folder, at any depth: files in natural order, hidden entries, and links that lead back.
+
+    Folders that recog wrote, such as a run, count as hidden.
+    """
 
     files: list[Path]
     hidden: list[Path]
@@ -71,6 +105,9 @@ def walk_folder(root: Path) -> FolderWalk:
             continue
         seen.add(identity)
         folders, files, hidden = list_folder(folder)
+        if folder != root and is_written_by_recog([path.name for path in (*folders, *files)]):
+            walk.hidden.append(folder)
+            continue
         pending += reversed(folders)
         walk.files.extend(files)
         walk.hidden.extend(hidden)

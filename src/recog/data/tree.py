@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from recog.bundle.locate import RUNS
 from recog.core.decode import Readable
 from recog.core.errors import BadImage, DataError
-from recog.core.files import is_hidden, natural_key, printable_name
+from recog.core.files import is_hidden, is_written_by_recog, natural_key, printable_name
 from recog.core.formats import has_image_suffix, is_image_content, is_image_file
 from recog.data.dataset import Exclusion
 
 HIDDEN = "hidden or left behind by a tool"
+OWN = "written by recog"
 ARCHIVE_SUFFIXES = (
     ".zip",
     ".tar",
@@ -143,13 +145,41 @@ def walk_tree(root: Path) -> Tree:
     if walk.num_links_out:
         links = "1 link leads" if walk.num_links_out == 1 else f"{walk.num_links_out} links lead"
         notes.append(f"{links} out of {root} and will be followed")
-    return Tree(
+    tree = Tree(
         name=printable_name(inside.name),
         where=str(root),
         files=walk.files,
         folders=frozenset(walk.folders),
         exclusions=tuple(walk.exclusions),
         notes=tuple(notes),
+    )
+    return without_own(tree)
+
+
+def without_own(tree: Tree) -> Tree:
+    """`tree` without the folders that recog wrote: runs, bundles, evaluations, caches, and what holds nothing but these."""
+    own: set[str] = set()
+    for folder in sorted(tree.folders, key=lambda name: name.count("/"), reverse=True):
+        below, files = tree.folders_in(folder), tree.files_in(folder)
+        is_parent = base_of(folder) == str(RUNS) or (below and not files and own.issuperset(below))
+        holds_own_only = is_parent and (not own.isdisjoint(below) or not (below or files))
+        if holds_own_only or is_written_by_recog([base_of(name) for name in (*below, *files)]):
+            own.add(folder)
+    outermost = [folder for folder in own if own.isdisjoint(ancestors_of(folder))]
+    if not own:
+        return tree
+
+    def is_kept(name: str) -> bool:
+        return name not in own and own.isdisjoint(ancestors_of(name))
+
+    return replace(
+        tree,
+        files={name: source for name, source in tree.files.items() if is_kept(name)},
+        folders=frozenset(filter(is_kept, tree.folders)),
+        exclusions=(
+            *(exclusion for exclusion in tree.exclusions if is_kept(exclusion.name)),
+            *(Exclusion(name=folder, reason=OWN) for folder in sorted(outermost, key=natural_key)),
+        ),
     )
 
 

@@ -141,3 +141,10 @@ def test_keys_of_0_and_1_that_the_user_names(tmp_path):
     path = shard(tmp_path / "b.tar", *images, members[0], ("1.json", b'{"dog": 2, "cat": 0}'))
     with pytest.raises(DataError, match="b.tar/1.json has '2' in the label column 'dog'; expected 0 or 1"):
         open_source(path, labels=LabelFormat(columns=("dog", "cat")))
+
+
+def test_shards_beside_the_runs_that_were_trained_on_them(tmp_path):
+    folder = write_shards(labelled_pngs(2), tmp_path / "s")
+    (folder / "runs/s-1").mkdir(parents=True)
+    (folder / "runs/s-1/run.toml").write_text("")
+    assert len(open_source(folder).samples) == 6

@@ -11,7 +11,7 @@ from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, RefusedMe
 from recog.data.archives.tars import Kind, TarContent
 from recog.data.archives.zips import read_zip
 from recog.data.dataset import Exclusion
-from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Member, Tree, ancestors_of, base_of
+from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Member, Tree, ancestors_of, base_of, without_own
 
 _REFUSALS: dict[Kind, str] = {
     "link": "it is a link in an archive, which is not followed",
@@ -70,7 +70,7 @@ def _tree(path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Member |
             files[name] = source
     implied = {folder for name in files for folder in ancestors_of(name)}
     stated = {name for name in folders if name and _hidden_part(name) is None}
-    return Tree(
+    tree = Tree(
         name=_stem(path),
         where=str(path),
         files=files,
@@ -78,6 +78,7 @@ def _tree(path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Member |
         exclusions=tuple(exclusions),
         notes=notes,
     )
+    return without_own(tree)
 
 
 def _hidden_part(name: str) -> str | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recog.bundle.locate import RUNS
 from recog.core.decode import Readable
 from recog.core.errors import BadImage, DataError
-from recog.core.files import is_hidden, natural_key, shown
+from recog.core.files import is_hidden, is_written_by_recog, natural_key, shown
 from recog.core.formats import IMAGE_SUFFIXES, is_image_content
 from recog.data.archives.members import RefusedMember, StoredBytes
 from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
@@ -40,12 +41,18 @@ def find_shards(root: Path) -> list[Path]:
     """Tar files directly in `root` or in split folders below it; none where there are other folders, which are classes then."""
     entries = sorted(root.iterdir(), key=lambda path: natural_key(path.name))
     shards = [path for path in entries if _is_shard_name(path)]
-    folders = [path for path in entries if path.is_dir() and not is_hidden(path.name)]
+    folders = [path for path in entries if path.is_dir() and not is_hidden(path.name) and not _is_own(path)]
     if folders and not all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
         return []
     for folder in folders:
         shards += [path for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)) if _is_shard_name(path)]
     return shards
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether recog wrote `folder`: a run, or the folder of the runs."""
+    names = [path.name for path in folder.iterdir()]
+    return is_written_by_recog(names) or (folder.name == str(RUNS) and all(_is_own(folder / name) for name in names))
 
 
 def _is_shard_name(path: Path) -> bool:
