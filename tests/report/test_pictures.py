@@ -53,3 +53,8 @@ def test_any_number_of_classes_gives_a_picture(num_classes):
     assert picture.shape[2] == 3
     assert picture.shape[0] >= 90
     assert max(picture.shape[:2]) <= 1024 + 150  # and the names
+
+
+def test_a_newline_in_a_class_name_is_drawn_escaped():
+    counts = np.eye(2, dtype=np.int64)
+    np.testing.assert_array_equal(confusion_picture(counts, ["a\nb", "c"]), confusion_picture(counts, [r"a\nb", "c"]))

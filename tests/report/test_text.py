@@ -1,6 +1,6 @@
 import pytest
 
-from recog.report.text import listing, percent, percent_range, plural, spreadsheet_cell, visible
+from recog.report.text import listing, percent, percent_range, plural, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
@@ -26,23 +26,6 @@ def test_percent_range():
     assert percent_range((0.0, 1.0), dash="\u2013") == "0\u2013100%"
     assert percent_range((0.874, 0.996), decimals=0) == "87-99.6%"
     assert percent_range(None) == "n/a"
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("daisy", "daisy"),
-        ("a\nb\tc\x1b[31m", r"a\nb\tc\x1b[31m"),
-        ("invoice\u202egnp.exe", r"invoice\u202egnp.exe"),  # would read invoiceexe.png
-        ("a\u2028b\u200bc\ufeff", r"a\u2028b\u200bc\ufeff"),
-        ("\udcff.jpg", r"\udcff.jpg"),  # how Python reads a file name that is not UTF-8
-        ("שלום 日本語 é", "שלום 日本語 é"),
-        ("👩\u200d🔬", "👩\u200d🔬"),
-    ],
-)
-def test_visible(name, shown):
-    assert visible(name) == shown
-    visible(name).encode("utf-8")  # can be written to any file
 
 
 def test_plural():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recog.cli.guard import guarded
+from recog.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
     from recog.data.cache import CacheListing
@@ -23,14 +23,14 @@ def cache(
 
     listing = run_cache(clear=clear)
     if as_json:
-        print(json.dumps(_to_dict(listing), ensure_ascii=False))
+        print_json(_to_dict(listing))
         return
     for entry in listing.entries:
         what = entry.problem or f"{entry.name}, {entry.num_images:,} images, {entry.reader}"
-        print(f"{entry.num_bytes / 1e6:>10,.1f} MB  {entry.path.name[:16]}  {what}")
+        print_lines(f"{entry.num_bytes / 1e6:>10,.1f} MB  {entry.path.name[:16]}  {what}")
     done = "removed" if listing.cleared else "held"
     count = len(listing.entries)
-    print(
+    print_lines(
         f"{count:,} {'entry' if count == 1 else 'entries'}, {listing.num_bytes / 1e6:,.1f} MB {done} in {listing.folder}"
     )
 

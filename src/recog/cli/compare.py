@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import typer
 
-from recog.cli.guard import Threads, guarded, notes
+from recog.cli.guard import Threads, guarded
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.output import print_json, print_note
 
 
 @guarded
@@ -45,11 +45,11 @@ def compare(
         include_seen=include_seen,
     )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.comparison.num_images)):
-        notes.print(note, soft_wrap=True, markup=False)
+        print_note(note)
     for name, reason in result.excluded[:10]:
-        notes.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
+        print_note(f"left out {name}: {reason}")
     if as_json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        print_json(result.to_dict())
         return
     title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.comparison.num_images:,} images"
     print_comparison(

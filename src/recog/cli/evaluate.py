@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from recog.cli.guard import Threads, guarded, notes
+from recog.cli.guard import Threads, guarded
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.output import print_json, print_lines, print_note
 
 
 @guarded
@@ -61,14 +61,12 @@ def evaluate(
         include_seen=include_seen,
     )
     for note in result.notes:
-        notes.print(note, soft_wrap=True, markup=False)
+        print_note(note)
     if as_json:
-        print(json.dumps(result.report.to_dict(), ensure_ascii=False))
+        print_json(result.report.to_dict())
+    elif verbose:
+        print_report(result.report, Console(highlight=False))
     else:
-        console = Console(highlight=False)
-        if verbose:
-            print_report(result.report, console)
-        else:
-            console.print("\n".join(brief_lines(result.report)), soft_wrap=True, markup=False)
+        print_lines(*brief_lines(result.report))
     if result.folder is not None:
-        notes.print(f"report: {result.folder / 'report.html'}", soft_wrap=True, markup=False)
+        print_note(f"report: {result.folder / 'report.html'}")

@@ -12,9 +12,8 @@ from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from recog.cli.output import print_note
 from recog.core.errors import PeerError, RecogError, TrainingStopped, missing_extra
 from recog.core.hardware import MAX_THREADS
 
@@ -24,9 +23,6 @@ EXIT_DISK = 74
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 EXIT_TERMINATED = 143
-
-notes = Console(stderr=True, highlight=False)
-"""Progress and notes go to stderr, so that stdout holds the answer alone."""
 
 
 def _use_threads(threads: int | None) -> int | None:
@@ -89,8 +85,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _fail(message: str, code: int, *, is_failure: bool = True) -> None:
-    prefix = ("error: ", "bold red") if is_failure else ""
-    notes.print(Text.assemble(prefix, message), soft_wrap=True)
+    first, *listed = message.split("\n  ")  # other newlines come from names
+    print_note(first, *(f"  {line}" for line in listed), prefix=("error: ", "bold red") if is_failure else ("", ""))
     raise typer.Exit(code) from None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recog.cli.guard import guarded, notes
+from recog.cli.guard import guarded
+from recog.cli.output import print_json, print_note
+from recog.core.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +31,11 @@ def models(
 
     networks = list_networks(pattern)
     if as_json:
-        print(json.dumps({"pattern": pattern, "networks": [_to_dict(facts) for facts in networks]}, ensure_ascii=False))
+        print_json({"pattern": pattern, "networks": [_to_dict(facts) for facts in networks]})
     else:
         _print_table(networks, Console(highlight=False))
     for line in _remarks(networks, pattern):
-        notes.print(line, soft_wrap=True, markup=False)
+        print_note(line)
 
 
 def _to_dict(facts: NetworkFacts) -> dict[str, object]:
@@ -57,7 +58,7 @@ def _print_table(networks: Sequence[NetworkFacts], console: Console) -> None:
         height, width = facts.image_size
         colour = "grey" if facts.channels == 1 else "colour"
         table.add_row(
-            Text(facts.name),
+            Text(visible(facts.name)),
             "not counted" if facts.num_parameters is None else f"{facts.num_parameters:,}",
             f"{width} x {height} {colour}",
             facts.weights,

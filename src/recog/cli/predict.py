@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +11,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from recog.cli.guard import Threads, guarded, notes
+from recog.cli.guard import Threads, guarded
+from recog.cli.output import print_cells, print_csv_row, print_json, print_note
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.report.text import listing, plural, spreadsheet_cell, visible
+from recog.core.text import visible
+from recog.report.text import listing, plural
 
 if TYPE_CHECKING:
     from recog.runtime.predictor import Prediction
@@ -65,7 +64,7 @@ def predict(
     else:
         num_bad = _print_table(files, answers, top, sets=sets)
     if num_bad:
-        notes.print(f"{num_bad} of {len(files)} images could not be used")
+        print_note(f"{num_bad} of {len(files)} images could not be used")
         raise typer.Exit(DataError.exit_code)
 
 
@@ -83,8 +82,8 @@ def _expand(images: Sequence[str]) -> list[Path]:
         files += found.images
         if found.others:
             names = listing([str(other.relative_to(path)) for other in found.others])
-            text = f"{visible(image)}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
-            notes.print(text, soft_wrap=True, markup=False)
+            text = f"{image}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
+            print_note(text)
     return files
 
 
@@ -108,7 +107,7 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
         if answer.is_unknown is not None:
             row |= {"is_unknown": answer.is_unknown, "unknown_score": answer.unknown_score}
         rows.append(row)
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    print_json(rows, indent=2)
     return num_bad
 
 
@@ -116,23 +115,18 @@ def _print_csv(
     files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool, raw: bool
 ) -> int:
     top_columns = (f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob"))
-    _print_row(["file", *top_columns, *(["set"] if sets else []), "error"], raw=raw)
+    print_csv_row(["file", *top_columns, *(["set"] if sets else []), "error"], raw=raw)
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
             num_bad += 1
-            _print_row([str(file), *[""] * (2 * top + sets), answer.reason], raw=raw)
+            print_csv_row([str(file), *[""] * (2 * top + sets), answer.reason], raw=raw)
             continue
         classes = _shown(answer, top, ".6f")
         cells = [cell for line in classes for cell in line] + [""] * (2 * (top - len(classes)))
         label_set = [SEPARATOR.join(answer.label_set or ())] if sets else []
-        _print_row([str(file), *cells, *label_set, ""], raw=raw)
+        print_csv_row([str(file), *cells, *label_set, ""], raw=raw)
     return num_bad
-
-
-def _print_row(cells: Sequence[str], *, raw: bool) -> None:
-    """A row of CSV on stdout; unless `raw`, no cell of it is run by a spreadsheet."""
-    csv.writer(sys.stdout, lineterminator="\n").writerow(cells if raw else map(spreadsheet_cell, cells))
 
 
 def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
@@ -158,15 +152,15 @@ def print_labels_csv(
     files: Sequence[Path], answers: Iterator[Prediction | BadImage], class_names: Sequence[str], *, raw: bool = False
 ) -> int:
     """A row per image: its labels, joined, and every label's probability. Returns how many could not be used."""
-    _print_row(["file", "labels", *(f"prob_{name}" for name in class_names), "error"], raw=raw)
+    print_csv_row(["file", "labels", *(f"prob_{name}" for name in class_names), "error"], raw=raw)
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         if isinstance(answer, BadImage):
             num_bad += 1
-            _print_row([str(file), "", *[""] * len(class_names), answer.reason], raw=raw)
+            print_csv_row([str(file), "", *[""] * len(class_names), answer.reason], raw=raw)
             continue
         probs = (f"{prob:.6f}" for prob in answer.probs)
-        _print_row([str(file), SEPARATOR.join(answer.labels), *probs, ""], raw=raw)
+        print_csv_row([str(file), SEPARATOR.join(answer.labels), *probs, ""], raw=raw)
     return num_bad
 
 
@@ -175,7 +169,7 @@ def print_labels_table(files: Sequence[Path], answers: Iterator[Prediction | Bad
 
     def lines_of(answer: Prediction) -> list[tuple[str, str]]:
         probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
-        return [(visible(label), f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
+        return [(label, f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
 
     columns = (Column("labels", overflow="fold"), Column("probability", justify="right"))
     return print_answers(files, answers, columns, lines_of)
@@ -194,16 +188,16 @@ def print_answers(
     console = Console(highlight=False)
     table = Table(Column("image", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
     if not console.is_terminal:
-        print("image", *(column.header for column in columns), sep="\t")
+        print_cells(["image", *(str(column.header) for column in columns)])
     num_bad = 0
     for file, answer in zip(files, answers, strict=True):
         num_bad += isinstance(answer, BadImage)
         lines = [[f"not used: {answer.reason}"]] if isinstance(answer, BadImage) else lines_of(answer)
         for i, line in enumerate(lines):
             if console.is_terminal:
-                table.add_row(*(Text(cell) for cell in (str(file) if i == 0 else "", *line)))
+                table.add_row(*(Text(visible(cell)) for cell in (str(file) if i == 0 else "", *line)))
             else:
-                print(visible(str(file)), *line, sep="\t")
+                print_cells([str(file), *line])
     if console.is_terminal:
         console.print(table)
     return num_bad

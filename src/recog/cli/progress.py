@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from recog.cli.guard import notes
+from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.recipes.events import EpochResult, HeadLog, describe_cross_validation
 from recog.training.fit import StepLog
@@ -34,18 +34,18 @@ class TrainPrinter:
                 self._show_note(event)
             case Planned():
                 self.folder = event.folder
-                notes.print(f"run folder: {event.folder}", soft_wrap=True, markup=False)
+                print_note(f"run folder: {event.folder}")
                 if event.num_steps:
                     self._open_bar(event.num_steps)
             case StepLog():
                 self._show_step(event)
             case HeadLog():
                 measured = "cross-validated" if event.num_folds else "val"
-                notes.print(f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}")
+                print_note(f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}")
             case CrossValidation():
-                notes.print(describe_cross_validation(event), soft_wrap=True, markup=False)
+                print_note(describe_cross_validation(event))
             case EarlyStopped():
-                notes.print(str(event), soft_wrap=True, markup=False)
+                print_note(str(event))
             case EpochResult():
                 self._show_epoch(event)
             case Run():
@@ -53,7 +53,7 @@ class TrainPrinter:
 
     def _show_note(self, note: Note) -> None:
         if self._verbose or not note.is_detail:
-            notes.print(note.text, soft_wrap=True, markup=False)
+            print_note(note.text)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -91,11 +91,10 @@ class TrainPrinter:
         if not (self._verbose or result.is_best):
             return
         left = self._time_left()
-        notes.print(
+        print_note(
             f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "
             f"NLL {result.val_nll:.3f}, {log.num_images / log.train_s:.0f} images/s{left}"
-            f"{', best' if result.is_best and self._verbose else ''}",
-            soft_wrap=True,
+            f"{', best' if result.is_best and self._verbose else ''}"
         )
 
     def _time_left(self) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recog.cli.guard import Threads, guarded, notes
+from recog.cli.guard import Threads, guarded
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.output import notes, print_json, print_lines, print_note
 from recog.core.errors import ConfigError, DataError
+from recog.core.text import visible
 from recog.report.text import plural
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from recog.data.dataset import Exclusion
     from recog.data.readers.label_format import LabelFormat
     from recog.recipes.config import TrainConfig
@@ -40,22 +39,20 @@ def scan(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
-    from rich.console import Console
-
     labels = label_format(label_separator, label_columns)
     config = _read_settings(settings or [], preview)
     report = _scan_with_bar(data, labels)
     if as_json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=True))
+        print_json(report.to_dict(), indent=2)
     else:
-        _print_report(report, Console(highlight=False, markup=False, soft_wrap=True))
+        _print_report(report)
     if report.problems:
         raise typer.Exit(DataError.exit_code)
     if preview is not None:
         from recog.verbs.preview import preview as draw
 
         augment = draw(data, preview, config, labels=labels)
-        notes.print(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})", soft_wrap=True)
+        print_note(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})")
 
 
 def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig | None:
@@ -86,46 +83,47 @@ def _scan_with_bar(data: str, labels: LabelFormat) -> ScanReport:
     raise DataError(f"{data} was not scanned.")
 
 
-def _print_report(report: ScanReport, console: Console) -> None:
+def _print_report(report: ScanReport) -> None:
     images = report.images
-    console.print(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
+    print_lines(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
     num_classes = plural(len(report.class_names), "class", "classes")
     if report.task == "multilabel":
         num_classes = f"{plural(len(report.class_names), 'label')}, of which each image has any number"
-    console.print(f"{plural(report.num_images, 'image')}, {num_classes}")
-    _print_classes(report, console)
+    print_lines(f"{plural(report.num_images, 'image')}, {num_classes}")
+    _print_classes(report)
     if images.num_images:
-        console.print(f"sizes: {_sizes(images.widths_px, images.heights_px)}")
+        print_lines(f"sizes: {_sizes(images.widths_px, images.heights_px)}")
         # an array that stands in memory has no file format
         formats = "no files, but pixels" if set(images.formats) == {"memory"} else f"formats: {_tally(images.formats)}"
-        console.print(f"{formats}; modes: {_tally(images.modes)}")
+        print_lines(f"{formats}; modes: {_tally(images.modes)}")
     if images.grey16_max is not None:
-        console.print(f"16-bit grey: the highest level is {images.grey16_max:,}")
+        print_lines(f"16-bit grey: the highest level is {images.grey16_max:,}")
     if report.num_groups:
-        console.print(f"groups: {report.num_groups:,}, each of which stays within one split where splits are made")
+        print_lines(f"groups: {report.num_groups:,}, each of which stays within one split where splits are made")
     if report.columns:
-        console.print(f"further columns, for evaluate --slice: {_listed(report.columns)}")
+        print_lines(f"further columns, for evaluate --slice: {_listed(report.columns)}")
     for split, classes in report.class_map_gaps.items():
-        console.print(f"split {split} lacks {plural(len(classes), 'class', 'classes')}: {_listed(classes)}")
-    console.print(f"bad files: {len(report.bad)}")
-    _print_exclusions(report.bad, console)
+        print_lines(f"split {split} lacks {plural(len(classes), 'class', 'classes')}: {_listed(classes)}")
+    print_lines(f"bad files: {len(report.bad)}")
+    _print_exclusions(report.bad)
     if report.left_out:
-        console.print(f"left out: {len(report.left_out)}")
-        _print_exclusions(report.left_out, console)
+        print_lines(f"left out: {len(report.left_out)}")
+        _print_exclusions(report.left_out)
     num_copies = sum(len(same) - 1 for same in report.copies)
-    console.print(
+    print_lines(
         f"identical files: {_copies(num_copies, len(report.copies))}; {len(report.across_classes)} across classes, "
         f"{len(report.across_splits)} across splits"
     )
-    _print_some("note", report.notes, console)
-    _print_some("warning", report.warnings, console)
+    _print_some("note", report.notes)
+    _print_some("warning", report.warnings)
     for text in report.problems:
-        console.print(f"cannot be trained on: {text}")
+        print_lines(f"cannot be trained on: {text}")
     if not report.problems:
-        console.print("can be trained on")
+        print_lines("can be trained on")
 
 
-def _print_classes(report: ScanReport, console: Console) -> None:
+def _print_classes(report: ScanReport) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -144,23 +142,23 @@ def _print_classes(report: ScanReport, console: Console) -> None:
         if num_hidden > 0 and row == _MAX_CLASSES // 2:
             table.add_row(Text(f"({num_hidden} classes between)"))
         name = report.class_names[label]
-        table.add_row(Text(_plain(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
+        table.add_row(Text(visible(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
     if len(report.class_names) > 1:
         table.add_row(
             Text("images" if several else "all"), *(f"{n:,}" for n in report.num_images_of.values()), style="bold"
         )
-    console.print(table)
+    Console(highlight=False).print(table, soft_wrap=True)
     if several:
-        _print_cardinality(report, console)
+        _print_cardinality(report)
     if report.imbalance is not None:
-        console.print(f"largest to smallest class: {report.imbalance:.1f} to 1")
+        print_lines(f"largest to smallest class: {report.imbalance:.1f} to 1")
 
 
-def _print_cardinality(report: ScanReport, console: Console) -> None:
+def _print_cardinality(report: ScanReport) -> None:
     longest = max(map(len, report.num_labels_per_image.values()))
     totals = [sum(n[k] for n in report.num_labels_per_image.values() if k < len(n)) for k in range(longest)]
     spread = ", ".join(f"{n:,} with {k}" for k, n in enumerate(totals) if n)
-    console.print(f"labels per image: {report.label_cardinality:.2f} on average; {spread}")
+    print_lines(f"labels per image: {report.label_cardinality:.2f} on average; {spread}")
 
 
 def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:
@@ -178,28 +176,23 @@ def _tally(counts: Mapping[str, int]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(_plain(name) for name in names[:_MAX_LISTED]) + more
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _copies(num_copies: int, num_images: int) -> str:
     return f"{plural(num_copies, 'copy', 'copies')} of {plural(num_images, 'image')}" if num_copies else "none"
 
 
-def _print_some(kind: str, texts: Sequence[str], console: Console) -> None:
+def _print_some(kind: str, texts: Sequence[str]) -> None:
     """The first few, as a thousand shards may have a note each."""
     for text in texts[:_MAX_LISTED]:
-        console.print(f"{kind}: {text}")
+        print_lines(f"{kind}: {text}")
     if len(texts) > _MAX_LISTED:
-        console.print(f"  and {len(texts) - _MAX_LISTED:,} {kind}s more; --json lists all")
+        print_lines(f"  and {len(texts) - _MAX_LISTED:,} {kind}s more; --json lists all")
 
 
-def _print_exclusions(exclusions: Sequence[Exclusion], console: Console) -> None:
+def _print_exclusions(exclusions: Sequence[Exclusion]) -> None:
     for exclusion in exclusions[:_MAX_LISTED]:
-        console.print(f"  {_plain(exclusion.name)}: {exclusion.reason}")
+        print_lines(f"  {exclusion.name}: {exclusion.reason}")
     if len(exclusions) > _MAX_LISTED:
-        console.print(f"  and {len(exclusions) - _MAX_LISTED} more; --json lists all")
-
-
-def _plain(name: str) -> str:
-    """A name that stays on its line: control characters, such as a newline, are written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+        print_lines(f"  and {len(exclusions) - _MAX_LISTED} more; --json lists all")

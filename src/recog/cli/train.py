@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recog.cli.guard import Threads, guarded, notes
+from recog.cli.guard import Threads, guarded
 from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
+from recog.cli.output import notes, print_json, print_note
 from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None
     except (KeyboardInterrupt, SystemExit):
         printer.close()
         if printer.folder is not None:
-            notes.print(f"To resume: recog train --resume {printer.folder}", soft_wrap=True, markup=False)
+            print_note(f"To resume: recog train --resume {printer.folder}")
         raise
     finally:
         printer.close()
@@ -204,11 +204,11 @@ def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
             "duration_s": round(run.duration_s, 3),
             "report": run.report.to_dict(),
         }
-        print(json.dumps(outcome, ensure_ascii=False))
+        print_json(outcome)
     elif verbose:
         print_report(run.report, notes)
     else:
-        notes.print("\n".join(brief_lines(run.report)), soft_wrap=True, markup=False)
-    notes.print(f"bundle: {run.bundle}", soft_wrap=True, markup=False)
-    notes.print(f"report: {run.folder / 'report.html'}", soft_wrap=True, markup=False)
-    notes.print(f"done in {run.duration_s:.1f} s; next: recog predict {run.folder.name} photo.jpg", soft_wrap=True)
+        print_note(*brief_lines(run.report))
+    print_note(f"bundle: {run.bundle}")
+    print_note(f"report: {run.folder / 'report.html'}")
+    print_note(f"done in {run.duration_s:.1f} s; next: recog predict {run.folder.name} photo.jpg")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.report.text import visible
+from recog.cli.output import print_json, print_lines
 
 
 @guarded
@@ -28,15 +27,15 @@ def verify(
 
     outcome = run_verification(bundle)
     if as_json:
-        print(json.dumps(asdict(outcome)))
+        print_json(asdict(outcome))
         return
-    print(f"{outcome.num_files} files are as sealed")
+    print_lines(f"{outcome.num_files} files are as sealed")
     if outcome.ignored:
-        print(f"ignored, as left behind by file managers: {', '.join(map(visible, outcome.ignored))}")
+        print_lines(f"ignored, as left behind by file managers: {', '.join(outcome.ignored)}")
     if outcome.max_prob_difference is None:
-        print("the bundle carries no reference images to answer again")
+        print_lines("the bundle carries no reference images to answer again")
     else:
-        print(
+        print_lines(
             f"{outcome.num_reference_images} reference images answered as sealed: "
             f"probabilities differ by {outcome.max_prob_difference:.1g} at most"
         )

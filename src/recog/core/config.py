@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 from recog.core.errors import ConfigError
+from recog.core.text import escape_toml
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def dump_toml(table: Mapping[str, Any]) -> str:
-    return tomli_w.dumps(table)
+    return escape_toml(tomli_w.dumps(table))
 
 
 def override(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:

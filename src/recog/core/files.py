@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recog.core.errors import DataError
+from recog.core.text import escape_json, visible
 
 _DIGITS = re.compile(r"(\d{1,4000})")  # of a longer run, which int() refuses, each part counts by itself
 _CHUNK_BYTES = 1 << 20
@@ -127,18 +128,14 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string for one value: sorted keys, no spaces, no NaN; what digests are taken over."""
+    """One byte string for one value: sorted keys, no spaces, no NaN; what digests are taken over. Lone surrogates are escaped."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode(errors="backslashreplace")
 
 
 def pretty_json(value: Any) -> bytes:
-    """For files that people open; refuses NaN, which JSON does not have.
-
-    A file name that is not UTF-8 holds lone surrogates; they are written as JSON's own escapes, here and in `canonical_json`.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode(errors="backslashreplace")
+    """For files that people open; refuses NaN, which JSON does not have. Hidden characters and lone surrogates are escaped."""
+    return (escape_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
@@ -215,5 +212,5 @@ def cache_folder(purpose: str) -> Path:
 
 def shown(name: str) -> str:
     """A name for a message: quoted, cut, control characters escaped."""
-    text = "".join(c if unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in name)
+    text = visible(name)
     return f"'{text[:120]}{'...' if len(text) > 120 else ''}'"

@@ -16,6 +16,7 @@ from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
+from recog.core.text import visible
 from recog.data.dataset import Dataset, Exclusion, Sample
 
 BadImagePolicy = Literal["skip", "error", "quarantine"]
@@ -287,13 +288,13 @@ def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePo
     """The dataset without its bad files. DataError by policy 'error', or where they are above 1 % of all."""
     if not bad:
         return dataset
-    listed = "\n".join(f"  {error}" for error in bad[:10])
+    listed = "\n".join(f"  {visible(str(error))}" for error in bad[:10])
     more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
     share = len(bad) / len(dataset.samples)
     if policy == "error" or share > MAX_BAD_FRACTION:
         why = "data.bad_images is 'error'" if policy == "error" else f"more than {MAX_BAD_FRACTION:.0%} of all"
         raise DataError(
             f"{len(bad)} of {len(dataset.samples)} files of {dataset.name} cannot be used ({why}):\n{listed}{more}\n"
-            "Mend or remove them, then start again."
+            "  Replace or remove them, then start again."
         )
     return dataset.without(Exclusion(name=error.name, reason=error.reason) for error in bad)

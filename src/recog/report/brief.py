@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from recog.core.task import Task
+from recog.core.text import visible
 from recog.evaluation.measures.counts import most_confused
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.report.notes import notes
-from recog.report.text import percent, percent_range, plural, visible
+from recog.report.text import percent, percent_range, plural
 
 NUM_WORST, NUM_PAIRS, MAX_WARNINGS, MAX_SLICINGS = 3, 3, 6, 1
 MAX_NAME, WIDTH = 24, 80

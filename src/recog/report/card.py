@@ -11,6 +11,7 @@ from types import MappingProxyType
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recog.bundle.manifest import Manifest
+from recog.core.text import visible
 from recog.evaluation.results.report import Report
 from recog.report.sections import Section, trust_sections, value_of
 from recog.report.text import percent, percent_range
@@ -98,7 +99,7 @@ def _metrics(report: Report) -> Iterator[Metric]:
 
 def _plain(value: str) -> str:
     """An untrusted name on one line, Markdown and HTML characters escaped."""
-    line = " ".join(value.split())
+    line = visible(" ".join(value.split()))
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in line)
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recog.core.text import visible
 from recog.evaluation.results.comparison import Changed, Comparison, PairedMeasure
-from recog.report.text import percent, percent_range, plural, visible
+from recog.report.text import percent, percent_range, plural
 
 ACCURACY_NAMES = {"multiclass": "Accuracy", "multilabel": "Subset accuracy"}
 MAX_LISTED = 10

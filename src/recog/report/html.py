@@ -24,6 +24,7 @@ from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
 from recog.core.task import Task
+from recog.core.text import visible
 from recog.evaluation.measures.counts import most_confused
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
@@ -39,7 +40,7 @@ from recog.report.charts import (
 )
 from recog.report.notes import notes
 from recog.report.sections import metric_rows, training_sections, trust_sections
-from recog.report.text import number_range, percent, percent_range, plural, visible
+from recog.report.text import number_range, percent, percent_range, plural
 
 MAX_THUMBNAILS = 50
 MAX_PAIRS = 10

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from recog.core.text import visible
+
 LARGEST_PX = 1024  # longest side; keeps event files small
 MIN_CELL_PX, MAX_CELL_PX = 3, 48
 NAMED_CLASSES = 30  # beyond, names and counts no longer fit
@@ -56,7 +58,7 @@ def _with_names(
     cells: NDArray[np.uint8], confusion: NDArray[np.int64], class_names: Sequence[str], size: int
 ) -> NDArray[np.uint8]:
     font = ImageFont.load_default()
-    names = [name if len(name) <= 16 else name[:15] + "\N{HORIZONTAL ELLIPSIS}" for name in class_names]
+    names = [name if len(name) <= 16 else name[:15] + "\N{HORIZONTAL ELLIPSIS}" for name in map(visible, class_names)]
     margin = 12 + math.ceil(max(font.getlength(name) for name in names))
     picture = Image.new("RGB", (margin + cells.shape[1], margin + cells.shape[0]), "white")
     picture.paste(Image.fromarray(cells), (margin, margin))

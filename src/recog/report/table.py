@@ -15,13 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from recog.core.task import Task
+from recog.core.text import visible
 from recog.evaluation.measures.counts import MeanMeasures, most_confused
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
 from recog.evaluation.results.slices import Slicing
 from recog.report.notes import Note, notes
 from recog.report.sections import Section, metric_rows, training_sections, trust_sections
-from recog.report.text import number_range, percent, percent_range, plural, visible
+from recog.report.text import number_range, percent, percent_range, plural
 
 MAX_LABELS = 25
 MAX_CLASSES = 25
@@ -181,8 +182,10 @@ def _trust_table(section: Section) -> Group:
 
 def _slice_table(slicing: Slicing, accuracy: float) -> Table:
     total = len(slicing.slices)
-    title = f"By {slicing.by}, the worst first" + (f": {MAX_SLICES} of {total:,}" if total > MAX_SLICES else "")
-    table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    title = f"By {visible(slicing.by)}, the worst first" + (
+        f": {MAX_SLICES} of {total:,}" if total > MAX_SLICES else ""
+    )
+    table = Table(title=Text(title), title_style="bold", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("Slice", overflow="fold", min_width=8)
     for name in ("Right", "Accuracy", "95%"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -1,22 +1,15 @@
-"""Formatting of numbers and untrusted names for the page and the terminal."""
+"""Formatting of numbers and lists for the page and the terminal."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
-# Characters that reverse or hide surrounding text: Unicode's bidirectional controls (UAX 9), the
-# zero-width space and the byte-order mark. The joiners U+200C, U+200D stay: Persian and emoji need them.
-_INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+from recog.core.text import visible
+
 _UNDEFINED = "n/a"
 # A signed number, or a path that starts with a sign (a suffix or a slash, no operator of a formula); further labels may follow.
 _SIGNED_DATA = re.compile(r"[+-]([0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[\w .-]*[./\\][\w ./\\-]*)( \| [^!()=]*)?\Z")
-
-
-def visible(name: str) -> str:
-    r"""`name` on one line, control and invisible characters escaped: '\n', '\u202e'."""
-    return "".join(_escaped(c) if _is_hidden(c) else c for c in name)
 
 
 def percent(rate: float | None, decimals: int = 1) -> str:
@@ -61,15 +54,6 @@ def _percent_number(rate: float, decimals: int) -> str:
             return text
     least = 10.0**-digits
     return f"<{least:.{digits}f}" if rate < 0.5 else f">{100 - least:.{digits}f}"
-
-
-def _is_hidden(character: str) -> bool:
-    # Cc control, Cs lone surrogate (a file name that is not UTF-8), Zl and Zp line and paragraph separator
-    return character in _INVISIBLE or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def spreadsheet_cell(text: str) -> str:

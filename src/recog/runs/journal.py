@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.files import write_bytes_atomic
+from recog.core.text import visible
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.recipes.events import EpochResult, FirstBatch, HeadLog, LearnEvent
@@ -147,6 +148,9 @@ class _DebugLog(logging.FileHandler):
         super().__init__(path, encoding="utf-8")
         self._note = note
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), keep_newlines=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name for it
         error = sys.exc_info()[1]

@@ -13,6 +13,7 @@ import msgspec
 from recog.core.errors import DataError
 from recog.core.files import natural_key, pretty_json, write_bytes_atomic
 from recog.core.records import read_bytes, read_record
+from recog.core.text import visible
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
 
@@ -43,13 +44,13 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
 
 def write_quarantine(folder: Path, bad: Iterable[Exclusion]) -> None:
     """The bad images, one per line: name, tab, reason. The files themselves stay where they are."""
-    lines = [f"{_one_line(e.name)}\t{_one_line(e.reason)}\n" for e in bad]
+    lines = [f"{_cell(e.name)}\t{_cell(e.reason)}\n" for e in bad]
     text = "# images that were left out: name, tab, reason; the files were not touched\n" + "".join(lines)
-    write_bytes_atomic(folder / QUARANTINE, text.encode(errors="surrogateescape"))
+    write_bytes_atomic(folder / QUARANTINE, text.encode())
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _cell(text: str) -> str:
+    return visible(text.replace("\\", "\\\\"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,7 +137,7 @@ class Checkpoints:
             return None
         reasons = "\n".join(f"  {skip}" for skip in skipped)
         raise CheckpointError(
-            f"no checkpoint of {self.run} can be used:\n{reasons}\nTo train again from the first step: "
+            f"no checkpoint of {self.run} can be used:\n{reasons}\n  To train again from the first step: "
             f"recog train --config {self.run / 'run.toml'}"
         )
 

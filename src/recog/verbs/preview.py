@@ -15,6 +15,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import write_bytes_atomic
 from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess
+from recog.core.text import visible
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.inspection import inspect_images
@@ -78,7 +79,7 @@ def draw_preview(
     )
     pixels, drawn = next(loader.batches(epoch=0))
     captions = [_caption(target, dataset.class_names) for target in drawn]
-    sheet = _draw(pixels.numpy(), captions)
+    sheet = _draw(pixels.numpy(), [visible(caption) for caption in captions])
     write_bytes_atomic(path, _png(sheet))
 
 

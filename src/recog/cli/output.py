@@ -1,0 +1,45 @@
+"""Where text leaves the program: notes on stderr, the answer on stdout. What came from outside is printed escaped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from recog.core.text import visible
+from recog.report.text import spreadsheet_cell
+
+notes = Console(stderr=True, highlight=False)
+"""Progress and notes go to stderr, so that stdout holds the answer alone."""
+
+
+def print_note(*lines: str, prefix: tuple[str, str] = ("", "")) -> None:
+    """Each of `lines` as one line on stderr, never folded, the first after `prefix`, which is (text, style)."""
+    notes.print(Text.assemble(prefix, "\n".join(map(visible, lines))), soft_wrap=True)
+
+
+def print_lines(*lines: str) -> None:
+    """Each of `lines` as one line on stdout."""
+    for line in lines:
+        print(visible(line))
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """JSON of ASCII characters, valid in every encoding; names that are not UTF-8 become escapes of lone surrogates."""
+    print(json.dumps(value, indent=indent, ensure_ascii=True))
+
+
+def print_csv_row(cells: Iterable[str], *, raw: bool = False) -> None:
+    """A row of CSV on stdout; unless `raw`, no cell of it is run by a spreadsheet."""
+    texts = map(visible, cells)
+    csv.writer(sys.stdout, lineterminator="\n").writerow(texts if raw else map(spreadsheet_cell, texts))
+
+
+def print_cells(cells: Sequence[str]) -> None:
+    """One line on stdout for a file or pipe: cells separated by tabs, nothing folded or cut."""
+    print(*map(visible, cells), sep="\t")

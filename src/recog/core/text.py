@@ -1,0 +1,54 @@
+"""Text from outside (class, file and column names) made printable. The only place that decides what is escaped."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, lone surrogate, line and paragraph separator
+# Format characters (Cf) that are drawn: signs before Arabic, Syriac and Kaithi numbers.
+_DRAWN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+# Joiners stay between characters beyond Latin, where Persian and emoji need them; elsewhere they hide in a name.
+_JOINED = re.compile("(?<=[^\0-\u024f])[\u200c\u200d](?=[^\0-\u024f])")
+
+
+def visible(text: str, *, keep_newlines: bool = False) -> str:
+    r"""`text` with every character escaped that a terminal obeys or that hides or reverses its surroundings: '\n', '\u202e'.
+
+    Those are control and format characters (C0, C1, bidirectional controls of UAX 9, zero width), lone surrogates (bytes of a
+    file name that are not UTF-8), and line separators; newlines too unless `keep_newlines`.
+    """
+    if text.isprintable():
+        return text
+    kept = {joiner.start() for joiner in _JOINED.finditer(text)}
+    return "".join(
+        _escaped(c) if _is_hidden(c) and i not in kept and not (keep_newlines and c == "\n") else c
+        for i, c in enumerate(text)
+    )
+
+
+def escape_json(text: str) -> str:
+    r"""A JSON document in which hidden characters within strings are JSON escapes: '\u202e'. Its newlines stay."""
+    if text.isprintable():
+        return text
+    return "".join(_json_escaped(c) if _is_hidden(c) and c != "\n" else c for c in text)
+
+
+def escape_toml(text: str) -> str:
+    r"""A TOML document in which hidden characters within strings are TOML escapes: '\u202e'. Its newlines stay."""
+    if text.isprintable():
+        return text
+    return "".join(f"\\U{ord(c):08x}" if _is_hidden(c) and c != "\n" else c for c in text)
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN and character not in _DRAWN
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _json_escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
