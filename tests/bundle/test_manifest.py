@@ -215,14 +215,14 @@ def test_a_missing_or_unreadable_manifest(tmp_path, bundle):
         read_manifest(tmp_path)
     (bundle / "recog.json").unlink()
     (bundle / "recog.json").mkdir()
-    with pytest.raises(BundleError, match=r"recog\.json cannot be read"):
+    with pytest.raises(BundleError, match=r"recog\.json is a folder; expected a regular file"):
         read_manifest(bundle)
     with pytest.raises(BundleError, match="is not a bundle|cannot be read"):
         read_manifest(bundle / "config.json")
 
 
 def test_no_permission_is_a_bundle_error(bundle, monkeypatch):
-    def refuse(path, flags):
+    def refuse(path, flags, mode):
         raise PermissionError(errno.EACCES, "Permission denied")  # by hand, as root may read everything
 
     monkeypatch.setattr(os, "open", refuse)

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recog.core import files
-from recog.core.errors import DataError
+from recog.core.errors import BundleError, DataError
 from recog.core.files import (
     cache_folder,
     canonical_json,
     is_hidden,
     list_folder,
     natural_key,
+    open_regular,
     pretty_json,
     printable_name,
     sha256_bytes,
@@ -372,6 +373,35 @@ class TestStagedFolder:
         assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
 
 
+class TestOpenRegular:
+    @pytest.mark.timeout(10)  # a pipe that is opened would wait for the other end for ever
+    @pytest.mark.parametrize("mode", ["rb", "r+b", "ab", "a+b"])
+    @pytest.mark.parametrize(
+        ("make", "what"),
+        [
+            (os.mkfifo, "is a named pipe"),
+            (os.mkdir, "is a folder"),
+            (lambda path: path.symlink_to(touch(path.parent / "other")), "is a symbolic link"),
+            (lambda path: path.symlink_to(path.parent / "absent"), "is a symbolic link"),
+        ],
+    )
+    def test_only_regular_files(self, tmp_path, make, mode, what):
+        make(tmp_path / "x")
+        with pytest.raises(BundleError, match=rf"x {what}; expected a regular file\."):
+            open_regular(tmp_path / "x", mode, error=BundleError)
+        assert not (tmp_path / "absent").exists()
+
+    def test_absent_files_are_made_to_append_only(self, tmp_path):
+        for mode in ("rb", "r+b"):
+            with pytest.raises(DataError, match="x cannot be (read|written): No such file or directory"):
+                open_regular(tmp_path / "x", mode)
+        for mode in ("ab", "a+b"):
+            with open_regular(tmp_path / "x", mode) as file:
+                file.write(b"ab")
+        with open_regular(tmp_path / "x") as file:
+            assert file.read() == b"abab"
+
+
 class TestCacheFolder:
     def test_xdg_cache_home_wins(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -389,7 +419,7 @@ class TestCacheFolder:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         assert cache_folder("weights") == tmp_path / "home" / ".cache" / "recog" / "weights"
 
-    def test_without_a_home_the_temporary_folder(self, tmp_path, monkeypatch):
+    def test_without_a_home_the_users_own_temporary_folder(self, tmp_path, monkeypatch):
         """No HOME and a user whom the system does not know, as in many containers."""
 
         def unknown(_):
@@ -400,8 +430,35 @@ class TestCacheFolder:
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", unknown)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        (tmp_path / "tmp").mkdir(mode=0o700)
         assert cache_folder("weights") == tmp_path / "tmp" / "recog" / "weights"
         assert names_below(tmp_path) == ["tmp", "tmp/recog", "tmp/recog/weights"]  # and no folder named '~'
+        (tmp_path / "tmp").chmod(0o1777)  # as /tmp is: others may have put files there for us to read
+        with pytest.raises(DataError, match="no folder for its cache.* Set XDG_CACHE_HOME"):
+            cache_folder("images")
+
+    def test_it_is_closed_to_others(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (tmp_path / "recog").mkdir()
+        (tmp_path / "recog").chmod(0o777)
+        assert cache_folder("weights").parent.stat().st_mode & 0o777 == 0o700
+
+    def test_another_users_folder_is_passed_over(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        theirs = cache_folder("weights").parent
+        stat = Path.stat
+
+        def stat_of(path, **options):
+            found = stat(path, **options)
+            return os.stat_result((*found[:4], found.st_uid + 1, *found[5:])) if path == theirs else found
+
+        monkeypatch.setattr(Path, "stat", stat_of)
+        assert cache_folder("weights") == tmp_path / "home" / ".cache" / "recog" / "weights"
+        monkeypatch.setenv("HOME", str(touch(tmp_path / "file")))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        with pytest.raises(DataError, match=rf"it belongs to the user {os.getuid() + 1}, and you are {os.getuid()}"):
+            cache_folder("weights")
 
     def test_a_place_that_cannot_be_written_is_passed_over(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(touch(tmp_path / "file") / "below"))
@@ -413,5 +470,5 @@ class TestCacheFolder:
         monkeypatch.setenv("XDG_CACHE_HOME", blocked)
         monkeypatch.setenv("HOME", blocked)
         monkeypatch.setattr(tempfile, "tempdir", blocked)
-        with pytest.raises(DataError, match="set XDG_CACHE_HOME"):
+        with pytest.raises(DataError, match="Set XDG_CACHE_HOME"):
             cache_folder("weights")

@@ -104,6 +104,20 @@ class TestFiles:
         with pytest.raises(BundleError, match="has 11 bytes; at most 10 are read"):
             read_bytes(tmp_path / "r.json", max_bytes=10)
 
+    def test_a_file_that_grows_while_it_is_read_is_not_cut_off(self, tmp_path, monkeypatch):
+        (tmp_path / "r.json").write_bytes(b"{}")
+        fstat = os.fstat
+
+        def grow_after(descriptor):
+            found = fstat(descriptor)
+            with (tmp_path / "r.json").open("ab") as file:
+                file.write(b"  ")
+            return found
+
+        monkeypatch.setattr(os, "fstat", grow_after)
+        with pytest.raises(BundleError, match=r"r\.json changed while it was read"):
+            read_bytes(tmp_path / "r.json")
+
     @pytest.mark.timeout(10)  # a pipe that is opened to be read would wait for a writer for ever
     def test_pipes_folders_devices_and_links_are_refused(self, tmp_path):
         os.mkfifo(tmp_path / "fifo")
@@ -111,7 +125,7 @@ class TestFiles:
         (tmp_path / "outside.json").write_bytes(changed())
         (tmp_path / "link").symlink_to(tmp_path / "outside.json")
         for name in ("fifo", "folder"):
-            with pytest.raises(BundleError, match=f"{name} (is not a regular file|cannot be read)"):
+            with pytest.raises(BundleError, match=f"{name} is a (named pipe|folder); expected a regular file"):
                 read_bytes(tmp_path / name)
-        with pytest.raises(BundleError, match="link is a symbolic link; expected the file itself"):
+        with pytest.raises(BundleError, match="link is a symbolic link; expected a regular file"):
             read_bytes(tmp_path / "link")

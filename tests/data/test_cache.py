@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from recog.core.preprocess import Preprocess
-from recog.data import cache as cache_module
+from recog.data import cache_file
 from recog.data.cache import cache_key, clear_entries, decode_images, list_entries
-from recog.data.dataset import Sample
 from recog.data.inspection import hash_samples
 from recog.data.store import ImageStore, StreamedImages, channel_statistics, read_exact, read_larger
 
@@ -21,20 +19,8 @@ EXACT = read_exact(Preprocess(image_size=(20, 16)))
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def samples(tmp_path):
-    generator = np.random.default_rng(0)
-    made = []
-    for i in range(12):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(generator.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)).save(path)
-        made.append(Sample(name=path.name, source=path, labels=(i % 2,)))
-    (tmp_path / "5.png").write_bytes(b"no image")
-    return made
+def _own_cache(own_cache):
+    pass
 
 
 def decode_all(samples, reader=EXACT, *, memory):
@@ -56,7 +42,7 @@ def test_memory_file_and_second_run_hold_the_same_pixels(samples, reader):
 
 
 def test_a_full_disk_streams_and_leaves_nothing(samples, monkeypatch):
-    monkeypatch.setattr(cache_module, "MIN_FREE_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(cache_file, "MIN_FREE_DISK_BYTES", 1 << 60)
     decoded = decode_all(samples, memory=0)
     assert isinstance(decoded.images, StreamedImages)
     assert "would be left on its disk" in decoded.note
@@ -76,7 +62,7 @@ def test_a_disk_that_fills_while_writing_leaves_nothing(samples, monkeypatch):
         if len(wrote) == 4:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module._File, "add", write)
+    monkeypatch.setattr(cache_file.CacheFile, "add", write)
     decoded = decode_all(samples, memory=0)
     assert isinstance(decoded.images, StreamedImages)
     assert "No space left on device" in decoded.note
@@ -122,14 +108,14 @@ def test_an_entry_under_a_wrong_name_is_not_used(samples):
     decode_all(samples, memory=0)
     (entry,) = list_entries()
     foreign = samples[:3]
-    entry.path.rename(entry.path.with_name(cache_key(hash_samples(foreign), EXACT) + cache_module.SUFFIX))
+    entry.path.rename(entry.path.with_name(cache_key(hash_samples(foreign), EXACT) + cache_file.SUFFIX))
     decoded = decode_all(foreign, memory=1 << 20)
     assert len(decoded.images) == 3
 
 
 def test_clearing_leaves_open_entries_readable_and_takes_unfinished_ones(samples):
     decoded = decode_all(samples, memory=0)
-    unfinished = list_entries()[0].path.with_name("x" + cache_module.UNFINISHED)
+    unfinished = list_entries()[0].path.with_name("x" + cache_file.UNFINISHED)
     unfinished.write_bytes(b"half")
     assert len(clear_entries()) == 2
     assert list_entries() == []
@@ -137,13 +123,13 @@ def test_clearing_leaves_open_entries_readable_and_takes_unfinished_ones(samples
 
 
 def test_a_cache_cleared_while_it_is_built_still_serves_its_builder(samples, monkeypatch):
-    finish = cache_module._File.finish
+    finish = cache_file.CacheFile.finish
 
     def cleared_first(self, index):
         clear_entries()
         return finish(self, index)
 
-    monkeypatch.setattr(cache_module._File, "finish", cleared_first)
+    monkeypatch.setattr(cache_file.CacheFile, "finish", cleared_first)
     decoded = decode_all(samples, memory=0)
     np.testing.assert_array_equal(decoded.images.fetch(np.array([2]))[0], EXACT(samples[2]))
 
@@ -220,7 +206,7 @@ EPOCHS = """
 import resource, sys
 import numpy as np
 from recog.core.preprocess import Preprocess
-from recog.data import cache
+from recog.data import cache, cache_file
 from recog.data.dataset import Sample
 from recog.data.loader import TrainLoader
 from recog.data.augment.policies import AugmentConfig
@@ -228,7 +214,7 @@ from recog.data.store import read_exact
 def status(field):
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field + ":")) >> 10
 if sys.argv[1] == "StreamedImages":
-    cache.MIN_FREE_DISK_BYTES = 1 << 60  # as on a full disk
+    cache_file.MIN_FREE_DISK_BYTES = 1 << 60  # as on a full disk
 tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
 samples = [Sample(name=str(i), source=tile, labels=(i % 2,)) for i in range(160)]
 limit = (status("VmData") + 128) << 20

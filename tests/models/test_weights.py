@@ -1,4 +1,5 @@
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
-from recog.core.errors import ConfigError, MissingExtraError
+from recog.core.errors import ConfigError, DataError, MissingExtraError
 from recog.models import weights
 from recog.models.build import build_model
 from recog.models.config import ModelConfig, check_local_weights
@@ -101,6 +103,47 @@ def test_lite_networks_name_daisies(name, size, flowers):
     assert (labels == 985).float().mean() > 0.8
 
 
+def flip_bit(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_one_flipped_bit_in_the_cache_is_noticed_and_the_weights_are_converted_again(cache, target, caplog):
+    path = find_packaged_weights(LITE0, target)
+    before = path.read_bytes()
+    flip_bit(path, len(before) - 1000)  # within the last tensor: still a file that loads
+    assert load_file(path).keys() == target.keys()
+    assert find_packaged_weights(LITE0, target).read_bytes() == before
+    assert "its sha256 differs" in caplog.text
+    caplog.clear()
+    find_packaged_weights(LITE0, target)
+    assert caplog.text == ""
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_or_link_among_the_cached_weights_is_replaced(cache, target, tmp_path, caplog):
+    path = find_packaged_weights(LITE0, target)
+    before = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    assert find_packaged_weights(LITE0, target).read_bytes() == before
+    other = path.rename(tmp_path / "elsewhere.safetensors")
+    path.symlink_to(other)
+    assert not find_packaged_weights(LITE0, target).is_symlink()
+    assert other.read_bytes() == before
+    assert "is a named pipe" in caplog.text
+    assert "is a symbolic link" in caplog.text
+
+
+def test_a_folder_in_the_place_of_cached_weights_is_named(cache, target):
+    path = find_packaged_weights(LITE0, target)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match="cannot be written: Is a directory"):
+        find_packaged_weights(LITE0, target)
+
+
 def test_conversion_happens_once(cache, target, monkeypatch):
     path = find_packaged_weights(LITE0, target)
     before = path.stat().st_mtime_ns
@@ -169,16 +212,46 @@ def test_a_missing_file_and_a_folder(tmp_path):
     assert check_local_weights(str(tmp_path)) == tmp_path / "model.safetensors"
 
 
-def test_torchvisions_weights_are_read_from_its_cache_and_named(tmp_path, monkeypatch):
+@pytest.fixture
+def cached_alexnet(tmp_path, monkeypatch):
+    """A small file in torchvision's cache under a name with its hash, as torchvision names its files."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    name = "AlexNet_Weights.IMAGENET1K_V1"
-    file = torchvision_file(name)
-    assert file == tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"  # as torchvision's page names it
-    file.parent.mkdir(parents=True)
-    torch.save({"a": torch.ones(2)}, file)
-    state, origin = load_torchvision_weights(name)
+    plain = torchvision_file("AlexNet_Weights.IMAGENET1K_V1")
+    assert plain == tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"  # as torchvision's page names it
+    plain.parent.mkdir(parents=True)
+    torch.save({"a": torch.ones(2)}, plain)
+    file = plain.rename(plain.with_name(f"alexnet-owt-{hashlib.sha256(plain.read_bytes()).hexdigest()[:8]}.pth"))
+    url = f"https://download.example/{file.name}"
+
+    class Weights:
+        def __init__(self):
+            self.url = url
+
+        def get_state_dict(self, **options):
+            return torch.hub.load_state_dict_from_url(url, **options)
+
+    monkeypatch.setattr(torchvision.models, "get_weight", lambda _: Weights())
+    return file
+
+
+def test_torchvisions_weights_are_read_from_its_cache_and_named(cached_alexnet):
+    state, origin = load_torchvision_weights("AlexNet_Weights.IMAGENET1K_V1")
     assert torch.equal(state["a"], torch.ones(2))
-    assert (origin.source, origin.licence[:12]) == (f"torchvision {name}", "BSD-3-Clause")
+    assert (origin.source, origin.licence[:12]) == ("torchvision AlexNet_Weights.IMAGENET1K_V1", "BSD-3-Clause")
+
+
+def test_a_flipped_bit_in_torchvisions_cache_means_another_download(cached_alexnet, monkeypatch, caplog):
+    """torch compares the hash when it downloads, never when it reads its cache."""
+    whole = cached_alexnet.read_bytes()
+    flip_bit(cached_alexnet, whole.index(b"\x00\x00\x80\x3f"))  # of the first 1.0 in little-endian float32
+    downloads = []
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda url, to, *_, **__: downloads.append(Path(to).write_bytes(whole))
+    )
+    state, _ = load_torchvision_weights("AlexNet_Weights.IMAGENET1K_V1")
+    assert torch.equal(state["a"], torch.ones(2))
+    assert len(downloads) == 1
+    assert "are damaged" in caplog.text
 
 
 def test_without_network_torchvisions_weights_fail_and_name_the_way_out(tmp_path, monkeypatch):

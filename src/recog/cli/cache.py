@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from recog.cli.guard import guarded
 from recog.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
-    from recog.data.cache import CacheListing
+    from recog.data.cache import CacheEntry, CacheListing
 
 
 @guarded
@@ -28,6 +29,8 @@ def cache(
     for entry in listing.entries:
         what = entry.problem or f"{entry.name}, {entry.num_images:,} images, {entry.reader}"
         print_lines(f"{entry.num_bytes / 1e6:>10,.1f} MB  {entry.path.name[:16]}  {what}")
+    for entry in listing.left:
+        print_lines(f"{entry.path} was not removed: {entry.problem}; remove it yourself")
     done = "removed" if listing.cleared else "held"
     count = len(listing.entries)
     print_lines(
@@ -36,20 +39,14 @@ def cache(
 
 
 def _to_dict(listing: CacheListing) -> dict[str, object]:
-    entries = [
-        {
-            "path": str(entry.path),
-            "num_bytes": entry.num_bytes,
-            "name": entry.name,
-            "reader": entry.reader,
-            "num_images": entry.num_images,
-            "problem": entry.problem,
-        }
-        for entry in listing.entries
-    ]
     return {
         "folder": str(listing.folder),
         "num_bytes": listing.num_bytes,
         "cleared": listing.cleared,
-        "entries": entries,
+        "entries": [_entry_to_dict(entry) for entry in listing.entries],
+        "left": [_entry_to_dict(entry) for entry in listing.left],
     }
+
+
+def _entry_to_dict(entry: CacheEntry) -> dict[str, object]:
+    return asdict(entry) | {"path": str(entry.path)}

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal, cast
 
-from recog.core.errors import DataError
+from recog.core.errors import DataError, RecogError
 from recog.core.text import escape_json, visible
 
 _DIGITS = re.compile(r"(\d{1,4000})")  # of a longer run, which int() refuses, each part counts by itself
-_CHUNK_BYTES = 1 << 20
 _LITTER = frozenset(
     {
         ".ds_store",
@@ -115,12 +116,50 @@ def walk_folder(root: Path) -> FolderWalk:
     return walk
 
 
-def sha256_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+_FLAGS = {
+    "rb": os.O_RDONLY,
+    "r+b": os.O_RDWR,
+    "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+    "a+b": os.O_RDWR | os.O_CREAT | os.O_APPEND,
+}
+_SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(
+    path: Path, mode: Literal["rb", "r+b", "ab", "a+b"] = "rb", *, error: type[RecogError] = DataError
+) -> BinaryIO:
+    """Open a file that may come from elsewhere; `error` unless it is a regular file, or with "ab" and "a+b" absent.
+
+    Never waits for a pipe, never opens a device, never follows a link in place of the file.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            _check_regular(path, os.lstat(path).st_mode, error)  # before opening: opening a device may act on it
+        file = os.fdopen(os.open(path, _FLAGS[mode] | _SAFE_FLAGS, 0o666), mode)
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the path
+        what = "read" if mode == "rb" else "written"
+        raise error(f"{path} cannot be {what}: {getattr(problem, 'strerror', None) or problem}.") from None
+    try:
+        _check_regular(path, os.fstat(file.fileno()).st_mode, error)  # again: the name may mean another file by now
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: Path, mode: int, error: type[RecogError]) -> None:
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}
+        raise error(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device or socket')}; expected a regular file.")
+
+
+def sha256_file(path: Path, *, error: type[RecogError] = DataError) -> str:
+    """The sha256 of a regular file, as hexadecimal digits; `error` where it is not one or cannot be read."""
+    with open_regular(path, error=error) as file:
+        try:
+            return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
+        except OSError as problem:
+            raise error(f"{path} cannot be read: {problem.strerror}.") from None
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -198,16 +237,48 @@ def _sync_folder(folder: Path) -> None:
 
 
 def cache_folder(purpose: str) -> Path:
-    """The user's cache for `purpose`, made if absent: XDG_CACHE_HOME, else ~/.cache, else the temporary folder."""
-    candidates = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"), tempfile.gettempdir()]
-    for base in candidates:
-        folder = Path(base) / "recog" / purpose
+    """The user's cache for `purpose`, made if absent: below XDG_CACHE_HOME, else ~/.cache, else a temporary folder of the user.
+
+    It belongs to the user and is closed to others, as its files are trusted. DataError where there is no such place.
+    """
+    problems = []
+    for place in _cache_places():
+        folder = Path(place) / "recog"
         if not folder.is_absolute():
             continue
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-    raise DataError("no folder for recog's cache can be written; set XDG_CACHE_HOME to one that can.")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _make_private(folder)
+            (folder / purpose).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problems.append(f"{error.filename or folder}: {error.strerror}")
+            continue
+        return folder / purpose
+    raise DataError(
+        f"recog has no folder for its cache ({'; '.join(problems)}). Set XDG_CACHE_HOME to a folder of your own."
+    )
+
+
+def _cache_places() -> Iterator[str]:
+    yield os.environ.get("XDG_CACHE_HOME", "")
+    yield os.path.expanduser("~/.cache")
+    with contextlib.suppress(OSError):
+        folder = tempfile.gettempdir()
+        found = os.stat(folder)
+        if not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022):
+            yield folder  # others cannot write into it, as they can into /tmp
+
+
+def _make_private(folder: Path) -> None:
+    """Shut others out of the user's own `folder`. PermissionError where it belongs to somebody else."""
+    if not hasattr(os, "getuid"):
+        return
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise PermissionError(1, f"it belongs to the user {found.st_uid}, and you are {os.getuid()}", str(folder))
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def shown(name: str) -> str:

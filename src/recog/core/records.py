@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from recog.core.errors import BundleError, RecogError
+from recog.core.files import open_regular
 
 T = TypeVar("T")
 
@@ -32,19 +32,17 @@ _WORDS |= {"bool": "true or false", "null": "null"}
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES, error: type[RecogError] = BundleError) -> bytes:
     """The content of a regular file of at most `max_bytes`; a link, pipe, device or folder in its place is refused."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise error(f"{path} is not a regular file.")
-            if found.st_size > max_bytes:
-                raise error(f"{path} has {found.st_size:,} bytes; at most {max_bytes:,} are read.")
-            return file.read(max_bytes)
-    except OSError as problem:
-        if path.is_symlink():
-            raise error(f"{path} is a symbolic link; expected the file itself.") from None
-        raise error(f"{path} cannot be read: {problem.strerror}.") from None
+    with open_regular(path, error=error) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise error(f"{path} has {size:,} bytes; at most {max_bytes:,} are read.")
+            data = file.read(size + 1)
+        except OSError as problem:
+            raise error(f"{path} cannot be read: {problem.strerror}.") from None
+    if len(data) != size:
+        raise error(f"{path} changed while it was read; try again.")
+    return data
 
 
 def read_record(path: Path, kind: type[T], *, max_bytes: int = MAX_BYTES, error: type[RecogError] = BundleError) -> T:

@@ -1,23 +1,18 @@
 """The decoded cache: images in memory while they fit, else in one mapped file of the user's cache, else decoded each time.
 
-A file stands under its final name only when it is whole: it is written beside, flushed, then renamed. Two processes may
-build the same entry at once; each uses what it wrote, and the later rename wins with the same content. A file whose size,
-digest or key is not as written is built anew. Its key is taken over the content hashes of the images and all that decides
-how they are read, so edited photos or another input size never meet old pixels.
+Two processes may build the same entry at once; each uses what it wrote, and the later rename wins with the same content. A
+file whose size, digest or key is not as written is built anew, with a warning. Its key is taken over the content hashes of
+the images and all that decides how they are read, so edited photos or another input size never meet old pixels.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
+import logging
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
@@ -26,19 +21,25 @@ from numpy.typing import NDArray
 from recog.core.errors import BadImage, DataError
 from recog.core.files import cache_folder, canonical_json, sha256_bytes
 from recog.core.hardware import available_memory_bytes
+from recog.data.cache_file import (
+    FORMAT_VERSION,
+    PURPOSE,
+    SUFFIX,
+    UNFINISHED,
+    CachedImages,
+    CacheFile,
+    DamagedEntryError,
+    Index,
+    checksum,
+    map_pixels,
+    read_index,
+)
 from recog.data.dataset import Sample
 from recog.data.store import ImageStore, Reader, Shape, StreamedImages, read_images
 
-PURPOSE = "images"
-SUFFIX = ".images"
-UNFINISHED = ".unfinished"
+logger = logging.getLogger(__name__)
+
 MEMORY_SHARE = 0.4  # of the memory that is free; three splits may be held at once, and training needs the rest
-MIN_FREE_DISK_BYTES = 1 << 30  # left for others
-FORMAT_VERSION = 1
-_MAGIC = b"recog images 1\n\0"
-_DATA_START = 4096  # pixels begin on a page
-_HEADER_BYTES = len(_MAGIC) + 8 + 8 + 32  # magic, where the index begins, its length, its sha256
-_CHECK_DISK_EVERY = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,6 @@ class CacheEntry:
     problem: str | None = None
 
 
-class DamagedEntryError(DataError):
-    """A cache file that is not as it was written."""
-
-
 def decode_images(
     samples: Sequence[Sample],
     reader: Reader,
@@ -82,41 +79,45 @@ def decode_images(
     which each of `num_sharers` processes on this machine has its part; what is mapped from the cache they have in common.
     """
     key = cache_key(hashes, reader)
-    found = _from_cache(key, samples)
+    found = _from_cache(key, samples, reader)
     if found is not None:
         return found
     if max_memory_bytes is None:
         max_memory_bytes = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
-    index = _Index(name=name, key=key, reader=reader.describe())
-    pixels, problem = _collect(samples, reader, index, max_memory_bytes)
-    if pixels is not None:
-        note = f"{_sizes(index)} are mapped from the cache" if isinstance(pixels, np.memmap) else None
-        return _decoded(pixels, index, len(samples), note)
-    streamed = StreamedImages(
-        [samples[row] for row in index.good_rows(len(samples))], reader, one_shape=reader.one_shape
-    )
-    note = (
-        f"{_sizes(index)} fit neither memory nor the cache ({problem}), so every epoch decodes them again; "
-        "free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
-    )
-    return _decoded(streamed, index, len(samples), note)
-
-
-def _collect(
-    samples: Sequence[Sample], reader: Reader, index: _Index, budget: int
-) -> tuple[NDArray[np.uint8] | None, str]:
-    """All pixels in memory or a mapped file, and `index` filled; None and the reason where neither has the room."""
-    pixels = _Pixels(index.key, budget)
+    pixels = _Pixels(key, max_memory_bytes)
+    shapes: list[Shape] = []
+    checksums: list[int] = []
+    bad: list[tuple[int, str, str, str]] = []
     try:
         for row, image in enumerate(read_images(samples, reader)):
             if isinstance(image, BadImage):
-                index.bad.append((row, image.name, image.reason, image.remedy))
+                bad.append((row, image.name, image.reason, image.remedy))
             else:
-                index.shapes.append(image.shape)
+                shapes.append(image.shape)
+                checksums.append(checksum(image))
                 pixels.add(image)  # also where there is no room: what is bad must still be found
-        return pixels.finish(index), pixels.problem
+        index = Index(
+            name=name,
+            key=key,
+            reader=str(reader.describe()["reader"]),
+            shapes=tuple(shapes),
+            checksums=tuple(checksums),
+            bad=tuple(bad),
+        )
+        found_pixels = pixels.finish(index)
     finally:
         pixels.discard()
+    if isinstance(found_pixels, np.memmap):
+        images = CachedImages(found_pixels, index, samples, reader)
+        return _decoded(images, index, samples, note=f"{_sizes(index)} are mapped from the cache")
+    if found_pixels is not None:
+        return _decoded(ImageStore.over(found_pixels, index.shapes), index, samples, note=None)
+    good = [samples[row] for row in index.good_rows()]
+    note = (
+        f"{_sizes(index)} fit neither memory nor the cache ({pixels.problem}), so every epoch decodes them again; "
+        "free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
+    )
+    return _decoded(StreamedImages(good, reader, one_shape=reader.one_shape), index, samples, note=note)
 
 
 def cache_key(hashes: Sequence[str], reader: Reader) -> str:
@@ -135,19 +136,20 @@ def list_entries() -> list[CacheEntry]:
     entries = []
     for path in sorted(cache_folder(PURPOSE).iterdir()):
         try:
-            size = path.stat().st_size
+            found = path.lstat()
         except OSError:
             continue  # another process removed or renamed it just now
-        if path.name.endswith(UNFINISHED):
-            entries.append(CacheEntry(path=path, num_bytes=size, problem="unfinished; a run writes it or was stopped"))
-        elif path.name.endswith(SUFFIX):
-            entries.append(_describe(path, size))
+        if path.name.endswith(UNFINISHED) and stat.S_ISREG(found.st_mode):
+            problem = "unfinished; a run writes it or was stopped"
+            entries.append(CacheEntry(path=path, num_bytes=found.st_size, problem=problem))
+        elif path.name.endswith((SUFFIX, UNFINISHED)):
+            entries.append(_describe(path, found.st_size))
     return sorted(entries, key=lambda entry: -entry.num_bytes)
 
 
 def clear_entries() -> list[CacheEntry]:
-    """Remove every file of the cache; what a running process has open stays readable for it."""
-    entries = list_entries()
+    """Remove every file of the cache; what a running process has open stays readable for it. A folder among them stays."""
+    entries = [entry for entry in list_entries() if entry.path.is_symlink() or not entry.path.is_dir()]
     for entry in entries:
         entry.path.unlink(missing_ok=True)
     return entries
@@ -155,96 +157,37 @@ def clear_entries() -> list[CacheEntry]:
 
 def _describe(path: Path, size: int) -> CacheEntry:
     try:
-        index, _ = _read_index(path)
+        index, _ = read_index(path)
     except DamagedEntryError as error:
-        return CacheEntry(path=path, num_bytes=size, problem=str(error))
-    return CacheEntry(
-        path=path, num_bytes=size, name=index.name, reader=str(index.reader["reader"]), num_images=len(index.shapes)
-    )
-
-
-@dataclass(kw_only=True)
-class _Index:
-    """What a cache file says about its pixels."""
-
-    name: str
-    key: str
-    reader: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        self.shapes: list[Shape] = []
-        self.bad: list[tuple[int, str, str, str]] = []  # row, name, reason, remedy
-
-    def good_rows(self, num_samples: int) -> NDArray[np.int64]:
-        return np.setdiff1d(np.arange(num_samples), [row for row, *_ in self.bad])
-
-    def to_json(self) -> bytes:
-        table = {"name": self.name, "key": self.key, "reader": self.reader, "shapes": self.shapes, "bad": self.bad}
-        return canonical_json(table)
-
-    @classmethod
-    def from_json(cls, data: bytes) -> _Index:
-        table = json.loads(data)
-        index = cls(name=table["name"], key=table["key"], reader=table["reader"])
-        index.shapes = [(h, w, c) for h, w, c in table["shapes"]]
-        index.bad = [(row, name, reason, remedy) for row, name, reason, remedy in table["bad"]]
-        return index
+        return CacheEntry(path=path, num_bytes=size, problem=str(error).removeprefix(f"{path} ").rstrip("."))
+    return CacheEntry(path=path, num_bytes=size, name=index.name, reader=index.reader, num_images=len(index.shapes))
 
 
 def _decoded(
-    images: ImageStore | StreamedImages | NDArray[np.uint8], index: _Index, num_samples: int, note: str | None
+    images: ImageStore | StreamedImages, index: Index, samples: Sequence[Sample], *, note: str | None
 ) -> DecodedImages:
-    if isinstance(images, np.ndarray):
-        images = ImageStore.over(images, index.shapes)
-    bad = tuple(BadImage(name, reason, remedy) for _, name, reason, remedy in index.bad)
-    return DecodedImages(images=images, rows=index.good_rows(num_samples), bad=bad, note=note)
+    bad = tuple(BadImage(samples[row].name, reason, remedy) for row, _, reason, remedy in index.bad)
+    return DecodedImages(images=images, rows=index.good_rows(), bad=bad, note=note)
 
 
-def _sizes(index: _Index) -> str:
-    num_bytes = sum(h * w * c for h, w, c in index.shapes)
-    return f"{len(index.shapes):,} decoded images of {num_bytes / 1e9:.1f} GB"
+def _sizes(index: Index) -> str:
+    return f"{len(index.shapes):,} decoded images of {index.num_bytes / 1e9:.1f} GB"
 
 
-def _from_cache(key: str, samples: Sequence[Sample]) -> DecodedImages | None:
+def _from_cache(key: str, samples: Sequence[Sample], reader: Reader) -> DecodedImages | None:
     try:
         path = cache_folder(PURPOSE) / f"{key}{SUFFIX}"
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        index, num_bytes = _read_index(path)
-        if index.key != key:
-            raise DamagedEntryError("it holds other data")
-        pixels = _map(path, num_bytes)
-    except (DataError, OSError, ValueError):
-        return None  # it is built anew, or is not needed
-    index.bad = [(row, samples[row].name, reason, remedy) for row, _, reason, remedy in index.bad]
-    return _decoded(pixels, index, len(samples), f"{_sizes(index)} from {path}")
-
-
-def _read_index(path: Path) -> tuple[_Index, int]:
-    """The index and the pixels' number of bytes; DamagedEntryError where size, digest or counts are not as written."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-            start, length = (int.from_bytes(header[at : at + 8], "little") for at in (16, 24))
-            if not header.startswith(_MAGIC) or start + length != os.fstat(file.fileno()).st_size:
-                raise DamagedEntryError("its size is not as written")
-            file.seek(start)
-            data = file.read(length)
-        if hashlib.sha256(data).digest() != header[32:]:
-            raise DamagedEntryError("its index is not as written")
-        index = _Index.from_json(data)
-    except OSError as error:
-        raise DamagedEntryError(f"it cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
-        raise DamagedEntryError("its index cannot be read") from None
-    num_bytes = sum(h * w * c for h, w, c in index.shapes)
-    if _DATA_START + num_bytes != start:
-        raise DamagedEntryError("its pixels are not as many as its index says")
-    return index, num_bytes
-
-
-def _map(file: Path | BinaryIO, num_bytes: int) -> NDArray[np.uint8]:
-    return np.memmap(file, dtype=np.uint8, mode="r", offset=_DATA_START, shape=(num_bytes,))
+        index, num_bytes = read_index(path)
+        if index.key != key or index.num_samples != len(samples):
+            raise DamagedEntryError(f"{path} holds other data.")
+        pixels = map_pixels(path, num_bytes)
+    except (DataError, OSError, ValueError) as error:
+        logger.warning("warning: a file of the image cache is not used, the images are decoded again: %s", error)
+        return None
+    images = CachedImages(pixels, index, samples, reader)
+    return _decoded(images, index, samples, note=f"{_sizes(index)} from {path}")
 
 
 class _Memory:
@@ -281,7 +224,7 @@ class _Pixels:
     def __init__(self, key: str, budget: int) -> None:
         self._key = key
         self._memory: _Memory | None = _Memory(budget)
-        self._file: _File | None = None
+        self._file: CacheFile | None = None
         self.problem = ""
 
     def add(self, image: NDArray[np.uint8]) -> None:
@@ -289,7 +232,7 @@ class _Pixels:
             return
         if not self.problem:
             try:
-                self._file = self._file or _File(self._key)
+                self._file = self._file or CacheFile(self._key)
                 if self._memory is not None:
                     self._file.add(self._memory.pixels)
                 self._file.add(image)
@@ -298,7 +241,7 @@ class _Pixels:
                 self.discard()
         self._memory = None
 
-    def finish(self, index: _Index) -> NDArray[np.uint8] | None:
+    def finish(self, index: Index) -> NDArray[np.uint8] | None:
         if self._memory is not None:
             return self._memory.finish()
         if self.problem or self._file is None:
@@ -316,59 +259,18 @@ class _Pixels:
             self._file = None
 
 
-class _File:
-    """A cache file in the making, under a name that no reader takes."""
-
-    def __init__(self, key: str) -> None:
-        folder = cache_folder(PURPOSE)
-        self.target = folder / f"{key}{SUFFIX}"
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=key[:16] + "-", suffix=UNFINISHED)
-        self._path = Path(name)
-        self._file: BinaryIO = os.fdopen(descriptor, "w+b")
-        self._file.seek(_DATA_START)
-        self._since_check = _CHECK_DISK_EVERY
-
-    def add(self, pixels: NDArray[np.uint8]) -> None:
-        self._since_check += pixels.size
-        if self._since_check >= _CHECK_DISK_EVERY:
-            self._since_check = 0
-            if shutil.disk_usage(self._path.parent).free < MIN_FREE_DISK_BYTES + _CHECK_DISK_EVERY:
-                raise OSError(28, f"less than {MIN_FREE_DISK_BYTES >> 20:,} MiB would be left on its disk")
-        self._file.write(np.ascontiguousarray(pixels).data)
-
-    def finish(self, index: _Index) -> NDArray[np.uint8]:
-        """Give the file its name and map what was written, even if somebody has cleared the cache meanwhile."""
-        start = self._file.tell()
-        data = index.to_json()
-        self._file.write(data)
-        header = _MAGIC + start.to_bytes(8, "little") + len(data).to_bytes(8, "little") + hashlib.sha256(data).digest()
-        self._file.seek(0)
-        self._file.write(header)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        pixels = _map(self._file, start - _DATA_START)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.replace(self.target)
-        self._file.close()
-        return pixels
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()  # flushing what is buffered may fail again
-        self._path.unlink(missing_ok=True)
-
-
 def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheListing:
-    """The files of the decoded cache, the largest first; `cleared` says whether they have just been removed."""
+    """The files of the decoded cache, the largest first; `cleared`: `entries` were removed, and `left` are what could not be."""
 
     folder: Path
     entries: tuple[CacheEntry, ...]
     cleared: bool
+    left: tuple[CacheEntry, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -377,5 +279,8 @@ class CacheListing:
 
 def cache(*, clear: bool = False) -> CacheListing:
     """List the decoded cache, and empty it where `clear` is set. Runs that have it open keep what they read."""
-    entries = clear_entries() if clear else list_entries()
-    return CacheListing(folder=cache_folder(PURPOSE), entries=tuple(entries), cleared=clear)
+    folder = cache_folder(PURPOSE)
+    if not clear:
+        return CacheListing(folder=folder, entries=tuple(list_entries()), cleared=False)
+    removed = tuple(clear_entries())
+    return CacheListing(folder=folder, entries=removed, cleared=True, left=tuple(list_entries()))

