@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import typing
 from pathlib import Path
 
 import recog
@@ -17,8 +18,93 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 
 def test_verbs():
-    assert recog.__all__ == ["compare", "evaluate", "load", "scan", "train", "verify"]
+    assert [name for name in recog.__all__ if name.islower()] == [
+        "compare",
+        "evaluate",
+        "load",
+        "scan",
+        "train",
+        "verify",
+    ]
     assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
+
+
+def test_classes():
+    assert [name for name in recog.__all__ if not name.islower()] == [
+        "Answers",
+        "AugmentConfig",
+        "BadImage",
+        "BundleError",
+        "CalibrationConfig",
+        "CheckpointConfig",
+        "CheckpointError",
+        "Comparison",
+        "ComparisonRun",
+        "ComputeConfig",
+        "ConfigError",
+        "DataConfig",
+        "DataError",
+        "DiskError",
+        "EvaluationRun",
+        "HeadConfig",
+        "LabelFormat",
+        "LoaderConfig",
+        "LossConfig",
+        "MissingExtraError",
+        "ModelConfig",
+        "MulticlassReport",
+        "MultilabelReport",
+        "OptimConfig",
+        "PeerError",
+        "Prediction",
+        "Predictor",
+        "RecogError",
+        "Report",
+        "Run",
+        "ScanReport",
+        "ScanRun",
+        "ScheduleConfig",
+        "ShapeError",
+        "SplitConfig",
+        "StopConfig",
+        "TrainConfig",
+        "TrainingError",
+        "TrainingStopped",
+        "Verification",
+    ]
+
+
+def test_every_public_name_can_be_loaded_and_is_the_only_kind_that_dir_shows():
+    assert dir(recog) == sorted([*recog.__all__, "__version__"])
+    for name in recog.__all__:
+        assert getattr(recog, name).__name__ == name
+
+
+def _recog_classes(hint):
+    """The classes of recog that an annotation names, but for protocols, which others implement."""
+    if isinstance(hint, type) and not typing.get_args(hint):
+        is_protocol = getattr(hint, "_is_protocol", False)
+        return {hint} if hint.__module__.startswith("recog.") and not is_protocol else set()
+    return set().union(*map(_recog_classes, typing.get_args(hint)))
+
+
+def test_every_class_that_a_signature_a_result_or_a_setting_names_is_public():
+    """From the verbs over the fields of results and settings; an error's base is public too."""
+    from torch import nn
+
+    public = {getattr(recog, name) for name in recog.__all__}
+    verbs = [recog.compare, recog.evaluate, recog.load, recog.scan, recog.train, recog.verify]
+    methods = [recog.Predictor.predict, recog.Predictor.predict_each, recog.Predictor.predict_batch]
+    named = set()
+    for function in [*verbs, *methods]:
+        names = {"nn": nn, "World": object}
+        named |= set().union(*map(_recog_classes, typing.get_type_hints(function, localns=names).values()))
+    for result in (recog.Run, recog.EvaluationRun, recog.ComparisonRun, recog.ScanRun, recog.TrainConfig):
+        named |= set().union(*map(_recog_classes, typing.get_type_hints(result).values()))
+    assert {recog.Run, recog.OptimConfig, recog.Predictor, recog.BadImage, recog.Report} <= named
+    assert named <= public
+    errors = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert {base for kind in errors for base in kind.__mro__ if issubclass(base, RecogError)} <= public
 
 
 def test_config_fields():

@@ -1,6 +1,6 @@
 """recog: labelled images in, an image classifier that can be trusted and shipped out.
 
-Importing recog imports no torch; each verb loads what it needs when it is first used.
+Importing recog imports no torch; each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -13,28 +13,126 @@ from recog.core.errors import missing_extra
 from recog.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from recog.runtime.predictor import load
+    from recog.bundle.verify import Verification
+    from recog.core.errors import (
+        BadImage,
+        BundleError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        DiskError,
+        MissingExtraError,
+        PeerError,
+        RecogError,
+        ShapeError,
+        TrainingError,
+        TrainingStopped,
+    )
+    from recog.data.augment.policies import AugmentConfig
+    from recog.data.readers.label_format import LabelFormat
+    from recog.data.split import SplitConfig
+    from recog.evaluation.results.comparison import Comparison
+    from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
+    from recog.evaluation.trust.calibration import CalibrationConfig
+    from recog.models.config import ModelConfig
+    from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
+    from recog.runtime.predictor import Answers, Prediction, Predictor, load
     from recog.runtime.verify import verify
-    from recog.verbs.compare import compare
-    from recog.verbs.evaluate import evaluate
-    from recog.verbs.scan import scan
-    from recog.verbs.train import train
+    from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
+    from recog.training.schedule import ScheduleConfig, StopConfig
+    from recog.verbs.compare import ComparisonRun, compare
+    from recog.verbs.evaluate import EvaluationRun, evaluate
+    from recog.verbs.scan import ScanReport, ScanRun, scan
+    from recog.verbs.train import Run, train
 
 # Read when onnxruntime and huggingface_hub are imported, always after this module. Without the first,
 # onnxruntime writes a device id and a database of events into the user's cache and sends them where it can.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-__all__ = ["compare", "evaluate", "load", "scan", "train", "verify"]
+__all__ = [
+    "Answers",
+    "AugmentConfig",
+    "BadImage",
+    "BundleError",
+    "CalibrationConfig",
+    "CheckpointConfig",
+    "CheckpointError",
+    "Comparison",
+    "ComparisonRun",
+    "ComputeConfig",
+    "ConfigError",
+    "DataConfig",
+    "DataError",
+    "DiskError",
+    "EvaluationRun",
+    "HeadConfig",
+    "LabelFormat",
+    "LoaderConfig",
+    "LossConfig",
+    "MissingExtraError",
+    "ModelConfig",
+    "MulticlassReport",
+    "MultilabelReport",
+    "OptimConfig",
+    "PeerError",
+    "Prediction",
+    "Predictor",
+    "RecogError",
+    "Report",
+    "Run",
+    "ScanReport",
+    "ScanRun",
+    "ScheduleConfig",
+    "ShapeError",
+    "SplitConfig",
+    "StopConfig",
+    "TrainConfig",
+    "TrainingError",
+    "TrainingStopped",
+    "Verification",
+    "compare",
+    "evaluate",
+    "load",
+    "scan",
+    "train",
+    "verify",
+]
 
-_HOMES = {
-    "compare": "recog.verbs.compare",
-    "evaluate": "recog.verbs.evaluate",
-    "load": "recog.runtime.predictor",
-    "scan": "recog.verbs.scan",
-    "train": "recog.verbs.train",
-    "verify": "recog.runtime.verify",
+_NAMES = {
+    "recog.bundle.verify": ("Verification",),
+    "recog.core.errors": (
+        "BadImage",
+        "BundleError",
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "DiskError",
+        "MissingExtraError",
+        "PeerError",
+        "RecogError",
+        "ShapeError",
+        "TrainingError",
+        "TrainingStopped",
+    ),
+    "recog.data.augment.policies": ("AugmentConfig",),
+    "recog.data.readers.label_format": ("LabelFormat",),
+    "recog.data.split": ("SplitConfig",),
+    "recog.evaluation.results.comparison": ("Comparison",),
+    "recog.evaluation.results.report": ("MulticlassReport", "MultilabelReport", "Report"),
+    "recog.evaluation.trust.calibration": ("CalibrationConfig",),
+    "recog.models.config": ("ModelConfig",),
+    "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
+    "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load"),
+    "recog.runtime.verify": ("verify",),
+    "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
+    "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
+    "recog.verbs.compare": ("ComparisonRun", "compare"),
+    "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
+    "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
+    "recog.verbs.train": ("Run", "train"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -50,4 +148,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])

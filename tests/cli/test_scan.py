@@ -16,7 +16,7 @@ from recog.verbs.scan import scan
 
 def printed(source):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        _print_report(scan(source))
+        _print_report(scan(source).report)
     return out.getvalue()
 
 
@@ -56,7 +56,7 @@ def test_many_notes_do_not_leave_the_screen(tmp_path):
         for name in (f"kind{i}", f"Kind{i}"):
             write_text(tmp_path / f"{name}/0.png", "")
             (tmp_path / f"{name}/0.png").write_bytes(png(np.full((4, 4), i, np.uint8)))
-    report = scan(tmp_path)
+    report = scan(tmp_path).report
     text = printed(tmp_path)
     assert len(report.notes) == 40
     assert text.count("note: ") == 5

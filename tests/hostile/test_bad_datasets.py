@@ -35,7 +35,7 @@ TESTED_APART = {
 def verdict_of(source):
     """(verdict, all that is said, number of images that remain)"""
     try:
-        report = scan(source)
+        report = scan(source).report
     except DataError as error:
         return "refused", str(error), None
     said = [f"{e.name}: {e.reason}" for e in (*report.bad, *report.left_out)]

@@ -18,9 +18,9 @@ def test_a_bundle_beside_itself(digits_run, tmp_path):
     run_b = shutil.copytree(digits_run.folder, tmp_path / "b")
     result = recog.compare(run_a, run_b, "digits")
     # 1,797 images less those that trained or chose: the run's own test split
-    assert (result.comparison.num_images, result.num_seen_by_a, result.num_seen_by_b) == (360, 0, 0)
-    assert result.comparison.num_correct_a == digits_run.report.num_correct
-    assert (result.comparison.difference, result.comparison.p_value, result.comparison.better) == (0.0, 1.0, None)
+    assert (result.report.num_images, result.num_seen_by_a, result.num_seen_by_b) == (360, 0, 0)
+    assert result.report.num_correct_a == digits_run.report.num_correct
+    assert (result.report.difference, result.report.p_value, result.report.better) == (0.0, 1.0, None)
     assert "left out 1,437 of 1,797 images" in result.notes[0]
     for run in (run_a, run_b):
         last = json.loads((run / "test_openings.jsonl").read_text().splitlines()[-1])
@@ -56,7 +56,7 @@ def test_classes_may_stand_in_another_order(run_folder, monkeypatch):
         return load(folder) if len(calls) == 1 else Permuted(load(folder))
 
     monkeypatch.setattr(eligible, "load", load_and_permute_the_second)
-    result = compare(run_folder, run_folder, "digits").comparison
+    result = compare(run_folder, run_folder, "digits").report
     assert result.num_only_a_right == result.num_only_b_right == 0
 
 
@@ -76,7 +76,7 @@ def test_splits_of_the_data_are_taken_and_bad_images_named(bundle, tmp_path):
                 Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{i}.png")
     (tmp_path / "data" / "test" / "0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     result = compare(bundle, bundle, tmp_path / "data")
-    assert (result.split, result.comparison.num_images) == ("test", 110)
+    assert (result.split, result.report.num_images) == ("test", 110)
     assert [name for name, _ in result.excluded] == ["test/0/broken.png"]
     assert result.num_seen_by_a is None  # a bundle without its run
     with pytest.raises(DataError, match="1 of 221 files"):

@@ -89,9 +89,9 @@ def test_a_dataset_of_your_own_is_measured_as_the_named_one(run_folder):
 
 
 def test_it_is_scanned_and_compared_too(run_folder):
-    assert scan(Own()).num_images == 1797
+    assert scan(Own()).report.num_images == 1797
     result = compare(run_folder, run_folder, {"test": Own()}, include_seen=True)
-    assert (result.comparison.num_images, result.comparison.difference) == (1797, 0.0)
+    assert (result.report.num_images, result.report.difference) == (1797, 0.0)
     assert result.num_seen_by_a == result.num_seen_by_b == 1437  # trained on 1168, selected and calibrated with 269
 
 
@@ -166,7 +166,7 @@ class TestImagesThatTheRunUsed:
         assert (facts.split, facts.num_seen_in_training, facts.num_seen_in_selection) == (None, 0, 0)
         assert (f"left out {left_out} of {num_images + left_out} images" in " ".join(result.notes)) == bool(left_out)
         compared = compare(files_run.folder, files_run.folder, data)
-        assert compared.comparison.num_images == num_images  # one rule for both verbs
+        assert compared.report.num_images == num_images  # one rule for both verbs
         everything = evaluate(files_run.folder, data, out=tmp_path / "all", include_seen=True).report
         assert everything.num_images == num_images + left_out
         seen = (everything.data.num_seen_in_training, everything.data.num_seen_in_selection)

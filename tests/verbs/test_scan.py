@@ -26,7 +26,7 @@ def test_everything_that_a_person_asks(tmp_path):
     frames[0].save(tmp_path / "test/cat/moving.gif", save_all=True, append_images=frames[1:])
     write_text(tmp_path / "test/cat/broken.png", "")
     write_text(tmp_path / "README.md", "notes")
-    report = scan(tmp_path)
+    report = scan(tmp_path).report
     assert report.counts == {"train": (31, 4), "test": (7, 0)}
     assert report.num_images == 42
     assert [e.name for e in report.bad] == ["test/cat/broken.png"]
@@ -46,14 +46,14 @@ def test_everything_that_a_person_asks(tmp_path):
 
 
 def test_good_data_have_no_problems(tmp_path):
-    report = recog.scan(write_folder(labelled_pngs(4), tmp_path))
+    report = recog.scan(write_folder(labelled_pngs(4), tmp_path)).report
     assert (report.problems, report.warnings, report.bad) == ((), (), ())
     assert report.counts == {"all": (4, 4, 4)}
 
 
 def test_imbalance_is_a_warning_not_a_problem(tmp_path):
     write_folder(labelled_pngs(40, classes=("cat",)), tmp_path)
-    report = scan(write_folder(labelled_pngs(4, classes=("dog",), size=9), tmp_path))
+    report = scan(write_folder(labelled_pngs(4, classes=("dog",), size=9), tmp_path)).report
     assert report.problems == ()
     assert "the largest class has 10 times" in report.warnings[0]
 
@@ -85,7 +85,7 @@ def test_names_with_newlines_keep_to_their_line(tmp_path):
     write_folder(labelled_pngs(3), tmp_path)
     write_text(tmp_path / "ant/two\nlines [bold].png", "")
     console = Console(record=True, markup=False, highlight=False, width=200)
-    _print_report(scan(tmp_path), console)
+    _print_report(scan(tmp_path).report, console)
     assert r"two\nlines [bold].png: it is empty" in console.export_text()
 
 
@@ -110,7 +110,7 @@ def test_several_labels_are_counted_each_with_the_cardinality(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(data)
         text += f"{i}.png,{label},{split}\n"
     (tmp_path / "list.csv").write_text(text)
-    report = scan(tmp_path / "list.csv", labels=LabelFormat(separator="|"))
+    report = scan(tmp_path / "list.csv", labels=LabelFormat(separator="|")).report
     assert (report.task, report.class_names) == ("multilabel", ("cat", "dog"))
     assert report.counts == {"train": (2, 1), "test": (1, 1)}
     assert report.num_images_of == {"train": 3, "test": 2}

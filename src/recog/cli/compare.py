@@ -44,17 +44,15 @@ def compare(
         labels=label_format(label_separator, label_columns),
         include_seen=include_seen,
     )
-    for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.comparison.num_images)):
+    for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.report.num_images)):
         print_note(note)
     for name, reason in result.excluded[:10]:
         print_note(f"left out {name}: {reason}")
     if as_json:
         print_json(result.to_dict())
         return
-    title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.comparison.num_images:,} images"
-    print_comparison(
-        result.comparison, Console(highlight=False), name_a=result.name_a, name_b=result.name_b, title=title
-    )
+    title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.report.num_images:,} images"
+    print_comparison(result.report, Console(highlight=False), name_a=result.name_a, name_b=result.name_b, title=title)
 
 
 def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:

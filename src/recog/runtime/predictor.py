@@ -51,6 +51,11 @@ class Prediction:
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
 
+    def __repr__(self) -> str:
+        if self.task == "multilabel":
+            return f"Prediction({self.name!r}, labels={self.labels!r})"
+        return f"Prediction({self.name!r}, label={self.label!r}, confidence={self.confidence:.4f})"
+
     @property
     def label_set(self) -> tuple[str, ...] | None:
         """The classes that the image may show, the most probable first; never empty. None where the bundle makes no sets."""
@@ -123,6 +128,13 @@ class Predictor:
         self.engine = engine
         self._num_threads = num_threads  # that read images; None: one per core
         self._read_statistics = read_statistics  # called when they are first needed, as most uses never do
+
+    def __repr__(self) -> str:
+        height, width = self.preprocess.image_size
+        return (
+            f"Predictor(task={self.manifest.task!r}, num_classes={len(self.class_names)}, "
+            f"image_size=({height}, {width}), channels={self.preprocess.channels})"
+        )
 
     @property
     def can_reject(self) -> bool:

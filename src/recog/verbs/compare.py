@@ -25,7 +25,7 @@ from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_tr
 class ComparisonRun:
     """A comparison, and what a reader must know of the images to trust it."""
 
-    comparison: Comparison
+    report: Comparison
     name_a: str
     name_b: str
     data: str
@@ -35,9 +35,12 @@ class ComparisonRun:
     num_seen_by_b: int | None
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"ComparisonRun({self.name_a!r}, {self.name_b!r}, {self.report!r})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        table = self.comparison.to_dict()
+        table = self.report.to_dict()
         table["a"] = {"name": self.name_a, "num_seen_in_training": self.num_seen_by_a, **table["a"]}
         table["b"] = {"name": self.name_b, "num_seen_in_training": self.num_seen_by_b, **table["b"]}
         data = {
@@ -83,7 +86,7 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     answers = [side.predictor.predict_each(sources) for side in (a, b)]
     good, (of_a, of_b), bad = sort_answers(dataset, samples, *answers, policy=bad_images)
     return ComparisonRun(
-        comparison=_compare(dataset, good, of_a, of_b, order),
+        report=_compare(dataset, good, of_a, of_b, order),
         name_a=str(bundle_a),
         name_b=str(bundle_b),
         data=dataset.name,

@@ -28,6 +28,9 @@ class EvaluationRun:
     folder: Path | None
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"EvaluationRun({self.report!r}, folder={str(self.folder) if self.folder else None!r})"
+
 
 def evaluate(  # noqa: PLR0913  keywords of a public verb
     bundle: str | Path,

@@ -57,6 +57,12 @@ class ScanReport:
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        counts = f"num_images={self.num_images}, num_classes={len(self.class_names)}, num_bad={len(self.bad)}"
+        return (
+            f"ScanReport({self.name!r}, {counts}, num_warnings={len(self.warnings)}, num_problems={len(self.problems)})"
+        )
+
     @property
     def num_images(self) -> int:
         return sum(self.num_images_of.values())
@@ -78,19 +84,33 @@ class ScanReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScanRun:
+    """A scan of a dataset."""
+
+    report: ScanReport
+
+    def __repr__(self) -> str:
+        return f"ScanRun({self.report!r})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.report.notes
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScanProgress:
     num_done: int
     num_images: int
 
 
-def scan(source: Source, *, labels: LabelFormat = AS_FOUND) -> ScanReport:
+def scan(source: Source, *, labels: LabelFormat = AS_FOUND) -> ScanRun:
     """Look at every image of `source`, a folder, file, name or Dataset. Raises DataError where it cannot be understood at all.
 
     `labels` says how several labels of one image are written, where a list needs it.
     """
     for event in scan_events(source, labels=labels):
         if isinstance(event, ScanReport):
-            return event
+            return ScanRun(report=event)
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
 
 

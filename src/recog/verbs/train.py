@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ from recog.runs.journal import TENSORBOARD, Journal, record_event
 from recog.runs.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
+from recog.verbs.embedded import progress_line, state_kept
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,6 +60,9 @@ class Run:
     bundle: Path
     report: Report
     duration_s: float
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.report!r})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,7 @@ class Planned:
 TrainEvent = Note | Planned | LearnEvent | Run
 
 
-def train(
+def train(  # noqa: PLR0913  keywords of a public verb
     source: Source | None = None,
     config: TrainConfig | None = None,
     *,
@@ -89,6 +94,7 @@ def train(
     choose_lr: bool = False,
     resume: str | Path | None = None,
     network: nn.Module | None = None,
+    verbose: bool = True,
 ) -> Run:
     """Train on `source` and return the finished Run; what `config` leaves open is planned.
 
@@ -99,6 +105,8 @@ def train(
 
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
     at config.model.image_size and channels, and its bundle is served by its ONNX file.
+
+    `verbose` shows one progress line on stderr. torch's thread count and all random generators are left as found.
     """
     dataset = None
     if source is not None and not isinstance(source, (str, Path)):
@@ -114,9 +122,15 @@ def train(
         if source is not None:
             config = replace(config, data=replace(config.data, source="" if dataset is not None else str(source)))
         events = train_events(config, name=name, dataset=dataset, choose_lr=choose_lr, network=network)
-    for event in events:
-        if isinstance(event, Run):
-            return event
+    with state_kept(), progress_line(sys.stderr if verbose else None) as line:
+        for event in events:
+            if isinstance(event, Run):
+                line.finish(event.report, event.duration_s)
+                return event
+            if isinstance(event, Planned):
+                line.begin(event.folder.name, num_steps=event.num_steps, num_epochs=event.config.optim.epochs or 0)
+            elif not isinstance(event, Note):
+                line.show(event)
     raise ConfigError("training ended without a run.")
 
 

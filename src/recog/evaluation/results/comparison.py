@@ -60,6 +60,10 @@ class Comparison:
     gained: tuple[Changed, ...]  # wrong by A, right by B
     mean_average_precision: PairedMeasure | None = None  # of several labels an image, where defined
 
+    def __repr__(self) -> str:
+        rates = f"accuracy_a={self.accuracy_a:.4f}, accuracy_b={self.accuracy_b:.4f}"
+        return f"Comparison(num_images={self.num_images}, {rates}, p_value={self.p_value:.2g}, better={self.better!r})"
+
     @property
     def num_images(self) -> int:
         return self.num_both_right + self.num_only_a_right + self.num_only_b_right + self.num_both_wrong

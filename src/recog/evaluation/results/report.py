@@ -57,6 +57,10 @@ class Report(ABC):
     slices: tuple[Slicing, ...] = ()  # of the accuracy
     training: TrainingFacts | None = None  # None where it is not the report of a training run
 
+    def __repr__(self) -> str:
+        data = f"{self.data.name!r}, split={self.data.split!r}, num_images={self.num_images}"
+        return f"{type(self).__name__}({data}, accuracy={self.accuracy:.4f})"
+
     @property
     def num_images(self) -> int:
         """Measured, so without the excluded."""
@@ -143,7 +147,7 @@ class Report(ABC):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MulticlassReport(Report):
     task = "multiclass"
 
@@ -226,7 +230,7 @@ class MulticlassReport(Report):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MultilabelReport(Report):
     task = "multilabel"
 
