@@ -9,6 +9,7 @@ from recog.bundle.reference import Reference, read_reference, write_reference
 from recog.bundle.seal import REQUIRED_FILES
 from recog.bundle.verify import MAX_PROB_DIFFERENCE, compare_probs, verify_bundle
 from recog.core.errors import BadImage, BundleError, DataError
+from recog.models.network_files import load_classifier
 from recog.runtime.verify import verify
 
 
@@ -53,6 +54,24 @@ def test_the_reference_must_be_answered_to_1e_4(bundle, shift, passes):
     else:
         with pytest.raises(BundleError, match=r"differ by up to .*; at most 0\.0001 is allowed. Do not use it"):
             verify_bundle(bundle, answers_as_sealed(bundle, shift))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fc.weight", np.nan), ("conv1.weight", -np.inf), ("bn1.running_var", np.inf), ("bn1.running_var", -1.0)],
+)
+def test_weights_that_no_network_can_use_are_named(bundle, reseal, name, value):
+    """The ONNX file answers as before; timm and further training would read the weights."""
+    tensors = dict(load_file(bundle / "model.safetensors"))
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[1] = value
+    (bundle / "model.safetensors").write_bytes(save(tensors))
+    reseal(bundle)
+    message = rf"model\.safetensors is damaged: {name} holds {value:g} in 1 of its {tensors[name].size:,} values"
+    with pytest.raises(BundleError, match=message):
+        verify(bundle)
+    with pytest.raises(BundleError, match=message):
+        load_classifier(bundle)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -47,6 +47,7 @@ KINDS = {
     42: "archives: bombs, nested, hostile names, links, devices, a million entries",
     43: "ONNX files: loops, custom operators, data elsewhere, wrong shapes",
     44: "images of other suffixes, without one, of formats that are not read",
+    50: "a value in any file of a bundle: wrong type, huge, NaN, absent, twice",
 }
 NUM_IMAGE_KINDS = 26
 DATASET_KINDS = (*range(27, 43), 44)

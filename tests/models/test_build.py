@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from small_models import build, images_for, logits_of
 
 from recog.core.errors import ConfigError
+from recog.models.build import build_own_module
 from recog.models.config import ModelConfig
 from recog.models.table import MODELS, own_network
 
@@ -106,6 +107,48 @@ def test_weights_for_a_network_of_ours_must_fit_wholly(tmp_path):
     loaded = build("resnet20", weights=str(tmp_path / "w.safetensors"))
     assert loaded.origin.source == "file w.safetensors"
     assert all(torch.equal(state[key], value) for key, value in loaded.classifier.network.state_dict().items())
+
+
+BROKEN = {  # value, tensor of a BatchNorm, in words
+    "NaN": (float("nan"), "weight", "holds nan in 1 of its"),
+    "infinity": (float("-inf"), "bias", "holds -inf in 1 of its"),
+    "an infinite variance": (float("inf"), "running_var", "holds inf in 1 of its"),
+    "a negative variance": (-0.5, "running_var", "holds -0.5 in 1 of its"),
+}
+
+
+@pytest.mark.parametrize(("value", "tensor", "message"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
+def test_weights_that_no_network_can_use_are_named(name, value, tensor, message, tmp_path):
+    """An infinite variance makes a channel constant, without any NaN in what the network answers."""
+    network = build(name, weights="none").classifier.network
+    norm = next(key for key, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d))
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    state[f"{norm}.{tensor}"].view(-1)[3] = value
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(
+        ConfigError, match=rf"\(file w\.safetensors\) are damaged: {norm}\.{tensor} {message} \d+ values"
+    ):
+        build(name, weights=str(tmp_path / "w.safetensors"))
+
+
+def test_a_users_module_may_have_infinite_masks_and_no_infinite_weights():
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.full((2,), float("-inf")))
+            self.fc = torch.nn.Linear(12, 2)
+
+        def forward(self, images):
+            return self.fc(images.flatten(1))
+
+    module, config = Masked(), ModelConfig(image_size=(2, 2))
+    build_own_module(module, config, num_classes=2)
+    module.fc.weight.data[1, 5] = float("inf")
+    with pytest.raises(
+        ConfigError, match=r"\(as passed by the caller\) are damaged: fc.weight holds inf in 1 of its 24"
+    ):
+        build_own_module(module, config, num_classes=2)
 
 
 def test_a_field_name_leads_to_timms_architecture():

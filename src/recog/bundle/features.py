@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, one_line
 
 FEATURES = "features.safetensors"
 MAX_FEATURES_BYTES = 128 << 20
@@ -31,4 +31,4 @@ def read_features(folder: Path) -> dict[str, NDArray[Any]]:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     except (OSError, TypeError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.") from None
+        raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from recog.core.chance import uniforms
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, one_line
 from recog.core.preprocess import Preprocess
 
 REFERENCE = "reference.safetensors"
@@ -80,7 +80,7 @@ def read_reference(folder: Path) -> Reference:
             kind = (file.metadata() or {}).get("kind")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     except (OSError, TypeError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.") from None
+        raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None
     probs = tensors.pop("probs", np.zeros((0, 0), dtype=np.float32))
     names = sorted(tensors)
     if kind not in KINDS or (kind == "none") != (not names) or len(names) > MAX_REFERENCE_IMAGES:

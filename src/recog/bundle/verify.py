@@ -1,19 +1,22 @@
-"""Verifying a bundle: every hash, and the reference images answered again."""
+"""Verifying a bundle: every hash, that the weights are finite, and the reference images answered again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from recog.bundle.manifest import read_manifest
 from recog.bundle.reference import read_reference
-from recog.bundle.seal import check_all_files, check_facts, read_network_config
-from recog.core.errors import BundleError, DataError
+from recog.bundle.seal import WEIGHTS, check_all_files, check_facts, read_network_config
+from recog.core.errors import BundleError, DataError, one_line
 
+_NEVER_MASKS = (".weight", ".bias", "running_mean", "running_var")
 MAX_PROB_DIFFERENCE = 1e-4  # fp32 on another machine, thread count or engine
 
 
@@ -32,7 +35,9 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
     """
     manifest = read_manifest(folder)
     ignored = check_all_files(folder, manifest)
-    check_facts(manifest, read_network_config(folder))
+    config = read_network_config(folder)
+    check_facts(manifest, config)
+    _check_weights(folder / WEIGHTS, is_own_module=config.library == "own")
     reference = read_reference(folder)
     difference = None
     if reference.images:
@@ -56,6 +61,34 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
         max_prob_difference=difference,
         ignored=ignored,
     )
+
+
+def find_broken(tensors: Iterable[tuple[str, NDArray[Any]]], *, masks: Collection[str] = ()) -> str | None:
+    """What is wrong with the first of the named weights that holds NaN, infinity or a negative variance; None if none does.
+
+    `masks` are the buffers that may be infinite, as those of attention.
+    """
+    for name, tensor in tensors:
+        finite = ~np.isnan(tensor) if name in masks else np.isfinite(tensor)
+        is_negative = tensor < 0 if name.endswith("running_var") else np.zeros_like(finite)
+        bad = ~finite | is_negative
+        if bad.any():
+            value = tensor[bad].flat[0]
+            return f"{name} holds {value:g} in {int(bad.sum()):,} of its {tensor.size:,} values"
+    return None
+
+
+def _check_weights(path: Path, *, is_own_module: bool) -> None:
+    """BundleError where the weights cannot be read or cannot be those of a working network."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            masks = [name for name in names if is_own_module and not name.endswith(_NEVER_MASKS)]
+            broken = find_broken(((name, file.get_tensor(name)) for name in names), masks=masks)
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None
+    if broken:
+        raise BundleError(f"{path} is damaged: {broken}.")
 
 
 def compare_probs(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:

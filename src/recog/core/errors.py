@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_MAX_MESSAGE = 900
+
 
 class RecogError(Exception):
     """Base of every error that a user can fix; `exit_code` is what the command line ends with."""
@@ -36,9 +38,15 @@ class ShapeError(DataError):
 
 
 class BundleError(RecogError):
-    """A bundle is missing, damaged, newer than this release, or disagrees with itself."""
+    """A bundle is missing, damaged, newer than this release, or disagrees with itself.
+
+    The message is cut where what a file holds makes it too long to read.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}...")
 
 
 class TrainingError(RecogError):
@@ -77,6 +85,12 @@ class DiskError(RecogError):
     """What must be kept cannot be written."""
 
     exit_code = 74  # EX_IOERR of sysexits.h
+
+
+def one_line(error: Exception) -> str:
+    """The message of another library's error on one line of at most 300 characters; it may quote a file's content."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 _EXTRA_OF = {

@@ -63,6 +63,8 @@ def convert_record(
         record = msgspec.convert(table, kind)
     except msgspec.ValidationError as problem:
         raise error(f"{where}: {_in_words(str(problem))}.") from None
+    except UnicodeEncodeError:
+        raise error(f"{where} holds text that is not Unicode: half of a surrogate pair.") from None
     except RecogError as problem:
         raise error(f"{where}: {problem}") from None
     for key in _unknown_keys(table, record) if closed else ():

@@ -15,7 +15,7 @@ from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
-from recog.models.classifier import Classifier, check_contract, first_reason
+from recog.models.classifier import Classifier, broken_weights, check_contract, first_reason
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights, unknown_network
 from recog.models.own_module import OwnModule, channels_of
 from recog.models.table import Own, own_network, timm_name
@@ -111,6 +111,9 @@ def _built(
     std: tuple[float, ...],
     origin: WeightsOrigin,
 ) -> BuiltModel:
+    broken = broken_weights(network)
+    if broken:
+        raise ConfigError(f"the weights of {name} ({origin.source}) are damaged: {broken}. Use other weights.")
     classifier = Classifier(network.eval(), mean=mean, std=std)
     check_contract(name, classifier, preprocess)
     return BuiltModel(name=name, library=library, classifier=classifier, preprocess=preprocess, origin=origin)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from recog.bundle.verify import find_broken
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
 
@@ -85,6 +86,13 @@ def check_contract(name: str, classifier: Classifier, preprocess: Preprocess) ->
         f"{name} does not end in one linear layer on its features, which recog requires. Use another network, such as "
         "tf_efficientnet_lite0."
     )
+
+
+def broken_weights(network: nn.Module) -> str | None:
+    """What is wrong with the first tensor that holds NaN, infinity or a negative variance; None if none does."""
+    masks = {name for name, _ in network.named_buffers() if not name.endswith(("running_mean", "running_var"))}
+    tensors = ((name, tensor.detach().float().cpu().numpy()) for name, tensor in network.state_dict().items())
+    return find_broken(tensors, masks=masks)
 
 
 def _nearly_equal(ours: torch.Tensor, theirs: object) -> bool:

@@ -20,7 +20,7 @@ from recog.core.errors import BundleError
 from recog.core.files import pretty_json
 from recog.core.task import Task
 from recog.models.build import BuiltModel
-from recog.models.classifier import Classifier, first_reason
+from recog.models.classifier import Classifier, broken_weights, first_reason
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
 
@@ -103,6 +103,9 @@ def load_classifier(folder: Path) -> Classifier:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         # whatever timm, torch or a network's constructor raises for arguments and weights that do not fit it
         raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: {first_reason(error)}") from None
+    broken = broken_weights(classifier.network)
+    if broken:
+        raise BundleError(f"{folder / WEIGHTS} is damaged: {broken}.")
     if classifier.classifier.out_features != config.num_classes:
         raise BundleError(
             f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: num_classes is {config.num_classes}, the last layer's "

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from recog.core.errors import BundleError, ShapeError
+from recog.core.errors import BundleError, ShapeError, one_line
 from recog.core.hardware import check_num_threads, num_cores
 from recog.runtime.onnx_graph import check_graph
 
@@ -50,7 +50,7 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class below Exception
-            raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {_on_one_line(error)}") from None
+            raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from None
         self._path = path
         inputs = {value.name: (value.type, *value.shape) for value in self._session.get_inputs()}
         outputs = {value.name: (value.type, *value.shape) for value in self._session.get_outputs()}
@@ -72,7 +72,7 @@ class OnnxEngine:
         try:
             logits, features = self._session.run(["logits", "features"], {"images": images})
         except Exception as error:  # noqa: BLE001  as above
-            raise BundleError(f"{self._path} failed on {len(images)} images: {_on_one_line(error)}") from None
+            raise BundleError(f"{self._path} failed on {len(images)} images: {one_line(error)}") from None
         shapes = (logits.shape, features.shape)
         expected = ((len(images), self.num_classes), (len(images), self._num_features))
         if shapes != expected:
@@ -94,12 +94,6 @@ def _is_classifier(inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, 
         and not any(isinstance(value[1], int) for value in values.values())
         and all(isinstance(size, int) and size > 0 for value in values.values() for size in value[2:])
     )
-
-
-def _on_one_line(error: Exception) -> str:
-    """onnxruntime's messages span lines and quote names from the file."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + "..."
 
 
 def _class_names(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:

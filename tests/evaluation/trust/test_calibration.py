@@ -74,7 +74,8 @@ def test_a_temperature_by_hand():
 @pytest.mark.parametrize("table", [{"method": "temperature", "temperature": -1.0}, {"method": "none", "fit": 3}])
 def test_impossible_numbers_in_the_file_are_refused(table):
     with pytest.raises(
-        BundleError, match=r"calibration.json: (calibration has a number|fit is a whole number; expected an object)"
+        BundleError,
+        match=r"calibration.json: (calibration has a temperature|fit is a whole number; expected an object)",
     ):
         Calibration.from_dict(table)
 

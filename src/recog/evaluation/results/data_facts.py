@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recog.core.errors import DataError
+from recog.core.errors import ConfigError, DataError
 
 MAX_ERRORS = 100
 
@@ -24,6 +24,11 @@ class DataFacts:
         0  # images that were not measured because the run trained, selected or calibrated with them
     )
     test_openings: int | None = None  # how often the test split was opened, this time included; None: not known
+
+    def __post_init__(self) -> None:
+        counts = (self.num_seen_in_training, self.num_seen_in_selection, self.num_left_out_as_seen, self.test_openings)
+        if min(count or 0 for count in counts) < 0:
+            raise ConfigError("'data' has a count below 0.")
 
 
 def check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:

@@ -22,6 +22,7 @@ from recog.evaluation.results.scores import parse_scores
 from recog.evaluation.results.slices import parse_slicing
 from recog.evaluation.results.training_facts import parse_training
 from recog.evaluation.results.trust_evidence import parse_trust
+from recog.evaluation.trust.scaling import METHODS
 
 
 def parse_report(table: Mapping[str, Any]) -> Report:
@@ -64,12 +65,12 @@ def _parse_multilabel(table: Mapping[str, Any]) -> MultilabelReport:
     if ((counts.num_correct < 0) | (counts.num_correct > fewest) | (most > hits.num_images)).any():
         raise ValueError("a label has impossible counts.")
     names, thresholds = tuple(row.name for row in rows), [measure_in(row, "threshold") for row in table["labels"]]
-    micro_precision = table["micro_average_precision"]
+    micro = table["micro_average_precision"]
     return MultilabelReport(
         **_parse_shared(table, table["labels"], names, counts, hits, MEASURES["multilabel"], thresholds),
         errors=tuple(build_config(WrongLabels, error, "errors.") for error in table["errors"]),
         thresholds_data=str(table["thresholds_data"]),
-        micro_average_precision=micro_precision and measure_in(table, "micro_average_precision"),
+        micro_average_precision=None if micro is None else measure_in(table, "micro_average_precision"),
         ranking_average_precision=float(table["ranking_average_precision"]),
         example_f1=float(table["example_f1"]),
         nll=float(table["nll"]),
@@ -98,6 +99,10 @@ def _parse_shared(
 ) -> dict[str, Any]:
     facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
     facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
+    if table["calibration_method"] not in METHODS:
+        raise ValueError(
+            f"'calibration_method' is {table['calibration_method']!r}; expected one of {', '.join(METHODS)}."
+        )
     ranks = [_parse_ranks(rows, key, counts) for key in ("auroc", "average_precision")]
     return {
         **counted_fields(class_names, counts, ranks, parse_bootstrap(table["bootstrap"], rows, measures), thresholds),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf, isclose, isfinite
 from typing import Any, Protocol, TypeVar
 
-from recog.core.errors import BundleError, ConfigError
+from recog.core.errors import BundleError, ConfigError, DataError
 from recog.evaluation.measures.intervals import Interval
 from recog.evaluation.measures.resampling import CLASS_MEASURES, Bootstrap
 
@@ -43,11 +43,12 @@ def parse_checked(table: Mapping[str, Any], parse: Callable[[Mapping[str, Any]],
     check_header(table)
     try:
         report = parse(table)
+        derived = report.to_dict()
     except KeyError as error:
         raise BundleError(f"report.json is damaged: {error} is missing.") from None
-    except (TypeError, ValueError, OverflowError, ConfigError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, ConfigError, DataError) as error:
         raise BundleError(f"report.json is damaged: {error}") from None
-    for key, value in report.to_dict().items():
+    for key, value in derived.items():
         if not agree(table.get(key), value):
             raise BundleError(
                 f"report.json disagrees with itself: its '{key}' does not follow from its counts. "

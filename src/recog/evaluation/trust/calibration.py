@@ -119,6 +119,8 @@ class Calibration:
                 f"calibration.json has method {table['method']!r}; known here: {', '.join(METHODS)}. "
                 "A newer release of recog wrote it: install that version or newer."
             )
+        if table["method"] == "temperature" and "temperature" not in table:
+            raise BundleError("calibration.json has method 'temperature' and no temperature; it is damaged.")
         found = convert_record(table, _File, where="calibration.json")
         scaling = Scaling(**{field.name: getattr(found, field.name) for field in fields(Scaling)})
         calibration = cls(scaling=scaling, sets=found.sets, unknown=found.unknown, thresholds=found.thresholds)

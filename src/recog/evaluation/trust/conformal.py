@@ -25,6 +25,7 @@ from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels,
 SetMethod = Literal["lac", "aps", "raps"]
 SET_METHODS: tuple[str, ...] = get_args(SetMethod)
 MIN_CLASS_IMAGES = 200  # of calibration, for a class to have a quantile of its own
+MAX_SCORE = 1e9
 RAPS_PENALTY, RAPS_FREE_CLASSES = 0.01, 5  # what Angelopoulos et al. (2021), section 3, take for ImageNet
 
 
@@ -47,8 +48,15 @@ class ConformalSets:
         if not 0 < self.alpha < 1:
             raise ConfigError(f"the prediction sets' alpha is {self.alpha}; it must lie between 0 and 1.")
         quantiles = [q for q in (self.quantile, *self.class_quantiles) if q is not None]
-        if not np.isfinite([*quantiles, self.penalty]).all():
-            raise ConfigError("the prediction sets have a number that is not finite.")
+        # the scores: a sum of probabilities, and the penalty for each class at most
+        if not (np.abs(quantiles) <= MAX_SCORE).all() or not 0 <= self.penalty <= MAX_SCORE:
+            raise ConfigError(
+                f"the prediction sets have a quantile or penalty that no score reaches, above {MAX_SCORE:g}."
+            )
+        if min(self.num_images, self.free_classes, *self.refused) < 0:
+            raise ConfigError("the prediction sets have a count or class below 0.")
+        if max(self.refused, default=-1) >= len(self.class_quantiles) > 0:
+            raise ConfigError(f"the prediction sets refuse class {max(self.refused)} of {len(self.class_quantiles)}.")
 
     def raw_sets(self, probs: FloatArray, coins: NDArray[np.float64]) -> NDArray[np.bool_]:
         """As `sets`, empty where no class fits."""

@@ -18,6 +18,7 @@ from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scal
 ScalingMethod = Literal["none", "temperature", "vector"]
 METHODS: tuple[str, ...] = get_args(ScalingMethod)
 NUM_FOLDS = 5
+MAX_SCALE = 1e6  # of temperatures, factors and offsets that are read, and the inverse of the least; fits end at 100
 MIN_VECTOR_IMAGES = 500  # below, and below 50 for each class, two numbers a class fit chance
 MIN_VECTOR_IMAGES_PER_CLASS = 50
 
@@ -35,6 +36,11 @@ class ScalingFit:
     ece_before: float
     ece_after: float
 
+    def __post_init__(self) -> None:
+        losses, rates = (self.nll_before, self.nll_after), (self.ece_before, self.ece_after)
+        if min(self.num_images, self.num_folds, *losses, *rates) < 0 or max(rates) > 1 + 1e-9:
+            raise ConfigError("the fit of the calibration has an impossible count, NLL or ECE.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
@@ -49,10 +55,11 @@ class Scaling:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"calibration method is {self.method!r}; expected one of {', '.join(METHODS)}.")
-        numbers = np.array([self.temperature, *self.factors])
-        if not (np.isfinite(numbers).all() and np.isfinite(self.offsets).all() and (numbers > 0).all()):
+        scales, offsets = np.array([self.temperature, *self.factors]), np.abs(self.offsets)
+        if not ((scales >= 1 / MAX_SCALE).all() and (scales <= MAX_SCALE).all() and (offsets <= MAX_SCALE).all()):
             raise ConfigError(
-                "calibration has a number that is not finite, or a temperature or factor that is not above 0."
+                f"calibration has a temperature or factor that is not from {1 / MAX_SCALE:g} to {MAX_SCALE:g}, or an offset "
+                f"beyond {MAX_SCALE:g}."
             )
         if (self.method == "vector") != bool(self.factors) or len(self.factors) != len(self.offsets):
             raise ConfigError(

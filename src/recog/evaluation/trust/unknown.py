@@ -24,6 +24,7 @@ UNKNOWN_METHODS: tuple[str, ...] = get_args(UnknownMethod)
 DISTANCE_METHODS = ("mahalanobis", "energy_mahalanobis")
 FEATURE_METHODS = ("knn", *DISTANCE_METHODS)
 MAX_NEIGHBOURS = 10
+MAX_NUMBER = 1e100  # of a threshold or weight: their product with any distance is finite
 MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
 
 
@@ -34,6 +35,10 @@ class LeftOut:
     method: str
     mean_auroc: float  # over the classes left out
     min_auroc: float
+
+    def __post_init__(self) -> None:
+        if self.method not in UNKNOWN_METHODS or not 0 <= self.min_auroc <= 1 or not 0 <= self.mean_auroc <= 1:
+            raise ConfigError(f"the score {self.method!r} is not known, or its AUROC is not from 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +60,11 @@ class UnknownRule:
         if self.method not in UNKNOWN_METHODS:
             raise ConfigError(f"the unknown score is {self.method!r}; expected one of {', '.join(UNKNOWN_METHODS)}.")
         numbers = (self.threshold or 0.0, self.weight or 0.0)
-        if not 0 < self.false_alarm_rate < 1 or not np.isfinite(numbers).all() or self.num_neighbours < 0:
+        counts = (self.num_neighbours, self.num_images, self.num_left_out)
+        if not 0 < self.false_alarm_rate < 1 or not (np.abs(numbers) <= MAX_NUMBER).all() or min(counts) < 0:
             raise ConfigError("the rule for 'unknown' has an impossible number.")
+        if self.method == "knn" and self.num_neighbours < 1:
+            raise ConfigError("the rule for 'unknown' asks for the distance to no neighbour.")
         if self.method in DISTANCE_METHODS and self.weight is None:
             raise ConfigError("the rule for 'unknown' lacks the weight of its distance.")
 
@@ -196,6 +204,11 @@ def unknown_scores(
         raise ConfigError(f"the score '{method}' needs features.safetensors, which this bundle lacks.")
     statistics.check(method, features.shape[1])
     if method == "knn":
+        if not 1 <= num_neighbours <= len(statistics.bank):
+            raise BundleError(
+                f"the rule for 'unknown' asks for neighbour {num_neighbours:,} of {len(statistics.bank):,} in "
+                "features.safetensors; the bundle is not used."
+            )
         likeness = unit_rows(features) @ statistics.bank.astype(np.float32).T
         nearest = -np.partition(-likeness, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
         lengths: NDArray[np.float64] = np.sqrt(np.maximum(0.0, 2 - 2 * nearest.astype(np.float64)))
