@@ -30,7 +30,7 @@ from recog.core.image_file import (
     has_late_png_metadata,
     open_encoded,
 )
-from recog.core.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
+from recog.core.pillow_file import check_size, check_strict, check_tiles, load_pixels, open_with_pillow
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -122,7 +122,10 @@ def decode_image(
             white = full_scale(image, grey16_max)
             if min_side is not None and isinstance(source, str | os.PathLike | bytes | Readable):
                 _reduce_jpeg(image, min_side)
-            image.load()
+            if isinstance(source, Image.Image):
+                image.load()
+            else:
+                image = load_pixels(image)
             pixels = to_channels(image, channels=channels, white=white, name=name)
             method = _TRANSPOSE.get(_orientation(image))
             return pixels if method is None else pixels.transpose(method)

@@ -30,8 +30,10 @@ _MAX_PNG_CHUNKS = 100_000
 _MAX_TIFF_VALUES = 200_000  # a 16-bit palette has 196,608; strips are at most 16,384 in 4 planes
 _MAX_FRACTIONS = 10_000  # Pillow makes an object of each, at some 2 us; cameras write some 20
 _MAX_DIRECTORIES = 8
+_FREE_PART_PIXELS = 1 << 22  # a tile or frame of up to 2048 x 2048 may be in an image of any size
 _SUB_DIRECTORIES = frozenset({34_665, 34_853, 40_965})  # EXIF, GPS, interoperability: Pillow reads them with the pixels
 _ORIENTATION = 274  # the EXIF and TIFF tag
+_TILE_SIDES = frozenset({322, 323})  # TileWidth, TileLength
 _MAX_TIFF_CHANNELS = 6  # Pillow's own limit; above it, it logs an error to stderr
 
 
@@ -156,6 +158,17 @@ def check_header(kind: str, file: MeteredFile, name: str) -> None:
         file.max_bytes = _MAX_JPEG_HEADER_BYTES
     if kind == "TIFF":
         _check_tiff(file, name)
+
+
+def check_part(part: tuple[int, int], whole: tuple[int, int], what: str, name: str) -> None:
+    """BadImage where a tile or frame of `part` = (width, height) pixels is far larger than the image that it is a part of.
+
+    Decoders allocate the part; encoders round its sides up to blocks, but do not double the image.
+    """
+    width, height = part
+    if width * height > max(_FREE_PART_PIXELS, 2 * whole[0] * whole[1]):
+        reason = f"it is an image of {whole[0]} x {whole[1]} pixels, but {what} in it has {width} x {height}"
+        raise BadImage(name, reason, REPLACE)
 
 
 def check_body(kind: str, data: bytes, num_pixels: int, name: str) -> None:
@@ -284,6 +297,9 @@ def _check_tiff(file: MeteredFile, name: str) -> None:
             raise BadImage(name, f"entry {entry.tag} of this TIFF claims {entry.num_values:,} values", REPLACE)
         if entry.kind in (3, 4):
             _check_tiff_number(entry.tag, entry.value, name)
+    sides = {entry.tag: entry.value for entry in directories[0] if entry.tag in {256, 257, *_TILE_SIDES}}
+    if sides.keys() >= _TILE_SIDES:
+        check_part((sides[322], sides[323]), (sides.get(256, 0), sides.get(257, 0)), "a tile", name)
     fractions = [entry.num_values for entries in directories for entry in entries if entry.kind in (5, 10)]
     num_fractions = sum(n for n in fractions if 8 * n <= num_bytes)  # Pillow leaves out what cannot be there
     if num_fractions > _MAX_FRACTIONS:

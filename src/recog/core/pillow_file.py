@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from recog.core.errors import BadImage
-from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header, has_absurd_exif
+from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header, check_part, has_absurd_exif
 
 # Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
 _PLUGINS: Mapping[str, str] = MappingProxyType(
@@ -59,14 +59,20 @@ def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
 
 
 def _check_avif(file: BinaryIO, name: str) -> None:
-    """Pillow looks up the orientation while it opens an AVIF, so that its EXIF must be seen before: through Pillow's codec."""
+    """BadImage by EXIF, which Pillow reads while it opens an AVIF, or by frames far larger than the image."""
     file.seek(0)
+    data = file.read()
     try:
-        parts = importlib.import_module("PIL._avif").AvifDecoder(file.read(), "auto", 1).get_info()
+        parts = importlib.import_module("PIL._avif").AvifDecoder(data, "auto", 1).get_info()
     except Exception:  # noqa: BLE001  of any kind, and Pillow's opener, which comes next, will raise it again
         return
     if any(isinstance(part, bytes) and has_absurd_exif(part) for part in parts):
         raise BadImage(name, "its EXIF claims thousands of orientations, a way to stall decoders", REPLACE)
+    sizes = importlib.import_module("recog.core.avif").frame_sizes(data)
+    if not sizes:
+        raise BadImage(name, "the file is damaged: it holds no AV1 frame", REPLACE)
+    for size in sizes:
+        check_part(size, parts[0], "a frame", name)
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
@@ -80,6 +86,19 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
         ) from None
     file.seek(0)
     return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
+
+
+def load_pixels(image: Image.Image) -> Image.Image:
+    """`image` with its pixels loaded; a WebP without its decoder, whose two canvases take 8 bytes per pixel."""
+    if image.format != "WEBP" or not hasattr(image, "_get_next"):
+        image.load()
+        return image
+    webp = cast(Any, image)
+    data = webp._get_next()[0]
+    webp._decoder = None
+    loaded = Image.frombytes(webp.mode, webp.size, data, "raw", webp.rawmode)
+    loaded.info = webp.info
+    return loaded
 
 
 def check_strict(kind: str, name: str) -> None:
