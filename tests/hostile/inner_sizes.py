@@ -139,3 +139,45 @@ def cases() -> Iterator[Inner]:
         "a frame in it has 3000 x 3000",
     )
     yield Inner("HEIC: a frame larger than the image", ".heic", heic_of_a_larger_frame, "Security limit exceeded")
+
+
+def _write_parquet(folder, **options):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = options.pop("columns")
+    pq.write_table(pa.table(columns), folder / "t.parquet", compression="zstd", **options)
+    return folder / "t.parquet"
+
+
+def parquet_of_one_image(folder):
+    """40 rows of one image of 30 MB, which the file holds once, packed: 2 KB."""
+    columns = {"image": [{"bytes": bytes(30 * MIB), "path": None}] * 40, "label": ["cat", "dog"] * 20}
+    return _write_parquet(folder, columns=columns, dictionary_pagesize_limit=64 * MIB)
+
+
+def parquet_of_long_texts(folder):
+    """2,000 rows with a caption of 1 MB each: two pages of 1 GB, packed into 100 KB."""
+    image = encode(Image.new("RGB", (8, 8)), "PNG")
+    columns = {"image": [image] * 2000, "label": ["cat", "dog"] * 1000, "caption": ["x" * MIB] * 2000}
+    return _write_parquet(folder, columns=columns, use_dictionary=["image", "label"])
+
+
+def parquet_of_long_labels(folder):
+    """2,000 lists of three labels of 10 MB, which the file holds once."""
+    import pyarrow as pa
+
+    image = encode(Image.new("RGB", (8, 8)), "PNG")
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * 6000, pa.int32()), pa.array(["x" * (10 * MIB)]))
+    lists = pa.ListArray.from_arrays(pa.array(range(0, 6001, 3), pa.int32()), names)
+    return _write_parquet(
+        folder, columns={"image": [image] * 2000, "labels": lists}, dictionary_pagesize_limit=64 * MIB
+    )
+
+
+def parquet_of_large_pages(folder):
+    """300 images of half a MB, none like another, in one page, as pyarrow writes them: an honest file."""
+    import random
+
+    images = [{"bytes": random.Random(i).randbytes(MIB // 2), "path": None} for i in range(300)]
+    return _write_parquet(folder, columns={"image": images, "label": ["cat", "dog", "eel"] * 100})

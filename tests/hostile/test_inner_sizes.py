@@ -7,7 +7,15 @@ import sys
 import pytest
 from child_memory import peak_of
 from image_bytes import encode
-from inner_sizes import MIB, cases, webp_of_few_bytes
+from inner_sizes import (
+    MIB,
+    cases,
+    parquet_of_large_pages,
+    parquet_of_long_labels,
+    parquet_of_long_texts,
+    parquet_of_one_image,
+    webp_of_few_bytes,
+)
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
@@ -105,3 +113,22 @@ def test_a_heic_takes_no_more(tmp_path, small):
     num_bytes, answer = peak_of(DECODE, path, small, setup=SETUP + "import pillow_heif")
     assert answer == str((SIZE[1], SIZE[0], 3))
     assert num_bytes < MAX_BYTES_PER_PIXEL * MEGAPIXELS * 1_000_000 + SLACK
+
+
+PARQUET = {
+    parquet_of_one_image: ("taken for an archive bomb", 320),
+    parquet_of_long_texts: ("2000", 64),
+    parquet_of_long_labels: ("a class has a name of 10,485,760 characters", 160),
+    parquet_of_large_pages: ("300", 400),
+}
+
+
+@pytest.mark.parametrize("build", PARQUET, ids=lambda build: build.__name__)
+def test_parquet_is_read_in_batches_by_bytes(build, tmp_path):
+    """Peaks: what pyarrow and Python hold of the largest page, of the batch and of one row."""
+    pytest.importorskip("pyarrow")
+    says, max_mib = PARQUET[build]
+    setup = "import pyarrow.parquet\nfrom recog.data.sources import open_source"
+    num_bytes, answer = peak_of("len(open_source(sys.argv[1]).samples)", build(tmp_path), setup=setup)
+    assert says in answer
+    assert num_bytes < max_mib * MIB

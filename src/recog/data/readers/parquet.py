@@ -4,17 +4,14 @@ of 0 and 1, one per label.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recog.core.config import did_you_mean
-from recog.core.decode import Readable
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
-from recog.data.archives.members import Spool
+from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.label_format import (
     AS_FOUND,
@@ -26,11 +23,24 @@ from recog.data.readers.label_format import (
     labels_of_bits,
 )
 from recog.data.readers.names import SPLIT_FOLDERS, class_name_of
+from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
+from recog.data.readers.parquet_schema import (
+    check_columns,
+    declared_names,
+    is_list,
+    is_number,
+    is_plain,
+    is_text,
+    label_column_of,
+)
 from recog.data.readers.rows import cells_of, split_of_cell
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
 _BATCH_ROWS = 256
+_BATCH_BYTES = 64 << 20  # of the columns that are read; one row may take more
+_READ_BYTES = 1 << 20  # of the file at a time; without it, pyarrow reads the whole column of a row group
+_MAX_LABELS = 10_000  # of one image
 _KNOWN = ("image", "split", "group")
 
 
@@ -68,18 +78,14 @@ class _File:
     label_column: str | None  # None where `bits` hold the labels
     class_names: tuple[str, ...]  # that it declares
     bits: Mapping[str, str]  # {label: its column of 0 and 1}
-
-    @property
-    def further(self) -> list[str]:
-        """Columns to slice by."""
-        known = {*_KNOWN, self.label_column, *self.bits.values()}
-        return [field.name for field in self.table.schema_arrow if field.name not in known and _is_plain(field.type)]
+    further: tuple[str, ...]  # columns to slice by
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Row:
     name: str
-    source: Readable
+    source: StoredBytes
     labels: tuple[str, ...]
     split: str | None
     group: str | None
@@ -99,7 +105,7 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
         for path in files:
             file = _describe(path, root, bits)
             declared.append(file.class_names)
-            notes = label_column_notes(list(file.bits), file.further)
+            notes = [*label_column_notes(list(file.bits), file.further), *file.notes]
             rows += _rows(file, spool, exclusions, labels)
     finally:
         spool.close()
@@ -148,12 +154,12 @@ def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[s
     for path in files:
         table = _open(path)
         schema, name = table.schema_arrow, path.relative_to(root).as_posix()
-        has_label = _label_column(table) in schema.names
+        has_label = label_column_of(table) in schema.names
         if labels.separator or "image" not in schema.names or (has_label and not labels.columns):
             return {}
         if table.metadata.num_rows == 0:
             continue
-        header = [f.name for f in schema if f.name != "image" and (labels.columns or _is_number(f.type))]
+        header = [f.name for f in schema if f.name != "image" and (labels.columns or is_number(f.type))]
         wanted = labels.columns or header
         cells = ((row, [bit_text(values.get(c)) for c in header]) for row, values in _cells(table, path, name, wanted))
         columns = find_label_columns(header, cells, where=str(path), reserved=frozenset(_KNOWN), wanted=labels.columns)
@@ -165,16 +171,21 @@ def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[s
 
 def _describe(path: Path, root: Path, bits: Mapping[str, str]) -> _File:
     table = _open(path)
-    label_column = None if bits else _label_column(table)
-    _check_columns(table, path, label_column)
+    label_column = None if bits else label_column_of(table)
+    check_columns(table, path, label_column)
+    known = {*_KNOWN, label_column, *bits.values()}
+    plain = [field for field in table.schema_arrow if field.name not in known and is_plain(field.type)]
+    long = [field.name for field in plain if is_text(field.type) and holds_long_texts(path, table.metadata, field.name)]
     return _File(
         path=path,
         name=path.relative_to(root).as_posix(),
         table=table,
         split=_split_of(path, root),
         label_column=label_column,
-        class_names=tuple(sorted(bits, key=natural_key)) if bits else _declared_names(table, path),
+        class_names=tuple(sorted(bits, key=natural_key)) if bits else declared_names(table, path),
         bits=bits,
+        further=tuple(field.name for field in plain if field.name not in long),
+        notes=tuple(f"the column {name} holds long texts, so it is not read" for name in long),
     )
 
 
@@ -185,9 +196,15 @@ def _open(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from None
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        table = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES)
+        lists = [field.name for field in table.schema_arrow if is_list(field.type) and is_text(field.type.value_type)]
+        if lists:  # a name in many lists is kept once
+            leaves = [table.schema.column(i).path for i in range(len(table.schema))]
+            in_lists = [path for path in leaves if path.partition(".")[0] in lists]
+            table = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES, read_dictionary=in_lists)
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
+    return table
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -195,65 +212,12 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} is damaged or cut off ({sentence}). Download it again.")
 
 
-def _declared_names(table: Any, path: Path) -> tuple[str, ...]:
-    """The names of the ClassLabel that the schema's 'huggingface' metadata declares; empty where there is none."""
-    metadata = table.schema_arrow.metadata or {}
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        feature = features[_label_column(table)]
-        if isinstance(feature, list):  # a list of ClassLabel, as Hugging Face writes it in one of three ways
-            feature = feature[0]
-        feature = feature.get("feature", feature)
-        names = tuple(class_name_of(str(name)) for name in feature["names"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return ()
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} declares a class name twice: {', '.join(names[:10])}.")
-    return names
-
-
-def _check_columns(table: Any, path: Path, label_column: str | None) -> None:
-    import pyarrow
-
-    schema = table.schema_arrow
-    for wanted in ("image", label_column):
-        if wanted is not None and wanted not in schema.names:
-            raise DataError(
-                f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
-                f"label, or two columns or more of 0 and 1, one per label.{did_you_mean(wanted, schema.names)}"
-            )
-    image = schema.field("image").type
-    is_struct = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
-    if not (is_struct or pyarrow.types.is_binary(image) or pyarrow.types.is_large_binary(image)):
-        raise DataError(
-            f"{path} has the column image of type {image}; expected a struct with the encoded file in 'bytes'."
-        )
-    if label_column is None:
-        return
-    label = schema.field(label_column).type
-    if pyarrow.types.is_list(label) or pyarrow.types.is_large_list(label):
-        label = label.value_type
-    if not (pyarrow.types.is_integer(label) or pyarrow.types.is_string(label) or pyarrow.types.is_large_string(label)):
-        raise DataError(
-            f"{path} has the column {label_column} of type {label}; expected whole numbers or names, or lists of them."
-        )
-
-
-def _label_column(table: Any) -> str:
-    import pyarrow
-
-    schema = table.schema_arrow
-    if "label" in schema.names or "labels" not in schema.names:
-        return "label"
-    kind = schema.field("labels").type
-    return "labels" if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) else "label"
-
-
 def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelFormat) -> Iterator[_Row]:
     further, names = file.further, file.table.schema_arrow.names
     label_columns = [file.label_column] if file.label_column is not None else list(file.bits.values())
-    wanted = [column for column in _KNOWN if column in names] + label_columns + further
+    wanted = [*(column for column in _KNOWN if column in names), *label_columns, *further]
     place = {label: i for i, label in enumerate(file.bits)}
+    packed_bytes, total = file.path.stat().st_size, 0
     for row, cells in _cells(file.table, file.path, file.name, wanted):
         found: tuple[tuple[str, ...], bool] | None
         if file.label_column is None:
@@ -263,35 +227,42 @@ def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelF
         kept = _row(cells, row, found, file.split, spool, exclusions, cells_of({name: cells[name] for name in further}))
         if kept is not None:
             yield kept
+        total += 0 if kept is None else kept.source.size
+        check_totals(file.path, count=0, total=total, held=0, packed_bytes=packed_bytes, limits=DEFAULT_LIMITS)
 
 
 def _cells(table: Any, path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name of the row, {column: cell}) of each row. DataError where the file is damaged."""
+    """(name of the row, {column: cell}) of each row, read in batches of some 64 MiB. DataError where the file is damaged.
+
+    Of an image that is a struct, 'bytes' and 'path' are read only.
+    """
     import pyarrow
 
+    leaves = [table.schema.column(i).path for i in range(len(table.schema))]
+    is_struct = "image" in columns and "image" not in leaves
+    read = [column for column in columns if column != "image" or not is_struct]
+    read += [path for path in ("image.bytes", "image.path") if is_struct and path in leaves]
     number = 0
     try:
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=list(columns)):
-            for cells in batch.to_pylist():
-                yield f"{name}/{number:06d}", cells
-                number += 1
-    except (pyarrow.ArrowException, OSError) as error:
+        for group in range(table.metadata.num_row_groups):
+            row_group = table.metadata.row_group(group)
+            if row_group.num_rows == 0:  # it has no pages either
+                continue
+            num_bytes = largest_pages(path, row_group, read)
+            num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, num_bytes)))
+            for batch in table.iter_batches(batch_size=num_rows, row_groups=[group], columns=read):
+                for row in range(batch.num_rows):
+                    yield f"{name}/{number:06d}", {column: _cell(batch.column(column)[row], path) for column in columns}
+                    number += 1
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from None
 
 
-def _is_number(kind: Any) -> bool:
-    import pyarrow
-
-    return any(test(kind) for test in (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean))
-
-
-def _is_plain(kind: Any) -> bool:
-    """Whether a column's cells are numbers or texts; others, such as a second image, are not even read."""
-    import pyarrow
-
-    types = pyarrow.types
-    is_text = types.is_string(kind) or types.is_large_string(kind)
-    return _is_number(kind) or is_text or (types.is_dictionary(kind) and _is_plain(kind.value_type))
+def _cell(scalar: Any, path: Path) -> Any:
+    """A cell as Python has it."""
+    if is_list(scalar.type) and scalar.is_valid and len(scalar) > _MAX_LABELS:
+        raise DataError(f"{path} has {len(scalar):,} labels for one image; at most {_MAX_LABELS:,} are read.")
+    return scalar.as_py()
 
 
 def _row(
