@@ -28,10 +28,12 @@ def test_classes_by_classnames_txt_by_number_and_by_name(tmp_path):
     assert open_source(path).class_names == ("cat", "dog")
 
 
-def test_a_number_longer_than_any_class_has_is_a_name(tmp_path):
-    folder, digits = write_shards(labelled_pngs(2), tmp_path / "s"), "7" * 5000  # more than int() takes
-    shard(folder / "pets-000002.tar", ("1.png", PNG), ("1.cls", digits.encode()))
-    assert open_source(folder).class_names == ("0", "1", "2", digits)
+@pytest.mark.parametrize("suffix", ["cls", "json"])
+def test_a_number_longer_than_any_class_has_is_refused(tmp_path, suffix):
+    folder, digits = write_shards(labelled_pngs(2), tmp_path / "s"), b"7" * 5000  # more than int() takes
+    shard(folder / "pets-000002.tar", ("1.png", PNG), (f"1.{suffix}", digits))
+    with pytest.raises(DataError, match="a name of 5,000 characters|cannot be read: Exceeds the limit"):
+        open_source(folder)
 
 
 def test_labels_from_json_and_both_must_agree(tmp_path):
