@@ -26,7 +26,10 @@ def test_verbs():
         "train",
         "verify",
     ]
-    assert COMMANDS == ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
+    assert (
+        *("scan", "train", "evaluate", "compare", "predict", "verify"),
+        *("runs", "report", "models", "cache"),
+    ) == COMMANDS
 
 
 def test_classes():

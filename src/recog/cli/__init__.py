@@ -9,8 +9,8 @@ import typer
 
 import recog
 
-COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "models", "cache")
-NEED_NOTHING = ("models", "cache")  # do their work without an argument; the others show their help
+COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "runs", "report", "models", "cache")
+NEED_NOTHING = ("runs", "models", "cache")  # do their work without an argument; the others show their help
 
 _HELP = """Train, evaluate and deploy image classifiers.
 

@@ -1,0 +1,41 @@
+"""`recog report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recog.cli.guard import guarded
+from recog.cli.output import print_lines
+
+
+@guarded
+def report(
+    run: Annotated[str, typer.Argument(help="A run's name, or the folder of a run, bundle or evaluation.")],
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the web browser.")] = True,
+) -> None:
+    """Open the report of a run in the web browser; print its path."""
+    from recog.runs.listing import find_page
+
+    page = find_page(run)
+    print_lines(str(page))
+    if open_page and sys.stdout.isatty() and _has_browser():
+        _open(page)
+
+
+def _open(page: Path) -> None:
+    try:
+        webbrowser.open(page.absolute().as_uri())
+    except webbrowser.Error:
+        return  # the path is printed
+
+
+def _has_browser() -> bool:
+    """Whether there is a screen to open a page on: without one, `webbrowser` would start a text browser."""
+    has_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return has_screen or sys.platform in ("win32", "darwin")
