@@ -265,7 +265,6 @@ JOINERS = {
     "cli/progress.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
-    "data/readers/names.py",
     "evaluation/results/data_facts.py",
     "evaluation/results/read.py",
     "evaluation/results/rows.py",
