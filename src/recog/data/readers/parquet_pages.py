@@ -98,7 +98,7 @@ def _read_header(file: BinaryIO, path: Path, start: int) -> tuple[Page, int]:
         if isinstance(size, int) and isinstance(packed, int) and size >= 0 and packed >= 0:
             return Page(size, packed), reader.at + packed
         break
-    raise DataError(f"{path} is damaged: the header of a page is malformed. Download it again.")
+    raise DataError(f"{path} is damaged or cut off (the header of a page is malformed). Download it again.")
 
 
 class _Compact:
