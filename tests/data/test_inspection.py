@@ -8,9 +8,10 @@ import pytest
 from containers import labelled_pngs, write_folder
 from PIL import Image
 
+from recog.core.decode import ImageInfo
 from recog.core.formats import IMAGE_SUFFIXES
 from recog.data.dataset import Sample
-from recog.data.inspection import content_hash, hash_samples, inspect_images, summarise
+from recog.data.inspection import Inspected, content_hash, hash_samples, image_notes, inspect_images, summarise
 from recog.data.sources import open_source
 
 OPENED = []
@@ -84,3 +85,31 @@ def test_each_file_is_opened_once(tmp_path, opened, check_pixels):
     found = list(inspect_images(samples, check_pixels=check_pixels))
     assert [image.grey16 for image in found if image.grey16] == [4000]
     assert opened() == {str(sample.source): 1 for sample in samples}
+
+
+def test_what_the_network_will_not_see_is_noted(tmp_path):
+    """3:2 keeps exactly two thirds in a square; 16:9 keeps 56 %, and all of it in a network for 16:9."""
+    sizes = {"a": (300, 200), "b": (200, 300), "c": (160, 90), "d": (90, 160)}
+    samples = []
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        samples.append(Sample(name=name, source=tmp_path / f"{name}.png", labels=(0,)))
+    inspected = list(inspect_images(samples))
+    square = "the centre crop cuts more than a third of 2 of 4 images, such as 160 x 90"
+    assert list(image_notes(inspected)) == [square]
+    assert list(image_notes(inspected[:2])) == []
+    assert list(image_notes(inspected[2:3], image_size=(90, 160))) == []
+    assert list(image_notes(inspected, crop_mode="squash")) == []
+
+
+def test_dropped_bands_are_noted(tmp_path):
+    infos = [
+        ImageInfo(
+            width=1, height=1, mode="RGB", format="TIFF", bits=8, is_animated=False, num_frames=1, num_dropped_bands=n
+        )
+        for n in (1, 1, 0)
+    ]
+    inspected = [Inspected(sha256="", info=info) for info in infos]
+    assert list(image_notes(inspected)) == [
+        "2 of 3 images have a band beyond red, green and blue, which are not used",
+    ]

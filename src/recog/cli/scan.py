@@ -97,7 +97,7 @@ def _print_report(report: ScanReport) -> None:
         formats = "no files, but pixels" if set(images.formats) == {"memory"} else f"formats: {_tally(images.formats)}"
         print_lines(f"{formats}; modes: {_tally(images.modes)}")
     if images.grey16_max is not None:
-        print_lines(f"16-bit grey: the highest level is {images.grey16_max:,}")
+        print_lines(f"16-bit images: the highest level is {images.grey16_max:,}")
     if report.num_groups:
         print_lines(f"groups: {report.num_groups:,}, each of which stays within one split where splits are made")
     if report.columns:

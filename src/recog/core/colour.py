@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +77,63 @@ def _raw_mode(image: Image.Image) -> str:
     tile = _tile(image)
     arguments = tile[3] if tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+_DEEP_COLOUR = re.compile(r"(RGBX*|RGB[Aa]);16([LBN])")
+_BLOCK_ROWS = 256
+
+
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether a file has 16 bits of each colour, of which Pillow loads the upper 8. To be asked before the pixels are loaded."""
+    return _DEEP_COLOUR.fullmatch(_raw_mode(image)) is not None
+
+
+def num_dropped_bands(image: Image.Image) -> int:
+    """Bands of a TIFF beyond its colours, without a meaning that its header states. To be asked before the pixels are loaded."""
+    extra = re.match(r"(?:RGB|CMYK)(X+)", _raw_mode(image))
+    return len(extra[1]) if extra and image.format == "TIFF" else 0
+
+
+def swap_bytes(image: Image.Image) -> None:
+    """Let Pillow load the lower 8 of 16 bits of colour, by the other order of bytes. To be called before loading."""
+    tiles: list[Any] = cast(Any, image).tile
+    raw_mode = _raw_mode(image)
+    native = "L" if sys.byteorder == "little" else "B"
+    order = native if raw_mode[-1] == "N" else raw_mode[-1]
+    other = raw_mode[:-1] + ("B" if order == "L" else "L")
+    cast(Any, image).tile = [
+        tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:])) for tile in tiles
+    ]
+
+
+def join_bytes(high: Image.Image, low: Image.Image, white: int, name: str) -> Image.Image:
+    """Two loaded halves of 16-bit colour as 8-bit RGB, `white` to 255. BadImage where there is transparency too."""
+    if high.mode != "RGB":
+        raise BadImage(
+            name,
+            f"it is 16-bit colour with transparency, to which the scale 0 to {white} cannot be applied",
+            "Save it without the alpha channel.",
+        )
+    table = _grey_table(white, False)
+    pixels = np.empty((high.height, high.width, 3), np.uint8)
+    for rows, values in _values(high, low):
+        pixels[rows] = table[values]
+    joined = Image.fromarray(pixels)
+    joined.info = high.info
+    return joined
+
+
+def highest_level(high: Image.Image, low: Image.Image) -> int:
+    """The highest value of the colours of a 16-bit image, whose two halves are loaded."""
+    return max(int(values.max()) for _, values in _values(high, low))
+
+
+def _values(high: Image.Image, low: Image.Image) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+    """uint16 [rows, W, 3] of some rows at a time, which takes little memory."""
+    for top in range(0, high.height, _BLOCK_ROWS):
+        box = (0, top, high.width, min(top + _BLOCK_ROWS, high.height))
+        upper, lower = (np.asarray(image.crop(box), np.uint16)[:, :, :3] for image in (high, low))
+        yield slice(top, box[3]), np.bitwise_or(upper << 8, lower, dtype=np.uint16)
 
 
 def to_channels(image: Image.Image, *, channels: int, white: int, name: str) -> Image.Image:

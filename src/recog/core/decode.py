@@ -17,7 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.colour import FULL_SCALE_16, bits_per_channel, full_scale, mend_header, to_channels
+from recog.core.colour import (
+    FULL_SCALE_16,
+    bits_per_channel,
+    full_scale,
+    highest_level,
+    is_deep_colour,
+    join_bytes,
+    mend_header,
+    num_dropped_bands,
+    swap_bytes,
+    to_channels,
+)
 from recog.core.errors import BadImage, ConfigError
 from recog.core.formats import PREFIX_BYTES, recognise
 from recog.core.image_file import (
@@ -81,6 +92,7 @@ class ImageInfo:
     bits: int  # per channel
     is_animated: bool  # more than one frame or page, of which the first is decoded; MPO and HEIF never count
     num_frames: int | None  # None where it is above 1 and the header does not tell
+    num_dropped_bands: int = 0  # of a TIFF that has more than its colours, and no transparency, such as near infrared
 
 
 def decode(
@@ -95,8 +107,8 @@ def decode(
     """The image as people see it, uint8 [H0, W0, `channels`], sRGB or grey (ITU-R 601), in memory of its own.
 
     `source` is a path, an encoded file's bytes, an open file, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
-    Orientation is applied, transparency is laid on white, the first frame of several is taken. Of 16-bit grey,
-    `grey16_max` becomes white. With `min_side`, a JPEG file may be reduced by 2, 4 or 8 while it is decoded, its
+    Orientation is applied, transparency is laid on white, the first frame of several is taken. Of 16-bit
+    images, `grey16_max` becomes white. With `min_side`, a JPEG file may be reduced by 2, 4 or 8 while it is decoded, its
     short side never below 2 * `min_side`; without, nothing is scaled. Raises BadImage under `name`.
     """
     image = decode_image(source, name=name, channels=channels, min_side=min_side, grey16_max=grey16_max, limits=limits)
@@ -122,10 +134,13 @@ def decode_image(
             white = full_scale(image, grey16_max)
             if min_side is not None and isinstance(source, str | os.PathLike | bytes | Readable):
                 _reduce_jpeg(image, min_side)
+            low = _low_bytes(image, name) if white != FULL_SCALE_16 else None
             if isinstance(source, Image.Image):
                 image.load()
             else:
                 image = load_pixels(image)
+            if low is not None:
+                image = join_bytes(image, low, white, name)
             pixels = to_channels(image, channels=channels, white=white, name=name)
             method = _TRANSPOSE.get(_orientation(image))
             return pixels if method is None else pixels.transpose(method)
@@ -144,8 +159,22 @@ def probe(source: ImageSource, *, name: str | None = None, limits: Limits = DEFA
     return _as_bad_image(work, name)
 
 
+def _low_bytes(image: Image.Image, name: str) -> Image.Image | None:
+    """The lower 8 bits of each colour of a file that has 16 and is not loaded yet, as an image; None for any other."""
+    file = getattr(image, "fp", None)
+    if not is_deep_colour(image) or not isinstance(file, MeteredFile):
+        return None
+    position = file.tell()
+    file.seek(0)
+    low = open_with_pillow(image.format or "", io.BytesIO(file.read()), name)
+    file.seek(position)
+    swap_bytes(low)
+    low.load()
+    return low
+
+
 def grey16_level(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> int | None:
-    """The highest level of a 16-bit grey image whose file does not say what is white; None for any other image.
+    """The highest level of a 16-bit image, grey or colour, whose file does not state what is white; None for any other.
 
     Raises BadImage as `decode` does.
     """
@@ -154,6 +183,9 @@ def grey16_level(source: ImageSource, *, name: str | None = None, limits: Limits
     def work() -> int | None:
         with _opened(source, name, limits, whole=True) as image:
             # a PGM states its maximum, and Pillow applies it: there the answer is full scale whatever is asked for
+            if (low := _low_bytes(image, name)) is not None:
+                image.load()
+                return highest_level(image, low)
             if not image.mode.startswith("I") or full_scale(image, 1) != 1:
                 return None
             level = int(np.asarray(image).max())
@@ -327,6 +359,7 @@ def _read_info(image: Image.Image) -> ImageInfo:
         bits=bits,
         is_animated=is_animated,
         num_frames=num_frames,
+        num_dropped_bands=num_dropped_bands(image),
     )
 
 

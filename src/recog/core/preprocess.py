@@ -55,7 +55,7 @@ class Preprocess:
     crop_pct: float = 1.0
     crop_mode: str = "center"
     fill: tuple[int, ...] = ()  # of the border, one value 0..255 per channel; timm: round(255 * mean). () is black
-    grey16_max: int = 65_535  # what becomes white in 16-bit grey files
+    grey16_max: int = 65_535  # what becomes white in 16-bit files
 
     def __post_init__(self) -> None:
         _check_ints("image_size", self.image_size, low=1, high=_MAX_SIDE)

@@ -1,4 +1,4 @@
-"""Facts about the images of a dataset, from one read of each file: content hash, header, 16-bit grey range, damage, copies."""
+"""Facts about the images of a dataset, from one read of each file: content hash, header, 16-bit range, damage, copies."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ Content = bytes | NDArray[np.uint8]
 Copies = tuple[Sample, ...]
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+_MIN_KEPT = 2 / 3  # of an image, by the centre crop; below, it is noted. 3:2 photos are kept to two thirds in a square
 _MIN_SIDE_PX = 32  # a JPEG is read to its end at whatever size; a small one shows the damage sooner
 
 
@@ -33,14 +34,14 @@ class Inspected:
 
     sha256: str  # of the content; 'unreadable NAME' where it cannot be read
     info: ImageInfo | None = None
-    grey16: int | None = None  # the highest level of a 16-bit grey image whose file does not state its white level
+    grey16: int | None = None  # the highest level of a 16-bit image whose file does not state its white level
     bad: BadImage | None = None
 
 
 def inspect_images(samples: Sequence[Sample], *, check_pixels: bool = False) -> Iterator[Inspected]:
     """The facts of each sample, in order, computed by several threads; each file is opened and read once.
 
-    16-bit grey images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
+    16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -77,7 +78,7 @@ def _inspect(sample: Sample, *, check_pixels: bool) -> Inspected:
         info = probe(content, name=sample.name)
         if check_pixels:
             decode(content, name=sample.name, min_side=_MIN_SIDE_PX)
-        level = grey16_level(content, name=sample.name) if info.mode.startswith("I") else None
+        level = grey16_level(content, name=sample.name) if info.mode.startswith("I") or info.bits == 16 else None
     except BadImage as error:
         return Inspected(sha256=digest, bad=BadImage(sample.name, error.reason, error.remedy))
     return Inspected(sha256=digest, info=info, grey16=level)
@@ -118,7 +119,7 @@ def classes_of(dataset: Dataset, sample: Sample) -> str | list[str]:
 
 
 def highest_grey16(inspected: Iterator[Inspected] | Sequence[Inspected]) -> int | None:
-    """The highest level of the 16-bit grey images; None where there are none."""
+    """The highest level of the 16-bit images, grey or colour; None where there are none."""
     return max((image.grey16 for image in inspected if image.grey16 is not None), default=None)
 
 
@@ -140,7 +141,7 @@ class ImageSummary:
     modes: Mapping[str, int]
     formats: Mapping[str, int]
     num_animated: int
-    grey16_max: int | None  # the highest level in 16-bit grey images
+    grey16_max: int | None  # the highest level in 16-bit images
 
 
 def summarise(inspected: Sequence[Inspected]) -> ImageSummary:
@@ -154,6 +155,26 @@ def summarise(inspected: Sequence[Inspected]) -> ImageSummary:
         num_animated=sum(info.is_animated for info in infos),
         grey16_max=highest_grey16(inspected),
     )
+
+
+def image_notes(
+    inspected: Sequence[Inspected], *, image_size: tuple[int, int] = (1, 1), crop_mode: str = "center"
+) -> Iterator[str]:
+    """What of the images will not be seen by a network for `image_size` = (height, width): bands, and what the crop cuts."""
+    infos = [image.info for image in inspected if image.info is not None]
+    dropped = [info.num_dropped_bands for info in infos if info.num_dropped_bands]
+    if dropped:
+        bands = "a band" if max(dropped) == 1 else f"{max(dropped)} bands"
+        yield f"{len(dropped)} of {len(infos)} images have {bands} beyond red, green and blue, which are not used"
+    shape = image_size[1] / image_size[0]
+    cut = [
+        info for info in infos if min(info.width / info.height / shape, shape * info.height / info.width) < _MIN_KEPT
+    ]
+    if cut and crop_mode == "center":
+        yield (
+            f"the centre crop cuts more than a third of {len(cut)} of {len(infos)} images, such as {cut[0].width} x "
+            f"{cut[0].height}"
+        )
 
 
 def _quantiles(sides: Sequence[int]) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class DataConfig:
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one per label; recognised if empty, but in shards
-    grey16_max: int | None = None  # the 16-bit grey level that becomes 255; found in the training images if None
+    grey16_max: int | None = None  # the level of 16-bit images that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Preparing a run: dataset, splits, plan, network and decoded images.
 
-Each file is read once to identify it (content hash, header, 16-bit grey range) and once by each reader that decodes it.
+Each file is read once to identify it (content hash, header, 16-bit range) and once by each reader that decodes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ from recog.data.dataset import (
     labels_without_images,
     targets_of,
 )
-from recog.data.inspection import Inspected, find_overlap, fingerprint, full_scale, highest_grey16, inspect_images
+from recog.data.inspection import (
+    Inspected,
+    find_overlap,
+    fingerprint,
+    full_scale,
+    highest_grey16,
+    image_notes,
+    inspect_images,
+)
 from recog.data.sources import open_source
 from recog.data.split import join_groups, split_dataset
 from recog.data.store import (
@@ -166,6 +174,11 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         f"network {model.name}; weights: {model.origin.source}",
         *reasons,
         *grey16_notes,
+        *image_notes(
+            list(data.inspected.values()),
+            image_size=model.preprocess.image_size,
+            crop_mode=model.preprocess.crop_mode,
+        ),
         *decoded.notes,
         *(["the data have changed since this config was written; results may differ"] if changed else []),
         *describe_balance(decoded.dataset, plan.balance, by_steps=isinstance(plan, StepsPlan)),
@@ -185,16 +198,14 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
 
 
 def choose_grey16_max(config: DataConfig, training: Sequence[Inspected]) -> tuple[int, list[str]]:
-    """The 16-bit grey level that becomes white, and a note if it was found in the `training` images."""
+    """The level of 16-bit images that becomes white, and a note if it was found in the `training` images."""
     if config.grey16_max is not None:
         return config.grey16_max, []
     highest = highest_grey16(training)
     if highest is None:
         return FULL_SCALE_16, []
     scale = full_scale(highest)
-    return scale, [
-        f"16-bit grey images: level {scale:,} becomes white, as the highest in the training split is {highest:,}"
-    ]
+    return scale, [f"16-bit images: level {scale:,} becomes white, as the highest in the training split is {highest:,}"]
 
 
 def _build(plan: Plan, network: nn.Module | None, *, num_classes: int) -> BuiltModel:

@@ -20,7 +20,16 @@ from recog.data.dataset import (
     class_map_gaps,
     labels_without_images,
 )
-from recog.data.inspection import Copies, ImageSummary, Inspected, Overlap, find_overlap, inspect_images, summarise
+from recog.data.inspection import (
+    Copies,
+    ImageSummary,
+    Inspected,
+    Overlap,
+    find_overlap,
+    image_notes,
+    inspect_images,
+    summarise,
+)
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
@@ -189,6 +198,7 @@ def _warnings(
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)
     if num_animated:
         yield f"{num_animated} images are animated; their first frame is used"
+    yield from image_notes(inspected)
 
 
 def _problems(dataset: Dataset, inspected: Sequence[Inspected], hashes: Sequence[str]) -> Iterator[str]:
