@@ -65,6 +65,13 @@ def test_untrusted_names_are_escaped():
     assert not re.search(r"(?<!\\)<img", body)
 
 
+@pytest.mark.parametrize(
+    "name", ["\N{CAT FACE}\N{DOG FACE} pets", "caf\u00e9\u2028\u0085\ufeff", r"a\ud83d\udc31 'b': \\"]
+)
+def test_any_name_comes_back_from_the_metadata(name):
+    assert ModelCard(card(name=name)).data.eval_results[0].dataset_name == name
+
+
 def test_the_card_describes_the_calibration():
     text = card()
     assert "**Calibration:** Probabilities are the softmax of the logits." in text

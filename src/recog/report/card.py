@@ -22,7 +22,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool) -> str:
     """The model card as Markdown; `origin` is (source, licence) of the starting weights.
 
-    Names from the data are written to the metadata as JSON strings, which are valid YAML.
+    Names from the data are written to the metadata as double-quoted YAML strings in ASCII.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -33,7 +33,7 @@ def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], 
         autoescape=False,  # Markdown, not HTML; untrusted names pass through `text` and `yaml` below
     )
     environment.filters["text"] = _plain
-    environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=True)
+    environment.filters["yaml"] = _yaml
     environment.filters["percent"] = percent
     return environment.get_template("card.md.j2").render(
         report=report,
@@ -95,6 +95,11 @@ def _metrics(report: Report) -> Iterator[Metric]:
         if value is not None:
             text = percent(value) + (f" (95% interval {percent_range(interval)})" if interval else "")
             yield Metric(type=kind, name=name, value=value, text=text)
+
+
+def _yaml(value: str) -> str:
+    """As JSON, but that YAML has an escape of its own for characters beyond 16 bits, such as emoji, and no surrogate pairs."""
+    return '"' + "".join(f"\\U{ord(c):08x}" if ord(c) > 0xFFFF else json.dumps(c)[1:-1] for c in value) + '"'
 
 
 def _plain(value: str) -> str:

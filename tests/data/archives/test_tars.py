@@ -1,8 +1,12 @@
 """Our readers against Python's own zipfile and tarfile as the second method."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +34,75 @@ def test_tar_members_are_what_tarfile_reads(tmp_path, form, mode):
     assert is_tar(path)
     assert content.has_end_mark
     assert {m.name: m.stored.read() for m in content.members} == files
+
+
+PACKERS = {"tar": bytes, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
+
+
+def tar_of(*names):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 700
+            archive.addfile(info, io.BytesIO(name.encode() * 700))
+    return file.getvalue()
+
+
+def names_in(path):
+    return [member.name for member in read_tar(path).members]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_archives_that_were_joined_are_all_read(tmp_path, suffix):
+    """As `cat a.tar.gz b.tar.gz` joins them; GNU tar reads them so with --ignore-zeros."""
+    path = tmp_path / f"a.{suffix}"
+    parts = [tar_of("a/1.png", "a/2.png"), tar_of("b/1.png"), tar_of("c/1.png")]
+    path.write_bytes(b"".join(map(PACKERS[suffix], parts)))
+    content = read_tar(path)
+    assert [member.name for member in content.members] == ["a/1.png", "a/2.png", "b/1.png", "c/1.png"]
+    assert [member.stored.read()[:1] for member in content.members] == [b"a", b"a", b"b", b"c"]
+    assert open_source(path).notes == (f"a.{suffix} is 3 archives, joined one behind the other; all of them are read",)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("junk", [b"junk" * 300, b"x"])
+def test_what_follows_the_end_mark_is_named(tmp_path, suffix, junk):
+    path = tmp_path / f"a.{suffix}"
+    archive = tar_of("a/1.png", "b/1.png")
+    outside = (
+        [PACKERS[suffix](archive) + junk] if suffix != "tar.bz2" else []
+    )  # as bzip2, Python's reader stops before it
+    for data in (*outside, PACKERS[suffix](archive + junk)):
+        path.write_bytes(data)
+        assert open_source(path).notes == (
+            f"a.{suffix} goes on behind its end mark, at byte {len(archive):,}; that is not read",
+        )
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_zeros_behind_the_end_mark_are_padding(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(PACKERS[suffix](tar_of("a/1.png", "b/1.png") + bytes(1 << 20)))
+    content = read_tar(path)
+    assert (len(content.members), content.num_archives, content.end_of_archives) == (2, 1, None)
+
+
+def test_the_name_of_a_member_counts_once_in_all_archives(tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of("a/1.png") * 2)
+    with pytest.raises(DataError, match="holds 'a/1.png' twice"):
+        read_tar(path)
+
+
+def test_padding_without_end_is_not_read(tmp_path):
+    """1 TiB of zeros behind the archive, of a file with a hole."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of("a/1.png"))
+    os.truncate(path, 1 << 40)
+    started = time.process_time()
+    assert names_in(path) == ["a/1.png"]
+    assert time.process_time() - started < 2
 
 
 def test_what_is_no_archive(tmp_path):

@@ -83,7 +83,7 @@ def test_members_that_are_not_read_are_bad_images_by_their_suffix_and_left_out_o
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("cat/1.png", b"x")
         archive.writestr("cat/notes.txt", b"x")
-    tree, reason = zip_tree(path), "it is packed by method 14; only stored and deflated members are read"
+    tree, reason = zip_tree(path), "it is packed by method 14 (LZMA); only stored and deflated members are read"
     assert [(e.name, e.reason) for e in tree.exclusions] == [("cat/notes.txt", reason)]
     assert reasons_of(tree) == {reason}
 

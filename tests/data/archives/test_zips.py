@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from recog.core.errors import DataError
 from recog.data.archives.zips import read_zip
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}
@@ -37,5 +38,14 @@ def test_zip_methods_and_passwords_are_refused_by_name(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a/1.png", b"x")
     assert [e.refusal for e in read_zip(path)] == [
-        "it is packed by method 14; only stored and deflated members are read"
+        "it is packed by method 14 (LZMA); only stored and deflated members are read"
     ]
+
+
+def test_zips_that_were_joined_are_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/1.png", b"x")
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(DataError, match="is two zip archives, joined"):
+        read_zip(path)

@@ -34,6 +34,7 @@ Kind = Literal["file", "folder", "link", "special", "large"]
 
 _BLOCK = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or a pax header
+_MAX_PADDING_BYTES = 64 << 20  # zeros behind an end mark; tapes are padded to 1 MiB at most
 _DECIMAL = re.compile(r"[0-9]{1,20}")  # int() takes other scripts' digits, and raises on too many
 _SPARSE = "GNU.sparse"  # what such a file's keys of a pax header begin with
 _KINDS: dict[bytes, Kind] = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"1": "link", b"2": "link"}
@@ -52,6 +53,8 @@ class TarMember:
 class TarContent:
     members: tuple[TarMember, ...]
     has_end_mark: bool  # two zero blocks; without them the archive may have been cut off between members
+    num_archives: int = 1  # joined in the file, one behind the other
+    end_of_archives: int | None = None  # the byte at which something else begins, which is not read
 
 
 def is_tar(path: Path) -> bool:
@@ -80,7 +83,12 @@ def read_tar(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> TarContent:
     finally:
         if reader.spool is not None:
             reader.spool.close()
-    return TarContent(members=members, has_end_mark=reader.has_end_mark)
+    return TarContent(
+        members=members,
+        has_end_mark=reader.has_end_mark,
+        num_archives=reader.num_archives,
+        end_of_archives=reader.end_of_archives,
+    )
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -105,6 +113,7 @@ class _Reader:
     def __init__(self, path: Path, limits: ArchiveLimits) -> None:
         self.path, self.limits = path, limits
         self.has_end_mark = False
+        self.num_archives, self.end_of_archives = 1, cast(int | None, None)
         self._packed_bytes = path.stat().st_size
         is_plain = not _magic(path).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
         self.spool = None if is_plain else Spool(f"unpacking {path.name}", self._packed_bytes)
@@ -197,7 +206,7 @@ class _Reader:
         return self.damaged(f"it ends within {shown(name) if name else 'a member'}, so it was cut off")
 
     def _next_header(self, file: IO[bytes]) -> bytes | None:
-        """The next block that is no zero block; None at the end."""
+        """The next header, of this archive or of one that is joined behind it; None at the end."""
         block = file.read(_BLOCK)
         if not block:
             return None
@@ -205,11 +214,32 @@ class _Reader:
             raise self.damaged("it ends within a header, so it was cut off")
         if not any(block):
             self.has_end_mark = True
-            return None
+            self._position += _BLOCK
+            return self._next_archive(file)
         if not _has_checksum(block):
             raise self.damaged("there is no tar header where one must be")
         self._position += _BLOCK
         return block
+
+    def _next_archive(self, file: IO[bytes]) -> bytes | None:
+        """The first header behind the zeros of an end mark; None where there is none."""
+        for _ in range(_MAX_PADDING_BYTES // _BLOCK):
+            self._add(_BLOCK)
+            try:
+                block = file.read(_BLOCK)
+            except (EOFError, OSError, lzma.LZMAError, zlib.error):  # junk behind the compressed archive
+                self.end_of_archives = self._position
+                return None
+            if not block:
+                return None
+            if any(block):
+                is_header = len(block) == _BLOCK and _has_checksum(block)
+                self.end_of_archives = None if is_header else self._position
+                self.num_archives += is_header
+                self._position += _BLOCK
+                return block if is_header else None
+            self._position += len(block)
+        return None
 
     def _small(self, file: IO[bytes], size: int) -> bytes:
         if not 0 <= size <= _MAX_HEADER_BYTES:

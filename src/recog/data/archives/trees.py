@@ -44,9 +44,17 @@ def tar_tree(path: Path, content: TarContent) -> Tree:
 
 
 def end_mark_notes(path: Path, content: TarContent) -> tuple[str, ...]:
-    return (
-        () if content.has_end_mark else (f"{path.name} has no end mark; it may have been cut off between two members",)
-    )
+    """What a person should know of the end of a tar archive."""
+    notes = []
+    if not content.has_end_mark:
+        notes.append(f"{path.name} has no end mark; it may have been cut off between two members")
+    if content.num_archives > 1:
+        notes.append(
+            f"{path.name} is {content.num_archives} archives, joined one behind the other; all of them are read"
+        )
+    if content.end_of_archives is not None:
+        notes.append(f"{path.name} goes on behind its end mark, at byte {content.end_of_archives:,}; that is not read")
+    return tuple(notes)
 
 
 def _tree(path: Path, folders: Iterable[str], rows: Iterable[tuple[str, Member | str]], notes: tuple[str, ...]) -> Tree:

@@ -26,6 +26,7 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _MAX_COMMENT = 65_535
 _MAX_ENTRY_BYTES = 1 << 10  # of the central directory for one member, on average
 _ENCRYPTED, _UNIX = 0x1, 3
+_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}  # APPNOTE 4.4.5
 _LINK, _FOLDER, _FILE = 0o120000, 0o040000, 0o100000
 
 
@@ -60,6 +61,11 @@ def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEnt
     try:
         with path.open("rb") as file:
             directory = _find_directory(file, path)
+            file.seek(0)
+            if directory.shift and file.read(4) == b"PK\x03\x04":
+                raise DataError(
+                    f"{path} is two zip archives, joined one behind the other, of which readers see the last only. Unpack both."
+                )
             if directory.num_entries > limits.max_entries or directory.size > limits.max_entries * _MAX_ENTRY_BYTES:
                 raise DataError(
                     f"{path} has {directory.num_entries:,} entries in {directory.size:,} bytes of directory; at most "
@@ -144,7 +150,8 @@ def _entry(raw_name: bytes, extra: bytes, fields: tuple[int, ...], path: Path, s
     elif flags & _ENCRYPTED:
         refusal = "it is encrypted; only its password unpacks it"
     elif method not in (0, 8):
-        refusal = f"it is packed by method {method}; only stored and deflated members are read"
+        named = f" ({_METHODS[method]})" if method in _METHODS else ""
+        refusal = f"it is packed by method {method}{named}; only stored and deflated members are read"
     member = ZipMember(
         name=name,
         path=path,
