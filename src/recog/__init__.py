@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
 
 from recog.core.errors import missing_extra
 from recog.core.version import __version__ as __version__
 
+TYPE_CHECKING = False  # as typing's, which is not imported yet: until `recog.__main__` runs, Ctrl-C prints a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from recog.bundle.verify import Verification
     from recog.core.errors import (
         BadImage,

@@ -54,7 +54,7 @@ def test_every_error_of_the_tree_belongs_to_a_family():
 
 def test_the_help_page_documents_every_exit_code_and_no_other():
     codes = {family.exit_code for family in FAMILIES}
-    codes |= {0, guard.EXIT_DISK, guard.EXIT_INTERRUPTED, guard.EXIT_TERMINATED}
+    codes |= {0, guard.EXIT_FAULT, guard.EXIT_DISK, guard.EXIT_INTERRUPTED, guard.EXIT_TERMINATED}
     assert (DiskError.exit_code, TrainingStopped.exit_code) == (guard.EXIT_DISK, guard.EXIT_INTERRUPTED)
     assert documented_codes() == codes
 

@@ -8,6 +8,7 @@ import sys
 import typer
 
 import recog
+from recog.cli.process import run_process
 
 COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "runs", "report", "models", "cache")
 NEED_NOTHING = ("runs", "models", "cache")  # do their work without an argument; the others show their help
@@ -17,7 +18,7 @@ _HELP = """Train, evaluate and deploy image classifiers.
 Start with: recog train digits, or recog train FOLDER, where FOLDER holds one folder of images per class."""
 
 _EPILOG = """Exit codes: 0 success, 2 usage or setting, 3 data or images, 4 bundle, 5 training, 6 missing dependency,
-7 nothing to resume, 74 disk, 130 interrupted, 143 terminated."""
+7 nothing to resume, 70 fault in recog (traceback in a log file), 74 disk, 130 interrupted, 143 terminated."""
 
 
 def build_app(names: tuple[str, ...]) -> typer.Typer:
@@ -56,4 +57,4 @@ def _root(
 def main() -> None:
     """Entry point of the `recog` command. Only the command that is called is imported."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
-    build_app((called,) if called in COMMANDS else COMMANDS)()
+    sys.exit(run_process(lambda: build_app((called,) if called in COMMANDS else COMMANDS)))

@@ -1,4 +1,4 @@
-"""Error messages and exit codes of the command line; user errors print no traceback."""
+"""Error messages, signals and exit codes of the command line; no failure prints a traceback unless RECOG_DEBUG is set."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
 
-from recog.cli.output import print_note
+from recog.cli.output import print_note, silence
 from recog.core.errors import PeerError, RecogError, TrainingStopped, missing_extra
 from recog.core.hardware import MAX_THREADS
 
 P = ParamSpec("P")
 
+EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h
 EXIT_DISK = 74
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 EXIT_TERMINATED = 143
+_DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_STORM_S = 1.0  # signals this soon after the first are the same request; clean-up is not interrupted by them
 
 
 def _use_threads(threads: int | None) -> int | None:
@@ -45,50 +51,133 @@ Threads = Annotated[
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """`command` with every foreseen failure as one message on stderr and its documented exit code."""
+    """`command` with every failure as one message on stderr and its documented exit code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _terminate)
-        try:
-            command(*args, **kwargs)
-        except PeerError as error:
-            raise typer.Exit(error.exit_code) from None  # the process that failed first speaks for all
-        except RecogError as error:
-            _fail(str(error), error.exit_code, is_failure=not isinstance(error, TrainingStopped))
-        except ModuleNotFoundError as error:
-            missing = missing_extra(error)
-            if missing is None:
+        with _interruptible() as interruption:
+            try:
+                command(*args, **kwargs)
+            except typer.Exit:
                 raise
-            _fail(str(missing), missing.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted; no partial files were left", EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left, as `head` does
-            raise typer.Exit(EXIT_PIPE) from None
-        except OSError as error:
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EROFS,
-                errno.EACCES,
-                errno.EDQUOT,
-                errno.EFBIG,
-                errno.EIO,
-            ):
-                raise
-            _fail(
-                f"{error.filename or 'the disk'}: {error.strerror}. Free space or choose another folder.",
-                EXIT_DISK,
-            )
+            except BaseException as error:  # noqa: BLE001  the last place that can turn it into a sentence
+                raise typer.Exit(report_failure(error, interruption.number)) from None
 
     return run
 
 
-def _fail(message: str, code: int, *, is_failure: bool = True) -> None:
+def report_failure(error: BaseException, interrupted_by: int = 0) -> int:
+    """Print one message on stderr for `error`; returns the exit code. `interrupted_by` is the signal that caused it, if any."""
+    if isinstance(error, PeerError):
+        return error.exit_code  # the process that failed first reports for all
+    if isinstance(error, RecogError) and not interrupted_by:
+        return _fail(str(error), error.exit_code, is_failure=not isinstance(error, TrainingStopped))
+    if interrupted_by == signal.SIGTERM:
+        return _fail("terminated; no partial files were left", EXIT_TERMINATED)
+    if interrupted_by or isinstance(error, KeyboardInterrupt):  # an import that is interrupted raises ImportError
+        return _fail("interrupted; no partial files were left", EXIT_INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError):
+        silence(sys.stdout)  # the reader left, as `head` does
+        silence(sys.stderr)
+        return EXIT_PIPE
+    missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None:
+        return _fail(str(missing), missing.exit_code)
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        place = error.filename or "the disk"
+        return _fail(f"{place}: {error.strerror}. Free space or choose another folder.", EXIT_DISK)
+    if isinstance(error, OSError) and not _is_here():
+        return _fail("the current folder no longer exists. Change to another folder and start again.", EXIT_DISK)
+    return _report_fault(error)
+
+
+def _fail(message: str, code: int, *, is_failure: bool = True) -> int:
     first, *listed = message.split("\n  ")  # other newlines come from names
     print_note(first, *(f"  {line}" for line in listed), prefix=("error: ", "bold red") if is_failure else ("", ""))
-    raise typer.Exit(code) from None
+    return code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
+def _is_here() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _report_fault(error: BaseException) -> int:
+    """An error that recog did not foresee: one sentence, and the traceback in a file."""
+    import traceback
+
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    if os.environ.get("RECOG_DEBUG", "0") not in ("", "0"):
+        print_note(*lines)
+    reason = " ".join(traceback.format_exception_only(error)[-1].split())
+    return _fail(
+        f"unexpected {reason[:500]}. This is a fault in recog; please report it with {_write_log(lines)}. "
+        "RECOG_DEBUG=1 shows the traceback.",
+        EXIT_FAULT,
+    )
+
+
+def _write_log(lines: list[str]) -> str:
+    """Write the traceback to a new file of the user's cache, else of the temporary folder; returns how a message names it."""
+    import tempfile
+
+    from recog.core.files import cache_folder
+    from recog.core.text import visible
+    from recog.core.version import __version__
+
+    command = " ".join(map(repr, sys.argv[1:]))
+    text = "\n".join(map(visible, [f"recog {__version__}, Python {sys.version}, {sys.platform}", command, *lines, ""]))
+    for find_folder in (lambda: cache_folder("logs"), tempfile.gettempdir):
+        try:
+            descriptor, name = tempfile.mkstemp(
+                prefix=time.strftime("error-%Y%m%d-%H%M%S-"), suffix=".log", dir=find_folder()
+            )
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except (OSError, RecogError):
+            continue
+        return name
+    return "its traceback, for which no folder can be written"
+
+
+class _Interruption:
+    """The SIGINT or SIGTERM that arrived, raised as KeyboardInterrupt or SystemExit; a storm of them is raised once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._raised_at = -_STORM_S
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self._raised_at < _STORM_S:
+            return
+        self.number, self._raised_at = number, time.monotonic()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+
+    def on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """A signal that was raised where Python drops exceptions, such as in a destructor, is sent again."""
+        if not issubclass(unraisable.exc_type, (KeyboardInterrupt, SystemExit)):
+            sys.__unraisablehook__(unraisable)
+        elif self.number:
+            self._raised_at = -_STORM_S
+            threading.Timer(0.05, os.kill, (os.getpid(), self.number)).start()
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interruption]:
+    """While entered, SIGINT and SIGTERM interrupt; before and after, they end the process in silence, as nothing is begun."""
+    interruption = _Interruption()
+    numbers = [
+        n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN
+    ]  # as nohup sets it
+    before = {number: signal.signal(number, interruption.on_signal) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, interruption.on_unraisable
+    try:
+        yield interruption
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)

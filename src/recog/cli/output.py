@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -20,7 +22,20 @@ notes = Console(stderr=True, highlight=False)
 
 def print_note(*lines: str, prefix: tuple[str, str] = ("", "")) -> None:
     """Each of `lines` as one line on stderr, never folded, the first after `prefix`, which is (text, style)."""
-    notes.print(Text.assemble(prefix, "\n".join(map(visible, lines))), soft_wrap=True)
+    try:
+        notes.print(Text.assemble(prefix, "\n".join(map(visible, lines))), soft_wrap=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # such as a full disk: no note is worth the work
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let nothing more arrive at `stream`, which can no longer be written."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def print_lines(*lines: str) -> None:
