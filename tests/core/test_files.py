@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from recog.core.errors import BundleError, DataError
 from recog.core.files import (
     cache_folder,
     canonical_json,
+    claim_folder,
+    claimed,
     is_hidden,
     list_folder,
     natural_key,
@@ -371,6 +374,52 @@ class TestStagedFolder:
         finally:
             os.umask(before)
         assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
+
+
+class TestClaims:
+    def test_claims_at_once_have_different_names(self, tmp_path):
+        with ThreadPoolExecutor(8) as pool:
+            folders = list(pool.map(lambda _: claim_folder(tmp_path / "evaluations", "digits"), range(40)))
+        assert {folder.name for folder in folders} == {f"digits-{n}" for n in range(1, 41)}
+
+    def test_a_claimed_folder_is_replaced_by_the_staged_one(self, tmp_path):
+        folder = claim_folder(tmp_path, "a")
+        with staged_folder(folder, is_claimed=True) as staging:
+            touch(staging / "report.json")
+            assert names_below(folder) == []
+        assert names_below(folder) == ["report.json"]
+        assert names_below(tmp_path) == ["a-1", "a-1/report.json"]
+
+    def test_a_claim_ends_with_a_failure(self, tmp_path):
+        folder = claim_folder(tmp_path, "a")
+        with pytest.raises(NotADirectoryError), staged_folder(folder, is_claimed=True) as staging:
+            (touch(staging / "report.json") / "below").mkdir()
+        assert names_below(tmp_path) == []
+        with pytest.raises(RuntimeError), claimed(tmp_path / "out"):
+            raise RuntimeError
+        assert names_below(tmp_path) == []
+
+    def test_a_name_is_claimed_before_the_work(self, tmp_path):
+        with (
+            claimed(tmp_path / "out"),
+            pytest.raises(DataError, match="out exists already; nothing was written"),
+            claimed(tmp_path / "out"),
+        ):
+            pass
+        assert names_below(tmp_path) == ["out"]
+
+    def test_a_folder_that_appears_meanwhile_is_not_lost(self, tmp_path):
+        with pytest.raises(DataError, match="out exists already"), staged_folder(tmp_path / "out") as staging:
+            touch(touch(tmp_path / "out" / "theirs") and staging / "mine")
+        assert names_below(tmp_path) == ["out", "out/theirs"]
+
+    def test_a_temporary_name_that_somebody_put_there_is_not_followed(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files.secrets, "token_hex", lambda _: "0")
+        outside = touch(tmp_path / "outside", b"theirs")
+        (tmp_path / f"run.toml.tmp-{os.getpid()}-0").symlink_to(outside)
+        with pytest.raises(FileExistsError):
+            write_bytes_atomic(tmp_path / "run.toml", b"mine")
+        assert outside.read_bytes() == b"theirs"
 
 
 class TestOpenRegular:

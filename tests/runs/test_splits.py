@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -67,13 +69,43 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def test_openings_of_the_test_split_are_counted(tmp_path):
-    assert [log_test_opening(tmp_path, command="evaluate", num_images=n) for n in (5, 5, 7)] == [1, 2, 3]
+    openings = [log_test_opening(tmp_path, command="evaluate", num_images=n) for n in (5, 5, 7)]
+    assert [(opening.number, opening.note) for opening in openings] == [(1, None), (2, None), (3, None)]
     rows = [json.loads(line) for line in (tmp_path / "test_openings.jsonl").read_text().splitlines()]
     assert [row["num_images"] for row in rows] == [5, 5, 7]
+    with (tmp_path / "test_openings.jsonl").open("a") as file:
+        file.write('{"half')  # by a process that was killed
+    assert log_test_opening(tmp_path, command="evaluate", num_images=1).number == 5
+    assert (tmp_path / "test_openings.jsonl").read_text().splitlines()[3] == '{"half'
 
 
-def test_a_test_split_whose_opening_cannot_be_noted_is_not_opened(tmp_path):
-    with pytest.raises(DataError, match="so the test split is not opened"):
+def test_openings_at_once_have_different_numbers(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        openings = pool.map(lambda n: log_test_opening(tmp_path, command="evaluate", num_images=n).number, range(64))
+    assert sorted(openings) == list(range(1, 65))
+    lines = (tmp_path / "test_openings.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["num_images"] for line in lines) == list(range(64))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_an_opening_in_a_run_that_may_only_be_read_is_noted(tmp_path, monkeypatch, code):
+    log_test_opening(tmp_path, command="evaluate", num_images=5)
+    before, os_open = (tmp_path / "test_openings.jsonl").read_bytes(), os.open
+
+    def refuse_writing(path, flags, *mode, **options):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(code, os.strerror(code))
+        return os_open(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    opening = log_test_opening(tmp_path, command="evaluate", num_images=5)
+    assert opening.number == 2
+    assert opening.note == f"{tmp_path} is read-only, so this use of its test split was not recorded"
+    assert (tmp_path / "test_openings.jsonl").read_bytes() == before
+
+
+def test_a_test_split_whose_opening_cannot_be_recorded_is_not_opened(tmp_path):
+    with pytest.raises(DataError, match="cannot be written: No such file or directory"):
         log_test_opening(tmp_path / "absent", command="evaluate", num_images=1)
 
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +49,76 @@ def test_a_run_keeps_its_evaluations_beside_the_bundle(run_folder):
     assert report.num_images == 360
     assert "<html" in (first / "report.html").read_text()
     assert {path.name: path.read_bytes() for path in (run / "bundle").iterdir()} == before  # immutable once sealed
+
+
+EVALUATE = """
+import sys
+from recog.verbs.evaluate import evaluate
+sys.stdin.readline()
+print(evaluate(sys.argv[1], "digits").folder.name)
+"""
+
+
+def test_four_evaluations_of_one_run_at_once_keep_their_reports(run_folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run, ignore=shutil.ignore_patterns("evaluations", "test_openings.jsonl"))
+    command = [sys.executable, "-c", EVALUATE, str(run)]
+    running = [subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) for _ in range(4)]
+    for process in running:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    done = [process.communicate(timeout=300) for process in running]
+    assert {out.strip() for out, _ in done} == {f"digits-{n}" for n in (1, 2, 3, 4)}, done
+    reports = [json.loads(path.read_text()) for path in run.glob("evaluations/*/report.json")]
+    assert sorted(report["data"]["test_openings"] for report in reports) == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def read_only_run(run_folder, tmp_path, monkeypatch):
+    """A copy of the run that refuses to be written to, even by root."""
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run, ignore=shutil.ignore_patterns("evaluations", "test_openings.jsonl"))
+    os_open, os_mkdir = os.open, os.mkdir
+
+    def refuse(path):
+        if Path(path).is_relative_to(run):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def open_(path, flags, *rest, **options):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            refuse(path)
+        return os_open(path, flags, *rest, **options)
+
+    def mkdir(path, *rest, **options):
+        refuse(path)
+        return os_mkdir(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    return run
+
+
+def test_a_run_that_may_only_be_read_is_evaluated_and_compared(read_only_run, tmp_path):
+    run, unrecorded = read_only_run, "is read-only, so this use of its test split was not recorded"
+    result = evaluate(run, "digits", out=tmp_path / "out")
+    assert result.folder == tmp_path / "out"
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert result.notes[-1] == f"{run} {unrecorded}"
+    assert result.report.data.test_openings == 1
+    result = evaluate(run, "digits")
+    assert (result.folder, result.report.num_images) == (None, 360)
+    assert f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere" in result.notes
+    assert any(unrecorded in note for note in compare(run, run, "digits").notes)
+
+
+def test_the_folder_of_evaluations_is_not_a_link_out(run_folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run, ignore=shutil.ignore_patterns("evaluations"))
+    (tmp_path / "elsewhere").mkdir()
+    (run / "evaluations").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="evaluations is a symbolic link; expected a folder"):
+        evaluate(run, "digits")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_bundle_without_its_run_writes_nothing_unless_told(bundle, tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Collection, Iterator
@@ -138,13 +141,25 @@ def open_regular(
         file = os.fdopen(os.open(path, _FLAGS[mode] | _SAFE_FLAGS, 0o666), mode)
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the path
         what = "read" if mode == "rb" else "written"
-        raise error(f"{path} cannot be {what}: {getattr(problem, 'strerror', None) or problem}.") from None
+        raise error(f"{path} cannot be {what}: {getattr(problem, 'strerror', None) or problem}.") from problem
     try:
         _check_regular(path, os.fstat(file.fileno()).st_mode, error)  # again: the name may mean another file by now
     except BaseException:
         file.close()
         raise
     return file
+
+
+def not_linked(folder: Path, *, error: type[RecogError] = DataError) -> Path:
+    """`folder`; `error` where it is a link, by which a folder from elsewhere would have files written or removed outside it."""
+    if folder.is_symlink():
+        raise error(f"{folder} is a symbolic link; expected a folder. Replace it by what it links to, or remove it.")
+    return folder
+
+
+def is_read_only(problem: BaseException | None) -> bool:
+    """Whether the error is that of a file or folder that the user may not change."""
+    return isinstance(problem, OSError) and problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _check_regular(path: Path, mode: int, error: type[RecogError]) -> None:
@@ -179,9 +194,9 @@ def pretty_json(value: Any) -> bytes:
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
     """Write `path` so that a crash leaves the old file or the new one, never a part: temporary file, fsync, rename, fsync."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = _temporary_name(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             rest = memoryview(data)
             while rest:
@@ -196,17 +211,51 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def _temporary_name(target: Path) -> Path:
+    # not the process number alone: in a container it is the same each time, and a killed process leaves its files
+    return target.with_name(f"{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def claim_folder(parent: Path, name: str) -> Path:
+    """A new, empty folder: the first free one of NAME-1, NAME-2, ... in `parent`. No two processes get the same. OSError."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        with contextlib.suppress(FileExistsError):
+            (parent / f"{name}-{number}").mkdir()
+            return parent / f"{name}-{number}"
+    raise AssertionError  # the numbers do not end
+
+
 @contextlib.contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def claimed(target: Path) -> Iterator[None]:
+    """Create the folder `target` for the block that fills it, before its work, and remove it if the block raises.
+
+    DataError where it exists.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir()
+    except FileExistsError:
+        raise _exists(target) from None
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, *, is_claimed: bool = False) -> Iterator[Path]:
     """A temporary folder beside `target` that becomes it when the block ends, and vanishes when the block raises.
 
-    Files are flushed to disk before the rename, so that a `target` that exists is whole.
+    Files are flushed to disk before the rename, so that a `target` that exists is whole. With `is_claimed`, an empty `target`
+    that the caller created is replaced.
     """
-    if target.exists():
-        raise DataError(f"{target} exists already; nothing was written. Choose another name or move it away.")
+    if os.path.lexists(target) and not is_claimed:
+        raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # not the process number alone: in a container it is the same each time, and a killed process leaves its folder
-    staging = target.with_name(f"{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    staging = _temporary_name(target)
     staging.mkdir()
     try:
         yield staging
@@ -214,11 +263,29 @@ def staged_folder(target: Path) -> Iterator[Path]:
             if path.is_file():
                 _sync_file(path)
         _sync_folder(staging)
-        staging.rename(target)
+        if is_claimed and sys.platform == "win32":
+            target.rmdir()  # elsewhere a folder replaces an empty one in one step
+        _rename_folder(staging, target)
         _sync_folder(target.parent)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_claimed:
+            with contextlib.suppress(OSError):
+                target.rmdir()
         raise
+
+
+def _rename_folder(staging: Path, target: Path) -> None:
+    try:
+        staging.rename(target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):  # another process was faster
+            raise _exists(target) from None
+        raise
+
+
+def _exists(target: Path) -> DataError:
+    return DataError(f"{target} exists already; nothing was written. Choose another name or move it away.")
 
 
 def _sync_file(path: Path) -> None:

@@ -16,7 +16,7 @@ from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import MANIFEST
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import CheckpointError, ConfigError, DataError, DiskError
-from recog.core.files import write_bytes_atomic
+from recog.core.files import claim_folder, write_bytes_atomic
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.config import TrainConfig
 from recog.runs.splits import SPLITS_FILE, read_splits
@@ -53,25 +53,18 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
     The folder of a fixed name may exist if torchrun restarted `world`.
     """
     try:
+        if not fixed:
+            return claim_folder(runs, name)
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(
             f"cannot create the folder {runs.absolute()} for runs: {error.strerror}. Change to a folder with write access."
         ) from None
-    if fixed:
-        try:
-            (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
-        except FileExistsError:
-            raise ConfigError(f"{runs / name} already exists; choose another --name or remove it.") from None
-        return runs / name
-    number = 1
-    while True:
-        try:
-            (runs / f"{name}-{number}").mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return runs / f"{name}-{number}"
+    try:
+        (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
+    except FileExistsError:
+        raise ConfigError(f"{runs / name} already exists; choose another --name or remove it.") from None
+    return runs / name
 
 
 def write_launch(folder: Path, world: World) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from recog.core.errors import DataError
-from recog.core.files import natural_key, pretty_json, write_bytes_atomic
-from recog.core.records import read_bytes, read_record
+from recog.core.files import is_read_only, natural_key, open_regular, pretty_json, write_bytes_atomic
+from recog.core.records import MAX_BYTES, read_bytes, read_record
 from recog.core.text import visible
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
@@ -96,13 +96,42 @@ def read_seen(run: Path) -> SeenImages:
     return SeenImages(hashes=hashes, hash_of=found.hash_of)
 
 
-def log_test_opening(run: Path, *, command: str, num_images: int) -> int:
-    """Note that the run's test split was looked at; returns how often it has been by now."""
+@dataclass(frozen=True, kw_only=True)
+class TestOpening:
+    """How often a run's test split was used by now, this time included; `note` where this time could not be recorded."""
+
+    number: int
+    note: str | None = None
+
+
+def log_test_opening(run: Path, *, command: str, num_images: int) -> TestOpening:
+    """Record that the run's test split is used: a line of test_openings.jsonl. DataError where it is not a file to write to.
+
+    A run that the user may only read is used without a record, and the note states that.
+    """
     path = run / TEST_OPENINGS
+    record = json.dumps({"command": command, "num_images": num_images}).encode() + b"\n"
     try:
-        lines = read_bytes(path, error=DataError).decode(errors="replace").splitlines() if os.path.lexists(path) else []
-        lines.append(json.dumps({"opening": len(lines) + 1, "command": command, "num_images": num_images}))
-        write_bytes_atomic(path, ("\n".join(lines) + "\n").encode())
+        with open_regular(path, "a+b") as file:
+            return TestOpening(number=_append_line(file.fileno(), record, path))
+    except DataError as error:
+        if not is_read_only(error.__cause__):
+            raise
+        number = 1 + (read_bytes(path, error=DataError).count(b"\n") if path.is_file() else 0)
+        return TestOpening(number=number, note=f"{run} is read-only, so this use of its test split was not recorded")
     except OSError as error:
         raise DataError(f"{path} cannot be written, so the test split is not opened: {error.strerror}.") from None
-    return len(lines)
+
+
+def _append_line(descriptor: int, record: bytes, path: Path) -> int:
+    """Append `record`, a line, and return its number, from 1. Unbuffered, as other processes append at the same time."""
+    size = os.fstat(descriptor).st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read.")
+    os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)
+    is_torn = os.read(descriptor, 1) not in (b"", b"\n")  # by a process that was killed
+    os.write(descriptor, (b"\n" if is_torn else b"") + record)  # in one call, so that lines stay whole
+    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.fsync(descriptor)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, end).count(b"\n")

@@ -80,8 +80,9 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     dataset = with_classes_of(dataset, a.predictor.class_names)
     chosen = choose_samples(dataset, split, (a, b), include_seen=include_seen)
     samples = chosen.samples
-    for side in {side.run: side for side in (a, b)}.values():
-        side.log_opening("compare", dataset, chosen.hashes)
+    openings = [
+        side.log_opening("compare", dataset, chosen.hashes) for side in {side.run: side for side in (a, b)}.values()
+    ]
     sources = [sample.source for sample in samples]
     answers = [side.predictor.predict_each(sources) for side in (a, b)]
     good, (of_a, of_b), bad = sort_answers(dataset, samples, *answers, policy=bad_images)
@@ -94,7 +95,11 @@ def compare(  # noqa: PLR0913  keywords of a public verb
         excluded=tuple((error.name, error.reason) for error in bad),
         num_seen_by_a=_num_seen(a, dataset, chosen),
         num_seen_by_b=_num_seen(b, dataset, chosen),
-        notes=(*chosen.notes, *describe_exclusions(dataset)),
+        notes=(
+            *chosen.notes,
+            *describe_exclusions(dataset),
+            *(opening.note for opening in openings if opening is not None and opening.note is not None),
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from recog.data.dataset import Dataset, Sample, check_class_map
 from recog.data.inspection import hash_kind, hash_samples
 from recog.data.readers.label_format import LabelFormat
 from recog.data.sources import Source, open_source
-from recog.runs.splits import SPLITS_FILE, SeenImages, log_test_opening, read_seen
+from recog.runs.splits import SPLITS_FILE, SeenImages, TestOpening, log_test_opening, read_seen
 from recog.runtime.predictor import Predictor, load
 
 
@@ -186,8 +186,8 @@ class Side:
         seen = self.known(dataset)
         return None if seen is None else seen.count(role, hashes)
 
-    def log_opening(self, command: str, dataset: Dataset, hashes: Sequence[str]) -> int | None:
-        """Record in the run that its test images are looked at; how often that has been by now, None where they are not."""
+    def log_opening(self, command: str, dataset: Dataset, hashes: Sequence[str]) -> TestOpening | None:
+        """Record in the run that its test images are used; None where they are not."""
         if self.run is None or not (num_images := self.count("test", dataset, hashes)):
             return None
         return log_test_opening(self.run, command=command, num_images=num_images)

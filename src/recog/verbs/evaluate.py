@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recog.core.files import pretty_json, staged_folder
+from recog.core.errors import DataError
+from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.data.dataset import Exclusion, describe_exclusions
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.report import Report
-from recog.report.measure import add_slices, check_slice_by, measure
+from recog.report.measure import Measured, add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 
@@ -52,35 +54,44 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     """
     side = Side.load(bundle)
-    predictor, run = side.predictor, side.run
-    dataset = open_as_trained(source, side.folder, predictor.manifest, labels=labels, class_names=class_names)
-    dataset = with_classes_of(dataset, predictor.class_names)
+    dataset = open_as_trained(source, side.folder, side.predictor.manifest, labels=labels, class_names=class_names)
+    dataset = with_classes_of(dataset, side.predictor.class_names)
     check_slice_by(slice_by, dataset)
     chosen = choose_samples(dataset, split, [side], include_seen=include_seen)
-    facts = DataFacts(
-        name=dataset.name,
-        split=chosen.split,
-        num_seen_in_training=side.count("train", dataset, chosen.hashes),
-        num_seen_in_selection=side.count("val", dataset, chosen.hashes),
-        num_left_out_as_seen=chosen.num_left_out,
-        test_openings=side.log_opening("evaluate", dataset, chosen.hashes),
-    )
-    measured = measure(predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
-    measured = add_slices(measured, slice_by, grey16_max=predictor.preprocess.grey16_max)
-    target = out or (_free_folder(run / EVALUATIONS, dataset.name) if run is not None else None)
-    if target is not None:
-        with staged_folder(target) as staging:
-            (staging / "report.json").write_bytes(pretty_json(measured.report.to_dict()))
-            (staging / "report.html").write_text(measured.html(), encoding="utf-8")
-            if bad_images == "quarantine":
-                excluded = measured.report.data.excluded
-                write_quarantine(staging, (Exclusion(name=name, reason=reason) for name, reason in excluded))
-    notes = (*chosen.notes, *dataset.notes, *describe_exclusions(dataset))
-    return EvaluationRun(report=measured.report, folder=target, notes=notes)
+    with contextlib.nullcontext() if out is None else claimed(out):
+        opening = side.log_opening("evaluate", dataset, chosen.hashes)
+        facts = DataFacts(
+            name=dataset.name,
+            split=chosen.split,
+            num_seen_in_training=side.count("train", dataset, chosen.hashes),
+            num_seen_in_selection=side.count("val", dataset, chosen.hashes),
+            num_left_out_as_seen=chosen.num_left_out,
+            test_openings=None if opening is None else opening.number,
+        )
+        measured = measure(side.predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
+        measured = add_slices(measured, slice_by, grey16_max=side.predictor.preprocess.grey16_max)
+        folder, note = (out, None) if out is not None else _claim_in(side.run, dataset.name)
+        if folder is not None:
+            _write(folder, measured, with_quarantine=bad_images == "quarantine")
+    notes = [*chosen.notes, *dataset.notes, *describe_exclusions(dataset), note, opening.note if opening else None]
+    return EvaluationRun(report=measured.report, folder=folder, notes=tuple(filter(None, notes)))
 
 
-def _free_folder(parent: Path, name: str) -> Path:
-    number = 1
-    while (parent / f"{name}-{number}").exists():
-        number += 1
-    return parent / f"{name}-{number}"
+def _claim_in(run: Path | None, name: str) -> tuple[Path | None, str | None]:
+    """A new folder for an evaluation in `run`; without one or the right to write into it, None and a note."""
+    if run is None:
+        return None, None
+    try:
+        return claim_folder(not_linked(run / EVALUATIONS), name), None
+    except OSError as error:
+        if not is_read_only(error):
+            raise DataError(f"{run / EVALUATIONS} cannot be written: {error.strerror}.") from None
+        return None, f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere"
+
+
+def _write(folder: Path, measured: Measured, *, with_quarantine: bool) -> None:
+    with staged_folder(folder, is_claimed=True) as staging:
+        (staging / "report.json").write_bytes(pretty_json(measured.report.to_dict()))
+        (staging / "report.html").write_text(measured.html(), encoding="utf-8")
+        if with_quarantine:
+            write_quarantine(staging, (Exclusion(name=n, reason=reason) for n, reason in measured.report.data.excluded))

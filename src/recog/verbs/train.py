@@ -302,7 +302,7 @@ def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
     openings, seen = None, read_seen(folder)
     if split == "test":
-        openings = log_test_opening(folder, command="train", num_images=len(hashes))
+        openings = log_test_opening(folder, command="train", num_images=len(hashes)).number
     return DataFacts(
         name=dataset.name,
         split=split,
