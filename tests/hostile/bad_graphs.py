@@ -212,6 +212,23 @@ def _failing_calls() -> list[Case]:
             more_nodes=(node("ReduceSum", ["flat", "zero"], ["features"]),),
         ),
         _case(
+            "NaN",
+            "answered 5 of 5 images with NaN or infinity",
+            is_loaded=True,
+            more_nodes=(node("Cast", ["zero"], ["no"], to=FLOAT), node("Div", ["first", "no"], ["logits"])),
+        ),
+        _case(
+            "infinite features",
+            "answered 5 of 5 images with NaN or infinity",
+            is_loaded=True,
+            more_nodes=(
+                node("Cast", ["zero"], ["no"], to=FLOAT),
+                node("Cast", ["one"], ["unit"], to=FLOAT),
+                node("Div", ["unit", "no"], ["huge"]),
+                node("Add", ["flat", "huge"], ["features"]),
+            ),
+        ),
+        _case(
             "even batches alone",
             "failed on 5 images: ",
             is_loaded=True,

@@ -19,9 +19,10 @@ def verify(
 ) -> None:
     """Verify a bundle's file hashes and its predictions on the reference images.
 
-    Verification detects damage and changes, and refuses an ONNX file with loops, branches, custom operators, functions or
-    weights elsewhere. It does not tell who made the bundle, as whoever changes it can seal it again, nor how accurate it is,
-    nor how much time and memory a stranger's network takes: run bundles that you do not trust under limits.
+    Verification detects damage and changes and weights that are NaN or infinite, and refuses an ONNX file with loops, branches,
+    custom operators, functions or weights elsewhere. It does not tell who made the bundle, as whoever changes it can seal it
+    again, nor how accurate it is, nor how much time and memory a stranger's network takes: run bundles that you do not trust
+    under limits.
     """
     from recog.runtime.verify import verify as run_verification
 

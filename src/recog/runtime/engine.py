@@ -80,6 +80,11 @@ class OnnxEngine:
                 f"{self._path} answered {len(images)} images with logits and features of the shapes {shapes}; "
                 f"expected {expected}."
             )
+        num_bad = int((~np.isfinite(logits).all(axis=1) | ~np.isfinite(features).all(axis=1)).sum())
+        if num_bad:  # images are numbers from 0 to 255: it is the network's fault
+            raise BundleError(
+                f"{self._path} answered {num_bad} of {len(images)} images with NaN or infinity; its weights are damaged."
+            )
         return Outputs(logits=logits, features=features)
 
 
