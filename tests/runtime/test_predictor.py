@@ -407,6 +407,40 @@ def test_features_are_read_and_checked_where_they_are_needed(bundle, reseal):
         predictor.predict(image, reject=True)
 
 
+def test_a_bundle_loaded_by_a_relative_path_answers_after_a_change_of_folder(bundle, reseal, tmp_path, monkeypatch):
+    """The features are read at the first `reject=True`, long after the bundle was loaded."""
+    table = json.loads((bundle / "calibration.json").read_text())
+    write_features(
+        bundle, fit_statistics("knn", np.eye(64, dtype=np.float32), np.zeros(64, dtype=np.int64)).to_tensors()
+    )
+    table["unknown"] |= {"method": "knn", "threshold": 10.0, "num_neighbours": 3}
+    (bundle / "calibration.json").write_text(json.dumps(table))
+    reseal(bundle)
+    monkeypatch.chdir(bundle.parent)
+    (bundle.parent / "link").symlink_to(bundle.name)
+    predictors = [load(bundle.name), load("link")]
+    monkeypatch.chdir(tmp_path)
+    (bundle.parent / "link").unlink()
+    for predictor in predictors:
+        assert predictor.predict(digit_images(1)[0], reject=True).is_unknown is False
+
+
+def test_relative_paths_mean_what_they_meant_at_the_call(trained, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    for number, pixels in enumerate(digit_images(3)):
+        Image.fromarray(pixels[:, :, 0]).save(tmp_path / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    names = ["0.png", "1.png", str(tmp_path / "2.png")]
+    expected = trained.predict(names)
+    answers = trained.predict_each(names, batch_size=1)
+    first = next(answers)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rest = list(answers)
+    assert [a.name for a in (first, *rest)] == names
+    for answer, same in zip((first, *rest), expected, strict=True):
+        np.testing.assert_array_equal(answer.probs, same.probs)
+
+
 def test_features_of_another_length_are_refused_although_all_hashes_fit(bundle, reseal):
     table = json.loads((bundle / "calibration.json").read_text())
     statistics = fit_statistics("knn", np.eye(5, dtype=np.float32), np.zeros(5, dtype=np.int64))

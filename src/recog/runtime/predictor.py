@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -168,19 +168,28 @@ class Predictor:
     def predict_each(
         self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, reject: bool = False
     ) -> Iterator[Prediction | BadImage]:
-        """Per source, in order: its Prediction, or the BadImage that says why there is none."""
+        """Per source, in order: its Prediction, or the BadImage that says why there is none.
+
+        Sources are taken as answers are asked for; relative paths mean what they mean at this call.
+        """
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
         if reject:
             self._check_reject()
-        pending = iter(sources)
+        return self._answer_all(iter(sources), batch_size, reject=reject, folder=_working_folder())
+
+    def _answer_all(
+        self, pending: Iterator[ImageSource], batch_size: int, *, reject: bool, folder: str
+    ) -> Iterator[Prediction | BadImage]:
         with ThreadPoolExecutor(self._num_threads or num_cores()) as pool:
             while chunk := list(islice(pending, batch_size)):
-                yield from self._answer(list(pool.map(self._read, chunk)), chunk, reject=reject)
+                images = list(pool.map(partial(self._read, folder=folder), chunk))
+                yield from self._answer(images, chunk, reject=reject)
 
-    def _read(self, source: ImageSource) -> NDArray[np.uint8] | BadImage:
+    def _read(self, source: ImageSource, *, folder: str) -> NDArray[np.uint8] | BadImage:
+        file = os.path.join(folder, source) if isinstance(source, (str, Path)) else source
         try:
-            return self.preprocess.read(source, name=_name_of(source))
+            return self.preprocess.read(file, name=_name_of(source))
         except BadImage as error:
             return error
 
@@ -256,9 +265,11 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
             "thresholds; the bundle is not used."
         )
 
+    lasting = folder.resolve()  # read_statistics is called later, when the working folder may be another one
+
     def read_statistics() -> FeatureStatistics:
-        check_files(folder, manifest, (FEATURES,))
-        return FeatureStatistics.from_tensors(read_features(folder))
+        check_files(lasting, manifest, (FEATURES,))
+        return FeatureStatistics.from_tensors(read_features(lasting))
 
     return Predictor(
         manifest=manifest,
@@ -301,6 +312,13 @@ def list_images(folder: Path) -> ImageFiles:
     known = frozenset(images)
     others = (*(path for path in walk.files if path not in known), *walk.hidden, *walk.loops)
     return ImageFiles(images=images, others=others)
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed; absolute paths can still be read
+        return ""
 
 
 def _name_of(source: ImageSource) -> str:
