@@ -268,7 +268,6 @@ JOINERS = {
     "evaluation/results/data_facts.py",
     "evaluation/results/read.py",
     "evaluation/results/rows.py",
-    "recipes/config.py",
     "recipes/events.py",
     "recipes/package.py",
     "recipes/prepare.py",

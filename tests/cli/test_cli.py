@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,39 @@ def test_help_lists_every_command_and_exit_code():
         assert f" {code} " in listed
 
 
+def test_help_shows_whole_sentences_within_80_columns(monkeypatch):
+    import importlib
+
+    from recog.cli import COMMANDS
+
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("--help").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.partition("Commands:")[2]
+    for command in COMMANDS:
+        sentence = getattr(importlib.import_module(f"recog.cli.{command}"), command).__doc__.partition(".")[0]
+        assert f"{command} {' '.join(sentence.split())}." in " ".join(text.split())
+
+
+def test_completion_is_installed_and_completes(tmp_path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    script = (
+        f"{sys.executable} -m recog --install-completion || exit 1\n"
+        "source ~/.bashrc\n"
+        "export _RECOG_COMPLETE=complete_bash\n"
+        f"COMP_WORDS='recog ev' COMP_CWORD=1 {sys.executable} -m recog\n"
+        f"COMP_WORDS='recog train --epo' COMP_CWORD=2 {sys.executable} -m recog\n"
+    )
+    done = subprocess.run(
+        [bash, "-c", script], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == ""
+    assert done.stdout.split()[-2:] == ["evaluate", "--epochs"]
+    assert "complete -o default -F _recog_completion recog" in (tmp_path / ".bash_completions" / "recog.sh").read_text()
+
+
 def test_version():
     import recog
 
@@ -101,11 +135,21 @@ def test_version():
         (["verify", "."], 4, "neither a bundle nor a finished run"),
         (["train", "absent-folder"], 3, "there is no folder absent-folder"),
         (["train", "digits", "--recipe", "hed"], 2, "Did you mean 'head'"),
-        (["train", "digits", "--set", "optim.lrr=1"], 2, "unknown setting 'optim.lrr'. Did you mean 'lr'"),
+        (["train", "digits", "--set", "optim.lrr=1"], 2, "unknown setting 'optim.lrr'. Did you mean 'optim.lr'"),
         (["train", "digits", "--set", "optim.lr"], 2, "NAME=VALUE"),
         (["train", "digits", "--config", "absent.toml"], 2, "there is no config file absent.toml"),
         (["train", "digits", "--model", "resnet9"], 2, "Unknown network 'resnet9'"),
         (["train", "--seed", "1"], 2, "no data to train on"),
+        (
+            ["train", "digits", "--img-size", "64"],
+            2,
+            "No such option: --img-size. Did you mean --set model.image_size=",
+        ),
+        (["train", "digits", "--imgsz", "64"], 2, "Did you mean --set model.image_size=VALUE?"),
+        (["train", "digits", "--learning-rate", "1"], 2, "Did you mean --lr?"),
+        (["evaluate", "a", "b", "--batch-size", "1"], 2, "No such option: --batch-size; see recog evaluate --help"),
+        (["export"], 2, "No such command 'export'. Every run has an ONNX file: runs/RUN/bundle/model.onnx."),
+        (["val"], 2, "Did you mean 'recog evaluate RUN DATA'?"),
     ],
 )
 def test_a_mistake_is_one_message_with_its_exit_code(arguments, code, message, tmp_path):

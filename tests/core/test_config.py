@@ -47,22 +47,27 @@ def test_a_whole_number_is_a_float_where_a_float_is_meant():
     ("table", "message"),
     [
         ({"sed": 1}, "unknown setting 'sed'. Did you mean 'seed'?"),
-        ({"optim": {"nesterof": True}}, "unknown setting 'optim.nesterof'. Did you mean 'nesterov'?"),
-        ({"optim": {"zzz": 1}}, "unknown setting 'optim.zzz'. Known: lr, nesterov, name."),
-        ({"seed": "1"}, "seed is '1'; it must be of type int."),
-        ({"seed": 1.0}, "seed is 1.0; it must be of type int."),
-        ({"seed": True}, "seed is True; it must be of type int."),
-        ({"scale": True}, "scale is True; it must be of type float."),
-        ({"scale": "1e-3"}, "scale is '1e-3'; it must be of type float."),
-        ({"source": 5}, "source is 5; it must be of type str."),
-        ({"optim": {"nesterov": 1}}, "optim.nesterov is 1; it must be of type bool."),
-        ({"optim": 1}, "optim is 1; it must be of type Optim."),
+        ({"optim": {"nesterof": True}}, "unknown setting 'optim.nesterof'. Did you mean 'optim.nesterov'?"),
+        ({"optim": {"zzz": 1}}, "unknown setting 'optim.zzz'. Known: optim.lr, optim.nesterov, optim.name."),
+        ({"seed": "1"}, "seed is '1'; it must be a whole number."),
+        ({"seed": 1.0}, "seed is 1.0; it must be a whole number."),
+        ({"seed": True}, "seed is True; it must be a whole number."),
+        ({"scale": True}, "scale is True; it must be a number."),
+        ({"scale": "1e-3"}, "scale is '1e-3'; it must be a number."),
+        ({"source": 5}, "source is 5; it must be text."),
+        ({"optim": {"nesterov": 1}}, "optim.nesterov is 1; it must be true or false."),
+        ({"optim": 1}, "optim is 1; it is a group of settings: optim.lr, optim.nesterov, optim.name."),
         ({"optim": {"name": "adamv"}}, "optim.name is 'adamv'; it must be one of sgd, adamw. Did you mean 'adamw'?"),
         ({"optim": {"name": ["sgd"]}}, "optim.name is ['sgd']; it must be one of sgd, adamw."),
         ({"image_size": [32]}, "image_size has 1 values; it must have 2."),
-        ({"image_size": [32, 32.5]}, "image_size[1] is 32.5; it must be of type int."),
-        ({"image_size": 32}, "image_size is 32; it must be of type"),
-        ({"mean": [0.5, "x"]}, "mean[1] is 'x'; it must be of type float."),
+        ({"image_size": [32, 32.5]}, "image_size[1] is 32.5; it must be a whole number."),
+        ({"image_size": 3.5}, "image_size is 3.5; it must be a whole number, or a list of two."),
+        ({"image_size": True}, "image_size is True; it must be a whole number, or a list of two."),
+        ({"mean": 1}, "mean is 1; it must be a list."),
+        ({"nesterov": True}, "unknown setting 'nesterov'. Did you mean 'optim.nesterov'?"),
+        ({"optimizer": {"lr": 1}}, "unknown setting 'optimizer.lr'. Did you mean 'optim.lr'?"),
+        ({"ImageSize": 32}, "unknown setting 'ImageSize'. Did you mean 'image_size'?"),
+        ({"mean": [0.5, "x"]}, "mean[1] is 'x'; it must be a number."),
         ({"optim": {"lr": 0.0}}, "optim.lr is 0.0; it must be above 0."),
     ],
 )
@@ -70,6 +75,10 @@ def test_wrong_settings_are_named_with_what_was_expected(table, message):
     with pytest.raises(ConfigError) as caught:
         build_config(Settings, table)
     assert message in str(caught.value)
+
+
+def test_one_number_is_both_sides_of_an_image():
+    assert build_config(Settings, {"image_size": 32}).image_size == (32, 32)
 
 
 def test_did_you_mean_names_the_nearest_or_all_of_a_short_list():
@@ -168,7 +177,7 @@ def test_merge_changes_neither_table_and_shares_no_table_with_them():
 
 
 def test_a_setting_below_one_that_is_no_table_is_refused_by_name():
-    with pytest.raises(ConfigError, match="seed is {'x': 1}; it must be of type int"):
+    with pytest.raises(ConfigError, match="seed is {'x': 1}; it must be a whole number"):
         build_config(Settings, override({"seed": 1}, ["seed.x=1"]))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import recog
 from recog.cli.process import run_process
@@ -21,14 +26,96 @@ _EPILOG = """Exit codes: 0 success, 2 usage or setting, 3 data or images, 4 bund
 7 nothing to resume, 70 fault in recog (traceback in a log file), 74 disk, 130 interrupted, 143 terminated."""
 
 
+ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("fit", "learn"), "Did you mean 'recog train DATA'?"),
+        **dict.fromkeys(("finetune", "fine-tune"), "Did you mean 'recog train DATA --recipe finetune'?"),
+        **dict.fromkeys(("resume", "continue"), "Did you mean 'recog train --resume RUN'?"),
+        **dict.fromkeys(("val", "validate", "test", "eval", "score"), "Did you mean 'recog evaluate RUN DATA'?"),
+        **dict.fromkeys(("infer", "inference", "classify", "label"), "Did you mean 'recog predict RUN FILE'?"),
+        **dict.fromkeys(("detect", "segment", "track"), "recog classifies whole images: 'recog predict RUN FILE'."),
+        **dict.fromkeys(("export", "convert", "onnx"), "Every run has an ONNX file: runs/RUN/bundle/model.onnx."),
+        **dict.fromkeys(("serve", "deploy"), "recog has no server; in Python: recog.load(RUN).predict(FILE)."),
+        **dict.fromkeys(("inspect", "info", "stats", "analyze", "check"), "Did you mean 'recog scan DATA'?"),
+        **dict.fromkeys(("list", "ls", "history"), "Did you mean 'recog runs'?"),
+        **dict.fromkeys(("show", "open", "view"), "Did you mean 'recog report RUN'?"),
+        "diff": "Did you mean 'recog compare A B --data DATA'?",
+        "help": "Did you mean 'recog --help'?",
+        "version": "Did you mean 'recog --version'?",
+    }
+)
+"""Commands of other tools: ours for the same purpose."""
+
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "optim.epochs": "--epochs",
+        "optim.lr": "--lr",
+        "optim.name": "--optimizer",
+        "loader.batch_size": "--batch-size",
+        "loader.num_workers": "--workers",
+        "model.name": "--model",
+        "model.weights": "--weights",
+        "model.channels": "--channels",
+        "data.source": "DATA",
+    }
+)
+"""Settings of `recog train` that have an option of another name."""
+
+
+class _Group(TyperGroup):
+    """Shows whole sentences in `--help`, and names the command that another tool's command stands for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in ELSEWHERE and args[0] not in self.commands:
+            ctx.fail(f"No such command '{args[0]}'. {ELSEWHERE[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
+class _Command(TyperCommand):
+    """Names what an unknown option probably means: another option, or a setting."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if hasattr(error, "possibilities"):  # typer's NoSuchOption, which it does not export
+                option = str(getattr(error, "option_name", ""))
+                ctx.fail(f"No such option: {option}{self._meant(option)}")
+            raise
+
+    def _meant(self, option: str) -> str:
+        own = [name for parameter in self.params for name in parameter.opts if name.startswith("--")]
+        near = difflib.get_close_matches(option, own, n=1, cutoff=0.75)
+        if not near and self.name == "train":
+            near = [_as_option(key, own) for key in _settings_named(option)]
+        return f". Did you mean {' or '.join(near)}?" if near else f"; see recog {self.name} --help"
+
+
+def _settings_named(option: str) -> list[str]:
+    from recog.core.config import suggest_settings
+    from recog.recipes.config import TrainConfig
+
+    return suggest_settings(option.lstrip("-").replace("-", "_"), TrainConfig)
+
+
+def _as_option(key: str, own: list[str]) -> str:
+    flag = FLAGS.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
+    return flag if flag in own or flag == "DATA" else f"--set {key}=VALUE"
+
+
 def build_app(names: tuple[str, ...]) -> typer.Typer:
     """The application with the commands `names`; each lives in the module of its name, in a function of its name."""
     app = typer.Typer(
         name="recog",
+        cls=_Group,
         help=_HELP,
         epilog=_EPILOG,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,7 +123,7 @@ def build_app(names: tuple[str, ...]) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         module = importlib.import_module(f"recog.cli.{name}")
-        app.command(name, no_args_is_help=name not in NEED_NOTHING)(getattr(module, name))
+        app.command(name, cls=_Command, no_args_is_help=name not in NEED_NOTHING)(getattr(module, name))
     return app
 
 

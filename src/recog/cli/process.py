@@ -25,7 +25,7 @@ def run_process(build: Callable[[], typer.Typer]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="recog.escape")
     try:
-        result = build()(standalone_mode=False)
+        result = build()(prog_name="recog", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except _UsageError as error:
         code = _report_usage(error)

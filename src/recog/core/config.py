@@ -7,7 +7,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,55 +19,171 @@ from recog.core.text import escape_toml
 T = TypeVar("T")
 
 
+VALUES_ELSEWHERE: Mapping[str, str] = types.MappingProxyType(
+    {
+        **dict.fromkeys(("ce", "xent", "softmax", "logloss", "categoricalcrossentropy"), "cross-entropy"),
+        **dict.fromkeys(("binarycrossentropy", "bcewithlogits", "sigmoid"), "bce"),
+        **dict.fromkeys(("gpu", "cuda0", "nvidia"), "cuda"),
+        **dict.fromkeys(("fp32", "32", "full"), "float32"),
+        **dict.fromkeys(("bf16", "amp"), "bfloat16"),
+        **dict.fromkeys(("fp16", "16", "half"), "float16"),
+        **dict.fromkeys(("finetuning", "transfer", "transferlearning"), "finetune"),
+        **dict.fromkeys(("linear", "linearprobe", "probe", "frozen", "featureextraction"), "head"),
+        **dict.fromkeys(("onecyclelr",), "one-cycle"),
+        **dict.fromkeys(("cos", "cosineannealing", "cosineannealinglr"), "cosine"),
+        **dict.fromkeys(("multistep", "steplr", "multisteplr"), "step"),
+        **dict.fromkeys(("fixed", "const"), "constant"),
+        **dict.fromkeys(("weighted", "classweights", "balanced"), "weights"),
+        **dict.fromkeys(("oversample", "oversampling", "weightedsampler"), "sampler"),
+        **dict.fromkeys(("acc", "valacc", "top1"), "val_accuracy"),
+        **dict.fromkeys(("valloss",), "val_nll"),
+    }
+)
+"""What other tools call a value, without case and punctuation: our name for it."""
+
+SETTINGS_ELSEWHERE: Mapping[str, str] = types.MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("imgsz", "imgsize", "imagesize", "inputsize", "resolution", "size", "imsize"), "model.image_size"
+        ),
+        **dict.fromkeys(("epoch", "numepochs", "nepochs", "maxepochs"), "optim.epochs"),
+        **dict.fromkeys(("learningrate", "lr0", "baselr", "maxlr"), "optim.lr"),
+        **dict.fromkeys(("optimizer", "optimiser", "opt"), "optim.name"),
+        **dict.fromkeys(("wd", "decay"), "optim.weight_decay"),
+        **dict.fromkeys(("gradclip", "clipgrad", "clipgradnorm", "gradientclipval"), "optim.max_grad_norm"),
+        **dict.fromkeys(("accumulategradbatches", "gradaccumsteps", "gradientaccumulationsteps"), "optim.accumulation"),
+        **dict.fromkeys(("freeze",), "optim.freeze_layers"),
+        **dict.fromkeys(("batch", "bs"), "loader.batch_size"),
+        **dict.fromkeys(("workers", "numworkers"), "loader.num_workers"),
+        **dict.fromkeys(("model", "arch", "architecture", "backbone", "network", "net"), "model.name"),
+        **dict.fromkeys(("pretrained", "checkpoint", "ckpt"), "model.weights"),
+        **dict.fromkeys(("dropout",), "model.drop_rate"),
+        **dict.fromkeys(("droppath", "stochasticdepth"), "model.drop_path_rate"),
+        **dict.fromkeys(("scheduler", "schedule", "lrscheduler", "sched"), "schedule.name"),
+        **dict.fromkeys(("warmup",), "schedule.warmup_fraction"),
+        **dict.fromkeys(("loss", "criterion"), "loss.name"),
+        **dict.fromkeys(("smoothing",), "loss.label_smoothing"),
+        **dict.fromkeys(("earlystopping", "earlystop"), "stop.patience"),
+        **dict.fromkeys(("gpu", "gpus", "cuda", "accelerator"), "compute.device"),
+        **dict.fromkeys(("amp", "fp16", "bf16", "dtype"), "compute.precision"),
+        **dict.fromkeys(("aug", "aa", "autoaugment", "augmentation"), "augment.policy"),
+        **dict.fromkeys(("flip", "fliplr", "hflip"), "augment.mirror"),
+        **dict.fromkeys(("degrees", "rotation"), "augment.max_rotation_degrees"),
+        **dict.fromkeys(("valsplit", "validationsplit", "valratio"), "split.val_fraction"),
+        **dict.fromkeys(("testsplit", "testratio"), "split.test_fraction"),
+    }
+)
+"""What other tools call a setting, without case and punctuation: its whole key here."""
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for the nearest known word, or the whole short list where none is near."""
     choices = list(known)
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if near:
-        return f" Did you mean '{near[0]}'?"
-    return f" Known: {', '.join(choices)}." if len(choices) <= 30 else ""
+    return nearest(word, choices) or (f" Known: {', '.join(choices)}." if len(choices) <= 30 else "")
 
 
-def build_config(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
-    """Fill the dataclass `cls` from a TOML table; unknown keys and wrong types are ConfigErrors that name the key."""
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """' Did you mean X?' for the word that is meant, for messages that list the choices; nothing where none is near."""
+    known = list(choices)
+    plain = _plain(word)
+    same = [choice for choice in known if plain and (_plain(choice) == plain or choice == VALUES_ELSEWHERE.get(plain))]
+    near = same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def suggest_settings(name: str, cls: type) -> list[str]:
+    """The whole keys of `cls`, such as 'optim.epochs', that the unknown setting `name` may mean; the likeliest alone, if any."""
+    keys = list(_keys(cls))
+    section, _, leaf = name.rpartition(".")
+    leaves = [key.rpartition(".")[2] for key in keys]
+    elsewhere = SETTINGS_ELSEWHERE.get(_plain(leaf))
+    if elsewhere in keys:
+        return [str(elsewhere)]
+    same = [key for key, own in zip(keys, leaves, strict=True) if _plain(own) == _plain(leaf)]
+    inside = [own for key, own in zip(keys, leaves, strict=True) if key.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(leaf, inside, n=1) or difflib.get_close_matches(leaf, leaves, n=1)
+    if same or not near:
+        return same[:3]
+    return [f"{section}.{near[0]}".lstrip(".")] if near[0] in inside else [keys[leaves.index(near[0])]]
+
+
+def _keys(cls: type, prefix: str = "") -> Iterator[str]:
+    """The whole keys of the settings of `cls`, those of nested dataclasses too."""
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(typing.cast(type, hint), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _plain(word: str) -> str:
+    return "".join(c for c in word.lower() if c.isalnum())
+
+
+def build_config(cls: type[T], table: Mapping[str, Any], where: str = "", *, root: type | None = None) -> T:
+    """Fill the dataclass `cls` from a TOML table; unknown keys and wrong types are ConfigErrors that name the key.
+
+    `cls` stands at `where` in `root`, whose keys are suggested.
+    """
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
         full = f"{where}{key}"
         if key not in names:
-            raise ConfigError(f"unknown setting '{full}'.{did_you_mean(key, names)}")
-        values[key] = _convert(hints[key], value, full)
+            raise _unknown(full, value, [f"{where}{name}" for name in names], root or cls)
+        values[key] = _convert(hints[key], value, full, root or cls)
     return cls(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _unknown(name: str, value: Any, known: list[str], root: type) -> ConfigError:
+    while isinstance(value, Mapping) and len(value) == 1:  # of 'optimizer.lr=1': the whole key
+        key, value = next(iter(value.items()))
+        name = f"{name}.{key}"
+    meant = " or ".join(f"'{key}'" for key in suggest_settings(name, root))
+    hint = f"Did you mean {meant}?" if meant else f"Known: {', '.join(known)}."
+    return ConfigError(f"unknown setting '{name}'. {hint}")
+
+
+def _convert(hint: Any, value: Any, where: str, root: type) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return build_config(typing.cast(type, hint), value, f"{where}.")
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return build_config(typing.cast(type, hint), value, f"{where}.", root=root)
+        names = ", ".join(f"{where}.{field.name}" for field in dataclasses.fields(hint))
+        raise ConfigError(f"{where} is {value!r}; it is a group of settings: {names}.")
     if origin in (types.UnionType, typing.Union):
         kinds = [arg for arg in args if arg is not type(None)]
-        return None if value is None else _convert(kinds[0], value, where)
+        return None if value is None else _convert(kinds[0], value, where, root)
     if origin is typing.Literal:
         if value in args:
             return value
-        near = did_you_mean(str(value), [str(a) for a in args])
+        near = nearest(str(value), [str(a) for a in args])
         raise ConfigError(f"{where} is {value!r}; it must be one of {', '.join(map(str, args))}.{near}")
+    if args == (int, int) and isinstance(value, int) and not isinstance(value, bool):
+        return value, value  # of height and width, one number is both
     if origin is tuple and isinstance(value, (list, tuple)):
-        return _convert_tuple(args, value, where)
+        return _convert_tuple(args, value, where, root)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where} is {value!r}; it must be of type {getattr(hint, '__name__', hint)}.")
+    kind = "a whole number, or a list of two" if args == (int, int) else _KINDS.get(origin or hint, str(hint))
+    raise ConfigError(f"{where} is {value!r}; it must be {kind}.")
 
 
-def _convert_tuple(args: tuple[Any, ...], value: list[Any] | tuple[Any, ...], where: str) -> tuple[Any, ...]:
+def _convert_tuple(
+    args: tuple[Any, ...], value: list[Any] | tuple[Any, ...], where: str, root: type
+) -> tuple[Any, ...]:
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
         raise ConfigError(f"{where} has {len(value)} values; it must have {len(args)}.")
-    return tuple(_convert(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
+    return tuple(
+        _convert(arg, item, f"{where}[{i}]", root) for i, (arg, item) in enumerate(zip(args, value, strict=True))
+    )
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.config import config_to_dict, did_you_mean
+from recog.core.config import config_to_dict, nearest
 from recog.core.decode import ImageSource, decode_image, source_name
 from recog.core.errors import BadImage, ConfigError, ShapeError
 
@@ -155,7 +155,7 @@ def _window(size: int, crop: int) -> _Window:
 def _check_choice(key: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigError(
-            f"preprocess.{key} is {value!r}; it must be one of {', '.join(known)}.{did_you_mean(str(value), known)}"
+            f"preprocess.{key} is {value!r}; it must be one of {', '.join(known)}.{nearest(str(value), known)}"
         )
 
 

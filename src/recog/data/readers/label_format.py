@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recog.core.config import did_you_mean
+from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
 from recog.data.readers.names import class_name_of
 
@@ -77,7 +77,7 @@ def find_label_columns(
         if missing:
             listed = ", ".join(header[:20]) or "nothing"
             raise DataError(
-                f"{where} has no label column '{missing[0]}'; it has: {listed}.{did_you_mean(missing[0], header)}"
+                f"{where} has no label column '{missing[0]}'; it has: {listed}.{nearest(missing[0], header)}"
             )
         columns = {name: header.index(name) for name in wanted}
         for line, cells in rows:

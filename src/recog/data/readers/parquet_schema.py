@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from recog.core.config import did_you_mean
+from recog.core.config import nearest
 from recog.core.errors import DataError
 from recog.data.readers.names import class_name_of
 
@@ -40,7 +40,7 @@ def check_columns(table: Any, path: Path, label_column: str | None) -> None:
         if wanted is not None and wanted not in schema.names:
             raise DataError(
                 f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
-                f"label, or two columns or more of 0 and 1, one per label.{did_you_mean(wanted, schema.names)}"
+                f"label, or two columns or more of 0 and 1, one per label.{nearest(wanted, schema.names)}"
             )
     image = schema.field("image").type
     has_bytes = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from recog.core.config import did_you_mean
+from recog.core.config import nearest
 from recog.core.errors import DataError
 from recog.data.readers.names import SPLIT_FOLDERS
 
@@ -44,8 +44,8 @@ def find_columns(columns: list[str], where: str, path_column: str, *, label_colu
     for wanted in needed:
         if wanted not in columns:
             listed = ", ".join(column or "(no name)" for column in columns[:20])
-            near = did_you_mean(wanted, columns)
-            rename = f"{near} Rename that column to '{wanted}'." if near.startswith(" Did") else ""
+            near = nearest(wanted, columns)
+            rename = f"{near} Rename that column to '{wanted}'." if near else ""
             several = " For several labels an image, name the separator that joins them, or give columns of 0 and 1."
             raise DataError(
                 f"{where} has no column '{wanted}'; it has: {listed}. Expected {path_column} and label, "
