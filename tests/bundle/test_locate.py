@@ -116,3 +116,18 @@ def test_the_run_of_a_bundle(here):
     assert run_of(shutil.copytree(bundle, here / "runs" / "photos-1" / "copy")) is None
     (here / "runs" / "photos-1" / "run.toml").unlink()
     assert run_of(bundle) is None
+
+
+def test_a_tilde_is_the_users_home(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    bundle = make_run(here / "home" / "runs" / "photos-1")
+    assert find_bundle("~/runs/photos-1") == bundle
+    assert find_bundle(Path("~/runs/photos-1/bundle")) == bundle
+    literal = make_bundle(here / "~" / "b")  # of that very name, it comes first
+    assert find_bundle("~/b").resolve() == literal
+
+
+@pytest.mark.parametrize("name", [None, "", " ", 3, b"run", ["run"]])
+def test_what_is_no_path_is_named(here, name):
+    with pytest.raises(BundleError, match=r"the bundle is .*; expected the path of a bundle or run, or a run's name"):
+        find_bundle(name)

@@ -356,3 +356,37 @@ def test_running_out_of_memory_is_told_as_such(monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", full)
     with pytest.raises(BadImage, match="not enough memory"):
         decode(encode(picture()))
+
+
+def test_a_file_at_its_end_is_not_called_empty():
+    file = io.BytesIO(encode(picture(), "PNG"))
+    num_bytes = file.seek(0, io.SEEK_END)
+    with pytest.raises(BadImage, match=rf"the open file is at its end, byte {num_bytes:,}\. Call seek\(0\) first"):
+        decode(file)
+    file.seek(0)
+    assert np.array_equal(decode(file), picture())
+    with pytest.raises(BadImage, match=r"it is empty \(0 bytes\)"):
+        decode(io.BytesIO())
+
+
+def closed_sources(path):
+    """(name, source): everything that can be closed before it is read."""
+    file = path.open("rb")
+    file.close()
+    below = io.BytesIO(path.read_bytes())
+    lazy = Image.open(below)
+    below.close()
+    not_loaded, loaded, made = Image.open(path), Image.open(path), Image.new("RGB", (4, 4))
+    loaded.load()
+    for image in (not_loaded, loaded, made):
+        image.close()
+    with Image.open(path) as left:
+        pass
+    return {"file": file, "the file below": lazy, "lazy": not_loaded, "loaded": loaded, "made": made, "left": left}
+
+
+@pytest.mark.parametrize("kind", ["file", "the file below", "lazy", "loaded", "made", "left"])
+def test_what_was_closed_is_not_called_damaged(kind, tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="it was closed before it was read. Pass it while it is open"):
+        decode(closed_sources(tmp_path / "a.png")[kind])

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -465,3 +466,22 @@ def test_a_bundle_whose_task_and_thresholds_do_not_fit_is_not_used(bundle, resea
     reseal(bundle, task="multilabel")
     with pytest.raises(BundleError, match="the task is multilabel in recog.json and multiclass in calibration.json"):
         load(bundle)
+
+
+def test_predictions_are_equal_where_all_fields_are(predictor):
+    dark, same, bright = predictor.predict([grey(10), grey(10), grey(200)])
+    assert dark == dark
+    assert dark == same
+    assert hash(dark) == hash(same)
+    assert dark != bright
+    assert dark != "a"
+    assert {dark, same, bright} == {dark, bright}
+    assert dark != replace(dark, in_set=np.ones(3, bool))
+    assert dark != replace(dark, is_unknown=False)
+    assert dark != replace(dark, probs=dark.probs + 1e-12)
+
+
+@pytest.mark.parametrize("num_threads", [0, -1, 10**9])
+def test_an_impossible_number_of_threads_is_refused(digits_run, num_threads):
+    with pytest.raises(ConfigError, match=f"num_threads is {num_threads}; it must be a whole number from 1 to 1024"):
+        load(digits_run.bundle, num_threads=num_threads)

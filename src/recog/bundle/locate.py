@@ -8,14 +8,20 @@ from pathlib import Path
 
 from recog.bundle.manifest import MANIFEST
 from recog.core.errors import BundleError
+from recog.core.files import user_path
 
 RUNS = Path("runs")
 BUNDLE = "bundle"
 
 
 def find_bundle(name: str | Path) -> Path:
-    """The bundle folder that `name` means: itself, the one in a run folder, or that of the run of this name below runs/."""
-    tried = [Path(name)]
+    """The bundle folder that `name` means: itself, the one in a run folder, or that of the run of this name below runs/.
+
+    A path may begin with '~', the user's home. BundleError where there is none.
+    """
+    if not isinstance(name, (str, Path)) or not str(name).strip():
+        raise BundleError(f"the bundle is {name!r}; expected the path of a bundle or run, or a run's name.")
+    tried = [user_path(name)]
     if len(Path(name).parts) == 1:
         tried.append(RUNS / name)
     for path in tried:

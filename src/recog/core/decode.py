@@ -78,6 +78,7 @@ _TRANSPOSE: Mapping[int, Image.Transpose] = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
+_KEEP_OPEN = "Pass it while it is open, or pass its path or bytes."
 _ORIENTATION = 274  # the EXIF and TIFF tag
 
 
@@ -221,7 +222,8 @@ def _as_bad_image(work: Callable[[], T], name: str) -> T:
     except MemoryError:
         reason, remedy = "there is not enough memory to decode it", "Reduce the image or free memory."
     except Exception as error:  # noqa: BLE001  on hostile bytes, Pillow's plugins raise exceptions of any type
-        reason, remedy = _explain(error), REPLACE
+        is_closed = isinstance(error, ValueError) and re.search("closed (file|image)", str(error))
+        reason, remedy = ("it was closed before it was read", _KEEP_OPEN) if is_closed else (_explain(error), REPLACE)
     # Outside of the except blocks: a kept error must not keep the file's bytes alive through its traceback.
     raise BadImage(name, reason, remedy)
 
@@ -266,11 +268,16 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     if isinstance(source, Image.Image):
+        if getattr(source, "tile", None) and getattr(source, "fp", None) is None:
+            raise ValueError("closed image")  # what Pillow itself raises for images that were loaded before
         check_size(source.size, name, limits)
         yield source
         return
     if isinstance(source, Readable):
+        position = _position(source)
         source = source.read()
+        if source == b"" and position:
+            raise BadImage(name, f"the open file is at its end, byte {position:,}", "Call seek(0) first.")
         if not isinstance(source, bytes):  # a text must not be taken for a path
             raise BadImage(name, f"reading it gives {type(source).__name__}, not bytes", "Open it in binary mode.")
     if not isinstance(source, str | os.PathLike | bytes):
@@ -289,6 +296,14 @@ def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterat
             check_strict(kind, name)
             check_body(kind, data, image.width * image.height, name)
         yield image
+
+
+def _position(file: Readable) -> int:
+    """Where reading would begin; 0 where the file does not tell, as a pipe or a member of an archive."""
+    try:
+        return int(file.tell())  # type: ignore[attr-defined]
+    except (AttributeError, OSError):
+        return 0
 
 
 def _read_whole(file: BinaryIO, limits: Limits) -> bytes:

@@ -168,6 +168,11 @@ def _check_regular(path: Path, mode: int, error: type[RecogError]) -> None:
         raise error(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device or socket')}; expected a regular file.")
 
 
+def user_path(path: str | Path) -> Path:
+    """`path` with a leading '~' as the user's home, unless something of that very name exists."""
+    return Path(path) if os.path.lexists(path) else Path(os.path.expanduser(path))
+
+
 def sha256_file(path: Path, *, error: type[RecogError] = DataError) -> str:
     """The sha256 of a regular file, as hexadecimal digits; `error` where it is not one or cannot be read."""
     with open_regular(path, error=error) as file:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recog.core.errors import DataError
+from recog.core.files import user_path
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
@@ -51,7 +52,7 @@ def open_source(
         if not isinstance(source, (str, Path)):
             dataset = read_items(source, class_names=class_names, default_names=default_names)
         elif class_names is None:
-            dataset = _read(str(source), Path(source), labels)
+            dataset = _read(str(source), user_path(source), labels)
         else:
             raise DataError(
                 f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
+from recog.core.files import user_path
 from recog.models.table import MODELS, timm_name
 
 OWN_MODULE_PREFIX = "module:"  # of the name of a module that the user passed as an object
@@ -57,7 +58,7 @@ class ModelConfig:
 
 def check_local_weights(path: str) -> Path:
     """A weights file given by the user: safetensors only, as loading a .pth can run code."""
-    file = Path(path)
+    file = user_path(path)
     if file.is_dir():
         file = file / "model.safetensors"
     if not file.is_file():

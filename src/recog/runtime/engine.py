@@ -19,7 +19,7 @@ from recog.runtime.onnx_graph import check_graph
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Outputs:
     logits: NDArray[np.float32]  # [B, K]
     features: NDArray[np.float32]  # [B, D]

@@ -35,9 +35,12 @@ ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 BATCH_SIZE = 32
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """The answer for one image: calibrated probs float64 [K] over `class_names`, and the logits they come from."""
+    """The answer for one image: calibrated probs float64 [K] over `class_names`, and the logits they come from.
+
+    Predictions are equal where all of their fields are.
+    """
 
     name: str
     task: Task
@@ -55,6 +58,14 @@ class Prediction:
         if self.task == "multilabel":
             return f"Prediction({self.name!r}, labels={self.labels!r})"
         return f"Prediction({self.name!r}, label={self.label!r}, confidence={self.confidence:.4f})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return all(np.array_equal(value, vars(other)[name]) for name, value in vars(self).items())
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.class_names, self.probs.tobytes()))
 
     @property
     def label_set(self) -> tuple[str, ...] | None:
@@ -97,7 +108,7 @@ class Prediction:
         return [(self.class_names[i], float(self.probs[i])) for i in order]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
     """For a batch of B images: what the network says, and what the calibration makes of it."""
 
