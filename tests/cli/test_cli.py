@@ -236,6 +236,24 @@ def test_of_a_folder_every_image_is_answered_and_what_is_left_out_is_named(digit
     assert "photos: left out 1 file (hidden or not an image): notes.txt" in done.stderr
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_a_folder_without_images_is_reported_and_the_others_answered(digits_run, digit_files, form):
+    (digit_files / "empty").mkdir()
+    options = [form] if form else []
+    done = run("predict", digits_run.bundle, "empty", "photos/0.png", *options, cwd=digit_files, expect=3)
+    assert "photos/0.png" in done.stdout
+    (failed,) = [line for line in done.stdout.splitlines() if "holds no image file" in line]
+    assert "empty" in failed or form == "--json"
+    assert "1 of 2 images could not be used" in done.stderr
+
+
+def test_csv_with_reject_is_checked_before_the_header(digit_files):
+    golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
+    done = run("predict", golden, "photos", "--csv", "--reject", cwd=digit_files, expect=2)
+    assert done.stdout == ""
+    assert "does not tell what is unknown" in done.stderr
+
+
 def test_csv_cells_are_no_formulas(digits_run, digit_files):
     (digit_files / "photos" / "0.png").rename(digit_files / "=1+1.png")
     done = run("predict", digits_run.bundle, "=1+1.png", "--csv", cwd=digit_files)

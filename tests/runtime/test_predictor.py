@@ -385,6 +385,8 @@ def test_a_bundle_without_a_threshold_says_why(predictor):
         predictor.predict(grey(0), reject=True)
     without = with_rule(predictor, threshold=None, reason="5 calibration images are too few")
     assert not without.can_reject
+    with pytest.raises(ConfigError):  # before the first answer is asked for
+        without.predict_each([grey(0)], reject=True)
     with pytest.raises(ConfigError, match="does not tell what is unknown: 5 calibration images are too few"):
         without.predict(grey(0), reject=True)
 

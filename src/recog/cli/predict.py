@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,8 +51,9 @@ def predict(
                 "not available for it."
             )
         raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
-    files = _expand(images)
-    answers = predictor.predict_each(files, reject=reject)
+    files, empty = _expand(images)
+    answers = chain(predictor.predict_each(files, reject=reject), empty)
+    files = [*files, *(Path(folder.name) for folder in empty)]
     is_multilabel = predictor.manifest.task == "multilabel"
     if as_json:
         num_bad = _print_json(files, answers, top)
@@ -68,23 +70,31 @@ def predict(
         raise typer.Exit(DataError.exit_code)
 
 
-def _expand(images: Sequence[str]) -> list[Path]:
-    """The image files that `images` names; what is left out of a folder is printed."""
+def _expand(images: Sequence[str]) -> tuple[list[Path], list[BadImage]]:
+    """The image files that `images` names, and the folders without any; what is left out of a folder is printed."""
     from recog.runtime.predictor import list_images
 
     files: list[Path] = []
+    empty: list[BadImage] = []
     for image in images:
         path = Path(image)
         if not path.is_dir():
             files.append(path)
             continue
-        found = list_images(path)
+        try:
+            found = list_images(path)
+        except BadImage as error:
+            empty.append(error)
+            continue
+        except DataError as error:  # a folder that cannot be listed
+            empty.append(BadImage(image, str(error), "Check its permissions."))
+            continue
         files += found.images
         if found.others:
             names = listing([str(other.relative_to(path)) for other in found.others])
             text = f"{image}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
             print_note(text)
-    return files
+    return files, empty
 
 
 def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:

@@ -20,7 +20,7 @@ from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
 from recog.core.decode import Readable
-from recog.core.errors import BadImage, BundleError, ConfigError, DataError
+from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.files import walk_folder
 from recog.core.formats import is_image_file
 from recog.core.hardware import num_cores
@@ -182,11 +182,12 @@ class Predictor:
         """Per source, in order: its Prediction, or the BadImage that says why there is none.
 
         Sources are taken as answers are asked for; relative paths mean what they mean at this call.
+        ConfigError at this call where `batch_size` or `reject` is not possible.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
-        if reject:
-            self._check_reject()
+        if reject and self._check_reject().needs_features:
+            _ = self._statistics  # read, so that a damaged file is found before the first answer
         return self._answer_all(iter(sources), batch_size, reject=reject, folder=_working_folder())
 
     def _answer_all(
@@ -315,11 +316,11 @@ class ImageFiles:
 
 
 def list_images(folder: Path) -> ImageFiles:
-    """The files below `folder`; DataError where none of them is an image."""
+    """The files below `folder`; BadImage, under the folder's name, where none of them is an image."""
     walk = walk_folder(folder)
     images = tuple(path for path in walk.files if is_image_file(path))
     if not images:
-        raise DataError(f"{folder} holds no image file.")
+        raise BadImage(str(folder), "this folder holds no image file", "Name image files, or a folder of them.")
     known = frozenset(images)
     others = (*(path for path in walk.files if path not in known), *walk.hidden, *walk.loops)
     return ImageFiles(images=images, others=others)
