@@ -24,5 +24,5 @@ def test_an_unknown_network_is_refused_with_what_was_probably_meant(name, meant)
 
 
 def test_a_weights_file_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="weights file absent.safetensors not found"):
+    with pytest.raises(ConfigError, match="weights absent.safetensors not found: expected a file"):
         check_network(ModelConfig(weights="absent.safetensors"))

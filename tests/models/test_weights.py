@@ -184,32 +184,17 @@ def test_a_package_that_is_broken_within_is_not_called_absent(cache, target, mon
         find_packaged_weights(LITE0, target)
 
 
-def test_a_pth_file_is_refused_with_the_cure(tmp_path):
-    path = tmp_path / "mine.pth"
-    path.write_bytes(b"\x80\x04.")
-    with pytest.raises(ConfigError, match=r"loading other formats can run code.*safetensors\.torch\.save_file"):
-        check_local_weights(str(path))
-
-
-def test_the_cure_works(tmp_path):
-    """What the message says is run as it is written."""
-    torch.save({"a": torch.ones(2)}, tmp_path / "mine.pth")
-    with pytest.raises(ConfigError) as refusal:
-        check_local_weights(str(tmp_path / "mine.pth"))
-    command = str(refusal.value).partition("convert it: ")[2].rstrip(".")
-    command = command.replace("FILE", "path").replace("'weights.safetensors'", "target")
-    names = {"safetensors": pytest.importorskip("safetensors.torch") and __import__("safetensors"), "torch": torch}
-    exec(command, {**names, "path": tmp_path / "mine.pth", "target": tmp_path / "w.safetensors"})
-    assert torch.equal(load_file(check_local_weights(str(tmp_path / "w.safetensors")))["a"], torch.ones(2))
-
-
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(ConfigError, match="weights file .* not found"):
-        check_local_weights(str(tmp_path / "none.safetensors"))
-    with pytest.raises(ConfigError, match="weights file .* not found"):
-        check_local_weights(str(tmp_path))
+    for name in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(
+            ConfigError, match=r"weights .* not found: expected a file \(\.safetensors, \.pth.*a run or a bundle"
+        ):
+            check_local_weights(str(name))
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     assert check_local_weights(str(tmp_path)) == tmp_path / "model.safetensors"
+    (tmp_path / "weights.h5").write_bytes(b"")
+    with pytest.raises(ConfigError, match="is not a weights file; expected one of .safetensors, .pth"):
+        check_local_weights(str(tmp_path / "weights.h5"))
 
 
 @pytest.fixture

@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
 from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
-from recog.models.classifier import Classifier, broken_weights, check_contract, first_reason
+from recog.models.classifier import Classifier, broken_weights, check_contract
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights, unknown_network
 from recog.models.own_module import OwnModule, channels_of
 from recog.models.table import Own, own_network, timm_name
@@ -30,6 +27,7 @@ from recog.models.timm_bridge import (
     wrong_size,
 )
 from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, load_torchvision_weights
+from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, wrong_weights
 
 # Srivastava et al. (2014), "Dropout"; Huang et al. (2016), "Deep Networks with Stochastic Depth"
 RATES = {"drop_rate": "dropout", "drop_path_rate": "drop-path"}
@@ -131,14 +129,14 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
     origin = RANDOM_WEIGHTS
     if config.weights not in ("auto", "none"):
         path = check_local_weights(config.weights)
-        try:
-            _load_state(network, load_file(path))
-        except (RuntimeError, SafetensorError) as error:
-            raise ConfigError(f"the weights in {path.name} do not fit: {first_reason(error)}") from None
-        origin = WeightsOrigin(source=f"file {path.name}", licence="not stated")
+        fitted = fit_tensors(read_tensors(path), network)
+        if not fitted.fits:
+            raise wrong_weights(path, name, fitted)
+        load_fitted(network, fitted)
+        origin = origin_of(path, fitted.describe())
     elif config.weights == "auto" and entry.weights is not None:
         state, origin = load_torchvision_weights(entry.weights)
-        _load_state(network, state)
+        load_fitted(network, fit_tensors(state, network))
     return _built(
         name,
         "recog",
@@ -150,23 +148,6 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
         std=config.std or _per_channel(entry.std or (0.5,), channels),
         origin=origin,
     )
-
-
-def _load_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load `state`, which must match, except that a last layer for other classes is skipped and colour filters are summed for a
-    grey network."""
-    layer = network.get_classifier()  # type: ignore[operator]
-    head = next(name for name, module in network.named_modules() if module is layer)
-    fitted = dict(state)
-    for key, ours in network.state_dict().items():
-        theirs = fitted.get(key)
-        if theirs is None or theirs.shape == ours.shape:
-            continue
-        if key.startswith(f"{head}.") and theirs.shape[1:] == ours.shape[1:]:
-            fitted[key] = ours
-        elif theirs.ndim == 4 and theirs.shape[1] == 3 and ours.shape[1] == 1:
-            fitted[key] = theirs.sum(dim=1, keepdim=True)
-    network.load_state_dict(fitted)
 
 
 def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:

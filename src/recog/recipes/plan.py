@@ -11,7 +11,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
 from recog.data.split import SplitConfig
-from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
+from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, with_bundle
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
 from recog.training.config import Device, LossPlan, OptimPlan, Precision
@@ -97,6 +97,7 @@ def plan(
 
     `device` is the one that `config.compute.device` resolves to on this machine, and `has_bfloat16` is about that one.
     """
+    config = replace(config, model=with_bundle(config.model))
     recipe, reasons = choose_recipe(config, facts)
     check_all_used(config, recipe)
     fine = recipe == "finetune"
