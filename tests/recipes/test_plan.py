@@ -228,3 +228,9 @@ def test_settings_of_training_steps_plan_the_recipe_that_uses_them():
 def test_weights_that_are_named_are_never_left_unread():
     small = TrainConfig(model=ModelConfig(weights="w.safetensors"))
     assert planned(small, TINY)[0].recipe == "head"
+
+
+def test_small_images_are_not_mirrored_for_a_network_that_learnt_small_images():
+    for name, mirror in (("resnet8", False), ("resnet18", True)):
+        config = TrainConfig(recipe="finetune", model=ModelConfig(name=name, weights="w.safetensors"))
+        assert planned(config, TINY)[0].augment.mirror is mirror

@@ -31,7 +31,9 @@ def train(
         str | None, typer.Option(help="head, finetune or scratch; chosen from the data by default.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model name, built in or from timm; see recog models.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Pretrained weights from a .safetensors file, or 'none'.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file (.safetensors, .pth, ...), run or bundle to start from, or 'none'.")
+    ] = None,
     channels: Annotated[
         int | None, typer.Option(help="1 (grey) or 3 (colour); chosen from the data by default.")
     ] = None,

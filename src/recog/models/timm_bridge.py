@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -70,6 +71,9 @@ def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> tuple
 def _convert_by_timm(name: str, state: Mapping[str, torch.Tensor], arguments: dict[str, Any]) -> nn.Module | None:
     """The network with weights in a layout that timm translates, such as another image size; None where it does not."""
     overlay = {"state_dict": dict(state), "custom_load": False}
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it lists every tensor that does not fit
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
         if not _has_same_body(state, network):
@@ -79,6 +83,8 @@ def _convert_by_timm(name: str, state: Mapping[str, torch.Tensor], arguments: di
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
     except Exception:  # noqa: BLE001  timm's converters raise any kind of exception on a foreign file
         return None
+    finally:
+        logger.setLevel(level)
     network.pretrained_cfg.pop("state_dict")  # type: ignore[operator,union-attr]
     return network
 
@@ -100,7 +106,7 @@ def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, W
     except Exception as error:  # noqa: BLE001  whatever the hub client raises, there are no weights
         raise ConfigError(
             f"Could not download pretrained weights for {name} ({first_reason(error)}). Offline, pass --weights "
-            "FILE.safetensors or use tf_efficientnet_lite0, whose weights are installed; --recipe scratch starts from random "
+            "FILE or use tf_efficientnet_lite0, whose weights are installed; --recipe scratch starts from random "
             "weights."
         ) from None
     cfg = cfg_of(network)

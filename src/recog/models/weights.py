@@ -153,7 +153,7 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
     except Exception as error:  # noqa: BLE001  whatever the download raises, there are no weights
         reason = str(error) or type(error).__name__
         raise ConfigError(
-            f"Could not download torchvision weights {name} ({reason}). Offline, pass --weights FILE.safetensors; "
+            f"Could not download torchvision weights {name} ({reason}). Offline, pass --weights FILE; "
             "--recipe scratch starts from random weights."
         ) from None
     return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")

@@ -11,7 +11,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
 from recog.data.split import SplitConfig
-from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, with_bundle
+from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
 from recog.training.config import Device, LossPlan, OptimPlan, Precision
@@ -97,7 +97,6 @@ def plan(
 
     `device` is the one that `config.compute.device` resolves to on this machine, and `has_bfloat16` is about that one.
     """
-    config = replace(config, model=with_bundle(config.model))
     recipe, reasons = choose_recipe(config, facts)
     check_all_used(config, recipe)
     fine = recipe == "finetune"
@@ -125,7 +124,9 @@ def plan(
         start = "pretrained weights" if fine else "random weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
     fits = model.image_size is not None and facts.one_size == model.image_size and not fine
-    augment = _plan_augment(config.augment, dataset, facts, fits=fits, has_pretrained_weights=fine)
+    own = own_network(str(model.name))
+    knows_photos = fine and (own is None or own.weights is not None)
+    augment = _plan_augment(config.augment, dataset, facts, fits=fits, knows_photos=knows_photos)
     reasons.append(_describe_augment(augment))
     steps = StepsPlan(
         **decided
@@ -197,15 +198,16 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelC
 
 
 def _plan_augment(
-    augment: AugmentConfig, dataset: Dataset, facts: ImageFacts, *, fits: bool, has_pretrained_weights: bool
+    augment: AugmentConfig, dataset: Dataset, facts: ImageFacts, *, fits: bool, knows_photos: bool
 ) -> AugmentConfig:
     """`fits`: all images have the network's input size, so that they are warped and not cropped.
 
-    Small images learnt from random weights are neither mirrored nor rotated: they may show digits, letters or signs.
+    `knows_photos`: the network starts from published weights. Other small images are neither mirrored nor rotated: they may show
+    digits, letters or signs.
 
     The container makes no difference. CIFAR's objects, known by their names, are mirrored: they keep their label.
     """
-    may_show_signs = facts.largest_side <= SMALL_IMAGE_PX and not has_pretrained_weights
+    may_show_signs = facts.largest_side <= SMALL_IMAGE_PX and not knows_photos
     mirror = not may_show_signs or set(dataset.class_names) == CIFAR10_CLASSES or dataset.name == "cifar100"
     rotation = 0.0 if may_show_signs else None  # None: the policy's
     return replace(

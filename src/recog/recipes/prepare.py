@@ -55,6 +55,7 @@ from recog.data.store import (
 )
 from recog.models.build import BuiltModel, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
+from recog.models.config import with_bundle
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
@@ -215,7 +216,7 @@ def _build(plan: Plan, network: nn.Module | None, *, num_classes: int) -> BuiltM
     if plan.recipe != "scratch" and model.origin == RANDOM_WEIGHTS:
         raise ConfigError(
             f"recipe {plan.recipe} needs pretrained weights, and {model.name} has random ones; "
-            "use --recipe scratch, or give --weights FILE.safetensors."
+            "use --recipe scratch, or give --weights FILE."
         )
     return model
 
@@ -226,7 +227,7 @@ def _plan_together(
     """The plan of the first process, for all of them: their machines may differ."""
     hardware = read_hardware()
     planned, reasons = plan(
-        config,
+        replace(config, model=with_bundle(config.model)),
         data.dataset,
         data.facts,
         replace(hardware, num_cores=max(1, hardware.num_cores // world.local_size)),

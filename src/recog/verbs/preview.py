@@ -24,6 +24,7 @@ from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
+from recog.models.config import with_bundle
 from recog.recipes.config import TrainConfig
 from recog.recipes.plan import choose_recipe, image_facts, plan
 from recog.recipes.prepare import choose_grey16_max
@@ -47,7 +48,9 @@ def preview(
     config = config or TrainConfig()
     recipe, _ = choose_recipe(config, facts)
     config = replace(config, recipe="finetune" if recipe == "head" else recipe)
-    planned, _ = plan(config, dataset, facts, read_hardware(), has_bfloat16=False)
+    planned, _ = plan(
+        replace(config, model=with_bundle(config.model)), dataset, facts, read_hardware(), has_bfloat16=False
+    )
     # only the network's Preprocess is wanted, so that its weights need not be at hand
     model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
     training = [i for i, s in zip(inspected, dataset.samples, strict=True) if s.split in TRAINING]
