@@ -107,7 +107,7 @@ def test_weights_for_a_network_of_ours_must_fit_wholly(tmp_path):
     ):
         build("resnet8", weights=str(tmp_path / "w.safetensors"))
     loaded = build("resnet20", weights=str(tmp_path / "w.safetensors"))
-    assert loaded.origin.source == f"file w.safetensors ({len(state)} tensors matched)"
+    assert loaded.origin.source == f"file w.safetensors, {len(state)} tensors matched"
     assert all(torch.equal(state[key], value) for key, value in loaded.classifier.network.state_dict().items())
 
 
@@ -129,7 +129,8 @@ def test_weights_that_no_network_can_use_are_named(name, value, tensor, message,
     state[f"{norm}.{tensor}"].view(-1)[3] = value
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(
-        ConfigError, match=rf"\(file w\.safetensors\) are damaged: {norm}\.{tensor} {message} \d+ values"
+        ConfigError,
+        match=rf"\(file w\.safetensors, \d+ tensors matched\) are damaged: {norm}\.{tensor} {message} \d+ values",
     ):
         build(name, weights=str(tmp_path / "w.safetensors"))
 

@@ -29,7 +29,7 @@ def test_weights_from_a_file_are_used_and_named(tmp_path):
     model = build("test_vit", weights=str(tmp_path / "donor.safetensors"))
     loaded = model.classifier.network.state_dict()
     found = len(state) - 2
-    assert model.origin.source == f"file donor.safetensors ({found} tensors matched, dropped: head.bias, head.weight)"
+    assert model.origin.source == f"file donor.safetensors, {found} tensors matched, dropped: head.bias, head.weight"
     assert all(torch.equal(loaded[key], state[key]) for key in state if not key.startswith("head."))
     assert loaded["head.weight"].shape == (3, 64)  # a fresh last layer
 

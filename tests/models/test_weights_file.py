@@ -68,7 +68,7 @@ def test_containers_and_prefixes(form, suffix, tmp_path):
     loaded = model.classifier.network.state_dict()
     assert all(torch.equal(state[key], loaded[key]) for key in state)
     below = f", below '{prefix.rstrip('.')}'" if prefix else ""
-    assert model.origin.source == f"file w{suffix} ({len(state)} tensors matched{below})"
+    assert model.origin.source == f"file w{suffix}, {len(state)} tensors matched{below}"
 
 
 def test_a_file_of_pytorchs_first_format(tmp_path):
@@ -102,7 +102,7 @@ def test_a_part_that_is_missing_or_not_needed_is_named(tmp_path):
     without = {key: value for key, value in state.items() if key != first}
     torch.save({**without, "projector.weight": torch.zeros(9, 9)}, tmp_path / "w.pth")
     source = build(NAME, weights=str(tmp_path / "w.pth")).origin.source
-    assert source == f"file w.pth ({len(without)} tensors matched, dropped: projector.weight, missing: {first})"
+    assert source == f"file w.pth, {len(without)} tensors matched, dropped: projector.weight, missing: {first}"
 
 
 class Command:

@@ -134,8 +134,8 @@ def origin_of(path: Path, fit: str) -> WeightsOrigin:
     """`fit`: how the tensors were fitted. A bundle's weights are named by its digest, as its files have the same names."""
     if (path.parent / MANIFEST).is_file():
         digest = str(read_bundle_json(path.parent / MANIFEST).get("digest"))
-        return WeightsOrigin(source=f"bundle {digest[:16]} ({fit})", licence="that of the bundle")
-    return WeightsOrigin(source=f"file {path.name} ({fit})", licence="not stated")
+        return WeightsOrigin(source=f"bundle {digest[:16]}, {fit}", licence="that of the bundle")
+    return WeightsOrigin(source=f"file {path.name}, {fit}", licence="not stated")
 
 
 def unwrapped(tensors: Tensors) -> Iterator[dict[str, torch.Tensor]]:
