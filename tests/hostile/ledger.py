@@ -47,7 +47,20 @@ KINDS = {
     42: "archives: bombs, nested, hostile names, links, devices, a million entries",
     43: "ONNX files: loops, custom operators, data elsewhere, wrong shapes",
     44: "images of other suffixes, without one, of formats that are not read",
+    45: "folders above or below the classes, and words for splits",
+    46: "what belongs together: sub-folders, clips, series",
+    47: "classes called null, NaN, None, NA",
+    48: "numbers as labels of a torch Dataset",
+    49: "settings and options that nothing would read",
     50: "a value in any file of a bundle: wrong type, huge, NaN, absent, twice",
+    51: "control, bidirectional and line characters in names",
+    52: "outputs in other encodings",
+    53: "names of runs and paths of outputs",
+    54: "run folders from strangers",
+    55: "tiles, frames and pages that are larger than what states them",
+    56: "caches with damage and strange entries",
+    57: "lines and containers: column types, joined archives, methods, names",
+    58: "signals, full disks and closed streams",
 }
 NUM_IMAGE_KINDS = 26
 DATASET_KINDS = (*range(27, 43), 44)
