@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 
 import numpy as np
-from bad_datasets import CAT, CASES, DOG, HEAD, ROWS, case, listed, pets, zipped
+from bad_datasets import CASES, CAT, DOG, HEAD, ROWS, case, listed, pets, zipped
 from containers import add, labelled_pngs, write_text
 
 FORM_KINDS = (47, 48, 57)
@@ -23,7 +23,9 @@ NAMES = [CAT] * 4 + [DOG] * 4
 
 def metadata(folder, labels):
     pets(folder)
-    rows = [{"file_name": f"{name}/{i:03d}.png", "label": label} for (name, i), label in zip(_places(), labels, strict=True)]
+    rows = [
+        {"file_name": f"{name}/{i:03d}.png", "label": label} for (name, i), label in zip(_places(), labels, strict=True)
+    ]
     write_text(folder / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
     return folder
 
@@ -265,7 +267,12 @@ def _(folder):
     return metadata(folder, ["c\0t"] * 4 + [DOG] * 4)
 
 
-@case(57, "CSV: a name of a million characters", "refused", "a name of 1,000,000 characters, 'x{40}' and so on; at most 200")
+@case(
+    57,
+    "CSV: a name of a million characters",
+    "refused",
+    "a name of 1,000,000 characters, 'x{40}' and so on; at most 200",
+)
 def _(folder):
     return listed(folder, HEAD + ROWS.replace(f",{CAT}", "," + "x" * 1_000_000))
 

@@ -3,7 +3,9 @@
 import io
 import re
 import sys
+from collections import Counter
 
+import ledger
 import pytest
 from child_memory import peak_of
 from image_bytes import encode
@@ -123,12 +125,30 @@ PARQUET = {
 }
 
 
+def parquet_verdict(build, folder):
+    says, max_mib = PARQUET[build]
+    setup = "import pyarrow.parquet\nfrom recog.data.sources import open_source"
+    num_bytes, answer = peak_of("len(open_source(sys.argv[1]).samples)", build(folder), setup=setup)
+    assert says in answer
+    assert num_bytes < max_mib * MIB
+    return "refused" if answer.startswith("DataError") else "read"
+
+
 @pytest.mark.parametrize("build", PARQUET, ids=lambda build: build.__name__)
 def test_parquet_is_read_in_batches_by_bytes(build, tmp_path):
     """Peaks: what pyarrow and Python hold of the largest page, of the batch and of one row."""
     pytest.importorskip("pyarrow")
-    says, max_mib = PARQUET[build]
-    setup = "import pyarrow.parquet\nfrom recog.data.sources import open_source"
-    num_bytes, answer = peak_of("len(open_source(sys.argv[1]).samples)", build(tmp_path), setup=setup)
-    assert says in answer
-    assert num_bytes < max_mib * MIB
+    parquet_verdict(build, tmp_path)
+
+
+@pytest.mark.slow
+def test_ledger(tmp_path, small, capsys):
+    """`make ledger` prints it."""
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("pillow_heif")
+    counts = Counter(verdict_of(case, tmp_path, small) for case in cases())
+    for number, build in enumerate(PARQUET):
+        (tmp_path / str(number)).mkdir()
+        counts[parquet_verdict(build, tmp_path / str(number))] += 1
+    with capsys.disabled():
+        print("", *ledger.lines({55: counts}), sep="\n")
