@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -9,19 +11,21 @@ from numpy.typing import NDArray
 
 from recog.core.chance import permutation, random_words
 from recog.core.errors import ConfigError
+from recog.core.task import Task
 from recog.data.dataset import Dataset, Targets, class_counts
+from recog.evaluation.measures.task import task_of
 
 Balance = Literal["auto", "none", "weights", "sampler"]  # auto: none, with a warning from 10:1 on
 WARN_FROM_RATIO = 10.0  # largest class to smallest; from here on 'auto' warns
 
 
-def class_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+def class_weights(counts: NDArray[np.int64], num_images: int) -> NDArray[np.float64]:
     """float64 [K]: N / (K * n_k), so that every class adds the same to the loss and the mean weight of an image is 1.
 
-    King and Zeng (2001), as scikit-learn's class_weight='balanced'. `labels` int64 [N]; a class without images weighs 0.
+    From the images of each class, `counts` [K], of N images. A class without images weighs 0. King and Zeng (2001), as
+    scikit-learn's class_weight='balanced'.
     """
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
+    return np.where(counts > 0, num_images / (len(counts) * np.maximum(counts, 1)), 0.0)
 
 
 NO_SAMPLER = (
@@ -30,34 +34,22 @@ NO_SAMPLER = (
 )
 
 
-def positive_weights(targets: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64 [K]: images without the label to images with it, of `targets` [N, K], so that both count alike in its loss.
+def positive_weights(counts: NDArray[np.int64], num_images: int) -> NDArray[np.float64]:
+    """float64 [K]: images without the label to images with it, `counts` [K] of N images, so that both count alike in its loss.
 
-    As torch's pos_weight. A label that no image shows weighs 1.
+    As torch's pos_weight. A label without images weighs 1.
     """
-    num_shown = targets.sum(axis=0, dtype=np.float64)
-    return np.where(num_shown > 0, (len(targets) - num_shown) / np.maximum(num_shown, 1), 1.0)
+    return np.where(counts > 0, (num_images - counts) / np.maximum(counts, 1), 1.0)
 
 
 def class_sizes(targets: Targets, num_classes: int) -> NDArray[np.int64]:
     """Images of each class, or with each label: int64 [K]. `targets` are labels [N], or zeros and ones [N, K]."""
-    if targets.ndim == 2:
-        shown: NDArray[np.int64] = (targets == 1).sum(axis=0)
-        return shown
-    return np.bincount(targets.astype(np.int64), minlength=num_classes)
+    return np.asarray(task_of(targets).is_class(targets, len(targets), num_classes).sum(axis=0))
 
 
 def loss_weights(targets: Targets, num_classes: int) -> NDArray[np.float64]:
     """What balances a loss, float64 [K]: the weight of each class's images, or of the images with each label."""
-    if targets.ndim == 2:
-        return positive_weights(targets.astype(np.float32))
-    return class_weights(targets.astype(np.int64), num_classes)
-
-
-def head_weights(targets: Targets, num_classes: int) -> NDArray[np.float64]:
-    """What balances a head: the weight of each image, float64 [N], or of the images with each label, [K]."""
-    weights = loss_weights(targets, num_classes)
-    return weights if targets.ndim == 2 else weights[targets.astype(np.int64)]
+    return _WEIGHTS[task_of(targets).task](class_sizes(targets, num_classes), len(targets))
 
 
 def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> list[str]:
@@ -66,8 +58,10 @@ def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> l
     `by_steps`: whether the network learns by gradient steps, which can draw; a head is fitted to all images at once.
     """
     counts = class_counts(dataset.subset("train"), len(dataset.class_names))
-    if dataset.task == "multilabel":
-        return _describe_label_balance(dataset, balance, counts)
+    return _DESCRIBE[dataset.task](dataset, balance, counts, by_steps)
+
+
+def _describe_class_balance(dataset: Dataset, balance: Balance, counts: list[int], by_steps: bool) -> list[str]:
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
     ratio = counts[largest] / max(1, counts[smallest])
     extremes = (
@@ -87,8 +81,7 @@ def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> l
         return [
             f"balance by {balance}: every class has {counts[smallest]:,} training images; they count alike without it"
         ]
-    labels = np.repeat(np.arange(len(counts)), counts)
-    weights = class_weights(labels, len(counts))
+    weights = class_weights(np.array(counts), sum(counts))
     if balance == "weights" or not by_steps:
         instead = " (a head is fitted to all images at once, so the sampler's place is taken by weights)"
         return [
@@ -101,7 +94,7 @@ def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> l
     ]
 
 
-def _describe_label_balance(dataset: Dataset, balance: Balance, counts: list[int]) -> list[str]:
+def _describe_label_balance(dataset: Dataset, balance: Balance, counts: list[int], by_steps: bool) -> list[str]:
     if balance == "sampler":
         raise ConfigError(NO_SAMPLER)
     num_images, rarest = len(dataset.subset("train")), int(np.argmin(counts))
@@ -121,11 +114,19 @@ def _describe_label_balance(dataset: Dataset, balance: Balance, counts: list[int
     ]
 
 
+_WEIGHTS: Mapping[Task, Callable[[NDArray[np.int64], int], NDArray[np.float64]]] = MappingProxyType(
+    {"multiclass": class_weights, "multilabel": positive_weights}
+)
+_DESCRIBE: Mapping[Task, Callable[[Dataset, Balance, list[int], bool], list[str]]] = MappingProxyType(
+    {"multiclass": _describe_class_balance, "multilabel": _describe_label_balance}
+)
+
+
 def balanced_draws(labels: NDArray[np.int64], num_classes: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """The draws of an epoch, int64 [N] in random order, with N / K of each class, counts differing by 1 at most.
 
     A small class is gone through again and again: the c-th time, image i is draw i + c * N, so that each time it is
-    augmented by coins of its own. Of a large class, another random part is drawn each epoch.
+    augmented by uniforms of its own. Of a large class, another random part is drawn each epoch.
     """
     size = len(labels)
     words = random_words(seed, epoch, np.arange(size), "balance", 1)[:, 0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,13 +141,16 @@ def _labels_in(dataset: Dataset, split: str) -> set[int]:
     return {label for sample in dataset.subset(split) for label in sample.labels}
 
 
+_COMPLETE_SPLITS: Mapping[Task, tuple[str, ...]] = MappingProxyType({"multiclass": SPLITS, "multilabel": ("train",)})
+
+
 def check_class_map(dataset: Dataset) -> None:
     """Raise DataError with the names where one given split lacks a class that another has.
 
     Of multi-label data, where train lacks it: elsewhere a label that no image shows is one that is truly absent.
     """
     for split, missing in class_map_gaps(dataset).items():
-        if dataset.task == "multilabel" and split != "train":
+        if split not in _COMPLETE_SPLITS[dataset.task]:
             continue
         own = [dataset.class_names[label] for label in sorted(_labels_in(dataset, split))]
         near = did_you_mean(missing[0], own) if len(missing) < len(dataset.class_names) else ""
@@ -165,15 +169,12 @@ def check_trainable(dataset: Dataset) -> None:
     else in all.
     """
     if len(dataset.class_names) < 2:
-        raise DataError(
-            f"{dataset.name} has one class only ('{dataset.class_names[0]}'); a classifier needs two or more. "
-            "Add a folder with images of what it is not."
-            if dataset.task == "multiclass"
-            else f"{dataset.name} has one label only ('{dataset.class_names[0]}'). Make two classes of it: with and without."
-        )
-    if dataset.task == "multilabel":
-        _check_labels_vary(dataset)
-        return
+        only = f"{dataset.name} has one {TASK_MEASURES[dataset.task].thing} only ('{dataset.class_names[0]}')"
+        raise DataError(f"{only}{_ONE_CLASS[dataset.task]}")
+    _CHECKS[dataset.task](dataset)
+
+
+def _check_classes_present(dataset: Dataset) -> None:
     for split in dataset.given_splits:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
         missing = [name for name, n in zip(dataset.class_names, counts, strict=True) if n == 0]
@@ -198,6 +199,17 @@ def _check_labels_vary(dataset: Dataset) -> None:
                 f"{', '.join(names[:10])}. A label can be learnt only from images with it and images without it: add such "
                 "images or remove the label."
             )
+
+
+_ONE_CLASS: Mapping[Task, str] = MappingProxyType(
+    {
+        "multiclass": "; a classifier needs two or more. Add a folder with images of what it is not.",
+        "multilabel": ". Make two classes of it: with and without.",
+    }
+)
+_CHECKS: Mapping[Task, Callable[[Dataset], None]] = MappingProxyType(
+    {"multiclass": _check_classes_present, "multilabel": _check_labels_vary}
+)
 
 
 def labels_without_images(dataset: Dataset) -> dict[str, list[str]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
+from recog.core.task import Task
 from recog.data.dataset import Dataset, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
+from recog.evaluation.measures.task import TASK_MEASURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +51,9 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
         fractions = {"train": 1 - val - test, "val": val, "test": test}
     _check_class_sizes(dataset, pool, groups, list(fractions))
     own_groups = [groups[i] for i in pool]
-    if dataset.task == "multilabel":
-        several = [dataset.samples[i].labels for i in pool]
-        parts = iterative_parts(several, own_groups, list(fractions.values()), seed=seed)
-        chosen = [list(fractions)[part] for part in parts]
-    else:
-        chosen = _assign([dataset.samples[i].label for i in pool], own_groups, fractions, seed=seed)
+    labels = [dataset.samples[i].labels for i in pool]
+    parts = _PARTS[dataset.task](labels, own_groups, list(fractions.values()), seed=seed)
+    chosen = [list(fractions)[part] for part in parts]
     splits = [sample.split or "" for sample in dataset.samples]
     for i, split in zip(pool, chosen, strict=True):
         splits[i] = split
@@ -86,7 +86,7 @@ def join_groups(*keys: Sequence[str | None]) -> list[str]:
 def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str], splits: list[str]) -> None:
     counts = class_counts((dataset.samples[i] for i in pool), len(dataset.class_names))
     distinct = Counter(k for k, _ in {(k, groups[i]) for i in pool for k in dataset.samples[i].labels})
-    what = "label" if dataset.task == "multilabel" else "class"
+    what = TASK_MEASURES[dataset.task].thing
     for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
         if count == 0:
             raise DataError(f"{what} '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
@@ -100,20 +100,26 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
             )
 
 
-def _assign(labels: Sequence[int], groups: Sequence[str], fractions: Mapping[str, float], *, seed: int) -> list[str]:
-    """A split per item: the larger groups first, then in random order, each to the split that lacks most of its classes."""
-    splits = list(fractions)
-    lacking = {label: whole_shares(n, list(fractions.values())) for label, n in Counter(labels).items()}
+def _class_parts(
+    labels: Sequence[tuple[int, ...]], groups: Sequence[str], fractions: Sequence[float], *, seed: int
+) -> list[int]:
+    """A part per item: the larger groups first, then in random order, each to the part that lacks most of its classes."""
+    lacking = {label: whole_shares(n, fractions) for label, n in Counter(labels).items()}
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
     keys = random_words(seed, 0, np.arange(len(labels)), "split", 1)[:, 0]
     order = sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
-    chosen = [""] * len(labels)
+    parts = [0] * len(labels)
     for together in order:
-        need = [sum(lacking[labels[i]][s] for i in together) for s in range(len(splits))]
+        need = [sum(lacking[labels[i]][part] for i in together) for part in range(len(fractions))]
         best = int(np.argmax(need))
         for i in together:
-            chosen[i] = splits[best]
+            parts[i] = best
             lacking[labels[i]][best] -= 1
-    return chosen
+    return parts
+
+
+_PARTS: Mapping[Task, Callable[..., Iterable[int]]] = MappingProxyType(
+    {"multiclass": _class_parts, "multilabel": iterative_parts}
+)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
-from recog.data.balance import class_sizes, head_weights
+from recog.data.balance import class_sizes, loss_weights
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
@@ -67,7 +67,7 @@ def learn_head(
         found = yield from _choose_by_folds(together, plan, num_classes, smallest)
         config = replace(config, l2=(found.l2,))
     best: tuple[float, LinearHead] | None = None
-    weights = head_weights(train.targets, num_classes) if is_balanced else None
+    weights = loss_weights(train.targets, num_classes) if is_balanced else None
     heads = fit_heads(of_train.features, train.targets, config, num_classes=num_classes, weights=weights)
     for trial, head in enumerate(heads, start=1):
         scores = score_answers(head(of_val.features), val.targets)
@@ -96,7 +96,7 @@ def _pool(
     train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], weigh_classes: int | None
 ) -> HeadData:
     targets = np.concatenate([train.targets, val.targets])
-    weights = None if weigh_classes is None else head_weights(targets, weigh_classes)
+    weights = None if weigh_classes is None else loss_weights(targets, weigh_classes)
     groups = np.concatenate([train.groups, val.groups])
     return HeadData(features=features, targets=targets, groups=groups, weights=weights)
 

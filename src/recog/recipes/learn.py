@@ -10,6 +10,7 @@ import torch
 
 from recog.data.balance import loss_weights
 from recog.data.loader import TrainLoader
+from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut
 from recog.recipes.events import EpochResult, FirstBatch, LearnEvent, TrainingSummary, ValScores, score_answers
@@ -139,7 +140,7 @@ def start_training(
     )
     loss = build_loss(
         plan.loss,
-        task="multilabel" if train.targets.ndim == 2 else "multiclass",
+        task=task_of(train.targets).task,
         class_weights=None if weights is None else torch.from_numpy(weights).float(),
     )
     state = build_state(classifier, optim=plan.optim, loss=loss, precision=plan.compute.precision, world=world)

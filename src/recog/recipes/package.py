@@ -183,9 +183,8 @@ def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[S
     chosen = [samples[i] for i in choose_reference(_kinds(samples), MAX_PARITY_IMAGES)]
     images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
     ours = predictor.calibration.apply(second(images).logits)
-    calibration = predictor.calibration
-    thresholds = calibration.thresholds.values if calibration.thresholds else ()
-    parity = compare_engines(ours, predictor.predict_batch(images).probs, task=calibration.task, thresholds=thresholds)
+    theirs, calibration = predictor.predict_batch(images).probs, predictor.calibration
+    parity = compare_engines(ours, theirs, task=calibration.task, thresholds=calibration.threshold_values)
     check_parity(parity)
     return parity
 

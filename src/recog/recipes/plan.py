@@ -11,6 +11,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
 from recog.data.split import SplitConfig
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
@@ -115,7 +116,7 @@ def plan(
     }
     if recipe == "head":
         return Plan(**decided), reasons
-    if config.stop.measure == "val_map" and dataset.task == "multiclass":
+    if config.stop.measure not in TASK_MEASURES[dataset.task].stop_measures:
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
@@ -241,7 +242,7 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
-    kinds = "labels (multi-label)" if dataset.task == "multilabel" else "classes"
+    kinds = {"multiclass": "classes", "multilabel": "labels (multi-label)"}[dataset.task]
     return [
         f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
         f"{len(dataset.class_names)} {kinds}: {names}",

@@ -121,6 +121,9 @@ DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
 
 
 LossName = Literal["cross-entropy", "focal", "bce", "mse"]
+LOSSES: Mapping[Task, tuple[LossName, ...]] = MappingProxyType(  # that suit the task, its usual one first
+    {"multiclass": ("cross-entropy", "focal", "bce", "mse"), "multilabel": ("bce", "focal", "mse")}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +143,13 @@ class LossConfig:
 
         ConfigError for a loss that does not support the task.
         """
-        name: LossName = self.name or ("bce" if task == "multilabel" else "cross-entropy")
+        name = self.name or LOSSES[task][0]
         smoothing = self.label_smoothing
         if smoothing is None:
             smoothing = SMOOTHING if name == "cross-entropy" else 0.0
-        if name == "cross-entropy" and task == "multilabel":
+        if name not in LOSSES[task]:
             raise ConfigError(
-                "loss.name is cross-entropy, which is for images with exactly one class; these images have any number of "
+                f"loss.name is {name}, which is for images with exactly one class; these images have any number of "
                 "labels. Use bce, or focal or mse: --set loss.name=bce."
             )
         return LossPlan(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from scipy.special import expit
 
 from recog.core.chance import random_words
 from recog.core.errors import DataError, TrainingError
+from recog.core.task import Task
 from recog.data.stratify import iterative_parts
+from recog.evaluation.measures.task import task_of
 from recog.training.config import HeadConfig
 
 
@@ -46,19 +49,15 @@ def fit_heads(
     `features` float32 [N, D] are standardised for the fit, and the standardisation is folded into the head. `l2` weighs
     half the squared weights against the mean loss per image, so that it means the same for any N.
 
-    `targets` are labels int64 [N], and `weights` float64 [N] what each image counts, 1 on average; or, for labels that do
-    not exclude each other, zeros and ones float32 [N, K], and `weights` [K] what an image with the label counts.
+    `targets` are labels int64 [N], or for labels that do not exclude each other, zeros and ones float32 [N, K]. `weights`
+    float64 [K] are what an image of each class, or with each label, counts.
     """
     if not np.isfinite(features).all():
         raise TrainingError("the features are not finite; the pretrained weights do not fit this network.")
     # in float64: the mean of a constant feature must be the constant, or rounding over 1e-6 looks like a feature that counts
     mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
     standard = (features - mean) / std
-    if targets.ndim == 2:
-        fits = _fit_labels(standard, targets.astype(np.float32), config, weights)
-    else:
-        fits = _fit_classes(standard, targets.astype(np.int64), config, num_classes, weights)
-    for l2, coefficients, intercepts in fits:
+    for l2, coefficients, intercepts in _FITS[task_of(targets).task](standard, targets, config, num_classes, weights):
         weight = coefficients / std
         bias = intercepts - weight @ mean
         yield LinearHead(l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
@@ -78,7 +77,7 @@ def _fit_classes(
         model.C = 1 / (l2 * len(labels))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about stopping at max_iterations, which is early stopping
-            model.fit(standard, labels, sample_weight=weights)
+            model.fit(standard, labels, sample_weight=None if weights is None else weights[labels])
         yield l2, *_two_rows(model.coef_, model.intercept_, num_classes)
 
 
@@ -86,6 +85,7 @@ def _fit_labels(
     standard: NDArray[np.float64],
     targets: NDArray[np.float32],
     config: HeadConfig,
+    num_classes: int,
     weights: NDArray[np.float64] | None,
 ) -> Iterator[_Fit]:
     found = None
@@ -94,6 +94,11 @@ def _fit_labels(
             standard, targets, l2, start=found, max_iterations=config.max_iterations, positive_weights=weights
         )
         yield l2, found[:, :-1], found[:, -1]
+
+
+_FITS: Mapping[Task, Callable[..., Iterator[_Fit]]] = MappingProxyType(
+    {"multiclass": _fit_classes, "multilabel": _fit_labels}
+)
 
 
 def _two_rows(
@@ -179,12 +184,12 @@ class HeadData:
     features: NDArray[np.float32]  # [N, D]
     targets: NDArray[np.int64] | NDArray[np.float32]
     groups: NDArray[np.int64]
-    weights: NDArray[np.float64] | None = None  # of the loss: [N], multi-label [K]
+    weights: NDArray[np.float64] | None = None  # of the loss, [K]
 
     def num_folds(self, num_classes: int) -> int:
         """Five, or as many as the rarest class, or label, has groups. DataError if it has fewer than two."""
-        has = self.targets == 1 if self.targets.ndim == 2 else self.targets[:, None] == np.arange(num_classes)
-        smallest = min(len(set(self.groups[column].tolist())) for column in has.T)
+        is_class = task_of(self.targets).is_class(self.targets, len(self.targets), num_classes)
+        smallest = min(len(set(self.groups[column].tolist())) for column in is_class.T)
         if smallest < 2:
             raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
         return min(NUM_FOLDS, smallest)
@@ -200,9 +205,8 @@ def cross_validate(
         folds = stratified_folds(data.targets, data.groups, num_folds, seed=seed, repeat=repeat)
         for fold in range(num_folds):
             train, held_out = folds != fold, folds == fold
-            weights = data.weights if data.weights is None or data.targets.ndim == 2 else data.weights[train]
             heads = fit_heads(
-                data.features[train], data.targets[train], config, num_classes=num_classes, weights=weights
+                data.features[train], data.targets[train], config, num_classes=num_classes, weights=data.weights
             )
             for number, head in enumerate(heads):
                 logits[number, repeat, held_out] = head(data.features[held_out])
@@ -221,11 +225,20 @@ def stratified_folds(
 
     Where images have several labels, `iterative_parts` of every label.
     """
-    if targets.ndim == 2:
-        shown = [tuple(np.flatnonzero(row).tolist()) for row in targets]
-        shares = [1 / num_folds] * num_folds
-        return iterative_parts(shown, groups.tolist(), shares, seed=seed, repeat=repeat, stream="folds")
-    labels = targets.astype(np.int64)
+    return _FOLDS[task_of(targets).task](targets, groups, num_folds, seed, repeat)
+
+
+def _label_folds(
+    targets: NDArray[np.float32], groups: NDArray[np.int64], num_folds: int, seed: int, repeat: int
+) -> NDArray[np.int64]:
+    present = [tuple(np.flatnonzero(row).tolist()) for row in targets]
+    shares = [1 / num_folds] * num_folds
+    return iterative_parts(present, groups.tolist(), shares, seed=seed, repeat=repeat, stream="folds")
+
+
+def _class_folds(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], num_folds: int, seed: int, repeat: int
+) -> NDArray[np.int64]:
     keys = random_words(seed, repeat, np.arange(len(labels)), "folds", 1)[:, 0]
     held = np.zeros((int(labels.max()) + 1, num_folds), dtype=np.int64)
     folds = np.zeros(len(labels), dtype=np.int64)
@@ -238,3 +251,8 @@ def stratified_folds(
         folds[together] = fold
         np.add.at(held[:, fold], labels[together], 1)
     return folds
+
+
+_FOLDS: Mapping[Task, Callable[..., NDArray[np.int64]]] = MappingProxyType(
+    {"multiclass": _class_folds, "multilabel": _label_folds}
+)

@@ -31,7 +31,7 @@ class Loss:
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(logits)
-        return _LOSSES[self.name](logits, targets, self, weights)
+        return _LOSSES[self.task][self.name](logits, targets, self, weights)
 
     def total_weight(self, targets: torch.Tensor) -> float:
         """What the mean over a batch divides by: with it, the losses of the parts of a batch add up to the batch's own."""
@@ -47,9 +47,12 @@ def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: 
 
 def as_shares(targets: torch.Tensor, logits: torch.Tensor, loss: Loss) -> torch.Tensor:
     """Targets float [B, K] after smoothing: towards 1/K each for one class an image, towards 1/2 for each class on its own."""
-    shares = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
-    ways = 2 if loss.task == "multilabel" else logits.shape[1]
-    return shares.to(logits) * (1 - loss.label_smoothing) + loss.label_smoothing / ways
+    ways = _NUM_WAYS.get(loss.task, logits.shape[1])
+    return _one_hot(targets, logits) * (1 - loss.label_smoothing) + loss.label_smoothing / ways
+
+
+def _one_hot(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])).to(logits)
 
 
 def cross_entropy(
@@ -60,14 +63,11 @@ def cross_entropy(
 
 
 def focal(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
-    """Cross-entropy, each class's term times (1 - p)^gamma. Lin et al. (2017), "Focal Loss for Dense Object Detection".
+    """Cross-entropy, each class's term times (1 - p)^gamma; at gamma 0 torch's cross-entropy.
 
-    Softmax for one class an image, and at gamma 0 torch's cross-entropy; the paper's sigmoid for many.
+    Lin et al. (2017), "Focal Loss for Dense Object Detection", with a softmax for one class per image.
     """
     shares = as_shares(targets, logits, loss)
-    if loss.task == "multilabel":
-        terms: torch.Tensor = sigmoid_focal_loss(logits, shares, alpha=-1, gamma=loss.focal_gamma)
-        return (terms * _presence(shares, weights)).sum(dim=1).mean()
     log_probs = logits.log_softmax(dim=1)
     # 1 - p as a sum of the other classes' probabilities would cost K^2; expm1 keeps it exact where p is near 1
     doubt = (-torch.expm1(log_probs)).clamp(min=torch.finfo(logits.dtype).tiny)
@@ -75,6 +75,15 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torc
     if weights is None:
         return terms.sum(dim=1).mean()
     return (terms * weights).sum() / loss.total_weight(targets)
+
+
+def sigmoid_focal(
+    logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """The paper's focal loss, a sigmoid per class."""
+    shares = as_shares(targets, logits, loss)
+    terms: torch.Tensor = sigmoid_focal_loss(logits, shares, alpha=-1, gamma=loss.focal_gamma)
+    return (terms * _presence(shares, weights)).sum(dim=1).mean()
 
 
 def bce(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
@@ -86,16 +95,18 @@ def bce(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.
 def mse(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
     """Squared gap between probabilities and (one-hot) targets: Brier (1950), the same number that a report's Brier score is.
 
-    Of the probabilities and not of the logits, because those are what a bundle answers with.
+    Of the probabilities and not of the logits, because those are what a bundle predicts.
     """
-    shares = as_shares(targets, logits, loss)
-    if loss.task == "multilabel":
-        return ((logits.sigmoid() - shares).square() * _presence(shares, weights)).sum(dim=1).mean()
-    gaps = (logits.softmax(dim=1) - shares).square().sum(dim=1)
+    gaps = (logits.softmax(dim=1) - as_shares(targets, logits, loss)).square().sum(dim=1)
     if weights is None:
         return gaps.mean()
-    plain = targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])
-    return (gaps * (plain.to(logits) @ weights)).sum() / loss.total_weight(targets)
+    return (gaps * (_one_hot(targets, logits) @ weights)).sum() / loss.total_weight(targets)
+
+
+def sigmoid_mse(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
+    """As `mse`, a sigmoid per class."""
+    shares = as_shares(targets, logits, loss)
+    return ((logits.sigmoid() - shares).square() * _presence(shares, weights)).sum(dim=1).mean()
 
 
 def _presence(shares: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -104,6 +115,11 @@ def _presence(shares: torch.Tensor, weights: torch.Tensor | None) -> torch.Tenso
 
 
 _WEIGHED_BY_LABEL = ("cross-entropy", "focal", "mse")
-_LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, Loss, torch.Tensor | None], torch.Tensor]] = (
-    MappingProxyType({"cross-entropy": cross_entropy, "focal": focal, "bce": bce, "mse": mse})
+_NUM_WAYS: Mapping[Task, int] = MappingProxyType({"multilabel": 2})  # that smoothing spreads a target over; else K
+_LossFunction = Callable[[torch.Tensor, torch.Tensor, Loss, torch.Tensor | None], torch.Tensor]
+_LOSSES: Mapping[Task, Mapping[LossName, _LossFunction]] = MappingProxyType(
+    {
+        "multiclass": {"cross-entropy": cross_entropy, "focal": focal, "bce": bce, "mse": mse},
+        "multilabel": {"bce": bce, "focal": sigmoid_focal, "mse": sigmoid_mse},
+    }
 )

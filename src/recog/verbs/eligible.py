@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from recog.bundle.locate import find_bundle, run_of
 from recog.bundle.manifest import Manifest
@@ -32,19 +33,20 @@ class ChosenSamples:
     notes: tuple[str, ...]
 
 
+_OTHER_TASK: Mapping[Task, str] = MappingProxyType(
+    {
+        "multilabel": "one label an image, and the bundle says none to several of each. Give a list whose labels are joined by a "
+        "separator (--label-separator '|'), columns of 0 and 1, or lists of labels.",
+        "multiclass": "none to several labels an image, and the bundle says one class of each; it can be measured on images with "
+        "one label each only.",
+    }
+)
+
+
 def check_task(dataset: Dataset, task: Task) -> None:
     """DataError where the bundle answers another question than the data do."""
-    if dataset.task == task:
-        return
-    if task == "multilabel":
-        raise DataError(
-            f"{dataset.name} has one label an image, and the bundle says none to several of each. Give a list whose labels are "
-            "joined by a separator (--label-separator '|'), columns of 0 and 1, or lists of labels."
-        )
-    raise DataError(
-        f"{dataset.name} has none to several labels an image, and the bundle says one class of each; it can be measured on "
-        "images with one label each only."
-    )
+    if dataset.task != task:
+        raise DataError(f"{dataset.name} has {_OTHER_TASK[task]}")
 
 
 def open_as_trained(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from recog.data.dataset import Targets
+from recog.evaluation.measures.task import task_of
 
 MIX_COINS = 4  # which of the two, the weight, and the box's place
 
@@ -54,11 +55,7 @@ def soft_targets(own: Targets, partners: Targets, weights: NDArray[np.float64], 
 
     `own` and `partners` are labels int64 [B], or zeros and ones [B, K].
     """
-    if own.ndim == 2:
-        mixed = weights[:, None] * own + (1 - weights[:, None]) * partners
-        return torch.from_numpy(mixed).float()
-    targets = np.zeros((len(own), num_classes))
-    rows = np.arange(len(own))
-    targets[rows, own.astype(np.int64)] = weights
-    targets[rows, partners.astype(np.int64)] += 1 - weights
-    return torch.from_numpy(targets).float()
+    shape, measures = (len(own), num_classes), task_of(own)
+    own_classes, partner_classes = (measures.is_class(targets, *shape) for targets in (own, partners))
+    mixed = weights[:, None] * own_classes + (1 - weights[:, None]) * partner_classes
+    return torch.from_numpy(mixed).float()

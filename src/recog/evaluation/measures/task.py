@@ -35,6 +35,7 @@ DEFAULT_THRESHOLD = 0.5  # probability from which a label is predicted where no 
 class TaskMeasures(ABC):
     task: ClassVar[Task]
     scaling_methods: ClassVar[tuple[str, ...]]  # what calibration may fit
+    stop_measures: ClassVar[tuple[str, ...]]  # that may end training early
     thing: ClassVar[str]  # what a class is called in messages: 'class' or 'label'
     things: ClassVar[str]
 
@@ -107,6 +108,7 @@ def is_correct(preds: BoolArray, is_class: BoolArray) -> BoolArray:
 class _Multiclass(TaskMeasures):
     task = "multiclass"
     scaling_methods = ("none", "temperature", "vector")
+    stop_measures = ("val_nll", "val_accuracy", "train_loss")
     thing, things = "class", "classes"
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
@@ -158,6 +160,7 @@ class _Multiclass(TaskMeasures):
 class _Multilabel(TaskMeasures):
     task = "multilabel"
     scaling_methods = ("none", "temperature")
+    stop_measures = ("val_nll", "val_accuracy", "val_map", "train_loss")
     thing, things = "label", "labels"
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:

@@ -70,6 +70,7 @@ def class_rows(
     """The rates follow from the counts; the rest is passed in, [K] each."""
     nothing = (None,) * len(class_names)
     intervals = {name: bounds or nothing for name, bounds in bootstrap.class_intervals.items()}
+    label_thresholds = tuple(thresholds) or nothing
     f1 = counts.f1.tolist()
     rows = []
     for k, name in enumerate(class_names):
@@ -86,7 +87,7 @@ def class_rows(
                 support=support,
                 num_predicted=num_predicted,
                 num_correct=num_correct,
-                threshold=thresholds[k] if thresholds else None,
+                threshold=label_thresholds[k],
                 precision=precision,
                 precision_ci95=precision_ci95,
                 recall=recall,
