@@ -50,7 +50,7 @@ def ignored_settings():
         yield Command(49, f"head with {name}", f"$R train digits --recipe head {option}", 2, says)
     for recipe in ("head", "finetune", "scratch"):
         line = f"$R train digits --recipe {recipe} --weights gone.safetensors"
-        yield Command(49, f"{recipe}: weights that are absent", line, 2, "weights file gone.safetensors not found")
+        yield Command(49, f"{recipe}: weights that are absent", line, 2, "gone.safetensors not found")
     yield Command(49, "an unknown setting", "$R train digits --set optim.rate=1", 2, "unknown setting 'optim.rate'")
     yield Command(
         49, "find-lr with lr", "$R train digits --find-lr --lr 0.1 --recipe scratch", 2, "conflicts with --find-lr"

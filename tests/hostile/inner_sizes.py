@@ -1,6 +1,8 @@
 """Files whose parts are far larger than the image that they state, or than the file: as generators, nothing is kept in git."""
 
+import gzip
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -181,3 +183,13 @@ def parquet_of_large_pages(folder):
 
     images = [{"bytes": random.Random(i).randbytes(MIB // 2), "path": None} for i in range(300)]
     return _write_parquet(folder, columns={"image": images, "label": ["cat", "dog", "eel"] * 100})
+
+
+def idx_of_zeros(folder):
+    """80,000 images of 28 x 28 zeros, packed into 64 KB."""
+    shape = (80_000, 28, 28)
+    for name, axes in (("images-idx3", shape), ("labels-idx1", shape[:1])):
+        header = bytes([0, 0, 8, len(axes)]) + b"".join(n.to_bytes(4, "big") for n in axes)
+        packed = gzip.compress(header + bytes(math.prod(axes)))
+        (folder / f"train-{name}-ubyte.gz").write_bytes(packed)
+    return folder

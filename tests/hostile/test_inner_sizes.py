@@ -12,6 +12,7 @@ from image_bytes import encode
 from inner_sizes import (
     MIB,
     cases,
+    idx_of_zeros,
     parquet_of_large_pages,
     parquet_of_long_labels,
     parquet_of_long_texts,
@@ -117,7 +118,8 @@ def test_a_heic_takes_no_more(tmp_path, small):
     assert num_bytes < MAX_BYTES_PER_PIXEL * MEGAPIXELS * 1_000_000 + SLACK
 
 
-PARQUET = {
+SOURCES = {
+    idx_of_zeros: ("taken for an archive bomb", 16),
     parquet_of_one_image: ("taken for an archive bomb", 320),
     parquet_of_long_texts: ("2000", 64),
     parquet_of_long_labels: ("a class has a name of 10,485,760 characters", 160),
@@ -125,20 +127,20 @@ PARQUET = {
 }
 
 
-def parquet_verdict(build, folder):
-    says, max_mib = PARQUET[build]
-    setup = "import pyarrow.parquet\nfrom recog.data.sources import open_source"
+def source_verdict(build, folder):
+    says, max_mib = SOURCES[build]
+    setup = "import zlib, pyarrow.parquet\nfrom recog.data.sources import open_source"
     num_bytes, answer = peak_of("len(open_source(sys.argv[1]).samples)", build(folder), setup=setup)
     assert says in answer
     assert num_bytes < max_mib * MIB
     return "refused" if answer.startswith("DataError") else "read"
 
 
-@pytest.mark.parametrize("build", PARQUET, ids=lambda build: build.__name__)
-def test_parquet_is_read_in_batches_by_bytes(build, tmp_path):
-    """Peaks: what pyarrow and Python hold of the largest page, of the batch and of one row."""
+@pytest.mark.parametrize("build", SOURCES, ids=lambda build: build.__name__)
+def test_a_source_takes_little_memory(build, tmp_path):
+    """Peaks of Parquet: what pyarrow and Python hold of the largest page, of the batch and of one row."""
     pytest.importorskip("pyarrow")
-    parquet_verdict(build, tmp_path)
+    source_verdict(build, tmp_path)
 
 
 @pytest.mark.slow
@@ -147,8 +149,8 @@ def test_ledger(tmp_path, small, capsys):
     pytest.importorskip("pyarrow")
     pytest.importorskip("pillow_heif")
     counts = Counter(verdict_of(case, tmp_path, small) for case in cases())
-    for number, build in enumerate(PARQUET):
+    for number, build in enumerate(SOURCES):
         (tmp_path / str(number)).mkdir()
-        counts[parquet_verdict(build, tmp_path / str(number))] += 1
+        counts[source_verdict(build, tmp_path / str(number))] += 1
     with capsys.disabled():
         print("", *ledger.lines({55: counts}), sep="\n")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import DataError
+from recog.data.archives.members import DEFAULT_LIMITS, check_totals
 from recog.data.dataset import Dataset, Sample
 
 _NAME = re.compile(r"^(?:.*-)?(train|t10k|test)-(images|labels)[.-]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
@@ -89,6 +90,8 @@ def read_idx_array(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
             wanted = int(np.prod(np.array(shape, dtype=object)))
             if wanted > _MAX_BYTES:
                 raise DataError(f"{path} says it holds {wanted:,} bytes; at most {_MAX_BYTES:,} are read.")
+            packed = path.stat().st_size
+            check_totals(path, count=0, total=wanted, held=0, packed_bytes=packed, limits=DEFAULT_LIMITS)
             data = file.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). Download it again.") from None
