@@ -68,3 +68,8 @@ def test_an_empty_folder_of_runs_is_left_out_and_a_class_of_that_name_is_not(tmp
     assert [(e.name, e.reason) for e in walk_tree(tmp_path).exclusions] == [("runs", OWN)]
     write_folder(labelled_pngs(1, classes=("runs",)), tmp_path)
     assert "runs" in walk_tree(tmp_path).folders
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert list(walk_tree(tmp_path).files) == ["loop"]

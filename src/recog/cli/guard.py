@@ -17,7 +17,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from recog.cli.output import print_note, silence
-from recog.core.errors import PeerError, RecogError, TrainingStopped, missing_extra
+from recog.core.errors import ConfigError, PeerError, RecogError, TrainingStopped, missing_extra
 from recog.core.hardware import MAX_THREADS
 
 P = ParamSpec("P")
@@ -28,6 +28,7 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 EXIT_TERMINATED = 143
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_PATH_ERRORS = {errno.ENAMETOOLONG, errno.ELOOP}  # only a path that was given causes them
 _STORM_S = 1.0  # signals this soon after the first are the same request; clean-up is not interrupted by them
 
 
@@ -78,19 +79,27 @@ def report_failure(error: BaseException, interrupted_by: int = 0) -> int:
         return _fail("interrupted; no partial files were left", EXIT_INTERRUPTED)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
+    missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None:
+        return _fail(str(missing), missing.exit_code)
+    code = _report_os_error(error) if isinstance(error, OSError) else None
+    return _report_fault(error) if code is None else code
+
+
+def _report_os_error(error: OSError) -> int | None:
+    """As `report_failure` for what a path, a disk or a pipe causes; None for any other error."""
     if isinstance(error, BrokenPipeError):
         silence(sys.stdout)  # the reader left, as `head` does
         silence(sys.stderr)
         return EXIT_PIPE
-    missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
-    if missing is not None:
-        return _fail(str(missing), missing.exit_code)
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if error.errno in _DISK_ERRORS:
         place = error.filename or "the disk"
         return _fail(f"{place}: {error.strerror}. Free space or choose another folder.", EXIT_DISK)
-    if isinstance(error, OSError) and not _is_here():
+    if error.errno in _PATH_ERRORS:
+        return _fail(f"{error.filename}: {error.strerror}. Choose another path.", ConfigError.exit_code)
+    if not _is_here():
         return _fail("the current folder no longer exists. Change to another folder and start again.", EXIT_DISK)
-    return _report_fault(error)
+    return None
 
 
 def _fail(message: str, code: int, *, is_failure: bool = True) -> int:

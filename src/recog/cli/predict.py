@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -77,8 +78,10 @@ def _expand(images: Sequence[str]) -> tuple[list[Path], list[BadImage]]:
     files: list[Path] = []
     empty: list[BadImage] = []
     for image in images:
+        if not image:
+            raise ConfigError("the name of an image is empty. Give files or folders; '.' is this folder.")
         path = Path(image)
-        if not path.is_dir():
+        if not os.path.isdir(path):  # never raises, whatever the name
             files.append(path)
             continue
         try:

@@ -12,6 +12,7 @@ from recog.cli.guard import Threads, guarded
 from recog.cli.labels import LabelColumns, LabelSeparator, label_format
 from recog.cli.output import notes, print_json, print_lines, print_note
 from recog.core.errors import ConfigError, DataError
+from recog.core.outputs import check_preview
 from recog.core.text import visible
 from recog.report.text import plural
 
@@ -40,6 +41,8 @@ def scan(
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
     labels = label_format(label_separator, label_columns)
+    if preview is not None:
+        check_preview(preview)
     config = _read_settings(settings or [], preview)
     report = _scan_with_bar(data, labels)
     if as_json:

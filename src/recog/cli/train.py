@@ -89,11 +89,15 @@ def train(
     others = {"name": name, "config": config, "find-lr": find_lr or None, "set": settings or None}
     with _joined():
         # whatever can be checked without torch, whose import takes seconds, is checked before it
+        from recog.runs.folder import check_new_run
+
         dataset = None
         if resume is not None:
             _check_resume(resume, _given({**flags, **others}))
         chosen = _read_config(config, flags, settings or [])
         if resume is None:
+            if not _is_under_torchrun():  # which may restart a run, and so find its folder
+                check_new_run(chosen, name)
             dataset = _open_data(chosen)
         from recog.verbs.train import resume_events, train_events
 

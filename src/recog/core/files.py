@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from recog.core.errors import DataError, RecogError
+from recog.core.outputs import derive_name
 from recog.core.text import escape_json, visible
 
 _DIGITS = re.compile(r"(\d{1,4000})")  # of a longer run, which int() refuses, each part counts by itself
@@ -222,7 +223,11 @@ def _temporary_name(target: Path) -> Path:
 
 
 def claim_folder(parent: Path, name: str) -> Path:
-    """A new, empty folder: the first free one of NAME-1, NAME-2, ... in `parent`. No two processes get the same. OSError."""
+    """A new, empty folder: the first free one of NAME-1, NAME-2, ... in `parent`. No two processes get the same. OSError.
+
+    What no system takes in a name is replaced in `name`, which may come from data.
+    """
+    name = derive_name(name)
     parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         with contextlib.suppress(FileExistsError):

@@ -48,6 +48,10 @@ def open_source(
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
     split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it.
     """
+    if source == "":
+        raise DataError(
+            "the name of the data is empty. Give a folder, a file or the name of a data set; '.' is this folder."
+        )
     try:
         if not isinstance(source, (str, Path)):
             dataset = read_items(source, class_names=class_names, default_names=default_names)

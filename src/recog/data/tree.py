@@ -130,7 +130,7 @@ def walk_tree(root: Path) -> Tree:
             if is_hidden(entry.name):
                 walk.exclusions.append(Exclusion(name=name, reason=HIDDEN))
                 continue
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+            if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(inside):
                 walk.num_links_out += 1
             if not entry.is_dir():
                 walk.files[name] = Path(entry.path)

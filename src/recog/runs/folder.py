@@ -17,6 +17,7 @@ from recog.bundle.manifest import MANIFEST
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import claim_folder, write_bytes_atomic
+from recog.core.outputs import check_name
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.config import TrainConfig
 from recog.runs.splits import SPLITS_FILE, read_splits
@@ -39,10 +40,10 @@ def load_run_config(path: Path) -> TrainConfig:
     """A TrainConfig from TOML; a relative data.source or model.weights is relative to the file's folder."""
     config = build_config(TrainConfig, load_toml(path))
     source = path.parent / config.data.source
-    if config.data.source and source.exists():
+    if config.data.source and os.path.exists(source):
         config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
     weights = path.parent / config.model.weights
-    if config.model.weights not in ("auto", "none") and weights.exists():
+    if config.model.weights not in ("auto", "none") and os.path.exists(weights):
         config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
     return config
 
@@ -57,14 +58,35 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
             return claim_folder(runs, name)
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DiskError(
-            f"cannot create the folder {runs.absolute()} for runs: {error.strerror}. Change to a folder with write access."
-        ) from None
+        raise _no_runs(runs, error.strerror) from None
     try:
         (runs / name).mkdir(exist_ok=world is not None and is_restart(runs / name, world))
     except FileExistsError:
         raise ConfigError(f"{runs / name} already exists; choose another --name or remove it.") from None
     return runs / name
+
+
+def check_new_run(config: TrainConfig, name: str | None, runs: Path = RUNS, *, world: World | None = None) -> None:
+    """ConfigError or DiskError where no run can be created in `runs`, under `name` or that of the data, and record its paths."""
+    for path in (config.data.source, config.model.weights):
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"the path {path} is not UTF-8, so {RUN_CONFIG} cannot record it. Rename it.") from None
+    if name is not None:
+        check_name(name, "--name")
+        if os.path.lexists(runs / name) and (world is None or not is_restart(runs / name, world)):
+            raise ConfigError(f"{runs / name} already exists; choose another --name or remove it.")
+    above = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if os.path.exists(folder))
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        why = os.strerror(errno.EACCES if above.is_dir() else errno.ENOTDIR)
+        raise _no_runs(runs, why)
+
+
+def _no_runs(runs: Path, why: str | None) -> DiskError:
+    return DiskError(
+        f"cannot create the folder {runs.absolute()} for runs: {why}. Change to a folder with write access."
+    )
 
 
 def write_launch(folder: Path, world: World) -> None:
@@ -91,7 +113,7 @@ def is_restart(folder: Path, world: World) -> bool:
 def write_run_config(folder: Path, config: TrainConfig) -> None:
     """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
     source, weights = config.data.source, config.model.weights
-    if source and (source not in NAMED_SOURCES or Path(source).exists()):
+    if source and (source not in NAMED_SOURCES or os.path.exists(source)):
         source = os.path.relpath(source, folder)
     if weights not in ("auto", "none"):
         weights = os.path.relpath(weights, folder)
@@ -167,12 +189,12 @@ def _lock(descriptor: int, folder: Path) -> None:
 def find_unfinished(name: str | Path, runs: Path = RUNS) -> Path:
     """The folder of an unfinished run, by its path or its name. CheckpointError if there is none."""
     for folder in (Path(name), runs / name):
-        if (folder / BUNDLE / MANIFEST).is_file():
+        if os.path.isfile(folder / BUNDLE / MANIFEST):
             raise CheckpointError(
                 f"{folder} is finished: there is nothing to resume. To train again with the same "
                 f"settings: recog train --config {folder / RUN_CONFIG}"
             )
-        if (folder / RUN_CONFIG).is_file():
+        if os.path.isfile(folder / RUN_CONFIG):
             return folder
     raise CheckpointError(
         f"there is no run '{name}' to resume: neither {name} nor {runs / name} holds a {RUN_CONFIG}, which is written when "

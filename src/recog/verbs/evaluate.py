@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recog.core.errors import DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
+from recog.core.outputs import check_new_path
 from recog.data.dataset import Exclusion, describe_exclusions
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
@@ -53,6 +54,8 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     Of data with splits the test split is measured, unless `split` names another. Images that the run trained, selected or
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     """
+    if out is not None:
+        check_new_path(out, "--out")
     side = Side.load(bundle)
     dataset = open_as_trained(source, side.folder, side.predictor.manifest, labels=labels, class_names=class_names)
     dataset = with_classes_of(dataset, side.predictor.class_names)

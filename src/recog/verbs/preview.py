@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import write_bytes_atomic
 from recog.core.hardware import read_hardware
+from recog.core.outputs import PREVIEW_SOFTWARE, check_preview
 from recog.core.preprocess import Preprocess
 from recog.core.text import visible
 from recog.data.augment.policies import AugmentConfig
@@ -42,6 +44,7 @@ def preview(
 
     Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
     """
+    check_preview(path)
     dataset = open_source(source, labels=labels)
     inspected = list(inspect_images(dataset.samples))
     facts = image_facts(dataset, inspected)
@@ -83,6 +86,7 @@ def draw_preview(
     pixels, drawn = next(loader.batches(epoch=0))
     captions = [_caption(target, dataset.class_names) for target in drawn]
     sheet = _draw(pixels.numpy(), [visible(caption) for caption in captions])
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, _png(sheet))
 
 
@@ -141,5 +145,7 @@ def _draw(images: NDArray[np.uint8], captions: list[str]) -> Image.Image:
 
 def _png(sheet: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    mark = PngInfo()
+    mark.add_text("Software", PREVIEW_SOFTWARE)
+    sheet.save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()

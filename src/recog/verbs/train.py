@@ -30,6 +30,7 @@ from recog.recipes.prepare import Prepared, prepare
 from recog.recipes.resume import ResumePoint, shared
 from recog.runs.folder import (
     RUN_CONFIG,
+    check_new_run,
     check_same_data,
     describe_loaded,
     find_unfinished,
@@ -161,6 +162,7 @@ def train_events(
             yield from resume_events(runs / str(name), dataset=dataset, network=network)
         elif world.is_writer:
             started = time.perf_counter()
+            check_new_run(config, name, runs, world=world)
             prepared = prepare(config, dataset, network=network, world=world)
             yield from _begin(prepared, name=name, runs=runs, choose_lr=choose_lr, world=world, started=started)
         else:
