@@ -132,7 +132,7 @@ def walk_tree(root: Path) -> Tree:
                 continue
             if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(inside):
                 walk.num_links_out += 1
-            if not entry.is_dir():
+            if not os.path.isdir(entry.path):  # unlike entry.is_dir, false for a link to itself
                 walk.files[name] = Path(entry.path)
                 continue
             identity = _identity(Path(entry.path))
