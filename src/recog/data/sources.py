@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from recog.core.errors import DataError
@@ -16,6 +17,7 @@ from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
+from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.names import SPLIT_FOLDERS
 from recog.data.readers.own import Items, read_items
@@ -69,6 +71,8 @@ def open_source(
             "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
         )
     _check_labelled(dataset)
+    notes = dict.fromkeys((*dataset.notes, *look_alike_notes(dataset.class_names)))
+    dataset = replace(dataset, notes=tuple(notes))
     if one_class_map:
         check_class_map(dataset)
     return dataset

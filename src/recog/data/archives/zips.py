@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -27,6 +27,22 @@ _MAX_COMMENT = 65_535
 _MAX_ENTRY_BYTES = 1 << 10  # of the central directory for one member, on average
 _ENCRYPTED, _UNIX = 0x1, 3
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}  # APPNOTE 4.4.5
+_DOCUMENTS = {  # a member that only such files have
+    "[Content_Types].xml": "a Microsoft Office document",
+    "mimetype": "an OpenDocument or EPUB file",
+    "META-INF/MANIFEST.MF": "a Java or Android package",
+    "AndroidManifest.xml": "an Android package",
+    "doc.kml": "a map (.kmz)",
+}
+_SUFFIXES = {
+    ".npz": "NumPy arrays (.npz)",
+    ".whl": "a Python package (.whl)",
+    ".pt": "a PyTorch checkpoint",
+    ".pth": "a PyTorch checkpoint",
+    ".keras": "a Keras model",
+    ".ipa": "an iOS package",
+    ".sketch": "a Sketch document",
+}
 _LINK, _FOLDER, _FILE = 0o120000, 0o040000, 0o100000
 
 
@@ -80,7 +96,24 @@ def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEnt
     except struct.error:
         raise _damaged(path, "its directory is cut off") from None
     _check(entries, path, limits, end_bytes=directory.start)
+    _refuse_documents(entries, path)
     return entries
+
+
+def _refuse_documents(entries: Sequence[ZipEntry], path: Path) -> None:
+    """DataError where the zip is another program's file, whose pictures and folders mean something else."""
+    names = {entry.name for entry in entries if not entry.is_folder}
+    kind = next((kind for name, kind in _DOCUMENTS.items() if name in names), None)
+    if names and all(name.endswith(".npy") for name in names):
+        kind = "NumPy arrays (.npz)"
+    elif any(name.endswith("/data.pkl") and f"{name[:-8]}version" in names for name in names):
+        kind = "a PyTorch checkpoint"
+    kind = kind or _SUFFIXES.get(path.suffix.lower())
+    if kind is not None:
+        raise DataError(
+            f"{path} is {kind}, which is zip inside but no archive of images. Name a folder or a .zip of class folders, a CSV "
+            "file that lists the images, or in Python pass the arrays as a torch Dataset."
+        )
 
 
 def _damaged(path: Path, why: str) -> DataError:
