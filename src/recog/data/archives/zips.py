@@ -130,16 +130,15 @@ def _find_directory(file: IO[bytes], path: Path) -> _Directory:
         raise _damaged(path, "it has no end record, so it was cut off")
     _, _, _, _, num_entries, directory_size, start, _ = _END.unpack_from(tail, at)
     end = tail_start + at
-    if 0xFFFF in (num_entries,) or 0xFFFFFFFF in (directory_size, start):
-        file.seek(max(0, end - _LOCATOR64.size))
-        locator = file.read(_LOCATOR64.size)
-        if locator[:4] == b"PK\x06\x07":
-            end = min(_LOCATOR64.unpack(locator)[2], end)
-            file.seek(end)
-            record = file.read(_END64.size)
-            if record[:4] != b"PK\x06\x06" or len(record) < _END64.size:
-                raise _damaged(path, "its 64-bit end record is missing")
-            num_entries, directory_size, start = _END64.unpack(record)[-3:]
+    file.seek(max(0, end - _LOCATOR64.size))
+    locator = file.read(_LOCATOR64.size)
+    if locator[:4] == b"PK\x06\x07":  # some tools write it although no number needs 64 bits
+        end = min(_LOCATOR64.unpack(locator)[2], end)
+        file.seek(end)
+        record = file.read(_END64.size)
+        if record[:4] != b"PK\x06\x06" or len(record) < _END64.size:
+            raise _damaged(path, "its 64-bit end record is missing")
+        num_entries, directory_size, start = _END64.unpack(record)[-3:]
     shift = end - directory_size - start
     if shift < 0:
         raise _damaged(path, "its directory is not where the end record says")
