@@ -230,6 +230,7 @@ def test_a_flipped_bit_in_torchvisions_cache_means_another_download(cached_alexn
     whole = cached_alexnet.read_bytes()
     flip_bit(cached_alexnet, whole.index(b"\x00\x00\x80\x3f"))  # of the first 1.0 in little-endian float32
     downloads = []
+    monkeypatch.setattr(weights, "why_unreachable", lambda url: None)
     monkeypatch.setattr(
         torch.hub, "download_url_to_file", lambda url, to, *_, **__: downloads.append(Path(to).write_bytes(whole))
     )
@@ -244,6 +245,7 @@ def test_without_network_torchvisions_weights_fail_and_name_the_way_out(tmp_path
         raise OSError("no route")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "why_unreachable", lambda url: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(ConfigError, match=r"Could not download torchvision weights .*\(no route\).*--weights FILE"):
         build_model(ModelConfig(name="alexnet"), num_classes=3)

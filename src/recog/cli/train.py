@@ -169,12 +169,15 @@ def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence
     """The config file, the flags over it, --set over both."""
     from recog.core.config import build_config, config_to_dict, merge, override
     from recog.models.config import check_network
+    from recog.models.hub import check_download
     from recog.recipes.config import TrainConfig
     from recog.runs.folder import load_run_config
 
     table = config_to_dict(load_run_config(path)) if path is not None else {}
     chosen = build_config(TrainConfig, override(merge(table, _given(flags)), settings))
     check_network(chosen.model)
+    if chosen.recipe != "scratch":
+        check_download(chosen.model)
     return chosen
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from timm.models import PretrainedCfg
 
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
+from recog.models.hub import is_cached
 from recog.models.table import MODELS, Own
 from recog.models.weights import PACKAGED_WEIGHTS, torchvision_file
 
@@ -116,19 +114,7 @@ def _weights_of(name: str, cfg: PretrainedCfg) -> tuple[WeightsAt, str | None, s
     if not cfg.has_weights:
         return "none", None, None
     source = f"hub {cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
-    return ("cached" if _is_cached(cfg) else "download"), source, cfg.license
-
-
-def _is_cached(cfg: PretrainedCfg) -> bool:
-    """Whether the weights were downloaded before."""
-    if cfg.hf_hub_id:
-        names: Sequence[str] = (
-            (cfg.hf_hub_filename,) if cfg.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-        )
-        return any(isinstance(try_to_load_from_cache(cfg.hf_hub_id, name), str) for name in names)
-    if cfg.url:
-        return (Path(torch.hub.get_dir()) / "checkpoints" / str(cfg.url).rpartition("/")[2]).is_file()
-    return False
+    return ("cached" if is_cached(cfg) else "download"), source, cfg.license
 
 
 def _count_parameters(name: str) -> int | None:

@@ -16,6 +16,7 @@ from torch import nn
 from recog.core.errors import ConfigError
 from recog.models.classifier import first_reason
 from recog.models.config import check_local_weights
+from recog.models.hub import host_of, is_cached, no_weights, quiet_hub, why_unreachable
 from recog.models.torchvision_names import from_torchvision
 from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
 from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, unwrapped, wrong_weights
@@ -102,13 +103,16 @@ def _has_same_body(state: Mapping[str, torch.Tensor], network: nn.Module) -> boo
 
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     try:
-        network = timm.create_model(name, pretrained=True, **arguments)
+        published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        cached = published is not None and is_cached(published)
+        if published is not None and published.has_weights and not cached:
+            reason = why_unreachable(host_of(published))
+            if reason is not None:
+                raise ConnectionError(reason)
+        with quiet_hub(offline=cached):
+            network = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # noqa: BLE001  whatever the hub client raises, there are no weights
-        raise ConfigError(
-            f"Could not download pretrained weights for {name} ({first_reason(error)}). Offline, pass --weights "
-            "FILE or use tf_efficientnet_lite0, whose weights are installed; --recipe scratch starts from random "
-            "weights."
-        ) from None
+        raise no_weights(f"pretrained weights for {name}", first_reason(error)) from None
     cfg = cfg_of(network)
     source = cfg.get("hf_hub_id") or cfg.get("url") or "timm"
     return network, WeightsOrigin(source=f"hub {source}", licence=cfg.get("license") or "not stated")

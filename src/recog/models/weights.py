@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from recog.core.errors import ConfigError, DataError, MissingExtraError
 from recog.core.files import cache_folder, sha256_bytes, sha256_file, write_bytes_atomic
+from recog.models.hub import no_weights, why_unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -154,15 +155,14 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
     ConfigError where the download fails.
     """
     weights = torchvision.models.get_weight(name)
-    _drop_damaged(torchvision_file(name))
+    file = torchvision_file(name)
+    _drop_damaged(file)
+    if not file.is_file() and (reason := why_unreachable(weights.url)) is not None:
+        raise no_weights(f"torchvision weights {name}", reason)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # noqa: BLE001  whatever the download raises, there are no weights
-        reason = str(error) or type(error).__name__
-        raise ConfigError(
-            f"Could not download torchvision weights {name} ({reason}). Offline, pass --weights FILE; "
-            "--recipe scratch starts from random weights."
-        ) from None
+        raise no_weights(f"torchvision weights {name}", str(error) or type(error).__name__) from None
     return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")
 
 

@@ -1,0 +1,167 @@
+"""Hosts of pretrained weights that answer, refuse, hang or do not exist, without any network but this machine's own."""
+
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+import timm
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from small_models import build
+
+from recog.core.errors import ConfigError
+from recog.models import hub
+from recog.models.config import ModelConfig
+from recog.models.hub import PACKAGED, check_download, is_cached, quiet_hub, why_unreachable
+from recog.models.weights import PACKAGED_WEIGHTS
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def no_caches(tmp_path, monkeypatch):
+    """Empty caches of the hub and of torch."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path
+
+
+@pytest.fixture
+def server():
+    """Answers /: its status is set by the test."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        status = 200
+
+        def do_HEAD(self):  # noqa: N802  http.server's name
+            self.send_response(Handler.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield Handler, f"http://127.0.0.1:{running.server_port}/a/file"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 405])
+def test_a_host_that_answers_is_reachable(server, no_proxy, status):
+    handler, url = server
+    handler.status = status
+    assert why_unreachable(url) is None
+
+
+@pytest.mark.parametrize("status", [407, 502, 503])
+def test_a_host_or_proxy_that_fails_is_not(server, no_proxy, status):
+    handler, url = server
+    handler.status = status
+    assert why_unreachable(url) == f"no connection to 127.0.0.1: HTTP status {status}"
+
+
+def test_a_closed_port_and_a_proxy_that_does_not_exist(no_proxy, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    assert why_unreachable(closed) == "no connection to 127.0.0.1: Connection refused"
+    monkeypatch.setenv("HTTPS_PROXY", closed)
+    assert why_unreachable("https://example.org") == "no connection to example.org: Connection refused"
+
+
+def test_a_host_that_never_answers_takes_the_deadline(no_proxy, monkeypatch):
+    monkeypatch.setattr(hub, "DEADLINE_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begun = time.perf_counter()
+        reason = why_unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert reason in ("no connection to 127.0.0.1: no answer within 0.3 s", "no connection to 127.0.0.1: timed out")
+    assert time.perf_counter() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("model", "host"),
+    [
+        (ModelConfig(name="resnet18"), "hub.example"),
+        (ModelConfig(name="vit_base_patch16_224.augreg_in21k"), "hub.example"),
+        (ModelConfig(name="alexnet"), "download.pytorch.org"),
+    ],
+)
+def test_weights_to_download_are_refused_without_their_host(model, host, no_caches, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+    asked = []
+    monkeypatch.setattr(hub, "why_unreachable", lambda url: asked.append(url) or "no route")
+    with pytest.raises(ConfigError, match=r"Could not download pretrained weights for .* \(no route\)\. Offline, pass"):
+        check_download(model)
+    assert asked == [f"https://{host}"]
+    (no_caches / "hub" / "models--timm--resnet50.a1_in1k").mkdir(parents=True)  # another network's
+    with pytest.raises(ConfigError):
+        check_download(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig(),  # recog's default, an installed package
+        ModelConfig(name="efficientnet_lite0"),
+        ModelConfig(name="resnet8"),  # without published weights
+        ModelConfig(name="module:Net"),
+        ModelConfig(name="resnet18", weights="none"),
+        ModelConfig(name="resnet18", weights="mine.safetensors"),
+    ],
+)
+def test_what_needs_no_download_asks_no_host(model, no_caches, monkeypatch):
+    monkeypatch.setattr(hub, "why_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    check_download(model)
+
+
+def test_packages_are_those_of_the_weights_table():
+    assert set(PACKAGED_WEIGHTS) == PACKAGED
+
+
+@pytest.mark.parametrize(
+    "found", ["hub/models--timm--resnet18.a1_in1k", "hub/models--other--net", "torch/hub/checkpoints/x.pth"]
+)
+def test_what_may_be_downloaded_is_left_to_timm(found, no_caches, monkeypatch):
+    (no_caches / found).mkdir(parents=True)
+    monkeypatch.setattr(hub, "why_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    check_download(ModelConfig(name="resnet18"))
+
+
+def test_downloaded_weights_are_used_without_asking_a_host(no_caches, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("recog.models.timm_bridge.why_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    published = timm.get_pretrained_cfg("resnet18")
+    assert not is_cached(published)
+    root = no_caches / "hub" / f"models--{published.hf_hub_id.replace('/', '--')}"
+    for folder in ("snapshots/abc", "refs", "blobs"):
+        (root / folder).mkdir(parents=True)
+    (root / "refs" / "main").write_text("abc")
+    donor = timm.create_model("resnet18")
+    save_file(donor.state_dict(), root / "snapshots" / "abc" / "model.safetensors")
+    assert is_cached(published)
+    begun = time.perf_counter()
+    model = build("resnet18")
+    assert time.perf_counter() - begun < 15  # the client's own retries alone take 24 s
+    assert model.origin.source == "hub timm/resnet18.a1_in1k"
+    assert model.classifier.network.conv1.weight.equal(donor.conv1.weight)
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_the_clients_settings_are_restored(monkeypatch):
+    from huggingface_hub import logging
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    before = logging.get_verbosity()
+    with quiet_hub(offline=True):
+        assert (logging.get_verbosity(), constants.HF_HUB_OFFLINE) == (40, True)  # logging.ERROR
+    assert (logging.get_verbosity(), constants.HF_HUB_OFFLINE) == (before, False)
