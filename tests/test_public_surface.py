@@ -157,6 +157,7 @@ def test_config_fields():
         "data.grey16_max",
         "data.label_columns",
         "data.label_separator",
+        "data.min_images",
         "data.source",
         "head.l2",
         "head.max_iterations",

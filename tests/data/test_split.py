@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
-from recog.data.split import SplitConfig, join_groups, split_dataset
+from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset, without_small_classes
 
 PIXELS = np.zeros((1, 1), np.uint8)
 USUAL = SplitConfig()
@@ -233,3 +233,47 @@ class TestJoinGroups:
             for _ in range(5):
                 reached = (reached.astype(int) @ reached.astype(int)) > 0
             assert np.array_equal(reached, np.array([[a == b for b in groups] for a in groups]))
+
+
+class TestSmallClasses:
+    def test_they_are_left_out_by_name_and_the_others_keep_their_names(self):
+        data = dataset_of([0] * 3 + [1] * 2 + [2] * 4)
+        hashes = ["a", "b", "c", "d", "e", "f", "f", "f", None]  # class 2: one image in three copies, and a bad file
+        kept = without_small_classes(data, hashes, 3)
+        assert kept.class_names == ("class0",)
+        assert [sample.label for sample in kept.samples] == [0, 0, 0]
+        assert [(e.name, e.reason) for e in kept.exclusions] == [
+            ("class class1", "fewer than 3 different images: 2"),
+            ("class class2", "fewer than 3 different images: 1"),
+        ]
+        two = without_small_classes(data, [str(i) for i in range(9)], 3)
+        assert two.class_names == ("class0", "class2")
+        assert [sample.label for sample in two.samples] == [0, 0, 0, 1, 1, 1, 1]
+
+    def test_without_the_option_nothing_is_left_out_and_with_all_small_it_is_an_error(self):
+        data = dataset_of([0, 1])
+        assert without_small_classes(data, ["a", "b"], 0) is data
+        assert without_small_classes(data, ["a", "b"], 1) is data
+        with pytest.raises(DataError, match="no class of data has 2 different images. Lower --min-images"):
+            without_small_classes(data, ["a", "b"], 2)
+
+    @pytest.mark.parametrize(
+        ("per_class", "share"),  # by hand: one image of each class for val and for test, the rest for train
+        [(3, "33%"), (4, "50%"), (5, "60%"), (6, None), (7, None), (20, None)],
+    )
+    def test_a_train_split_that_is_far_too_small_is_a_warning(self, per_class, share):
+        """5 of 5: 3 for train are 60 %, at the limit of 10 points below 70 %; 6: 4 of 6 are 67 %."""
+        data = dataset_of([k for k in range(2000) for _ in range(per_class)])
+        texts = describe_small_classes(data, USUAL)
+        if share in (None, "60%"):
+            assert texts == []
+            return
+        assert (
+            f"train gets {share} of the images, not 70%, as 2,000 of 2,000 classes have fewer than 7 images" in texts[0]
+        )
+        assert "--min-images 7" in texts[0]
+
+    def test_given_splits_are_the_users_own(self):
+        splits = ["train", "val"] * 2
+        assert describe_small_classes(dataset_of([0, 0, 1, 1], splits), USUAL) == []
+        assert "not 85%" in describe_small_classes(dataset_of([0, 0, 1, 1], ["train"] * 4), USUAL)[0]

@@ -12,6 +12,7 @@ from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.store import (
     ImageStore,
+    describe_bad,
     exclude_bad,
     read_exact,
     read_images,
@@ -227,7 +228,7 @@ class TestExcludeBad:
     def bad(self, count):
         return [BadImage(f"{i:03d}", "the file is empty", "Replace it.") for i in range(count)]
 
-    @pytest.mark.parametrize("policy", ["skip", "error"])
+    @pytest.mark.parametrize("policy", ["auto", "skip", "error", "quarantine"])
     def test_nothing_bad_changes_nothing(self, policy):
         data = self.data(3)
         assert exclude_bad(data, [], policy=policy) is data
@@ -242,25 +243,39 @@ class TestExcludeBad:
             ("001", "the file is empty"),
         ]
 
-    @pytest.mark.parametrize(("num_bad", "num_images"), [(1, 100), (2, 200), (3, 301)])
-    def test_one_percent_is_still_skipped(self, num_bad, num_images):
-        data = exclude_bad(self.data(num_images), self.bad(num_bad), policy="skip")
+    @pytest.mark.parametrize(("num_bad", "num_images"), [(1, 60), (3, 5), (3, 299), (3, 301), (4, 400), (50, 5000)])
+    def test_auto_leaves_out_the_larger_of_one_percent_and_three(self, num_bad, num_images):
+        data = exclude_bad(self.data(num_images), self.bad(num_bad), policy="auto")
         assert len(data.samples) == num_images - num_bad
 
-    @pytest.mark.parametrize(("num_bad", "num_images"), [(1, 99), (2, 199), (3, 299), (50, 50)])
-    def test_more_than_one_percent_is_an_error(self, num_bad, num_images):
-        with pytest.raises(
-            DataError, match=rf"{num_bad} of {num_images} files of pets cannot be used \(more than 1% of"
-        ):
-            exclude_bad(self.data(num_images), self.bad(num_bad), policy="skip")
+    @pytest.mark.parametrize(("num_bad", "num_images"), [(4, 399), (4, 8), (51, 5000), (50, 50)])
+    def test_auto_stops_at_more_and_names_the_option_that_skips_them(self, num_bad, num_images):
+        with pytest.raises(DataError) as caught:
+            exclude_bad(self.data(num_images), self.bad(num_bad), policy="auto")
+        message = str(caught.value)
+        assert (
+            f"{num_bad} of {num_images} files of pets cannot be used (more than 1% of all and more than 3)" in message
+        )
+        assert "or leave them out: --bad-images skip" in message
+
+    @pytest.mark.parametrize("policy", ["skip", "quarantine"])
+    def test_what_was_asked_for_has_no_limit(self, policy):
+        assert len(exclude_bad(self.data(60), self.bad(59), policy=policy).samples) == 1
 
     def test_policy_error_takes_none_and_names_it(self):
         with pytest.raises(DataError) as caught:
             exclude_bad(self.data(1000), self.bad(1), policy="error")
         message = str(caught.value)
-        assert "1 of 1000 files of pets cannot be used (data.bad_images is 'error')" in message
+        assert "1 of 1000 files of pets cannot be used (--bad-images error)" in message
         assert "000: the file is empty. Replace it." in message
         assert "more" not in message
+
+    def test_a_warning_counts_what_is_left_out(self):
+        assert describe_bad(0, 60) == []
+        assert describe_bad(1, 60) == [
+            "of 60 images 1 file is unusable and is left out; --bad-images error stops instead"
+        ]
+        assert describe_bad(1200, 6000)[0].startswith("of 6,000 images 1,200 files are unusable and are left out")
 
     def test_of_many_the_first_ten_are_listed_and_the_rest_counted(self):
         with pytest.raises(DataError) as caught:

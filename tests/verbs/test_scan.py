@@ -46,9 +46,9 @@ def test_everything_that_a_person_asks(tmp_path):
 
 
 def test_good_data_have_no_problems(tmp_path):
-    report = recog.scan(write_folder(labelled_pngs(4), tmp_path)).report
+    report = recog.scan(write_folder(labelled_pngs(7), tmp_path)).report
     assert (report.problems, report.warnings, report.bad) == ((), (), ())
-    assert report.counts == {"all": (4, 4, 4)}
+    assert report.counts == {"all": (7, 7, 7)}
 
 
 def test_imbalance_is_a_warning_not_a_problem(tmp_path):

@@ -18,8 +18,9 @@ def compare(
     data: Annotated[str, typer.Option(help="Labelled images: a folder, list or archive of images, or a name.")],
     split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
     bad_images: Annotated[
-        Literal["skip", "error"], typer.Option(help="Unreadable images: skip (and report) or error (stop).")
-    ] = "skip",
+        Literal["auto", "skip", "error"],
+        typer.Option(help="Unreadable images: auto (skip up to 1 % or 3), skip, or error (stop)."),
+    ] = "auto",
     include_seen: Annotated[
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),

@@ -21,11 +21,11 @@ def evaluate(
         Path | None, typer.Option(help="New folder for report.json and report.html; default: the run folder.")
     ] = None,
     bad_images: Annotated[
-        Literal["skip", "error", "quarantine"],
+        Literal["auto", "skip", "error", "quarantine"],
         typer.Option(
-            help="Unreadable images: skip (and report), error (stop), or quarantine (list in quarantine.txt)."
+            help="Unreadable images: auto (skip up to 1 % or 3), skip, error (stop), or quarantine (skip and list in a file)."
         ),
-    ] = "skip",
+    ] = "auto",
     slice_by: Annotated[
         list[str] | None,
         typer.Option(

@@ -56,8 +56,11 @@ def train(
     bad_images: Annotated[
         str | None,
         typer.Option(
-            help="Unreadable images: skip (and report), error (stop), or quarantine (skip and list in a file)."
+            help="Unreadable images: auto (skip up to 1 % or 3), skip, error (stop), or quarantine (skip and list in a file)."
         ),
+    ] = None,
+    min_images: Annotated[
+        int | None, typer.Option(help="Leave out classes with fewer different images; default: none.", min=0)
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
     resume: Annotated[str | None, typer.Option(help="Resume an interrupted run, by name or folder.")] = None,
@@ -78,6 +81,7 @@ def train(
         "data": {
             "source": data,
             "bad_images": bad_images,
+            "min_images": min_images,
             "label_separator": label_separator or None,
             "label_columns": list(split_columns(label_columns)) or None,
         },

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -12,9 +13,11 @@ import numpy as np
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
-from recog.data.dataset import Dataset, class_counts
+from recog.data.dataset import Dataset, Exclusion, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
+
+MAX_TRAIN_LOSS = 0.1  # of all images, below the part of train that the fractions mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +41,12 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
     Raises DataError where a class is too small.
     """
     given = dataset.given_splits
-    if "train" in given and "val" in given:
-        return dataset
     if given in (("test",), ("val",), ("val", "test")):
         raise DataError(f"{dataset.name} has {' and '.join(given)} but no train folder; training needs one.")
-    if "train" in given:
-        pool = [i for i, sample in enumerate(dataset.samples) if sample.split == "train"]
-        fractions = {"train": 1 - config.val_fraction, "val": config.val_fraction}
-    else:
-        pool = list(range(len(dataset.samples)))
-        test, val = config.test_fraction, config.val_fraction
-        fractions = {"train": 1 - val - test, "val": val, "test": test}
+    fractions = _fractions(dataset, config)
+    if not fractions:
+        return dataset
+    pool = [i for i, sample in enumerate(dataset.samples) if sample.split in (None, "train")]
     _check_class_sizes(dataset, pool, groups, list(fractions))
     own_groups = [groups[i] for i in pool]
     labels = [dataset.samples[i].labels for i in pool]
@@ -58,6 +56,67 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
     for i, split in zip(pool, chosen, strict=True):
         splits[i] = split
     return dataset.with_splits(splits)
+
+
+def _fractions(dataset: Dataset, config: SplitConfig) -> dict[str, float]:
+    """{split: its part of the images that are to be split}; empty where train and val are given."""
+    val, test = config.val_fraction, config.test_fraction
+    given = dataset.given_splits
+    if "train" in given:
+        return {} if "val" in given else {"train": 1 - val, "val": val}
+    return {"train": 1 - val - test, "val": val, "test": test}
+
+
+def describe_small_classes(dataset: Dataset, config: SplitConfig) -> list[str]:
+    """A warning where classes are so small that, with one image for each split, train gets much less than its part."""
+    fractions = list(_fractions(dataset, config).values())
+    if not fractions or dataset.task == "multilabel":
+        return []
+    pool = [sample for sample in dataset.samples if sample.split in (None, "train")]
+    counts = class_counts(pool, len(dataset.class_names))
+    num_train = sum(whole_shares(count, fractions)[0] for count in counts)
+    if num_train >= (fractions[0] - MAX_TRAIN_LOSS) * len(pool):
+        return []
+    enough = math.ceil(1 / min(fractions))  # from here on the smallest split gets an image by its fraction
+    num_small = sum(count < enough for count in counts)
+    return [
+        f"train gets {num_train / len(pool):.0%} of the images, not {fractions[0]:.0%}, as {num_small:,} of "
+        f"{len(counts):,} classes have fewer than {enough} images, and each split takes one or more of every class. Add images, "
+        f"or leave these classes out: --min-images {enough}"
+    ]
+
+
+def without_small_classes(dataset: Dataset, hashes: Sequence[str | None], min_images: int) -> Dataset:
+    """The data without the classes (multi-label: the labels) that have fewer than `min_images` different images, by name.
+
+    `hashes[i]` is the content hash of sample i, None where it is unusable.
+    """
+    different = Counter(
+        k for k, _ in {(k, h) for s, h in zip(dataset.samples, hashes, strict=True) if h for k in s.labels}
+    )
+    small = [k for k in range(len(dataset.class_names)) if different[k] < min_images]
+    if not small:
+        return dataset
+    kept = [k for k in range(len(dataset.class_names)) if different[k] >= min_images]
+    if not kept:
+        raise DataError(f"no class of {dataset.name} has {min_images} different images. Lower --min-images.")
+    number_of = {k: number for number, k in enumerate(kept)}
+    samples = (
+        replace(sample, labels=tuple(number_of[k] for k in sample.labels if k in number_of))
+        for sample in dataset.samples
+    )
+    left_out = (
+        Exclusion(
+            name=f"class {dataset.class_names[k]}", reason=f"fewer than {min_images} different images: {different[k]}"
+        )
+        for k in small
+    )
+    return replace(
+        dataset,
+        class_names=tuple(dataset.class_names[k] for k in kept),
+        samples=tuple(sample for sample in samples if sample.labels or dataset.task == "multilabel"),
+        exclusions=(*dataset.exclusions, *left_out),
+    )
 
 
 def join_groups(*keys: Sequence[str | None]) -> list[str]:
@@ -96,7 +155,8 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
                 images += f", of which {distinct[label]} differ{'s' * (distinct[label] == 1)}"
             raise DataError(
                 f"{what} '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "
-                f"to put one into each of {', '.join(splits)}. Add images or remove the {what}."
+                f"to put one into each of {', '.join(splits)}. Add images, or leave out every {what} with fewer: "
+                f"--min-images {len(splits)}."
             )
 
 

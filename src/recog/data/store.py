@@ -19,8 +19,8 @@ from recog.core.preprocess import Preprocess
 from recog.core.text import visible
 from recog.data.dataset import Dataset, Exclusion, Sample
 
-BadImagePolicy = Literal["skip", "error", "quarantine"]
-MAX_BAD_FRACTION = 0.01  # above this share of the files, skipping would hide that something is wrong
+BadImagePolicy = Literal["auto", "skip", "error", "quarantine"]
+MAX_BAD_FRACTION, MAX_BAD_FILES = 0.01, 3  # by policy auto the larger of both; more would hide that something is wrong
 _COUNTED_AT_ONCE = 3 << 20  # bytes: bincount widens what it counts eightfold
 
 Shape = tuple[int, int, int]
@@ -295,16 +295,30 @@ def read_images(
 
 
 def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePolicy) -> Dataset:
-    """The dataset without its bad files. DataError by policy 'error', or where they are above 1 % of all."""
+    """The dataset without its bad files.
+
+    DataError by policy 'error', and by policy 'auto' where they are more than 1 % of all and more than 3.
+    """
+    too_many = len(bad) > max(MAX_BAD_FRACTION * len(dataset.samples), MAX_BAD_FILES)
     if not bad:
         return dataset
     listed = "\n".join(f"  {visible(str(error))}" for error in bad[:10])
     more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
-    share = len(bad) / len(dataset.samples)
-    if policy == "error" or share > MAX_BAD_FRACTION:
-        why = "data.bad_images is 'error'" if policy == "error" else f"more than {MAX_BAD_FRACTION:.0%} of all"
+    if policy == "error" or (policy == "auto" and too_many):
+        limit = f"more than {MAX_BAD_FRACTION:.0%} of all and more than {MAX_BAD_FILES}"
+        why, remedy = (
+            (limit, ", or leave them out: --bad-images skip") if policy == "auto" else ("--bad-images error", "")
+        )
         raise DataError(
             f"{len(bad)} of {len(dataset.samples)} files of {dataset.name} cannot be used ({why}):\n{listed}{more}\n"
-            "  Replace or remove them, then start again."
+            f"  Replace or remove them{remedy}."
         )
     return dataset.without(Exclusion(name=error.name, reason=error.reason) for error in bad)
+
+
+def describe_bad(num_bad: int, num_images: int) -> list[str]:
+    """A warning that images are left out; nothing where none is."""
+    if not num_bad:
+        return []
+    files = "1 file is unusable and is" if num_bad == 1 else f"{num_bad:,} files are unusable and are"
+    return [f"of {num_images:,} images {files} left out; --bad-images error stops instead"]

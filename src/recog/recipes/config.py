@@ -26,7 +26,8 @@ Recipe = Literal["head", "finetune", "scratch"]
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     source: str = ""  # a folder or file, relative to the config file that names it, or a name such as digits
-    bad_images: BadImagePolicy = "skip"
+    bad_images: BadImagePolicy = "auto"  # auto: skip up to 1 % or 3 files, whichever is more
+    min_images: int = 0  # classes with fewer different images are left out by name
     label_separator: str = (
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
@@ -36,6 +37,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _ = self.labels  # valid once built
+        if self.min_images < 0:
+            raise ConfigError(f"data.min_images is {self.min_images}; it must be 0 or more.")
 
     @property
     def labels(self) -> LabelFormat:

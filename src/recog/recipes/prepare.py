@@ -41,13 +41,14 @@ from recog.data.inspection import (
     inspect_images,
 )
 from recog.data.sources import open_source
-from recog.data.split import join_groups, split_dataset
+from recog.data.split import describe_small_classes, join_groups, split_dataset, without_small_classes
 from recog.data.store import (
     ExactReader,
     ImageStore,
     Reader,
     StreamedImages,
     channel_statistics,
+    describe_bad,
     exclude_bad,
     read_exact,
     read_images,
@@ -130,11 +131,18 @@ def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: 
     check_trainable(dataset)
     found = list(inspect_images(dataset.samples))
     facts_of = {sample.name: image for sample, image in zip(dataset.samples, found, strict=True)}
-    dataset = in_content_order(dataset, [image.sha256 for image in found])
+    usable = [image.sha256 if image.bad is None else None for image in found]
+    dataset = without_small_classes(dataset, usable, config.data.min_images)
+    check_trainable(dataset)
+    dataset = in_content_order(dataset, [facts_of[sample.name].sha256 for sample in dataset.samples])
     inspected = {sample.name: facts_of[sample.name] for sample in dataset.samples}
     hashes = [image.sha256 for image in inspected.values()]
-    facts = image_facts(dataset, found)
-    notes = (*describe_data(dataset, facts), *find_overlap(dataset.samples, hashes).notes())
+    facts = image_facts(dataset, list(inspected.values()))
+    notes = (
+        *describe_data(dataset, facts),
+        *find_overlap(dataset.samples, hashes).notes(),
+        *(f"warning: {text}" for text in describe_small_classes(dataset, plan_split(config.split, dataset))),
+    )
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
     dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups)
     data = PreparedData(dataset=dataset, inspected=inspected, facts=facts, notes=notes)
@@ -171,6 +179,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     notes = (
         *data.notes,
         *describe_exclusions(decoded.dataset),
+        *(f"warning: {text}" for text in describe_bad(sum(map(len, decoded.bad.values())), len(data.dataset.samples))),
         *_describe_splits(decoded.dataset),
         f"network {model.name}; weights: {model.origin.source}",
         *reasons,

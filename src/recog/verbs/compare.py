@@ -58,7 +58,7 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     source: Source,
     *,
     split: str | None = None,
-    bad_images: BadImagePolicy = "skip",
+    bad_images: BadImagePolicy = "auto",
     labels: LabelFormat = AS_FOUND,
     class_names: Sequence[str] | None = None,
     include_seen: bool = False,

@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     *,
     split: str | None = None,
     out: Path | None = None,
-    bad_images: BadImagePolicy = "skip",
+    bad_images: BadImagePolicy = "auto",
     slice_by: Sequence[str] = (),
     labels: LabelFormat = AS_FOUND,
     class_names: Sequence[str] | None = None,

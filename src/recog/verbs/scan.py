@@ -32,8 +32,8 @@ from recog.data.inspection import (
 )
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
-from recog.data.split import SplitConfig, join_groups, split_dataset
-from recog.data.store import exclude_bad
+from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
+from recog.data.store import describe_bad, exclude_bad
 
 ALL = "all"  # what images without a given split are counted under
 IMBALANCE_WARNING = 10.0
@@ -199,6 +199,9 @@ def _warnings(
     if num_animated:
         yield f"{num_animated} images are animated; their first frame is used"
     yield from image_notes(inspected)
+    num_bad = sum(image.bad is not None for image in inspected)
+    yield from describe_bad(num_bad, len(inspected))
+    yield from describe_small_classes(dataset, SplitConfig())
 
 
 def _problems(dataset: Dataset, inspected: Sequence[Inspected], hashes: Sequence[str]) -> Iterator[str]:
@@ -209,7 +212,7 @@ def _problems(dataset: Dataset, inspected: Sequence[Inspected], hashes: Sequence
         yield str(error)
         return
     try:
-        usable = exclude_bad(dataset, [image.bad for image in inspected if image.bad is not None], policy="skip")
+        usable = exclude_bad(dataset, [image.bad for image in inspected if image.bad is not None], policy="auto")
         check_trainable(usable)
         kept = {sample.name for sample in usable.samples}
         keys = [key for sample, key in zip(dataset.samples, hashes, strict=True) if sample.name in kept]
