@@ -179,7 +179,7 @@ def test_a_missing_file_or_a_folder_in_its_place(tmp_path):
     with pytest.raises(BundleError, match="cannot be read"):
         read_reference(tmp_path)
     (tmp_path / "reference.safetensors").mkdir()
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="is a folder; expected a regular file"):
         read_reference(tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_a_folder_within_is_named(bundle):
 def test_a_folder_in_place_of_a_file_is_refused(bundle):
     (bundle / "README.md").unlink()
     (bundle / "README.md").mkdir()
-    with pytest.raises(BundleError, match=r"lacks README\.md"):
+    with pytest.raises(BundleError, match=r"README\.md is a folder; expected a regular file"):
         check_all_files(bundle, read_manifest(bundle))
 
 

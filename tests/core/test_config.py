@@ -1,4 +1,5 @@
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,7 +119,7 @@ def test_what_is_none_is_left_out_as_toml_has_no_null():
     [
         (b"seed = ", "run.toml is not valid TOML: "),
         (b"seed = 1\nseed = 2", "run.toml is not valid TOML: "),
-        (b"source = '\xff'", "run.toml cannot be read: "),
+        (b"source = '\xff'", "run.toml is not UTF-8 text."),
         (None, "there is no config file "),
     ],
     ids=["half a line", "a key twice", "not UTF-8", "absent"],
@@ -134,7 +135,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
 
 
 def test_a_folder_is_no_config_file(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder; expected a regular file"):
         load_toml(tmp_path)
 
 
@@ -183,3 +184,23 @@ def test_a_setting_below_one_that_is_no_table_is_refused_by_name():
 
 def test_not_a_number_survives_the_round_trip_so_that_its_owner_can_refuse_it():
     assert math.isnan(build_config(Settings, override({}, ["scale=nan"])).scale)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "is a named pipe; expected a regular file"),
+        (lambda path: path.symlink_to("/etc/hostname"), "is a symbolic link; expected a regular file"),
+        (lambda path: path.write_text("a = " + "[" * 100_000), "is nested more than 32 levels deep"),
+        (lambda path: path.write_text("a" + ".a" * 5_000 + " = 1"), "is nested more than 32 levels deep"),
+        (lambda path: path.write_text("a = 1" + "0" * 40), "a is out of the range of whole numbers"),
+        (lambda path: path.write_bytes(b"a = '\xff'"), "is not UTF-8 text"),
+        (lambda path: path.write_bytes(b"#" * (1 << 20) + b"\n"), "has 1,048,577 bytes; at most 1,048,576 are read"),
+    ],
+    ids=["pipe", "link", "deep", "dotted", "number", "bytes", "size"],
+)
+def test_a_file_that_may_come_from_elsewhere(tmp_path, make, words):
+    make(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match=rf"run\.toml.*{words}"):
+        load_toml(tmp_path / "run.toml")

@@ -6,12 +6,15 @@ import errno
 import logging
 import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small_training import EPOCHS, STEPS, checkpoints_in, hash_of, train
 
 from recog.core.errors import DiskError
+from recog.core.files import open_regular
+from recog.runs import journal as journal_module
 from recog.runs.journal import Journal
 from recog.training import checkpoint
 
@@ -86,8 +89,11 @@ def write_all(journal, step):
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "debug.log"])
-def test_a_full_log_is_said_once_and_stops_nothing(file, tmp_path, capfd):
-    (tmp_path / file).symlink_to("/dev/full")
+def test_a_full_log_is_said_once_and_stops_nothing(file, tmp_path, capfd, monkeypatch):
+    def open_on_a_full_disk(path, mode):
+        return Path("/dev/full").open("ab") if path.name == file else open_regular(path, mode)
+
+    monkeypatch.setattr(journal_module, "open_regular", open_on_a_full_disk)
     with Journal(tmp_path) as journal:
         for step in range(1, 21):
             write_all(journal, step)

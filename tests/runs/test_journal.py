@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+
+import pytest
 
 from recog.runs.journal import Journal
 
@@ -71,3 +74,44 @@ def test_what_any_part_logs_as_a_warning_is_handed_on(tmp_path):
         logging.getLogger("recog.data.workers").warning("warning: lost %d", 2)
         logging.getLogger("recog.data.workers").info("no warning")
     assert journal.pop_warnings() == ["warning: lost 2"]
+
+
+@pytest.mark.timeout(20)  # a pipe that is opened would wait for the other end for ever
+@pytest.mark.parametrize("name", ["metrics.jsonl", "debug.log"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a symbolic link"])
+def test_records_go_into_regular_files_only(tmp_path, name, kind):
+    run, mine = tmp_path / "run", tmp_path / "mine"
+    run.mkdir()
+    mine.write_text("mine\n")
+    if kind == "a named pipe":
+        os.mkfifo(run / name)
+    else:
+        (run / name).symlink_to(mine)
+    with Journal(run) as journal:
+        journal.record("epoch", 1, {"loss": 1.0})
+        logging.getLogger("recog.data.loader").debug("a line")
+    (warning,) = journal.pop_warnings()
+    assert f"warning: {name} cannot be written in full" in warning
+    assert f"is {kind}; expected a regular file" in warning
+    assert mine.read_text() == "mine\n"
+
+
+def test_tensorboard_is_not_written_through_a_link(tmp_path):
+    run, mine = tmp_path / "run", tmp_path / "mine"
+    run.mkdir()
+    mine.mkdir()
+    (run / "tensorboard").symlink_to(mine)
+    with Journal(run) as journal:
+        journal.record("epoch", 1, {"loss": 1.0})
+    assert "tensorboard is a symbolic link; expected a folder" in journal.pop_warnings()[0]
+    assert not list(mine.iterdir())
+
+
+def test_lines_from_elsewhere_are_dropped_where_they_are_no_records(tmp_path):
+    kept = '{"kind": "step", "step": 1}'
+    lines = [kept, "[" * 100_000, "{}", "[]", '{"kind": [], "step": 1}', '{"kind": "step", "step": "1"}', "\u2028"]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with Journal(tmp_path, after=(0, 1)) as journal:
+        pass
+    assert journal.pop_warnings() == []
+    assert (tmp_path / "metrics.jsonl").read_text() == kept + "\n"

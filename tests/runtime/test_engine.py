@@ -54,19 +54,19 @@ def test_the_graph_says_what_it_takes_and_gives(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "words"),
     [
-        {},
-        {"class_names": ""},
-        {"class_names": "a, b, c"},
-        {"class_names": '{"a": 0}'},
-        {"class_names": "3"},
-        {"class_names": "[1, 2, 3]"},
-        {"class_names": "[" * 100_000},
+        ({}, "has no class names in its metadata"),
+        ({"class_names": ""}, "class_names in its metadata is not valid JSON"),
+        ({"class_names": "a, b, c"}, "class_names in its metadata is not valid JSON"),
+        ({"class_names": '{"a": 0}'}, "class_names in its metadata: the record is an object; expected a list"),
+        ({"class_names": "3"}, "class_names in its metadata: the record is a whole number; expected a list"),
+        ({"class_names": "[1, 2, 3]"}, r"class_names in its metadata: \[0\] is a whole number; expected text"),
+        ({"class_names": "[" * 100_000}, "class_names in its metadata is nested more than 32 levels deep"),
     ],
 )
-def test_metadata_without_class_names_is_refused(tmp_path, metadata):
-    with pytest.raises(BundleError, match=r"m\.onnx does not say its class names"):
+def test_metadata_without_class_names_is_refused(tmp_path, metadata, words):
+    with pytest.raises(BundleError, match=rf"m\.onnx.*{words}"):
         OnnxEngine(write_model(tmp_path / "m.onnx", metadata=metadata))
 
 

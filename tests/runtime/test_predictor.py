@@ -293,7 +293,7 @@ def change_metadata(bundle, value):
 def test_other_class_names_in_the_graph_are_refused_although_all_hashes_fit(bundle, reseal, value):
     change_metadata(bundle, value)
     reseal(bundle)
-    with pytest.raises(BundleError, match="class names"):
+    with pytest.raises(BundleError, match="class.names"):
         load(bundle)
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from recog.core.errors import BundleError, one_line
+from recog.core.files import size_of_regular
 
 FEATURES = "features.safetensors"
 MAX_FEATURES_BYTES = 128 << 20
@@ -25,7 +26,7 @@ def read_features(folder: Path) -> dict[str, NDArray[Any]]:
     """What `write_features` wrote. BundleError where the file is anything else; its hash is the caller's to check."""
     path = folder / FEATURES
     try:
-        num_bytes = path.stat().st_size
+        num_bytes = size_of_regular(path, error=BundleError)
         if num_bytes > MAX_FEATURES_BYTES:
             raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_FEATURES_BYTES} are read.")
         with safe_open(path, framework="numpy") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recog.bundle.manifest import MANIFEST
 from recog.core.errors import BundleError
-from recog.core.files import user_path
+from recog.core.files import not_linked, user_path
 
 RUNS = Path("runs")
 BUNDLE = "bundle"
@@ -27,7 +27,7 @@ def find_bundle(name: str | Path) -> Path:
     for path in tried:
         for folder in (path, path / BUNDLE):
             if os.path.isfile(folder / MANIFEST):  # never raises, whatever the name
-                return folder
+                return folder if folder == path else not_linked(folder, error=BundleError)
     for path in tried:
         if os.path.exists(path):
             raise BundleError(

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from recog.core.chance import uniforms
 from recog.core.errors import BundleError, one_line
+from recog.core.files import size_of_regular
 from recog.core.preprocess import Preprocess
 
 REFERENCE = "reference.safetensors"
@@ -73,7 +74,7 @@ def read_reference(folder: Path) -> Reference:
     """What `write_reference` wrote. BundleError where the file is anything else."""
     path = folder / REFERENCE
     try:
-        num_bytes = path.stat().st_size
+        num_bytes = size_of_regular(path, error=BundleError)
         if num_bytes > MAX_REFERENCE_BYTES:
             raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_REFERENCE_BYTES} are read.")
         with safe_open(path, framework="numpy") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,9 +52,9 @@ def check_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
         path = folder / name
         if expected is None:
             raise BundleError(f"{folder / MANIFEST} does not list {name}.")
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise BundleError(f"{folder} lacks {name}, which its manifest lists; get the bundle again.")
-        if sha256_file(path) != expected:
+        if sha256_file(path, error=BundleError) != expected:
             raise BundleError(f"{path} is not the file that was sealed (its sha256 differs); get the bundle again.")
 
 

@@ -177,6 +177,8 @@ def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence
     from recog.recipes.config import TrainConfig
     from recog.runs.folder import load_run_config
 
+    if path is not None and path.is_symlink():  # the user's own link is followed
+        path = Path(os.path.realpath(path))
     table = config_to_dict(load_run_config(path)) if path is not None else {}
     chosen = build_config(TrainConfig, override(merge(table, _given(flags)), settings))
     check_network(chosen.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -14,9 +15,12 @@ from typing import Any, TypeVar
 import tomli_w
 
 from recog.core.errors import ConfigError
+from recog.core.records import MAX_DEPTH, check_values, read_bytes
 from recog.core.text import escape_toml
 
 T = TypeVar("T")
+
+MAX_TOML_BYTES = 1 << 20
 
 
 VALUES_ELSEWHERE: Mapping[str, str] = types.MappingProxyType(
@@ -199,14 +203,20 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def load_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file: a regular file of UTF-8 text, not a link, at most 1 MiB. ConfigError."""
+    if not os.path.lexists(path):
+        raise ConfigError(f"there is no config file {path}.")
+    data = read_bytes(path, max_bytes=MAX_TOML_BYTES, error=ConfigError)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from None
+        table = tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested more than {MAX_DEPTH} levels deep.") from None
+    check_values(table, where=str(path), error=ConfigError, finite=False)  # TOML has inf, which settings may mean
+    return table
 
 
 def dump_toml(table: Mapping[str, Any]) -> str:

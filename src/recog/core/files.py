@@ -158,6 +158,12 @@ def not_linked(folder: Path, *, error: type[RecogError] = DataError) -> Path:
     return folder
 
 
+def size_of_regular(path: Path, *, error: type[RecogError] = DataError) -> int:
+    """The bytes of a regular file; `error` where it is anything else."""
+    with open_regular(path, error=error) as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def is_read_only(problem: BaseException | None) -> bool:
     """Whether the error is that of a file or folder that the user may not change."""
     return isinstance(problem, OSError) and problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 MAX_BYTES = 16 << 20  # 100,000 class names fit
 MAX_DEPTH = 32  # our own records nest less than ten levels
-_MAX_INT = 2**63 - 1
+MAX_INT = 2**63 - 1
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<field>.*)`)?$", re.DOTALL)
 _WORDS = {"object": "an object", "array": "a list", "str": "text", "int": "a whole number", "float": "a number"}
 _WORDS |= {"bool": "true or false", "null": "null"}
@@ -84,21 +84,44 @@ def _unknown_keys(table: object, record: object, field: str = "") -> Iterator[st
             yield name
 
 
-def decode_object(data: bytes | str, *, where: str, error: type[RecogError] = BundleError) -> dict[str, Any]:
-    """A JSON object whose numbers are finite and fit 64 bits, at most `MAX_DEPTH` levels deep, with no key twice."""
+def decode_object(
+    data: bytes | str, *, where: str, error: type[RecogError] = BundleError, max_int: int = MAX_INT
+) -> dict[str, Any]:
+    """A JSON object whose numbers are finite and fit 64 bits or `max_int`, at most `MAX_DEPTH` levels deep, no key twice."""
+    table = _decode_json(data, where, error)
+    if not isinstance(table, dict):
+        raise error(f"{where} holds no JSON object.")
+    check_values(table, where=where, error=error, max_int=max_int)
+    return table
+
+
+def decode_names(data: bytes | str, *, where: str, error: type[RecogError] = BundleError) -> tuple[str, ...]:
+    """A JSON list of texts."""
+    return convert_record(_decode_json(data, where, error), tuple[str, ...], where=where, error=error)
+
+
+def _decode_json(data: bytes | str, where: str, error: type[RecogError]) -> Any:
     try:
-        table = json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise error(f"{where} is not UTF-8 text.") from None
     except RecursionError:
         raise error(f"{where} is nested more than {MAX_DEPTH} levels deep.") from None
     except ValueError as problem:
         raise error(f"{where} is not valid JSON: {str(problem).splitlines()[0][:200]}.") from None
-    if not isinstance(table, dict):
-        raise error(f"{where} holds no JSON object.")
-    for field, why in _bad_values(table):
+
+
+def check_values(
+    table: object,
+    *,
+    where: str,
+    error: type[RecogError] = BundleError,
+    max_int: int = MAX_INT,
+    finite: bool = True,
+) -> None:
+    """`error` where a number in nested tables and lists is out of range, or the levels are too many."""
+    for field, why in _bad_values(table, max_int, finite):
         raise error(f"{where}: {field} {why}.")
-    return table
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,11 +135,13 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _bad_values(value: object, field: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
+def _bad_values(
+    value: object, max_int: int, finite: bool, field: str = "", depth: int = 1
+) -> Iterator[tuple[str, str]]:
     """(field, why) of numbers that are out of range and of levels that are too many."""
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and finite and not math.isfinite(value):
         yield field, "is out of the range of numbers"
-    elif isinstance(value, int) and abs(value) > _MAX_INT:
+    elif isinstance(value, int) and abs(value) > max_int:
         yield field, "is out of the range of whole numbers"
     elif isinstance(value, (dict, list)):
         if depth > MAX_DEPTH:
@@ -125,7 +150,7 @@ def _bad_values(value: object, field: str = "", depth: int = 1) -> Iterator[tupl
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
             name = f"{field}[{key}]" if isinstance(key, int) else f"{field}.{key}".lstrip(".")
-            yield from _bad_values(item, name, depth + 1)
+            yield from _bad_values(item, max_int, finite, name, depth + 1)
 
 
 def _in_words(message: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from safetensors.torch import load, save
 
-from recog.core.errors import TrainingStopped
+from recog.core.errors import CheckpointError, TrainingStopped, one_line
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.training.checkpoint import Checkpoints
@@ -40,8 +41,22 @@ class ResumePoint:
         """(epochs, steps) that were done and measured, counted from the start of training."""
         if self.state is None:
             return 0, 0
-        cursor, progress = self.state["training"]["cursor"], self.state["progress"]
-        return cursor["epoch"] - (progress["unmeasured"] is not None), cursor["num_steps_done"]
+        with _checked_state():
+            cursor, progress = self.state["training"]["cursor"], self.state["progress"]
+            epochs, steps = operator.index(cursor["epoch"]), operator.index(cursor["num_steps_done"])
+            return epochs - (progress["unmeasured"] is not None), steps
+
+
+@contextlib.contextmanager
+def _checked_state() -> Iterator[None]:
+    """A block that reads a checkpoint's state: CheckpointError where it is not as `CheckpointKeeper.keep` wrote it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the checkpoint's state does not belong to this run ({type(error).__name__}: {one_line(error)}). Remove the "
+            "folder checkpoints of the run to train from the first step."
+        ) from None
 
 
 def shared(world: World, resume: ResumePoint) -> ResumePoint:
@@ -94,8 +109,9 @@ class CheckpointKeeper:
 
     def __init__(self, resume: ResumePoint, world: World, cross_validation: CrossValidation | None = None) -> None:
         """`cross_validation` is that of the head that was fitted first; a resumed run has it from its checkpoint."""
-        saved = None if resume.state is None else resume.state["cross_validation"]
-        self.cross_validation = cross_validation if saved is None else CrossValidation(**saved)
+        with _checked_state():
+            saved = None if resume.state is None else resume.state["cross_validation"]
+            self.cross_validation = cross_validation if saved is None else CrossValidation(**saved)
         self.world = world
         self._resume = resume
         self._stop = StopSignal()
@@ -104,8 +120,9 @@ class CheckpointKeeper:
         """Restore `state` from the checkpoint and return the progress so far; None if there is no checkpoint."""
         if self._resume.state is None:
             return None
-        restore_snapshot(state, self._resume.state["training"])
-        return Progress.from_state(self._resume.state["progress"])
+        with _checked_state():
+            restore_snapshot(state, self._resume.state["training"])
+            return Progress.from_state(self._resume.state["progress"])
 
     def keep(self, state: TrainState, progress: Progress, *, epoch_ended: bool = False) -> None:
         """To be called after each step and each epoch. TrainingStopped, after saving, if a stop was requested."""

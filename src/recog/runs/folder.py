@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.manifest import MANIFEST
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
-from recog.core.errors import CheckpointError, ConfigError, DataError, DiskError
-from recog.core.files import claim_folder, write_bytes_atomic
+from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError, DiskError
+from recog.core.files import claim_folder, not_linked, open_regular, write_bytes_atomic
 from recog.core.outputs import check_name
+from recog.core.records import read_bytes
 from recog.data.sources import NAMED_SOURCES
 from recog.recipes.config import TrainConfig
 from recog.runs.splits import SPLITS_FILE, read_splits
@@ -105,8 +106,8 @@ def is_restart(folder: Path, world: World) -> bool:
     if world.num_restarts:
         return folder.is_dir()
     try:  # torchrun does not count a change of machines as a restart
-        return bool(world.launch) and (folder / LAUNCH).read_text(encoding="utf-8").strip() == world.launch
-    except OSError:
+        return bool(world.launch) and read_bytes(folder / LAUNCH, max_bytes=4096).strip() == world.launch.encode()
+    except BundleError:
         return False
 
 
@@ -129,7 +130,7 @@ def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
     table["model"]["weights"] = Path(config.model.weights).name
     from recog.training.checkpoint import Checkpoints
 
-    return Checkpoints(folder / CHECKPOINTS, {"config": table}, config.checkpoint)
+    return Checkpoints(not_linked(folder / CHECKPOINTS, error=CheckpointError), {"config": table}, config.checkpoint)
 
 
 def describe_loaded(loaded: Loaded | None) -> list[str]:
@@ -147,9 +148,9 @@ def describe_loaded(loaded: Loaded | None) -> list[str]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove partial files of a process that was killed in this run."""
+    """Remove partial files of a process that was killed in this run; of a link, the link."""
     for path in folder.glob("*.tmp-*"):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -161,10 +162,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     The lock ends with its process; the file that remains has no meaning by itself.
     """
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    with open_regular(folder / LOCK, "a+b", error=CheckpointError) as file:
         _lock(file.fileno(), folder)
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()}\n".encode())
         file.flush()
         yield
 
@@ -178,8 +179,8 @@ def _lock(descriptor: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
-        with contextlib.suppress(OSError):
-            who = (folder / LOCK).read_text(encoding="utf-8").strip()
+        with contextlib.suppress(BundleError):
+            who = read_bytes(folder / LOCK, max_bytes=100).decode(errors="replace").strip()
             raise CheckpointError(
                 f"another process ({who or 'unknown'}) is training in {folder}; wait for it, stop it, or choose another --name."
             ) from None

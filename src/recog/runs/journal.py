@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import os
 import sys
 import threading
 import time
@@ -16,13 +17,15 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recog.core.files import write_bytes_atomic
+from recog.core.errors import DataError
+from recog.core.files import not_linked, open_regular, write_bytes_atomic
+from recog.core.records import read_bytes
 from recog.core.text import visible
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
@@ -41,6 +44,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 GRAPH = "TensorBoard's graph"
 DEBUG_LOG = "debug.log"
+MAX_METRICS_BYTES = 1 << 30  # some ten million steps
 
 Values = dict[str, float | int | str]
 
@@ -64,7 +68,9 @@ class Journal:
         self.board = Board(run / TENSORBOARD, steps_done=steps)
         with self.suppressed(METRICS):
             _drop_later(run / METRICS, epochs=epochs, steps=steps)
-            self._metrics = (run / METRICS).open("a", encoding="utf-8")
+            self._metrics = io.TextIOWrapper(
+                cast(io.BufferedWriter, open_regular(run / METRICS, "ab")), encoding="utf-8"
+            )
         with self.suppressed(DEBUG_LOG):
             self._handler = _DebugLog(run / DEBUG_LOG, self._note)
 
@@ -152,6 +158,9 @@ class _DebugLog(logging.FileHandler):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record), keep_newlines=True)
 
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(cast(io.BufferedWriter, open_regular(Path(self.baseFilename), "ab")), encoding="utf-8")
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name for it
         error = sys.exc_info()[1]
         if error is not None:
@@ -160,16 +169,16 @@ class _DebugLog(logging.FileHandler):
 
 def _drop_later(path: Path, *, epochs: int, steps: int) -> None:
     """Drop from metrics.jsonl what is written again when a run resumes after so many epochs and steps."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_bytes(path, max_bytes=MAX_METRICS_BYTES, error=DataError).decode(errors="replace").split("\n"):
         try:
             record = json.loads(line)
             last = {"step": steps, "epoch": epochs}.get(record["kind"], math.inf if steps else 0)
             if record["step"] <= last:
                 kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the half line that a killed process leaves
     write_bytes_atomic(path, "".join(kept).encode())
 
@@ -249,7 +258,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
         # what an earlier process wrote of steps that are taken again is not shown
-        return SummaryWriter(str(self._folder), purge_step=self._steps_done + 1)
+        return SummaryWriter(str(not_linked(self._folder)), purge_step=self._steps_done + 1)
 
     def close(self) -> None:
         if "_writer" in self.__dict__:

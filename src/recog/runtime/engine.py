@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, ShapeError, one_line
 from recog.core.hardware import check_num_threads, num_cores
+from recog.core.records import decode_names
 from recog.runtime.onnx_graph import check_graph
 
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
@@ -102,10 +102,6 @@ def _is_classifier(inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, 
 
 
 def _class_names(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(metadata.get(CLASS_NAMES_KEY, "null"))
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BundleError(f"{path} does not say its class names in its metadata; it was not exported by recog.")
-    return tuple(names)
+    if CLASS_NAMES_KEY not in metadata:
+        raise BundleError(f"{path} has no class names in its metadata; it was not exported by recog.")
+    return decode_names(metadata[CLASS_NAMES_KEY], where=f"{path}: {CLASS_NAMES_KEY} in its metadata")

@@ -8,10 +8,12 @@ them, so that answering does not need the `onnx` package; of the weights only th
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from recog.core.errors import BundleError
+from recog.core.files import open_regular
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 MAX_FIELDS = 500_000  # half a second; a network of 2,000 operators has some 60,000
@@ -43,11 +45,12 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # wire types; 3 and 4, group
 def check_graph(path: Path) -> None:
     """Raise BundleError unless `path` is an ONNX file of plain operators that holds all its weights."""
     try:
-        size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            raise ValueError(f"it has {size:,} bytes")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_message(data)
+        with open_regular(path, error=BundleError) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not 0 < size <= MAX_BYTES:
+                raise ValueError(f"it has {size:,} bytes")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _check_message(data)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:

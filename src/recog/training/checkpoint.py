@@ -6,11 +6,13 @@ exists only if its manifest verifies. Nothing here is executable, so a stranger'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from recog.core.errors import CheckpointError, DiskError, TrainingError
-from recog.core.files import canonical_json, pretty_json, sha256_bytes, write_bytes_atomic
-from recog.core.records import read_bytes
+from recog.core.files import canonical_json, pretty_json, sha256_bytes, size_of_regular, write_bytes_atomic
+from recog.core.records import convert_record, decode_object, read_bytes
 from recog.core.version import __version__
 from recog.training.config import CheckpointConfig
 from recog.training.nested import Tensors, flatten_state, unflatten_state
@@ -35,6 +37,7 @@ FORMAT_VERSION = 1
 RETRY_PAUSES_S = (0.1, 0.5, 2.0)  # a network file system that stutters must not cost the run
 EPOCH_S = 2.0  # a shorter epoch is not worth the 30 ms that flushing its checkpoint to disk takes
 _MAX_MANIFEST_BYTES = 64 << 20
+_MAX_INT = 10**4000  # Python reads no longer ones
 _NAME = re.compile(r"epoch-(\d{5,})-step-(\d{7,})\.json")
 
 Cursor = tuple[int, int]  # (epoch, step) of the next step to take
@@ -126,7 +129,8 @@ class Checkpoints:
         """
         for path in (*self._folder.glob("*.tmp-*"), *self._folder.glob("*.safetensors")):
             if path.suffix != ".safetensors" or not path.with_suffix(".json").exists():
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder of such a name is in nobody's way
+                    path.unlink(missing_ok=True)
         skipped: list[Skipped] = []
         for _, path in self._manifests():
             try:
@@ -143,10 +147,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove the folder and all checkpoints in it."""
-        for path in self._folder.glob("*"):
-            path.unlink(missing_ok=True)
-        if self._folder.is_dir():
-            self._folder.rmdir()
+        shutil.rmtree(self._folder, ignore_errors=True)  # which leaves a link alone
 
     def _manifests(self) -> list[tuple[Cursor, Path]]:
         """Newest first."""
@@ -183,20 +184,20 @@ class Checkpoints:
 
     def _read(self, path: Path, skipped: tuple[Skipped, ...]) -> Loaded:
         manifest = _read_manifest(path)
-        cursor = (manifest["epoch"], manifest["step"])
+        cursor = (manifest.epoch, manifest.step)
         name = _NAME.fullmatch(path.name)
         if name is None or cursor != (int(name[1]), int(name[2])):
             raise _Unusable(f"is another checkpoint's manifest: it says epoch {cursor[0]}, step {cursor[1]}")
-        changes = list(_differences(manifest["facts"], self._facts))
+        changes = list(_differences(manifest.facts, self._facts))
         if changes:
             raise _Unusable(f"belongs to other settings: {'; '.join(changes[:5])}")
         tensors = _read_tensors(path.with_suffix(".safetensors"), manifest)
         try:
-            state = unflatten_state(tensors, manifest["values"])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            state = unflatten_state(tensors, manifest.values)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _Unusable(f"names tensors that its file does not hold: {error}") from None
         return Loaded(
-            path=path, epoch=cursor[0], step=cursor[1], state=state, versions=manifest["versions"], skipped=skipped
+            path=path, epoch=cursor[0], step=cursor[1], state=state, versions=manifest.versions, skipped=skipped
         )
 
 
@@ -204,58 +205,53 @@ class _Unusable(Exception):  # noqa: N818  caught here, where it becomes the rea
     """Why a checkpoint is not loaded, as the rest of a sentence that begins with its path."""
 
 
-_KINDS = {
-    "format_version": int,
-    "epoch": int,
-    "step": int,
-    "file": str,
-    "size": int,
-    "sha256": str,
-    "versions": dict,
-    "facts": dict,
-    "values": object,
-    "digest": str,
-}
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """The JSON file of a checkpoint, but for its digest."""
+
+    format_version: int
+    epoch: int
+    step: int
+    file: str
+    size: int
+    sha256: str
+    versions: Mapping[str, str]
+    facts: Mapping[str, Any]
+    values: Any
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> _Manifest:
+    where = "the manifest"
     try:
         data = read_bytes(path, max_bytes=_MAX_MANIFEST_BYTES, error=CheckpointError)
-        manifest = json.loads(data)
-    except (CheckpointError, ValueError, RecursionError) as error:
+        # what is written is whatever torch's optimisers and the settings hold, so whole numbers are not bounded by 64 bits
+        table = decode_object(data, where=where, error=CheckpointError, max_int=_MAX_INT)
+        version = table.get("format_version")
+        if isinstance(version, int) and not 1 <= version <= FORMAT_VERSION:
+            raise _Unusable(
+                f"has format_version {version}, and this release reads 1 to {FORMAT_VERSION}; install the recog that wrote it"
+            )
+        manifest = convert_record(table, _Manifest, where=where, error=CheckpointError)
+    except CheckpointError as error:
         raise _Unusable(f"is damaged: {str(error).rstrip('.')}") from None
-    if not isinstance(manifest, dict):
-        raise _Unusable("is damaged: it is not a JSON object")
-    version = manifest.get("format_version")
-    if isinstance(version, int) and not 1 <= version <= FORMAT_VERSION:
-        raise _Unusable(
-            f"has format_version {version}, and this release reads 1 to {FORMAT_VERSION}; install the recog that wrote it"
-        )
-    for key, kind in _KINDS.items():
-        value = manifest.get(key)
-        if key not in manifest or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _Unusable(f"is damaged: '{key}' is missing or of another type")
-    try:
-        as_written = pretty_json(manifest)
-        digest = manifest.pop("digest")
-        intact = as_written == data and sha256_bytes(canonical_json(manifest)) == digest
-    except (ValueError, RecursionError):  # NaN, which JSON does not have and Python reads; hundreds of levels
-        intact = False
-    if not intact:
+    as_written = pretty_json(table)
+    digest = table.pop("digest", None)
+    if as_written != data or sha256_bytes(canonical_json(table)) != digest:
         raise _Unusable("is damaged: its digest differs")
     return manifest
 
 
-def _read_tensors(path: Path, manifest: Mapping[str, Any]) -> Tensors:
+def _read_tensors(path: Path, manifest: _Manifest) -> Tensors:
+    if manifest.file != path.name:
+        raise _Unusable(f"names {manifest.file}, not {path.name}")
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _Unusable(f"lacks its tensors: {path.name}: {error.strerror}") from None
-    if manifest["file"] != path.name:
-        raise _Unusable(f"names {manifest['file']}, not {path.name}")
-    if len(data) != manifest["size"]:
-        raise _Unusable(f"lacks its tensors: {path.name} has {len(data):,} bytes instead of {manifest['size']:,}")
-    if sha256_bytes(data) != manifest["sha256"]:
+        size = size_of_regular(path, error=CheckpointError)
+        if size != manifest.size:
+            raise _Unusable(f"lacks its tensors: {path.name} has {size:,} bytes instead of {manifest.size:,}")
+        data = read_bytes(path, max_bytes=size, error=CheckpointError)
+    except CheckpointError as error:
+        raise _Unusable(f"lacks its tensors: {str(error).rstrip('.')}") from None
+    if sha256_bytes(data) != manifest.sha256:
         raise _Unusable(f"lacks its tensors: {path.name} is not the file that was saved (its sha256 differs)")
     try:
         tensors: Tensors = load(data)

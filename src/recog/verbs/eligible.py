@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +169,7 @@ class Side:
     def load(cls, bundle: str | Path) -> Side:
         folder = find_bundle(bundle)
         run = run_of(folder)
-        seen = read_seen(run) if run is not None and (run / SPLITS_FILE).is_file() else None
+        seen = read_seen(run) if run is not None and os.path.lexists(run / SPLITS_FILE) else None
         return cls(folder=folder, predictor=load(folder), run=run, seen=seen)
 
     def known(self, dataset: Dataset) -> SeenImages | None:
