@@ -1,6 +1,9 @@
 """Our readers against Python's own zipfile and tarfile as the second method."""
 
 import os
+import subprocess
+import sys
+import tempfile
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,3 +83,36 @@ def test_the_spool_stops_before_the_temporary_folder_is_full(tmp_path, monkeypat
     with pytest.raises(DataError, match="Free some or set TMPDIR"):
         Spool("unpacking pets.tar.gz").add("a", [bytes(951)])
     assert not list(tmp_path.iterdir())
+
+
+HOLDER = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from recog.data.archives.members import Spool
+spool = Spool("a test")
+spool.add("a", [bytes(1000)])
+spool.close()
+print(spool.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_spool_of_a_killed_process_goes_with_the_next_and_that_of_a_living_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "recog-spool-of-something-else").write_bytes(b"x")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    killed, alive = (Path(process.stdout.readline().strip()) for process in processes)
+    processes[0].kill()
+    processes[0].wait()
+    assert killed.exists()
+    spool = Spool("the next")
+    assert not killed.exists()
+    assert alive.stat().st_size == 1000
+    processes[1].communicate("")
+    assert not alive.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {spool.path.name, "recog-spool-of-something-else"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import re
 import shutil
+import stat
+import sys
 import tempfile
 import weakref
 import zlib
@@ -17,6 +21,11 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import printable_name, shown
 from recog.core.formats import PREFIX_BYTES
 
+if sys.platform != "win32":
+    import fcntl
+
+# With the machine's name: a temporary folder that machines share may have locks that hold on one of them only.
+_SPOOL_PREFIX = f"recog-spool-{re.sub(r'[^A-Za-z0-9]', '-', platform.node())[:60]}-"
 _CHANGED = "Close what writes to it, or download it again."
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _CHUNK_BYTES = 1 << 20
@@ -41,16 +50,21 @@ DEFAULT_LIMITS = ArchiveLimits()
 
 
 class Spool:
-    """A temporary file that members of a source without random access are copied to; gone with the last that holds it."""
+    """A temporary file that members of a source without random access are copied to; gone with the last that holds it.
+
+    It is locked while its process lives, so that the next Spool can remove those of processes that were killed.
+    """
 
     def __init__(self, why: str, num_bytes: int = 0) -> None:
         """Raises DataError where the temporary folder has not the room for `num_bytes`, the least that will be added."""
         self._why, self._folder, self._size = why, tempfile.gettempdir(), 0
+        remove_abandoned_spools(Path(self._folder))
         self._check_room(num_bytes)
-        handle, name = tempfile.mkstemp(prefix="recog-spool-")
-        self.path = Path(name)
+        handle, self.path = _create_locked()
         self._file = os.fdopen(handle, "wb")
-        weakref.finalize(self, _remove, self.path, os.getpid())
+        weakref.finalize(
+            self, _remove, self.path, os.getpid(), os.dup(handle)
+        )  # the lock lasts until the copy is closed
 
     def add(self, name: str, chunks: Iterable[bytes]) -> StoredBytes:
         """Raises DataError before the temporary folder is full: a small archive may unpack to more than there is room."""
@@ -74,9 +88,45 @@ class Spool:
         self._file.close()
 
 
-def _remove(path: Path, pid: int) -> None:
+def _remove(path: Path, pid: int, lock: int) -> None:
     if os.getpid() == pid:  # a forked worker is not the owner
         path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _create_locked() -> tuple[int, Path]:
+    """A new spool file, open for writing and locked where the file system has locks."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_SPOOL_PREFIX)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            if not _lock(handle) or os.path.samestat(os.fstat(handle), os.stat(name)):
+                return handle, Path(name)
+        os.close(handle)  # another process took it for abandoned in the moment before it was locked
+
+
+def remove_abandoned_spools(folder: Path) -> None:
+    """Remove from `folder` the spools whose processes were killed, on this machine and by this user."""
+    for path in folder.glob(f"{_SPOOL_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            try:
+                if stat.S_ISREG(os.fstat(handle).st_mode) and _lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock the file until its last handle is closed; False where there are no locks. BlockingIOError where another has it."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
