@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TrainingStopped,
     )
     from recog.data.augment.policies import AugmentConfig
+    from recog.data.readers.data_layout import DataLayout
     from recog.data.readers.label_format import LabelFormat
     from recog.data.split import SplitConfig
     from recog.evaluation.results.comparison import Comparison
@@ -66,6 +67,7 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "DataError",
+    "DataLayout",
     "DiskError",
     "EvaluationRun",
     "HeadConfig",
@@ -118,6 +120,7 @@ _NAMES = {
         "TrainingStopped",
     ),
     "recog.data.augment.policies": ("AugmentConfig",),
+    "recog.data.readers.data_layout": ("DataLayout",),
     "recog.data.readers.label_format": ("LabelFormat",),
     "recog.data.split": ("SplitConfig",),
     "recog.evaluation.results.comparison": ("Comparison",),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from recog.core.errors import DataError, MissingExtraError
 from recog.core.files import canonical_json
+from recog.data.readers.data_layout import DataLayout
 from recog.data.sources import NAMED_SOURCES, open_source, read_digits, read_folder
 
 
@@ -75,7 +76,10 @@ class TestClassFolders:
         assert data.given_splits == ()
 
     def test_a_class_called_train_may_hold_folders(self, tmp_path):
-        data = read_folder(build(tmp_path, "train/steam/1.png", "train/diesel/1.png", "car/1.png"))
+        build(tmp_path, "train/steam/1.png", "train/diesel/1.png", "car/1.png")
+        with pytest.raises(DataError, match="the split folders train and beside them car.*--classes-at-depth 1"):
+            read_folder(tmp_path)
+        data = open_source(tmp_path, layout=DataLayout(classes_at_depth=1))
         assert data.class_names == ("car", "train")
 
     def test_valid_and_invalid_are_classes(self, tmp_path):

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.labels import (
+    ClassesAtDepth,
+    Group,
+    LabelColumns,
+    LabelSeparator,
+    SplitFolders,
+    data_layout,
+    label_format,
+)
 from recog.cli.output import print_json, print_note
 
 
@@ -25,6 +33,9 @@ def compare(
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
+    split_folders: SplitFolders = "",
+    classes_at_depth: ClassesAtDepth = None,
+    group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     threads: Threads = None,
@@ -43,6 +54,7 @@ def compare(
         split=split,
         bad_images=bad_images,
         labels=label_format(label_separator, label_columns),
+        layout=data_layout(split_folders, classes_at_depth, group),
         include_seen=include_seen,
     )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.report.num_images)):

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.labels import (
+    ClassesAtDepth,
+    Group,
+    LabelColumns,
+    LabelSeparator,
+    SplitFolders,
+    data_layout,
+    label_format,
+)
 from recog.cli.output import print_json, print_lines, print_note
 
 
@@ -37,6 +45,9 @@ def evaluate(
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
+    split_folders: SplitFolders = "",
+    classes_at_depth: ClassesAtDepth = None,
+    group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     threads: Threads = None,
@@ -58,6 +69,7 @@ def evaluate(
         bad_images=bad_images,
         slice_by=slice_by or (),
         labels=label_format(label_separator, label_columns),
+        layout=data_layout(split_folders, classes_at_depth, group),
         include_seen=include_seen,
     )
     for note in result.notes:

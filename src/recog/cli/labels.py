@@ -1,4 +1,4 @@
-"""Options for multi-label data, shared by all commands that read labelled data."""
+"""Options on how the data are laid out and labelled, shared by all commands that read labelled data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from recog.data.readers.data_layout import DataLayout
     from recog.data.readers.label_format import LabelFormat
 
+SplitFolders = Annotated[
+    str, typer.Option(metavar="SPLIT=FOLDER,...", help="Split folders, if not detected: train=FOLDER,test=FOLDER.")
+]
+ClassesAtDepth = Annotated[
+    int | None,
+    typer.Option(help="Level of the class folders: 1 (in DATA), 2 (within those), ...; detected by default."),
+]
+Group = Annotated[
+    str,
+    typer.Option(help="Images to keep in one split: 'subfolder', a column, or a regular expression on the path."),
+]
 LabelSeparator = Annotated[str, typer.Option(help="Multi-label data: separator of labels in a CSV cell, such as '|'.")]
 LabelColumns = Annotated[
     str,
@@ -25,3 +37,10 @@ def label_format(separator: str, columns: str) -> LabelFormat:
 
 def split_columns(columns: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
+
+
+def data_layout(split_folders: str, classes_at_depth: int | None, group: str) -> DataLayout:
+    """`split_folders` are SPLIT=FOLDER, joined by commas."""
+    from recog.data.readers.data_layout import DataLayout
+
+    return DataLayout(split_folders=split_columns(split_folders), classes_at_depth=classes_at_depth, group=group)

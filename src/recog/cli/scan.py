@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import LabelColumns, LabelSeparator, label_format
+from recog.cli.labels import (
+    ClassesAtDepth,
+    Group,
+    LabelColumns,
+    LabelSeparator,
+    SplitFolders,
+    data_layout,
+    label_format,
+)
 from recog.cli.output import notes, print_json, print_lines, print_note
 from recog.core.errors import ConfigError, DataError
 from recog.core.outputs import check_preview
@@ -18,6 +26,7 @@ from recog.report.text import plural
 
 if TYPE_CHECKING:
     from recog.data.dataset import Exclusion
+    from recog.data.readers.data_layout import DataLayout
     from recog.data.readers.label_format import LabelFormat
     from recog.recipes.config import TrainConfig
     from recog.verbs.scan import ScanReport
@@ -34,6 +43,9 @@ def scan(
         list[str] | None,
         typer.Option("--set", help="A training setting for --preview, such as augment.policy=strong."),
     ] = None,
+    split_folders: SplitFolders = "",
+    classes_at_depth: ClassesAtDepth = None,
+    group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     threads: Threads = None,
@@ -43,8 +55,9 @@ def scan(
     labels = label_format(label_separator, label_columns)
     if preview is not None:
         check_preview(preview)
+    layout = data_layout(split_folders, classes_at_depth, group)
     config = _read_settings(settings or [], preview)
-    report = _scan_with_bar(data, labels)
+    report = _scan_with_bar(data, labels, layout)
     if as_json:
         print_json(report.to_dict(), indent=2)
     else:
@@ -54,7 +67,7 @@ def scan(
     if preview is not None:
         from recog.verbs.preview import preview as draw
 
-        augment = draw(data, preview, config, labels=labels)
+        augment = draw(data, preview, config, labels=labels, layout=layout)
         print_note(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})")
 
 
@@ -70,7 +83,7 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
     return build_config(TrainConfig, override({}, settings))
 
 
-def _scan_with_bar(data: str, labels: LabelFormat) -> ScanReport:
+def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout) -> ScanReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from recog.verbs.scan import ScanReport, scan_events
@@ -78,7 +91,7 @@ def _scan_with_bar(data: str, labels: LabelFormat) -> ScanReport:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("looking at images", total=None)
-        for event in scan_events(data, labels=labels):
+        for event in scan_events(data, labels=labels, layout=layout):
             if isinstance(event, ScanReport):
                 return event
             if event.num_done % 100 == 0 or event.num_done == event.num_images:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import LabelColumns, LabelSeparator, split_columns
+from recog.cli.labels import ClassesAtDepth, Group, LabelColumns, LabelSeparator, SplitFolders, split_columns
 from recog.cli.output import notes, print_json, print_note
 from recog.core.errors import ConfigError
 
@@ -51,6 +51,9 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Data loading processes; the result does not depend on it.")
     ] = None,
+    split_folders: SplitFolders = "",
+    classes_at_depth: ClassesAtDepth = None,
+    group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     bad_images: Annotated[
@@ -84,6 +87,9 @@ def train(
             "min_images": min_images,
             "label_separator": label_separator or None,
             "label_columns": list(split_columns(label_columns)) or None,
+            "split_folders": list(split_columns(split_folders)) or None,
+            "classes_at_depth": classes_at_depth,
+            "group": group or None,
         },
         "model": {"name": model, "weights": weights, "channels": channels},
         "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
@@ -197,7 +203,7 @@ def _open_data(config: TrainConfig) -> Dataset | None:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
     if source in NAMED_SOURCES and not Path(source).exists():
         return None
-    dataset = open_source(source, labels=config.data.labels)
+    dataset = open_source(source, labels=config.data.labels, layout=config.data.layout)
     check_trainable(dataset)
     return dataset
 

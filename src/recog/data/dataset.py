@@ -35,6 +35,7 @@ class Sample:
     labels: tuple[int, ...]  # rising numbers of classes: exactly one, or, of a multi-label Dataset, 0 to K
     split: str | None = None
     group: str | None = None
+    subfolder: str | None = None  # below the class folder, the first; of a list, the folder that the image lies in
     columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of what else the list of images says, such as a camera
 
     @property

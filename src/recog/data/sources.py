@@ -14,6 +14,8 @@ from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
+from recog.data.groups import with_groups
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
@@ -42,13 +44,15 @@ def open_source(
     *,
     one_class_map: bool = True,
     labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
     default_names: Sequence[str] | None = None,
 ) -> Dataset:
     """The data that `source` means: an existing path before a name. `class_names`, `default_names`: as of `read_items`.
 
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
-    split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it.
+    split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it;
+    `layout` which folders are splits and classes, and which images belong together, where that cannot be detected.
     """
     if source == "":
         raise DataError(
@@ -57,8 +61,11 @@ def open_source(
     try:
         if not isinstance(source, (str, Path)):
             dataset = read_items(source, class_names=class_names, default_names=default_names)
+            layout.check_unused(dataset.name, dataset.layout)
+            if layout.group:
+                raise DataError("groups are for files of images; a Dataset has no paths or columns. Leave group out.")
         elif class_names is None:
-            dataset = _read(str(source), user_path(source), labels)
+            dataset = _read(str(source), user_path(source), labels, layout)
         else:
             raise DataError(
                 f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out."
@@ -73,6 +80,7 @@ def open_source(
     _check_labelled(dataset)
     notes = dict.fromkeys((*dataset.notes, *look_alike_notes(dataset.class_names)))
     dataset = replace(dataset, notes=tuple(notes))
+    dataset = with_groups(dataset, layout.group)
     if one_class_map:
         check_class_map(dataset)
     return dataset
@@ -89,12 +97,13 @@ def _check_labelled(dataset: Dataset) -> None:
         )
 
 
-def _read(source: str, path: Path, labels: LabelFormat) -> Dataset:
+def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if path.is_dir():
-        return _read_dir(path, labels)
+        return _read_dir(path, labels, layout)
     if path.is_file():
-        return _read_file(path, labels)
+        return _read_file(path, labels, layout)
     if _BRACES.search(source):
+        layout.check_unused(source, "a list of shards")
         name = _BRACES.sub("", path.stem).strip("-_.") or "shards"
         return read_shards(_expand(source), root=path.parent, name=name, labels=labels)
     if path.exists():
@@ -102,36 +111,43 @@ def _read(source: str, path: Path, labels: LabelFormat) -> Dataset:
     named = NAMED_SOURCES.get(source)
     if named is None:
         raise DataError(f"there is no {'file' if path.suffix else 'folder'} {source}.{_hint(path)}")
+    layout.check_unused(source, "known by name")
     return named()
 
 
-def _read_dir(path: Path, labels: LabelFormat) -> Dataset:
+def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if idx := find_idx(path):
+        layout.check_unused(str(path), "a set of idx files")
         return read_idx(idx, name=path.resolve().name)
-    if tables := find_parquet(path):
-        return read_parquet(tables, root=path, labels=labels)
-    if shards := find_shards(path):
-        return read_shards(shards, root=path, name=path.resolve().name, labels=labels)
-    return _read_tree(walk_tree(path), labels)
+    if tables := find_parquet(path, layout):
+        layout.check_unused(str(path), "a folder of Parquet files", may_split=True)
+        return read_parquet(tables, root=path, labels=labels, layout=layout)
+    if shards := find_shards(path, layout):
+        layout.check_unused(str(path), "a folder of shards", may_split=True)
+        return read_shards(shards, root=path, name=path.resolve().name, labels=labels, layout=layout)
+    return _read_tree(walk_tree(path), labels, layout)
 
 
-def _read_tree(tree: Tree, labels: LabelFormat) -> Dataset:
+def _read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
     metadata = find_metadata(tree)
-    return read_metadata(tree, metadata, labels) if metadata else read_class_folders(tree)
+    return read_metadata(tree, metadata, labels, layout) if metadata else read_class_folders(tree, layout)
 
 
-def _read_file(path: Path, labels: LabelFormat) -> Dataset:
+def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     suffix = path.suffix.lower()
     if suffix in PARQUET_SUFFIXES or is_parquet(path):
+        layout.check_unused(str(path), "one Parquet file")
         return read_parquet([path], root=path.parent, labels=labels)
     if is_zip(path):
-        return _read_tree(zip_tree(path), labels)
+        return _read_tree(zip_tree(path), labels, layout)
     if is_tar(path):
         content = read_tar(path)
         if has_labels(content):
+            layout.check_unused(str(path), "one WebDataset shard")
             return read_shards([path], root=path.parent, name=path.name.partition(".")[0], labels=labels)
-        return _read_tree(tar_tree(path, content), labels)
+        return _read_tree(tar_tree(path, content), labels, layout)
     if suffix in CSV_SUFFIXES:
+        layout.check_unused(str(path), "a list of images, which has a column 'split'")
         return read_csv(path, labels)
     raise DataError(f"{path} is a file; expected {KINDS}.")
 

@@ -151,7 +151,9 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
             raise DataError(f"{what} '{name}' of {dataset.name} has no usable image. Add images or remove the folder.")
         if distinct[label] < len(splits):
             images = f"{count} image{'s' * (count > 1)}"
-            if distinct[label] < count:
+            if distinct[label] < count and any(dataset.samples[i].group is not None for i in pool):
+                images += f" in {distinct[label]} group{'s' * (distinct[label] != 1)}"
+            elif distinct[label] < count:
                 images += f", of which {distinct[label]} differ{'s' * (distinct[label] == 1)}"
             raise DataError(
                 f"{what} '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "

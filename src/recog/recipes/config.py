@@ -12,6 +12,7 @@ from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
+from recog.data.readers.data_layout import DataLayout
 from recog.data.readers.label_format import LabelFormat
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
@@ -32,13 +33,20 @@ class DataConfig:
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one per label; recognised if empty, but in shards
+    split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER', where the folders' names do not tell
+    classes_at_depth: int | None = None  # the level of the class folders below the source; detected if None
+    group: str = ""  # what keeps images in one split: 'subfolder', a column, or a regular expression on the path
     grey16_max: int | None = None  # the level of 16-bit images that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
 
     def __post_init__(self) -> None:
-        _ = self.labels  # valid once built
+        _ = self.labels, self.layout  # valid once built
         if self.min_images < 0:
             raise ConfigError(f"data.min_images is {self.min_images}; it must be 0 or more.")
+
+    @property
+    def layout(self) -> DataLayout:
+        return DataLayout(split_folders=self.split_folders, classes_at_depth=self.classes_at_depth, group=self.group)
 
     @property
     def labels(self) -> LabelFormat:

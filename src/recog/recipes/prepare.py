@@ -31,6 +31,7 @@ from recog.data.dataset import (
     labels_without_images,
     targets_of,
 )
+from recog.data.groups import suspect_groups
 from recog.data.inspection import (
     Inspected,
     find_overlap,
@@ -69,7 +70,7 @@ from recog.training.distributed import World, broadcast, check_agreement, first_
 class LabelledImages:
     """A split with its targets in the same order: labels int64 [N], multi-label zeros and ones float32 [N, K].
 
-    Equal `groups` int64 [N] are copies of one image.
+    Equal `groups` int64 [N] are copies of one image, or images of one group of the data.
     """
 
     store: ImageStore | StreamedImages
@@ -127,7 +128,7 @@ def prepare(
 
 def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: World) -> PreparedData:
     """Read the facts of each image file once, and split."""
-    dataset = dataset or open_source(config.data.source, labels=config.data.labels)
+    dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
     check_trainable(dataset)
     found = list(inspect_images(dataset.samples))
     facts_of = {sample.name: image for sample, image in zip(dataset.samples, found, strict=True)}
@@ -142,6 +143,7 @@ def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: 
         *describe_data(dataset, facts),
         *find_overlap(dataset.samples, hashes).notes(),
         *(f"warning: {text}" for text in describe_small_classes(dataset, plan_split(config.split, dataset))),
+        *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
     dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups)
@@ -320,7 +322,9 @@ def _read_split(
     data: PreparedData, split: str, reader: Reader, *, num_sharers: int
 ) -> tuple[LabelledImages, DecodedImages]:
     dataset, hashes = data.dataset, data.hashes
-    numbers = {digest: number for number, digest in enumerate(dict.fromkeys(hashes.values()))}
+    keys = [hashes[sample.name] for sample in dataset.samples]
+    joined = join_groups(keys, [sample.group for sample in dataset.samples])
+    numbers = {sample.name: int(group) for sample, group in zip(dataset.samples, joined, strict=True)}
     samples = dataset.subset(split)
     digests = [hashes[sample.name] for sample in samples]
     decoded = decode_images(samples, reader, digests, name=f"{dataset.name} {split}", num_sharers=num_sharers)
@@ -328,7 +332,7 @@ def _read_split(
     images = LabelledImages(
         store=decoded.images,
         targets=targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows],
-        groups=np.array([numbers[digests[row]] for row in rows], dtype=np.int64),
+        groups=np.array([numbers[samples[row].name] for row in rows], dtype=np.int64),
         names=tuple(samples[row].name for row in rows),
     )
     return images, decoded

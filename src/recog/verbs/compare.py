@@ -11,6 +11,7 @@ import numpy as np
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
@@ -60,6 +61,7 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     split: str | None = None,
     bad_images: BadImagePolicy = "auto",
     labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
     include_seen: bool = False,
 ) -> ComparisonRun:
@@ -76,7 +78,9 @@ def compare(  # noqa: PLR0913  keywords of a public verb
             f"A is {a.predictor.manifest.task} and B {b.predictor.manifest.task}: one says one class of an image, the other none "
             "to several labels. Two bundles can be compared on the same question only."
         )
-    dataset = open_as_trained(source, a.folder, a.predictor.manifest, labels=labels, class_names=class_names)
+    dataset = open_as_trained(
+        source, a.folder, a.predictor.manifest, labels=labels, layout=layout, class_names=class_names
+    )
     dataset = with_classes_of(dataset, a.predictor.class_names)
     chosen = choose_samples(dataset, split, (a, b), include_seen=include_seen)
     samples = chosen.samples

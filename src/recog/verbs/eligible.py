@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from recog.bundle.locate import find_bundle, run_of
 from recog.bundle.manifest import Manifest
 from recog.bundle.seal import RUN_CONFIG
-from recog.core.config import did_you_mean, load_toml
+from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Sample, check_class_map
 from recog.data.inspection import hash_kind, hash_samples
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import LabelFormat
 from recog.data.sources import Source, open_source
 from recog.runs.splits import SPLITS_FILE, SeenImages, TestOpening, log_test_opening, read_seen
@@ -56,28 +57,56 @@ def open_as_trained(
     manifest: Manifest,
     *,
     labels: LabelFormat,
+    layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """The data that `source` means, for a bundle with this `manifest`. DataError where its task is another one.
 
-    Without `labels`, lists for a multi-label bundle are first read with the label separator of its training data.
+    Files are first read as the training data were, with their label separator, split folders, depth of classes and groups,
+    where these are not given. Where that does not fit, they are read as found.
     """
-    task = manifest.task
     dataset = None
-    if task == "multilabel" and not labels.is_given:
-        data = load_toml(bundle / RUN_CONFIG).get("data", {})
-        separator = data.get("label_separator") if isinstance(data, dict) else None
-        if isinstance(separator, str) and separator:
+    if isinstance(source, (str, Path)):
+        for recorded_labels, recorded_layout in _recorded(bundle, manifest.task, labels, layout):
             with contextlib.suppress(DataError):  # another form of data: read as found
-                dataset = open_source(source, one_class_map=False, labels=LabelFormat(separator=separator))
+                found = open_source(source, one_class_map=False, labels=recorded_labels, layout=recorded_layout)
+                if set(found.class_names) <= set(manifest.class_names):
+                    dataset = found
+                    break
     if dataset is None:
-        defaults = manifest.class_names
         dataset = open_source(
-            source, one_class_map=False, labels=labels, class_names=class_names, default_names=defaults
+            source,
+            one_class_map=False,
+            labels=labels,
+            layout=layout,
+            class_names=class_names,
+            default_names=manifest.class_names,
         )
-    check_task(dataset, task)
+    check_task(dataset, manifest.task)
     check_class_map(dataset)
     return dataset
+
+
+def _recorded(
+    bundle: Path, task: Task, labels: LabelFormat, layout: DataLayout
+) -> Iterator[tuple[LabelFormat, DataLayout]]:
+    """How the training data were read, where that differs from `labels` and `layout`, then without what suits fewest data."""
+    data = load_toml(bundle / RUN_CONFIG).get("data", {}) if (bundle / RUN_CONFIG).is_file() else {}
+    if not isinstance(data, dict):
+        return
+    separator = data.get("label_separator")
+    then = labels
+    if task == "multilabel" and not labels.is_given and isinstance(separator, str):
+        then = LabelFormat(separator=separator)
+    layouts = [layout]
+    if layout == DETECTED:
+        with contextlib.suppress(ConfigError):
+            names = [field.name for field in fields(DataLayout)]
+            recorded = build_config(DataLayout, {name: data[name] for name in names if name in data})
+            layouts = [recorded, replace(recorded, group=""), layout]
+    for each in dict.fromkeys(layouts):
+        if (then, each) != (labels, layout):
+            yield then, each
 
 
 def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:

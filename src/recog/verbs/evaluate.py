@@ -11,6 +11,7 @@ from recog.core.errors import DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.core.outputs import check_new_path
 from recog.data.dataset import Exclusion, describe_exclusions
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
@@ -44,6 +45,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     bad_images: BadImagePolicy = "auto",
     slice_by: Sequence[str] = (),
     labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
     include_seen: bool = False,
 ) -> EvaluationRun:
@@ -57,7 +59,8 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     if out is not None:
         check_new_path(out, "--out")
     side = Side.load(bundle)
-    dataset = open_as_trained(source, side.folder, side.predictor.manifest, labels=labels, class_names=class_names)
+    manifest = side.predictor.manifest
+    dataset = open_as_trained(source, side.folder, manifest, labels=labels, layout=layout, class_names=class_names)
     dataset = with_classes_of(dataset, side.predictor.class_names)
     check_slice_by(slice_by, dataset)
     chosen = choose_samples(dataset, split, [side], include_seen=include_seen)

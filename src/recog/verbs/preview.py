@@ -22,6 +22,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.inspection import inspect_images
 from recog.data.loader import TrainLoader
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
@@ -38,14 +39,19 @@ _TEXT_PX = 18
 
 
 def preview(
-    source: str | Path, path: Path, config: TrainConfig | None = None, *, labels: LabelFormat = AS_FOUND
+    source: str | Path,
+    path: Path,
+    config: TrainConfig | None = None,
+    *,
+    labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
 ) -> AugmentConfig:
     """Draw a batch of `source` into the PNG `path` as training by steps would see it; returns the augmentation drawn.
 
     Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
     """
     check_preview(path)
-    dataset = open_source(source, labels=labels)
+    dataset = open_source(source, labels=labels, layout=layout)
     inspected = list(inspect_images(dataset.samples))
     facts = image_facts(dataset, inspected)
     config = config or TrainConfig()

@@ -20,6 +20,7 @@ from recog.data.dataset import (
     class_map_gaps,
     labels_without_images,
 )
+from recog.data.groups import suspect_groups
 from recog.data.inspection import (
     Copies,
     ImageSummary,
@@ -30,6 +31,7 @@ from recog.data.inspection import (
     inspect_images,
     summarise,
 )
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
@@ -112,20 +114,23 @@ class ScanProgress:
     num_images: int
 
 
-def scan(source: Source, *, labels: LabelFormat = AS_FOUND) -> ScanRun:
+def scan(source: Source, *, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED) -> ScanRun:
     """Look at every image of `source`, a folder, file, name or Dataset. Raises DataError where it cannot be understood at all.
 
-    `labels` says how several labels of one image are written, where a list needs it.
+    `labels` says how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
+    classes and which images belong together.
     """
-    for event in scan_events(source, labels=labels):
+    for event in scan_events(source, labels=labels, layout=layout):
         if isinstance(event, ScanReport):
             return ScanRun(report=event)
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
 
 
-def scan_events(source: Source, *, labels: LabelFormat = AS_FOUND) -> Iterator[ScanProgress | ScanReport]:
+def scan_events(
+    source: Source, *, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
+) -> Iterator[ScanProgress | ScanReport]:
     """The progress as it happens, the ScanReport last."""
-    dataset = open_source(source, one_class_map=False, labels=labels)
+    dataset = open_source(source, one_class_map=False, labels=labels, layout=layout)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
     for image in inspect_images(dataset.samples, check_pixels=True):
@@ -190,6 +195,7 @@ def _warnings(
     dataset: Dataset, overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None
 ) -> Iterator[str]:
     yield from overlap.notes()
+    yield from suspect_groups(dataset)
     if dataset.task == "multilabel":
         for split, names in labels_without_images(dataset).items():
             yield f"in split {split} no image differs in {len(names)} labels: {', '.join(names[:10])}; n/a in its numbers"

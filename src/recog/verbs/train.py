@@ -15,7 +15,6 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
 from recog.data.dataset import Dataset
-from recog.data.readers.own import read_items
 from recog.data.sources import Source, open_source
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import parse_report
@@ -111,7 +110,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
     """
     dataset = None
     if source is not None and not isinstance(source, (str, Path)):
-        dataset = read_items(source, class_names=class_names)
+        data = (config or TrainConfig()).data
+        dataset = open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)
     if resume is not None:
         if config is not None or name is not None or choose_lr or (source is not None and dataset is None):
             raise ConfigError(
@@ -158,7 +158,7 @@ def train_events(
     with joined() as world:
         if broadcast(world, name is not None and has_begun(runs / name, world)):
             # by the path that this machine has the data at
-            dataset = dataset or open_source(config.data.source, labels=config.data.labels)
+            dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
             yield from resume_events(runs / str(name), dataset=dataset, network=network)
         elif world.is_writer:
             started = time.perf_counter()

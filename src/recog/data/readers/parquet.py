@@ -13,6 +13,7 @@ from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
 from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -22,7 +23,7 @@ from recog.data.readers.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.names import SPLIT_FOLDERS, class_name_of
+from recog.data.readers.names import class_name_of, split_of_name, splits_of_files
 from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
 from recog.data.readers.parquet_schema import (
     check_columns,
@@ -52,19 +53,21 @@ def is_parquet(path: Path) -> bool:
         return False
 
 
-def find_parquet(root: Path) -> list[Path]:
-    """Parquet files in `root`, in root/data as the hub has them, or in split folders."""
-    places = [
-        root,
-        *(p for p in root.iterdir() if p.is_dir() and (p.name == "data" or p.name.lower() in SPLIT_FOLDERS)),
-    ]
-    found = [
-        path
-        for place in places
-        for path in place.iterdir()
-        if path.suffix.lower() in PARQUET_SUFFIXES and path.is_file() and not is_hidden(path.name)
-    ]
+def find_parquet(root: Path, layout: DataLayout = DETECTED) -> list[Path]:
+    """Parquet files in `root`, in root/data as the hub has them, or in split folders.
+
+    DataError where another folder holds such files too, beside split folders that do.
+    """
+    splits = [path for path in root.iterdir() if path.is_dir() and split_of_name(path.name)]
+    if layout.split_folders or any(_is_parquet_name(path) for folder in splits for path in folder.iterdir()):
+        splits = layout.split_dirs(root, _is_parquet_name, "Parquet files")
+    places = splits if layout.split_folders else [root, *(p for p in [root / "data"] if p.is_dir()), *splits]
+    found = [path for place in places for path in place.iterdir() if _is_parquet_name(path)]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+
+
+def _is_parquet_name(path: Path) -> bool:
+    return path.suffix.lower() in PARQUET_SUFFIXES and path.is_file() and not is_hidden(path.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,9 @@ class _Row:
     columns: tuple[tuple[str, str], ...]
 
 
-def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND) -> Dataset:
+def read_parquet(
+    files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
+) -> Dataset:
     """Images are copied once into a temporary file, as Parquet has no random access to a row."""
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
@@ -102,8 +107,8 @@ def read_parquet(files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_
     bits = _find_bits(files, root, labels)
     spool = Spool("reading Parquet", sum(path.stat().st_size for path in files))
     try:
-        for path in files:
-            file = _describe(path, root, bits)
+        for path, split in zip(files, _splits_of(files, root, layout), strict=True):
+            file = _describe(path, root, bits, split)
             declared.append(file.class_names)
             notes = [*label_column_notes(list(file.bits), file.further), *file.notes]
             rows += _rows(file, spool, exclusions, labels)
@@ -169,7 +174,7 @@ def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[s
     return bits
 
 
-def _describe(path: Path, root: Path, bits: Mapping[str, str]) -> _File:
+def _describe(path: Path, root: Path, bits: Mapping[str, str], split: str | None) -> _File:
     table = _open(path)
     label_column = None if bits else label_column_of(table)
     check_columns(table, path, label_column)
@@ -180,7 +185,7 @@ def _describe(path: Path, root: Path, bits: Mapping[str, str]) -> _File:
         path=path,
         name=path.relative_to(root).as_posix(),
         table=table,
-        split=_split_of(path, root),
+        split=split,
         label_column=label_column,
         class_names=tuple(sorted(bits, key=natural_key)) if bits else declared_names(table, path),
         bits=bits,
@@ -324,8 +329,8 @@ def _label_of(label: Any, names: tuple[str, ...], where: str) -> str:
     return text
 
 
-def _split_of(path: Path, root: Path) -> str | None:
-    """By the split folder, else by the file's name as the hub has it: train-00000-of-00003.parquet."""
-    folder = path.parent.name.lower() if path.parent != root else ""
-    word = path.name.lower().replace("_", "-").partition(".")[0].partition("-")[0]
-    return SPLIT_FOLDERS.get(folder) or SPLIT_FOLDERS.get(word)
+def _splits_of(files: Sequence[Path], root: Path, layout: DataLayout) -> list[str | None]:
+    """By the split folder, else by the file's name, as the hub has it: train-00000-of-00003.parquet."""
+    folders = ["" if path.parent == root else path.parent.relative_to(root).as_posix() for path in files]
+    by_name = splits_of_files([path.name for path in files])
+    return [layout.split_of_folder(folder) or split for folder, split in zip(folders, by_name, strict=True)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recog.core.config import nearest
 from recog.core.errors import DataError
-from recog.data.readers.names import SPLIT_FOLDERS
+from recog.data.readers.names import split_of_name
 
 RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_CELL = 200  # characters of a cell to slice by; a caption is none
@@ -58,9 +58,12 @@ def find_columns(columns: list[str], where: str, path_column: str, *, label_colu
 
 
 def split_of_cell(cell: str | None, line: str) -> str:
-    split = SPLIT_FOLDERS.get((cell or "").lower())
+    split = split_of_name(cell or "")
     if split is None:
-        raise DataError(f"{line} has the split '{cell or ''}'; it must be train, val or test, in every row or in none.")
+        raise DataError(
+            f"{line} has the split '{cell or ''}'; it must be train, val or test, in every row or in none (dev is read as "
+            "val, eval as test)."
+        )
     return split
 
 

@@ -17,6 +17,7 @@ from recog.data.archives.members import RefusedMember, StoredBytes
 from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -24,7 +25,7 @@ from recog.data.readers.label_format import (
     find_label_columns,
     labels_of_bits,
 )
-from recog.data.readers.names import SPLIT_FOLDERS, class_name_of
+from recog.data.readers.names import class_name_of, split_of_name, splits_of_files
 from recog.data.readers.rows import cells_of
 from recog.data.tree import HIDDEN, base_of, parent_of
 
@@ -37,16 +38,23 @@ _MAX_LABEL_BYTES = 1 << 20
 _MAX_DIGITS = 9  # of a class's number; int() refuses very long ones
 
 
-def find_shards(root: Path) -> list[Path]:
-    """Tar files directly in `root` or in split folders below it; none where there are other folders, which are classes then."""
-    entries = sorted(root.iterdir(), key=lambda path: natural_key(path.name))
-    shards = [path for path in entries if _is_shard_name(path)]
-    folders = [path for path in entries if path.is_dir() and not is_hidden(path.name) and not _is_own(path)]
-    if folders and not all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
+def find_shards(root: Path, layout: DataLayout = DETECTED) -> list[Path]:
+    """Tar files directly in `root` or in split folders below it; none where there are other folders, which are classes then.
+
+    DataError where one of these holds tar files too, beside split folders that do.
+    """
+    folders = [path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name) and not _is_own(path)]
+    splits = [path for path in folders if split_of_name(path.name)]
+    if layout.split_folders or any(_shards_in(path) for path in splits):
+        splits = layout.split_dirs(root, _is_shard_name, "tar files")
+    elif len(splits) < len(folders):
         return []
-    for folder in folders:
-        shards += [path for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)) if _is_shard_name(path)]
-    return shards
+    places = splits if layout.split_folders else [root, *splits]
+    return [shard for place in places for shard in _shards_in(place)]
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    return sorted(filter(_is_shard_name, folder.iterdir()), key=lambda path: natural_key(path.name))
 
 
 def _is_own(folder: Path) -> bool:
@@ -99,7 +107,9 @@ class _Row:
     columns: tuple[tuple[str, str], ...]
 
 
-def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelFormat = AS_FOUND) -> Dataset:
+def read_shards(
+    shards: Sequence[Path], *, root: Path, name: str, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
+) -> Dataset:
     """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split.
 
     What key.json says beyond the label, in numbers and texts, are the sample's columns.
@@ -107,13 +117,12 @@ def read_shards(shards: Sequence[Path], *, root: Path, name: str, labels: LabelF
     exclusions: list[Exclusion] = []
     notes: list[str] = []
     rows: list[_Row] = []
-    for shard in shards:
+    for shard, split in zip(shards, _splits_of(shards, root, layout), strict=True):
         if not shard.is_file() or not is_tar(shard):
             what = "is not a tar archive" if shard.is_file() else "is not there"
             raise DataError(f"the shard {shard} {what}. Download it again, or leave it out.")
         content = read_tar(shard)
         notes += end_mark_notes(shard, content)
-        split = _split_of(shard, root)
         prefix = _relative(shard, root)
         for key, record in _records(content, prefix, exclusions, labels).items():
             rows += _row(f"{prefix}/{key}", record, split, exclusions)
@@ -308,11 +317,11 @@ def _is_image(suffix: str) -> bool:
     return f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES
 
 
-def _split_of(shard: Path, root: Path) -> str | None:
-    """By the folder below `root`, else by the word that the shard's name begins with."""
-    folder = shard.parent.name if shard.parent != root else ""
-    word = shard.name.lower().replace("_", "-").partition(".")[0].partition("-")[0]
-    return SPLIT_FOLDERS.get(folder.lower()) or SPLIT_FOLDERS.get(word.rstrip("0123456789"))
+def _splits_of(shards: Sequence[Path], root: Path, layout: DataLayout) -> list[str | None]:
+    """By the folder below `root`, else by the shard's name."""
+    folders = ["" if shard.parent == root else _relative(shard.parent, root) for shard in shards]
+    by_name = splits_of_files([shard.name for shard in shards])
+    return [layout.split_of_folder(folder) or split for folder, split in zip(folders, by_name, strict=True)]
 
 
 def _relative(shard: Path, root: Path) -> str:

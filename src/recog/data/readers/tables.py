@@ -15,6 +15,7 @@ from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
 from recog.core.task import Task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
+from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.json_lines import json_listing
 from recog.data.readers.label_format import (
     AS_FOUND,
@@ -24,7 +25,7 @@ from recog.data.readers.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of
+from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of, split_of_name
 from recog.data.readers.rows import RESERVED, Listing, Row, find_columns, split_of_cell
 from recog.data.tree import Tree, base_of, parent_of
 
@@ -63,9 +64,12 @@ def find_metadata(tree: Tree) -> list[str]:
     return found
 
 
-def read_metadata(tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FOUND) -> Dataset:
+def read_metadata(
+    tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
+) -> Dataset:
     """Rows file_name, label of each table, below the table's own folder; a split folder gives its rows their split."""
     reader = _ListReader(name=tree.name, where=tree.where, exclusions=list(tree.exclusions), notes=list(tree.notes))
+    split_of = _split_folders(tree, layout)
     found: list[tuple[str, tuple[str, ...]]] = []
     for table in tables:
         prefix = f"{parent_of(table)}/" if parent_of(table) else ""
@@ -75,21 +79,39 @@ def read_metadata(tree: Tree, tables: Sequence[str], labels: LabelFormat = AS_FO
         reader.notes += [note for note in listing.notes if note not in reader.notes]
         for row in listing.rows:
             name = prefix + _inside(row, "/root")
-            split = row.split or SPLIT_FOLDERS.get(name.partition("/")[0].lower())
+            split = row.split or split_of.get(name.partition("/")[0])
             source = tree.files.get(name)
             if source is None:
                 raise DataError(
                     f"{row.where} names {shown(row.path)}, which is not in {tree.where}. Add the file or drop the row."
                 )
-            reader.add(replace(row, split=split), name, source)
+            if split is None and layout.split_folders:
+                reader.exclusions.append(Exclusion(name=name, reason="not in one of the given split folders"))
+            else:
+                reader.add(replace(row, split=split), name, source)
     check_same_columns(found)
-    listed = set(reader.names)
+    listed, skipped = set(reader.names), {exclusion.name for exclusion in reader.exclusions}
     reader.exclusions += [
         Exclusion(name=name, reason="not listed in the metadata")
         for name in tree.files
-        if name not in listed and name not in tables
+        if name not in listed and name not in tables and name not in skipped
     ]
     return reader.dataset(layout="Hugging Face imagefolder", why=f"it holds {', '.join(tables[:3])}")
+
+
+def _split_folders(tree: Tree, layout: DataLayout) -> dict[str, str]:
+    """{folder in the root: its split}, as given, else by name: by any word of it where all folders have such a word."""
+    layout.check_unused(tree.where, "a Hugging Face imagefolder", may_split=True)
+    if layout.split_folders:
+        given = {folder: split for split, folders in layout.given_splits.items() for folder in folders}
+        missing = [folder for folder in given if folder not in tree.folders_in("")]
+        if missing:
+            raise DataError(f"{tree.where} has no folder '{missing[0]}', which --split-folders names.")
+        return given
+    folders = tree.folders_in("")
+    words = {folder: split_of_name(folder) for folder in folders}
+    named = words if all(words.values()) else {folder: SPLIT_FOLDERS.get(folder.lower()) for folder in folders}
+    return {folder: split for folder, split in named.items() if split}
 
 
 def _read_listing(tree: Tree, table: str, labels: LabelFormat) -> Listing:
@@ -251,6 +273,7 @@ class _ListReader:
                 split=row.split,
                 group=row.group,
                 columns=row.columns,
+                subfolder=base_of(parent_of(name)) or None,
             )
             for (name, row), source in zip(self.names.items(), self.sources, strict=True)
         )

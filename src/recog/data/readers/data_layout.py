@@ -1,0 +1,87 @@
+"""What the user states about the layout of the data: split folders, the level of the class folders, and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recog.core.errors import ConfigError, DataError
+from recog.core.files import is_hidden
+from recog.data.dataset import SPLITS
+from recog.data.readers.names import split_of_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataLayout:
+    """All of it is detected where it is not given. ConfigError where a value has no meaning."""
+
+    split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER'; a split may have several; other folders are left out
+    classes_at_depth: int | None = None  # 1: the folders in DATA are the classes; 2: those within them
+    group: str = ""  # 'subfolder', a column, or a regular expression; see `recog.data.groups`
+
+    def __post_init__(self) -> None:
+        for entry in self.split_folders:
+            split, equals, folder = entry.partition("=")
+            if split.strip() not in SPLITS or not equals or not folder.strip(" /"):
+                raise ConfigError(
+                    f"the split folder is '{entry}'; expected SPLIT=FOLDER with one of {', '.join(SPLITS)}, such as "
+                    "--split-folders train=FOLDER,test=FOLDER."
+                )
+        folders = [folder for folders in self.given_splits.values() for folder in folders]
+        twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"the split folders name '{twice}' twice; a folder belongs to one split.")
+        if self.classes_at_depth is not None and self.classes_at_depth < 1:
+            raise ConfigError(
+                f"the depth of the class folders is {self.classes_at_depth}; it must be 1 (folders in DATA) or more."
+            )
+        if self.split_folders and self.classes_at_depth == 1:
+            raise ConfigError("split folders lie above the class folders, so --classes-at-depth must be 2 or more.")
+
+    @property
+    def given_splits(self) -> dict[str, list[str]]:
+        """{split: its folders} as the user named them."""
+        found: dict[str, list[str]] = {}
+        for entry in self.split_folders:
+            split, _, folder = entry.partition("=")
+            found.setdefault(split.strip(), []).append(folder.strip(" /"))
+        return {split: found[split] for split in SPLITS if split in found}
+
+    def split_dirs(self, root: Path, is_content: Callable[[Path], bool], kind: str) -> list[Path]:
+        """The folders in `root` that are splits, given or by name. DataError where another one holds files of this `kind`."""
+        if self.split_folders:
+            named = [root / folder for folders in self.given_splits.values() for folder in folders]
+            there = [folder for folder in named if folder.is_dir()]
+            if len(there) < len(named) and any(is_content(path) for folder in there for path in folder.iterdir()):
+                missing = next(folder for folder in named if folder not in there)
+                raise DataError(f"there is no folder {missing}, which --split-folders names.")
+            return there
+        folders = sorted((p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name)), key=lambda p: p.name)
+        splits = [folder for folder in folders if split_of_name(folder.name)]
+        others = [p for p in folders if p not in splits and p.name != "data" and any(map(is_content, p.iterdir()))]
+        if splits and others:
+            pairs = ",".join(f"{split_of_name(split.name)}={split.name}" for split in splits)
+            raise DataError(
+                f"{others[0]} holds {kind} and is no split by its name, beside {', '.join(s.name for s in splits)}. Name the "
+                f"splits and leave the rest out: --split-folders {pairs}."
+            )
+        return splits
+
+    def split_of_folder(self, folder: str) -> str | None:
+        """The split of a folder of Parquet files, shards or listed images: the given one, else by its name."""
+        if not self.split_folders:
+            return split_of_name(folder)
+        return next((split for split, folders in self.given_splits.items() if folder in folders), None)
+
+    def check_unused(self, name: str, kind: str, *, may_split: bool = False) -> None:
+        """DataError where the user states folder levels for data of a `kind` that has none, or no more than splits."""
+        for option, is_given in (
+            ("--split-folders", bool(self.split_folders) and not may_split),
+            ("--classes-at-depth", self.classes_at_depth is not None),
+        ):
+            if is_given:
+                raise DataError(f"{option} is for folders of images, and {name} is {kind}. Leave {option} out.")
+
+
+DETECTED = DataLayout()
