@@ -267,7 +267,6 @@ JOINERS = {
     "cli/evaluate.py",
     "cli/guard.py",
     "cli/predict.py",
-    "cli/progress.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
     "evaluation/results/data_facts.py",

@@ -1,7 +1,13 @@
 import csv
 import json
+import re
 
-from recog.cli.output import print_cells, print_csv_row, print_json, print_lines, print_note
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from recog.cli import output
+from recog.cli.output import print_cells, print_csv_row, print_json, print_lines, print_note, print_rendered
 
 EVIL = "a\x1b[31m\u202e\nb\t\udcff"
 ESCAPED = r"a\x1b[31m\u202e\nb\t\udcff"
@@ -33,3 +39,33 @@ def test_csv_is_escaped_raw_or_not(capsys):
     print_csv_row([EVIL, "=1", "-1"], raw=True)
     rows = list(csv.reader(capsys.readouterr().out.splitlines()))
     assert rows == [[ESCAPED, "'=1", "-1"], [ESCAPED, "=1", "-1"]]
+
+
+NAME = "a name that is longer than any terminal " * 10
+
+
+def render(console):
+    table = Table(title="title", title_justify="left", box=None)
+    table.add_column("name", overflow="fold")
+    table.add_column("n")
+    table.add_row(NAME.strip(), "1")
+    console.print(table)
+
+
+@pytest.mark.parametrize("to_stderr", [False, True])
+def test_a_file_gets_whole_names_and_no_padding(capsys, monkeypatch, to_stderr):
+    monkeypatch.setenv("COLUMNS", "40")
+    print_rendered(render, to_stderr=to_stderr)
+    shown = capsys.readouterr()
+    text, other = (shown.err, shown.out) if to_stderr else (shown.out, shown.err)
+    assert other == ""
+    assert NAME.strip() in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert len(text.splitlines()) == 3
+
+
+def test_a_terminal_gets_what_fits(capsys, monkeypatch):
+    monkeypatch.setattr(output, "Console", lambda **options: Console(**options, width=40, force_terminal=True))
+    print_rendered(render)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 40

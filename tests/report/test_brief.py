@@ -64,3 +64,12 @@ def test_slices_that_were_asked_for_are_shown_the_lowest_first():
     at = lines.index("  lowest accuracy by size:")
     assert lines[at + 1].split()[:2] == ["large", "25.0%"]
     assert lines[at + 2].split()[:2] == ["small", "75.0%"]
+
+
+def test_without_a_terminal_nothing_is_cut_or_padded():
+    names = ("a-class-name-of-more-than-twenty-four-characters", "dog")
+    report = report_of(names, [0, 1, 0, 1], [0, 1, 1, 1], num_seen_in_training=0)
+    text = "\n".join(brief_lines(report, max_name=None))
+    assert f"{names[0]}  F1" in text
+    assert f"dog as {names[0]}: 1 of 3" in text
+    assert "  dog  F1" in text

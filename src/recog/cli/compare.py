@@ -16,7 +16,7 @@ from recog.cli.labels import (
     data_layout,
     label_format,
 )
-from recog.cli.output import print_json, print_note
+from recog.cli.output import print_json, print_note, print_rendered
 
 
 @guarded
@@ -42,8 +42,6 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
     """Compare two bundles on the same images: difference in accuracy and the images on which they differ."""
-    from rich.console import Console
-
     from recog.report.comparison import print_comparison
     from recog.verbs.compare import compare as run_comparison
 
@@ -65,7 +63,11 @@ def compare(
         print_json(result.to_dict())
         return
     title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.report.num_images:,} images"
-    print_comparison(result.report, Console(highlight=False), name_a=result.name_a, name_b=result.name_b, title=title)
+    print_rendered(
+        lambda console: print_comparison(
+            result.report, console, name_a=result.name_a, name_b=result.name_b, title=title
+        )
+    )
 
 
 def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:

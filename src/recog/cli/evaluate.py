@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from recog.cli.labels import (
     data_layout,
     label_format,
 )
-from recog.cli.output import print_json, print_lines, print_note
+from recog.cli.output import print_json, print_lines, print_note, print_rendered
 
 
 @guarded
@@ -55,9 +56,7 @@ def evaluate(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the report's tables.")] = False,
 ) -> None:
     """Evaluate a bundle on labelled images: accuracy, per-class metrics and confusion matrix."""
-    from rich.console import Console
-
-    from recog.report.brief import brief_lines
+    from recog.report.brief import MAX_NAME, brief_lines
     from recog.report.table import print_report
     from recog.verbs.evaluate import evaluate as run_evaluation
 
@@ -77,8 +76,8 @@ def evaluate(
     if as_json:
         print_json(result.report.to_dict())
     elif verbose:
-        print_report(result.report, Console(highlight=False))
+        print_rendered(lambda console: print_report(result.report, console))
     else:
-        print_lines(*brief_lines(result.report))
+        print_lines(*brief_lines(result.report, max_name=MAX_NAME if sys.stdout.isatty() else None))
     if result.folder is not None:
         print_note(f"report: {result.folder / 'report.html'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import guarded
-from recog.cli.output import print_json, print_note
+from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.text import visible
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON on stdout.")] = False,
 ) -> None:
     """List the networks that can be trained: parameters, input size, whether weights are available offline, licence."""
-    from rich.console import Console
 
     from recog.models.listing import list_networks
 
@@ -33,7 +32,7 @@ def models(
     if as_json:
         print_json({"pattern": pattern, "networks": [_to_dict(facts) for facts in networks]})
     else:
-        _print_table(networks, Console(highlight=False))
+        print_rendered(lambda console: _print_table(networks, console))
     for line in _remarks(networks, pattern):
         print_note(line)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from rich.text import Text
 
 from recog.core.text import visible
 from recog.report.text import spreadsheet_cell
+
+WIDEST = 100_000  # columns: no table is folded
 
 notes = Console(stderr=True, highlight=False)
 """Progress and notes go to stderr, so that stdout holds the answer alone."""
@@ -42,6 +45,21 @@ def print_lines(*lines: str) -> None:
     """Each of `lines` as one line on stdout."""
     for line in lines:
         print(visible(line))
+
+
+def print_rendered(render: Callable[[Console], None], *, to_stderr: bool = False) -> None:
+    """What `render` prints: as wide as a terminal is; in a file or pipe without colours, nothing folded, cut or padded."""
+    console = notes if to_stderr else Console(highlight=False)
+    if console.is_terminal:
+        render(console)
+        return
+    text = io.StringIO()
+    render(Console(file=text, width=WIDEST, highlight=False, force_terminal=False))
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    if to_stderr:
+        print_note(*lines)
+    else:
+        print(*lines, sep="\n")
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
@@ -27,6 +27,8 @@ class TrainPrinter:
         self._task = TaskID(0)
         self._started = time.perf_counter()
         self._num_images = 0
+        self._num_epochs = 0
+        self._val = ""  # of the last epoch
 
     def show(self, event: TrainEvent) -> None:
         match event:
@@ -34,6 +36,7 @@ class TrainPrinter:
                 self._show_note(event)
             case Planned():
                 self.folder = event.folder
+                self._num_epochs = event.config.optim.epochs or 0
                 print_note(f"run folder: {event.folder}")
                 if event.num_steps:
                     self._open_bar(event.num_steps)
@@ -64,30 +67,30 @@ class TrainPrinter:
         self._started = time.perf_counter()
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[rate]:.0f} images/s"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[pace]}"),
             console=notes,
             transient=True,
             disable=not notes.is_terminal,
         )
         self._progress.start()
-        self._task = self._progress.add_task("training", total=num_steps, rate=0.0)
+        self._task = self._progress.add_task("training", total=num_steps, pace="")
 
     def _show_step(self, log: StepLog) -> None:
         self._num_images += log.num_images
-        if self._progress is not None:
-            rate = self._num_images / (time.perf_counter() - self._started)
-            self._progress.update(
-                self._task,
-                completed=log.step,
-                description=f"epoch {log.epoch} loss {log.loss:.3f}",
-                rate=rate,
-            )
+        if self._progress is None:
+            return
+        rate = self._num_images / (time.perf_counter() - self._started)
+        self._progress.update(
+            self._task,
+            completed=log.step,
+            description=f"epoch {log.epoch}/{self._num_epochs}  loss {log.loss:.3f}{self._val}",
+            pace=f"{rate:,.0f} images/s{self._time_left()}",
+        )
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
+        self._val = f"  val {_quality(result).removeprefix('accuracy ')}"
         if not (self._verbose or result.is_best):
             return
         left = self._time_left()

@@ -18,7 +18,7 @@ from recog.cli.labels import (
     data_layout,
     label_format,
 )
-from recog.cli.output import notes, print_json, print_lines, print_note
+from recog.cli.output import notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError, DataError
 from recog.core.outputs import check_preview
 from recog.core.text import visible
@@ -139,7 +139,6 @@ def _print_report(report: ScanReport) -> None:
 
 
 def _print_classes(report: ScanReport) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -163,7 +162,7 @@ def _print_classes(report: ScanReport) -> None:
         table.add_row(
             Text("images" if several else "all"), *(f"{n:,}" for n in report.num_images_of.values()), style="bold"
         )
-    Console(highlight=False).print(table, soft_wrap=True)
+    print_rendered(lambda console: console.print(table, soft_wrap=True))
     if several:
         _print_cardinality(report)
     if report.imbalance is not None:

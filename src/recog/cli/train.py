@@ -13,7 +13,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import ClassesAtDepth, Group, LabelColumns, LabelSeparator, SplitFolders, split_columns
-from recog.cli.output import notes, print_json, print_note
+from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
-    from recog.report.brief import brief_lines
+    from recog.report.brief import MAX_NAME, brief_lines
     from recog.report.table import print_report
 
     if as_json:
@@ -227,9 +227,9 @@ def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
         }
         print_json(outcome)
     elif verbose:
-        print_report(run.report, notes)
+        print_rendered(lambda console: print_report(run.report, console), to_stderr=True)
     else:
-        print_note(*brief_lines(run.report))
+        print_note(*brief_lines(run.report, max_name=MAX_NAME if sys.stderr.isatty() else None))
     print_note(f"bundle: {run.bundle}")
     print_note(f"report: {run.folder / 'report.html'}")
     print_note(f"done in {run.duration_s:.1f} s; next: recog predict {run.folder.name} photo.jpg")

@@ -20,16 +20,20 @@ NUM_WORST, NUM_PAIRS, MAX_WARNINGS, MAX_SLICINGS = 3, 3, 6, 1
 MAX_NAME, WIDTH = 24, 80
 
 
-def brief_lines(report: Report) -> list[str]:
-    """Headline with interval and n, the worst classes, the commonest confusions, and the warnings that need action."""
+def brief_lines(report: Report, *, max_name: int | None = MAX_NAME) -> list[str]:
+    """Headline with interval and n, the worst classes, the commonest confusions, and the warnings that need action.
+
+    Names are cut to `max_name` characters, and lines to 80; with None nothing is cut or padded.
+    """
     split = f", {visible(report.data.split)} split" if report.data.split else ""
     measures = TASK_MEASURES[report.task]
     classes = plural(report.num_classes, measures.thing, measures.things)
-    lines = [f"{_short(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
-    lines += [*_HEADLINES[report.task](report), *_lowest_f1(report), *_CONFUSIONS[report.task](report)]
-    lines += _of_slices(report)
+    lines = [f"{_short(report.data.name, max_name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
+    lines += [*_HEADLINES[report.task](report), *_lowest_f1(report, max_name)]
+    lines += _CONFUSIONS[report.task](report, max_name)
+    lines += _of_slices(report, max_name)
     warnings = [note.title for note in notes(report) if note.is_warning]
-    lines += [f"  warning: {title}"[:WIDTH] for title in warnings[:MAX_WARNINGS]]
+    lines += [f"  warning: {title}"[: WIDTH if max_name else None] for title in warnings[:MAX_WARNINGS]]
     if len(warnings) > MAX_WARNINGS:
         lines.append(f"  and {len(warnings) - MAX_WARNINGS} more warnings in the report")
     return lines
@@ -53,39 +57,43 @@ def _of_labels(report: MultilabelReport) -> Iterator[str]:
     )
 
 
-def _lowest_f1(report: Report) -> Iterator[str]:
+def _lowest_f1(report: Report, max_name: int | None) -> Iterator[str]:
     rows = [row for row in report.classes if row.support and (row.f1 or 0.0) < 1]
     if rows:
         yield "  lowest F1:"
     for row in sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]:
-        yield f"    {_short(row.name):<{MAX_NAME}}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
+        yield f"    {_padded(row.name, max_name)}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
 
 
-def _most_confused(report: MulticlassReport) -> Iterator[str]:
+def _most_confused(report: MulticlassReport, max_name: int | None) -> Iterator[str]:
     pairs = most_confused(np.array(report.confusion), NUM_PAIRS)
     if pairs:
         yield "  most confused:"
     for i, j, count in pairs:
         truth, predicted = report.classes[i], report.classes[j]
-        yield f"    {_short(truth.name)} as {_short(predicted.name)}: {count:,} of {truth.support:,}"
+        yield f"    {_short(truth.name, max_name)} as {_short(predicted.name, max_name)}: {count:,} of {truth.support:,}"
 
 
 _HEADLINES: Mapping[Task, Callable[[Any], Iterator[str]]] = MappingProxyType(
     {"multiclass": _of_classes, "multilabel": _of_labels}
 )
-_CONFUSIONS: Mapping[Task, Callable[[Any], Iterable[str]]] = MappingProxyType(
-    {"multiclass": _most_confused, "multilabel": lambda report: ()}
+_CONFUSIONS: Mapping[Task, Callable[[Any, int | None], Iterable[str]]] = MappingProxyType(
+    {"multiclass": _most_confused, "multilabel": lambda report, max_name: ()}
 )
 
 
-def _of_slices(report: Report) -> Iterator[str]:
+def _of_slices(report: Report, max_name: int | None) -> Iterator[str]:
     for slicing in report.slices[:MAX_SLICINGS]:
-        yield f"  lowest accuracy by {_short(slicing.by)}:"
+        yield f"  lowest accuracy by {_short(slicing.by, max_name)}:"
         for part in slicing.slices[:NUM_WORST]:
             between = percent_range(part.accuracy_ci95)
-            yield f"    {_short(part.name):<{MAX_NAME}}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
+            yield f"    {_padded(part.name, max_name)}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
 
 
-def _short(name: str) -> str:
+def _short(name: str, max_name: int | None) -> str:
     text = visible(name)
-    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."
+    return text if max_name is None or len(text) <= max_name else text[: max_name - 3] + "..."
+
+
+def _padded(name: str, max_name: int | None) -> str:
+    return _short(name, max_name).ljust(max_name or 0)

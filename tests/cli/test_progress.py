@@ -1,0 +1,62 @@
+"""What training shows: one bar on a terminal, one line per improving epoch in a file."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from recog.cli import output, progress
+from recog.cli.progress import TrainPrinter
+from recog.recipes.config import TrainConfig
+from recog.recipes.events import EpochResult
+from recog.training.config import OptimConfig
+from recog.training.fit import EpochLog, StepLog
+from recog.verbs.train import Planned
+
+
+@pytest.fixture
+def show(monkeypatch):
+    """A training of 3 epochs, of which the first and third improve, and its text; `is_terminal` or a file."""
+
+    def run(*, is_terminal, verbose=False):
+        text = io.StringIO()
+        console = Console(file=text, width=80, height=24, highlight=False, force_terminal=is_terminal)
+        monkeypatch.setattr(output, "notes", console)
+        monkeypatch.setattr(progress, "notes", console)
+        printer = TrainPrinter(verbose=verbose)
+        config = TrainConfig(optim=OptimConfig(epochs=3))
+        printer.show(Planned(folder=Path("runs/digits-1"), config=config, num_steps=300))
+        for epoch, accuracy in enumerate((0.9, 0.8, 0.95), start=1):
+            log = StepLog(epoch=epoch, step=100 * epoch, loss=0.5, lr=0.1, grad_norm=1.0, num_images=64)
+            printer.show(log)
+            printer.show(replace(log, loss=0.25))
+            done = EpochLog(epoch=epoch, train_loss=0.4, train_s=1.0, num_images=6400)
+            printer.show(EpochResult(log=done, val_accuracy=accuracy, val_nll=0.1, is_best=epoch != 2))
+            if is_terminal:
+                printer._progress.refresh()
+        printer.close()
+        return text.getvalue()
+
+    return run
+
+
+def test_a_file_has_one_line_for_each_epoch_that_improves(show):
+    lines = show(is_terminal=False).splitlines()
+    assert lines == [
+        "run folder: runs/digits-1",
+        "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s",
+        "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6400 images/s",
+    ]
+    assert sum(line.startswith("epoch") for line in show(is_terminal=False, verbose=True).splitlines()) == 3
+
+
+def test_a_terminal_has_one_bar_within_80_columns(show):
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", show(is_terminal=True))
+    states = [line.rstrip() for line in re.split(r"[\r\n]", text) if "images/s" in line and "━" in line]
+    assert states[-1].startswith("epoch 3/3  loss 0.250  val 80.0% ━━━━━━━━━━━━ ")
+    assert re.search(r" [\d,]+ images/s", states[-1])
+    assert max(map(len, states)) <= 80
+    assert not any("epoch   2:" in line for line in text.splitlines())  # its line, apart from the bar
