@@ -1,5 +1,8 @@
+import copy
 import io
 import json
+import multiprocessing
+import pickle  # noqa: TID251
 import subprocess
 import sys
 import textwrap
@@ -487,3 +490,97 @@ def test_predictions_are_equal_where_all_fields_are(predictor):
 def test_an_impossible_number_of_threads_is_refused(digits_run, num_threads):
     with pytest.raises(ConfigError, match=f"num_threads is {num_threads}; it must be a whole number from 1 to 1024"):
         load(digits_run.bundle, num_threads=num_threads)
+
+
+# several images, copies, features
+
+
+def test_every_collection_of_images_is_a_batch(predictor):
+    levels, expected = [0, 255, 90], ["dark", "bright", "dark"]  # by hand: the largest of (255 - m) / 50, 2 and m / 50
+    images = [grey(level) for level in levels]
+    for several in (images, tuple(images), np.stack(images), dict.fromkeys(map(png, images))):
+        answers = predictor.predict(several)
+        assert [answer.label for answer in answers] == expected
+
+
+def test_an_array_of_paths_is_a_batch(predictor, tmp_path):
+    for level in (0, 255):
+        (tmp_path / f"{level}.png").write_bytes(png(grey(level)))
+    paths = np.array([str(tmp_path / "0.png"), str(tmp_path / "255.png")])
+    assert [answer.label for answer in predictor.predict(paths)] == ["dark", "bright"]
+    assert [answer.label for answer in predictor.predict(paths.astype(object))] == ["dark", "bright"]
+
+
+def test_an_iterator_is_answered_lazily(predictor):
+    taken = []
+
+    def images():
+        for level in range(100):
+            taken.append(level)
+            yield grey(level)
+
+    answers = predictor.predict(images())
+    assert taken == []
+    next(answers)
+    assert len(taken) == 32  # one batch
+
+
+def test_probabilities_of_several_images(predictor):
+    probs = predictor.predict_proba([grey(0), grey(255)])
+    assert (probs.shape, probs.dtype) == ((2, 3), np.float64)
+    logits = np.array([[5.1, 2, 0], [0, 2, 5.1]])
+    assert np.allclose(probs, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), atol=1e-6)
+    assert predictor.predict_proba([]).shape == (0, 3)
+    with pytest.raises(BadImage, match="<bytes>"):
+        predictor.predict_proba([grey(0), b"no image"])
+
+
+def test_embed_gives_the_engines_features(predictor, trained):
+    features = predictor.embed([grey(level) for level in range(70)], batch_size=32)
+    assert (features.dtype, features.tolist()) == (np.float32, [[level] for level in range(70)])
+    assert predictor.embed([]).shape == (0, 1)
+    with pytest.raises(BadImage):
+        predictor.embed([b"no image"])
+    assert trained.embed(digit_images(3)).shape == (3, 64)  # resnet8's
+
+
+def test_a_copy_answers_alike(trained, digits_run):
+    image = digit_images(1)[0]
+    expected = trained.predict(image)
+    for other in (pickle.loads(pickle.dumps(trained)), copy.deepcopy(trained), copy.copy(trained)):  # noqa: TID251
+        assert other.predict(image) == expected
+
+
+@pytest.mark.slow
+def test_a_spawned_process_answers_alike(trained):
+    images = digit_images(4)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (answers,) = pool.map(trained.predict, [images])
+    assert answers == trained.predict(images)
+
+
+def test_a_copy_of_a_bundle_that_has_changed_is_refused(bundle, reseal):
+    data = pickle.dumps(load(bundle))  # noqa: TID251
+    (bundle / "README.md").write_text("other")
+    reseal(bundle)
+    with pytest.raises(BundleError, match="holds another bundle than when this Predictor was loaded; load it again"):
+        pickle.loads(data)  # noqa: TID251
+
+
+def test_a_predictor_without_a_bundle_cannot_be_copied(predictor):
+    with pytest.raises(ConfigError, match="was not loaded from a bundle and cannot be copied"):
+        copy.deepcopy(predictor)
+
+
+def test_a_prediction_as_plain_values(predictor):
+    answer = predictor.predict(grey(255))
+    table = answer.to_dict(top=2)
+    assert json.loads(json.dumps(table)) == table
+    assert (table["label"], table["confidence"]) == ("bright", answer.confidence)
+    assert table["top"] == [{"label": label, "prob": prob} for label, prob in answer.top(2)]
+    assert len(answer.to_dict()["top"]) == 3
+    unknown = replace(answer, is_unknown=True, unknown_score=4.0).to_dict()
+    assert (unknown["label"], unknown["confidence"], unknown["unknown_score"]) == ("unknown", None, 4.0)
+    several = replace(answer, task="multilabel", preds=np.array([True, False, True])).to_dict()
+    assert several["labels"] == ["bright", "dark"]
+    assert several["probs"] == dict(zip(CLASSES, answer.probs.tolist(), strict=True))

@@ -108,18 +108,7 @@ def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage],
             num_bad += 1
             rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
             continue
-        if answer.task == "multilabel":
-            probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
-            rows.append({"file": str(file), "labels": list(answer.labels), "probs": probs})
-            continue
-        classes = [{"label": label, "prob": prob} for label, prob in answer.top(top)]
-        confidence = None if answer.is_unknown else answer.confidence  # it is the class's, not that of being unknown
-        row: dict[str, object] = {"file": str(file), "label": answer.label, "confidence": confidence, "top": classes}
-        if answer.label_set is not None:
-            row["set"] = list(answer.label_set)
-        if answer.is_unknown is not None:
-            row |= {"is_unknown": answer.is_unknown, "unknown_score": answer.unknown_score}
-        rows.append(row)
+        rows.append({"file": str(file), **answer.to_dict(top=top)})
     print_json(rows, indent=2)
     return num_bad
 

@@ -192,10 +192,11 @@ def _read_pytorch(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _class_names(path: Path) -> list[str]:
-    """The classes that the file names beside tensors; none for files in PyTorch's format before release 1.6."""
+    """The classes that the file names beside tensors, torch's own last; none for files in PyTorch's format before release 1.6."""
     if not zipfile.is_zipfile(path):
         return []
-    return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return sorted(names, key=lambda name: (name.startswith("torch."), name))
 
 
 def _needs_conversion(path: Path, what: str, load: str) -> ConfigError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from recog.runtime.engine import Engine, OnnxEngine
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 
 BATCH_SIZE = 32
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +108,27 @@ class Prediction:
         order = np.argsort(-self.probs, kind="stable")[:k]
         return [(self.class_names[i], float(self.probs[i])) for i in order]
 
+    def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
+        """Plain values for JSON, as `recog predict --json` prints them; `top`: that many classes, or None for all.
+
+        With one label: label, confidence (None for 'unknown'), top, and set, is_unknown and unknown_score where they exist. With
+        several: labels, and probs by class.
+        """
+        if self.task == "multilabel":
+            probs = dict(zip(self.class_names, self.probs.tolist(), strict=True))
+            return {"labels": list(self.labels), "probs": probs}
+        classes = self.top(len(self.class_names) if top is None else top)
+        table: dict[str, Any] = {
+            "label": self.label,
+            "confidence": None if self.is_unknown else self.confidence,  # it is the class's, not that of being unknown
+            "top": [{"label": label, "prob": prob} for label, prob in classes],
+        }
+        if self.label_set is not None:
+            table["set"] = list(self.label_set)
+        if self.is_unknown is not None:
+            table |= {"is_unknown": self.is_unknown, "unknown_score": self.unknown_score}
+        return table
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
@@ -121,7 +143,10 @@ class Answers:
 
 
 class Predictor:
-    """A bundle that is ready to answer. `engine` may be any Engine of the same network."""
+    """A bundle that is ready to answer. `engine` may be any Engine of the same network.
+
+    One that `load` made can be pickled and deep-copied, for other processes: the copy loads the bundle from its folder.
+    """
 
     def __init__(
         self,
@@ -131,6 +156,7 @@ class Predictor:
         engine: Engine,
         read_statistics: Callable[[], FeatureStatistics] | None = None,
         num_threads: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.manifest = manifest
         self.class_names = manifest.class_names
@@ -138,6 +164,7 @@ class Predictor:
         self.calibration = calibration
         self.engine = engine
         self._num_threads = num_threads  # that read images; None: one per core
+        self._folder = folder  # of the bundle, resolved; None if it was not loaded from one
         self._read_statistics = read_statistics  # called when they are first needed, as most uses never do
 
     def __repr__(self) -> str:
@@ -146,6 +173,13 @@ class Predictor:
             f"Predictor(task={self.manifest.task!r}, num_classes={len(self.class_names)}, "
             f"image_size=({height}, {width}), channels={self.preprocess.channels})"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._folder is None:
+            raise ConfigError(
+                "this Predictor was not loaded from a bundle and cannot be copied; use recog.load(BUNDLE)."
+            )
+        return _load_same, (self._folder, dict(self.manifest.files), self._num_threads)
 
     @property
     def can_reject(self) -> bool:
@@ -157,24 +191,47 @@ class Predictor:
         return None if self._read_statistics is None else self._read_statistics()
 
     @overload
-    def predict(self, source: list[ImageSource], *, reject: bool = False) -> list[Prediction]: ...
+    def predict(self, source: ImageSource, *, reject: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, source: ImageSource, *, reject: bool = False) -> Prediction: ...
+    def predict(  # type: ignore[overload-overlap]
+        self, source: Iterator[ImageSource], *, reject: bool = False
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def predict(self, source: Iterable[ImageSource], *, reject: bool = False) -> list[Prediction]: ...
 
     def predict(
-        self, source: ImageSource | list[ImageSource], *, reject: bool = False
-    ) -> Prediction | list[Prediction]:
-        """Answer for a path, bytes, open file, PIL image or array uint8 [H, W, C].
+        self, source: ImageSource | Iterable[ImageSource], *, reject: bool = False
+    ) -> Prediction | Iterator[Prediction] | list[Prediction]:
+        """Answer for a path, bytes, open file, PIL image or array uint8 [H, W] or [H, W, C].
 
-        A list gives a list, and so does a folder's path. `reject` answers 'unknown' for images unlike every class.
+        A list, tuple, array uint8 [N, H, W, C] or other collection gives a list, and so does a folder's path. An iterator is
+        answered lazily, in batches. `reject` answers 'unknown' for images unlike every class.
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """
         if isinstance(source, (str, Path)) and os.path.isdir(source):
             return self.predict(list[ImageSource](list_images(Path(source)).images), reject=reject)
-        sources = source if isinstance(source, list) else [source]
-        answers = [_or_raise(a) for a in self.predict_each(sources, reject=reject)]
-        return answers if isinstance(source, list) else answers[0]
+        if _is_one(source):
+            return _or_raise(next(self.predict_each([source], reject=reject)))
+        sources = cast("Iterable[ImageSource]", source)
+        answers = map(_or_raise, self.predict_each(sources, reject=reject))
+        return answers if isinstance(source, Iterator) else list(answers)
+
+    def predict_proba(self, sources: Iterable[ImageSource]) -> NDArray[np.float64]:
+        """Calibrated probabilities [N, K] over `class_names`. Raises BadImage for an image that cannot be used."""
+        rows = [_or_raise(answer).probs for answer in self.predict_each(sources)]
+        return np.array(rows, np.float64).reshape(len(rows), len(self.class_names))
+
+    def embed(self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Features [N, D] of the network before its last layer, for search and clustering.
+
+        Raises BadImage for an image that cannot be used.
+        """
+        none = np.zeros((1, *self.preprocess.image_size, self.preprocess.channels), np.uint8)
+        batches = [self.engine(none).features[:0]]  # so that no source gives [0, D]
+        for _, images in self._read_batches(iter(sources), _check_size(batch_size), folder=_working_folder()):
+            batches.append(self.engine(np.stack([_or_raise(image) for image in images])).features)
+        return np.concatenate(batches)
 
     def predict_each(
         self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, reject: bool = False
@@ -184,8 +241,7 @@ class Predictor:
         Sources are taken as answers are asked for; relative paths mean what they mean at this call.
         ConfigError at this call where `batch_size` or `reject` is not possible.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+        _check_size(batch_size)
         if reject and self._check_reject().needs_features:
             _ = self._statistics  # read, so that a damaged file is found before the first answer
         return self._answer_all(iter(sources), batch_size, reject=reject, folder=_working_folder())
@@ -193,10 +249,15 @@ class Predictor:
     def _answer_all(
         self, pending: Iterator[ImageSource], batch_size: int, *, reject: bool, folder: str
     ) -> Iterator[Prediction | BadImage]:
+        for chunk, images in self._read_batches(pending, batch_size, folder=folder):
+            yield from self._answer(images, chunk, reject=reject)
+
+    def _read_batches(
+        self, pending: Iterator[ImageSource], batch_size: int, *, folder: str
+    ) -> Iterator[tuple[list[ImageSource], list[NDArray[np.uint8] | BadImage]]]:
         with ThreadPoolExecutor(self._num_threads or num_cores()) as pool:
             while chunk := list(islice(pending, batch_size)):
-                images = list(pool.map(partial(self._read, folder=folder), chunk))
-                yield from self._answer(images, chunk, reject=reject)
+                yield chunk, list(pool.map(partial(self._read, folder=folder), chunk))
 
     def _read(self, source: ImageSource, *, folder: str) -> NDArray[np.uint8] | BadImage:
         file = os.path.join(folder, source) if isinstance(source, (str, Path)) else source
@@ -289,7 +350,16 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
         engine=engine,
         read_statistics=read_statistics,
         num_threads=num_threads,
+        folder=lasting,
     )
+
+
+def _load_same(folder: Path, files: dict[str, str], num_threads: int | None) -> Predictor:
+    """A copy of a Predictor; BundleError where the bundle in `folder` is another one by now."""
+    predictor = load(folder, num_threads=num_threads)
+    if dict(predictor.manifest.files) != files:
+        raise BundleError(f"{folder} holds another bundle than when this Predictor was loaded; load it again.")
+    return predictor
 
 
 def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:
@@ -339,7 +409,20 @@ def _name_of(source: ImageSource) -> str:
     return {bytes: "<bytes>", np.ndarray: "<array>"}.get(type(source), "<image>")
 
 
-def _or_raise(answer: Prediction | BadImage) -> Prediction:
+def _is_one(source: ImageSource | Iterable[ImageSource]) -> TypeGuard[ImageSource]:
+    """Whether `source` is one image, and not several."""
+    if isinstance(source, np.ndarray):
+        return source.ndim < 4 and source.dtype.kind not in "OUS"  # objects and texts: several paths or images
+    return isinstance(source, (str, bytes, os.PathLike, Image.Image)) or hasattr(source, "read")
+
+
+def _check_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+    return batch_size
+
+
+def _or_raise(answer: T | BadImage) -> T:
     if isinstance(answer, BadImage):
         raise answer
     return answer
