@@ -146,7 +146,7 @@ def test_verbs_leave_threads_and_generators_as_found(tmp_path, monkeypatch, caps
     reports = [result.report for result in (run, *results[:3])]
     for result in (run, *results, *reports, predictor, prediction):
         assert "\n" not in repr(result)
-        assert len(repr(result)) < 200
+        assert len(repr(result).replace(str(tmp_path), "")) < 200
         assert type(result).__name__ in recog.__all__
     assert (
         repr(run)
