@@ -108,6 +108,45 @@ def encodings():
     )
 
 
+LONG = "x" * 300
+
+
+def _odd_places(folder: Path) -> None:
+    (folder / "file").write_text("x")
+    (folder / "folder").mkdir()
+    (folder / "loop").symlink_to("loop")
+    (folder / "own.png").write_bytes((folder / "images/0.png").read_bytes())
+
+
+def outputs():
+    """`says` of a name: what is wrong with it."""
+    names = {
+        "a/b": "contains /",
+        "..": "is no name",
+        "": "is no name",
+        "../up": "contains /",
+        LONG: "has more than 200 bytes",
+    }
+    names |= {"a:b": "contains :", ".hid": "starts with", "CON": "is reserved by Windows", "a\x1bb": r"contains \\x1b"}
+    for name, says in names.items():
+        line = f"$R train pets --name=$'{name}'"
+        yield Command(53, f"a run called '{name[:9]}'", line, 2, f"--name is '.*', which {says}")
+    for out in ("file/below", "loop/x", LONG, "folder", "file"):
+        line = f"$R evaluate $G pets --out {out}"
+        yield Command(53, f"--out {out[:10]}", line, (2, 3, 74), "error: ", _odd_places)
+    for preview in ("file/x.png", "loop/x.png", f"{LONG}.png", "folder", "own.png", "new.jpg"):
+        line = f"$R scan pets --preview {preview} && exit 1; code=$?; cmp own.png images/0.png && exit $code"
+        yield Command(53, f"--preview {preview[:10]}", line, (2, 3, 74), "error: ", _odd_places)
+    for line in (
+        "$R scan loop",
+        "$R predict $G loop",
+        "$R evaluate $G loop",
+        f"$R scan {LONG}",
+        f"$R predict {LONG} images",
+    ):
+        yield Command(53, f"{line[:20]} to read", line, (2, 3, 4, 74), "", _odd_places)
+
+
 def _odd_run(change: Callable[[Path], object]) -> Callable[[Path], object]:
     def build(folder: Path) -> None:
         shutil.copytree(os.environ["RECOG_TEST_RUN"], folder / "run")
@@ -168,7 +207,7 @@ def streams():
             yield Command(58, f"{name} after {delay} s", line, (124, 130, 143))  # timeout's own code, or recog's
 
 
-COMMANDS = [*ignored_settings(), *hostile_texts(), *encodings(), *run_folders(), *streams()]
+COMMANDS = [*ignored_settings(), *hostile_texts(), *encodings(), *outputs(), *run_folders(), *streams()]
 KINDS = sorted({command.kind for command in COMMANDS})
 
 
