@@ -181,6 +181,12 @@ def run_folders():
     yield Command(54, "splits.json of another form", evaluate, 4, "splits.json", _text("splits.json", '{"splits": 1}'))
     yield Command(54, "recog.json as a pipe", evaluate, 4, "", _pipe("bundle/recog.json"))
     yield Command(54, "model.onnx as a pipe", evaluate, 4, "", _pipe("bundle/model.onnx"))
+    for name in ("splits.json", "test_openings.jsonl"):
+        yield Command(54, f"{name} as a pipe", evaluate, (3, 4), f"{name} is a named pipe; expected a", _pipe(name))
+    linked = "evaluations is a symbolic link; expected a folder"
+    yield Command(
+        54, "evaluations as a link", evaluate, 3, linked, _odd_run(lambda run: (run / "evaluations").symlink_to("/"))
+    )
     yield Command(54, "a bundle that is a link elsewhere", evaluate, 4, "", _odd_run(_bundle_elsewhere))
     yield Command(54, "run.toml that is no TOML", resume, (2, 7), "", _text("run.toml", "x = ["))
     yield Command(54, "a pipe for run.toml", resume, (2, 3, 7), "", _pipe("run.toml"))
