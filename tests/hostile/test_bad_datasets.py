@@ -10,6 +10,7 @@ import ledger
 import pytest
 from bad_datasets import CASES, pets
 from bad_forms import FORM_KINDS
+from bad_layouts import LAYOUT_KINDS
 from containers import labelled_pngs, write_folder, write_text, write_zip
 from ledger import DATASET_KINDS
 
@@ -168,7 +169,7 @@ def test_ledger(tmp_path, capsys):
         folder = tmp_path / str(number)
         folder.mkdir()
         verdicts.setdefault(bad.kind, Counter())[check(bad, folder)] += 1
-    assert set(verdicts) == {*DATASET_KINDS, *FORM_KINDS}
+    assert set(verdicts) == {*DATASET_KINDS, *FORM_KINDS, *LAYOUT_KINDS}
     assert all(name in globals() for tests in TESTED_APART.values() for name in tests)
     total = ", ".join(f"{count} {verdict}" for verdict, count in sorted(sum(verdicts.values(), Counter()).items()))
     with capsys.disabled():
