@@ -206,3 +206,23 @@ def test_pairs_of_one_image_are_drawn_together():
     counts = np.random.default_rng(2).integers(0, 3, (20, 1)).astype(float)
     auroc, _ = RankTable.of(scores, is_own, images=images, num_images=20).measures(counts)
     assert auroc[0] == pytest.approx(oracle.roc_auc_score(is_own, scores, sample_weight=counts[images, 0]), abs=1e-12)
+
+
+@pytest.mark.parametrize(("num_images", "num_classes"), [(24, 12), (60, 20), (300, 30)])
+def test_every_interval_contains_its_estimate(num_images, num_classes):
+    """Classwise ECE has many small bins, whose gaps are chance: the plausible true values lie below the estimate."""
+    for seed in range(3):
+        probs, labels, nll_terms = sample(num_images, num_classes, seed=seed)
+        found = bootstrap_intervals(probs, labels, nll_terms, num_resamples=200)
+        own = resample_measures(probs, labels, nll_terms, num_resamples=2, seed=0)
+        estimates = {name: values[0] for name, values in own.sample_values.items()}
+        estimates |= {name: np.abs(gaps).sum() for name, gaps in own.sample_gaps.items()}
+        assert estimates["classwise_ece"] == pytest.approx(classwise_ece(probs, labels))
+        assert estimates["nll"] == pytest.approx(nll_terms.mean())
+        for name, interval in found.intervals.items():
+            assert interval is None or interval[0] <= estimates[name] + 1e-12, name
+            assert interval is None or interval[1] >= estimates[name] - 1e-12, name
+        for name, of_classes in found.class_intervals.items():
+            for k, interval in enumerate(of_classes):
+                own_value = own.sample_class_values[name][k, 0]
+                assert interval is None or interval[0] <= own_value <= interval[1]

@@ -35,11 +35,20 @@ def test_ece_interval_by_hand():
     # One bin, gap 0.1, noise -0.4..0.4 evenly: |0.1 s + noise| is below or at 0.1 often enough for every s in [0, 2].
     noise = np.linspace(-0.4, 0.4, 801)
     assert ece_interval(np.array([0.1]), 0.1 + noise[None]) == pytest.approx((0.0, 0.2))
+    # 200 bins with gaps of +-0.01 and as much noise: the ECE of 2 is what noise of deviation 0.01 * sqrt(pi / 2) makes of
+    # true gaps of 0; all scales that are plausible lie below 1, and the interval still reaches the ECE of the sample.
+    rng = np.random.default_rng(0)
+    gaps = np.resize([0.01, -0.01], 200)
+    low, high = ece_interval(gaps, gaps[:, None] + rng.normal(0, 0.0125, (200, 400)))
+    assert (low, high) == pytest.approx((0.0, 2.0))
 
 
 def test_percentiles_of_what_is_defined():
     # of 0, 1 ... 1000 the 2.5 % percentile is 25 and the 97.5 % one 975; NaN is of resamples that lack the measure
     assert percentile_interval(np.concatenate([np.arange(1001.0), [NAN] * 5])) == (25, 975)
+    assert percentile_interval(np.arange(1001.0), 3) == (3, 975)  # widened to contain the estimate
+    assert percentile_interval(np.arange(1001.0), 1000) == (25, 1000)
+    assert percentile_interval(np.arange(1001.0), 500) == percentile_interval(np.arange(1001.0), NAN) == (25, 975)
     assert percentile_interval(np.full(10, 0.5)) is None
     assert percentile_interval(np.full(10, NAN)) is None
     assert (unless_empty((0.1, 0.2)), unless_empty((0.2, 0.2))) == ((0.1, 0.2), None)

@@ -77,6 +77,8 @@ class Resampled:
     class_values: dict[str, NDArray[np.float64]]  # of CLASS_MEASURES, [K, R]; NaN where undefined
     gaps: dict[str, NDArray[np.float64]]  # of the ECEs, [bins, R]: the sum of their absolute values is the measure
     sample_gaps: dict[str, NDArray[np.float64]]  # the same of the whole sample, [bins]
+    sample_values: dict[str, NDArray[np.float64]]  # as `values`, of the sample itself, [1]
+    sample_class_values: dict[str, NDArray[np.float64]]  # as `class_values`, of the sample itself, [K, 1]
 
 
 def bootstrap_intervals(
@@ -90,7 +92,8 @@ def bootstrap_intervals(
 ) -> Bootstrap:
     """Intervals from `probs` float [N, K], `targets` of either task and the images' own NLL, `nll_terms` float [N].
 
-    The 2.5 % and 97.5 % percentiles of the resampled values; for the ECE see `ece_interval`. A measure on which no resample
+    The 2.5 % and 97.5 % percentiles of the resampled values, widened to contain the sample's own value; for the ECE see
+    `ece_interval`. A measure on which no resample
     differs, as where every prediction is right, has no interval. `thresholds` [K] are those of labels. Very large multi-label
     data take fewer resamples.
     """
@@ -99,7 +102,10 @@ def bootstrap_intervals(
     resampled = resample_measures(
         probs, targets, nll_terms, thresholds=thresholds, num_resamples=num_resamples, seed=seed
     )
-    intervals = {name: percentile_interval(values) for name, values in resampled.values.items()}
+    intervals = {
+        name: percentile_interval(values, float(resampled.sample_values[name][0]))
+        for name, values in resampled.values.items()
+    }
     for name, gaps in resampled.sample_gaps.items():
         intervals[name] = unless_empty(ece_interval(gaps, resampled.gaps[name]))
     return Bootstrap(
@@ -107,7 +113,13 @@ def bootstrap_intervals(
         seed=seed,
         intervals={name: intervals.get(name) for name in MEASURES[task]},
         class_intervals={
-            name: tuple(map(percentile_interval, resampled.class_values.get(name, ()))) for name in CLASS_MEASURES
+            name: tuple(
+                percentile_interval(values, float(own[0]))
+                for values, own in zip(
+                    resampled.class_values.get(name, ()), resampled.sample_class_values.get(name, ()), strict=True
+                )
+            )
+            for name in CLASS_MEASURES
         },
     )
 
@@ -129,8 +141,8 @@ def resample_measures(
     sample = _SAMPLES[measures.task](probs, targets, preds, num_resamples)
     terms = np.stack([nll_terms[order], *sample.terms.values()])
     tables = [csr_array(cells.T).astype(np.float64) for cells in (preds & is_class, preds, is_class)]
-    values, class_values, gaps = [], [], []
-    for counts in resampled_counts(measures.strata(targets), num_resamples=num_resamples, seed=seed):
+
+    def measure(counts: NDArray[np.float64]) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
         mean_part, class_part = _counted(*(table @ counts for table in tables), num_images=len(probs))
         mean_part |= dict(zip(("nll", *sample.terms), terms @ counts / len(probs), strict=True))
         if "auroc" in mean_part:
@@ -142,10 +154,18 @@ def resample_measures(
             mean_part["mean_average_precision"] = mean_part["average_precision"]
         if sample.pairs is not None:
             mean_part["micro_average_precision"] = sample.pairs.measures(counts)[1]
+        return mean_part, class_part
+
+    values, class_values, gaps = [], [], []
+    for counts in resampled_counts(measures.strata(targets), num_resamples=num_resamples, seed=seed):
+        mean_part, class_part = measure(counts)
         values.append(mean_part)
         class_values.append(class_part)
         gaps.append({name: table @ counts for name, table in sample.gaps.items()})
+    sample_values, sample_class_values = measure(np.ones((len(probs), 1)))
     return Resampled(
+        sample_values=sample_values,
+        sample_class_values=sample_class_values,
         values=joined(values),
         class_values=joined(class_values),
         gaps=joined(gaps),

@@ -6,6 +6,7 @@ those counts. Efron and Tibshirani (1993), ch. 13.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,13 +60,17 @@ def resampled_counts(labels: IntArray, *, num_resamples: int, seed: int) -> Iter
         yield counts.reshape(num_images, len(resamples)).astype(np.float64)
 
 
-def percentile_interval(values: NDArray[np.float64]) -> Interval | None:
-    """From the 2.5 % to the 97.5 % percentile of a measure's `values` float64 [R]; NaN is of resamples that lack it."""
+def percentile_interval(values: NDArray[np.float64], estimate: float = math.nan) -> Interval | None:
+    """From the 2.5 % to the 97.5 % percentile of a measure's `values` float64 [R]; NaN is of resamples that lack it.
+
+    It is widened to contain `estimate`, the measure of the sample itself, unless that is NaN.
+    """
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
     low, high = (float(q) for q in np.quantile(defined, (0.025, 0.975)))
-    return unless_empty((low, high))
+    found = unless_empty((low, high))
+    return found if found is None or math.isnan(estimate) else (min(low, estimate), max(high, estimate))
 
 
 def ece_interval(gaps: NDArray[np.float64], resampled_gaps: NDArray[np.float64]) -> Interval:
@@ -74,7 +79,8 @@ def ece_interval(gaps: NDArray[np.float64], resampled_gaps: NDArray[np.float64])
     Chance alone makes gaps, so the ECE of a sample is too large, that of a resample larger still, and percentiles miss the
     truth: all of them, where the model is calibrated. So the question is turned round: if the true gaps were `scale`
     times the observed, and chance added to them what it added to the resamples, would an ECE like the observed one be
-    among the middle 95 %? The interval spans the scales where it would. Its coverage is simulated in the tests.
+    among the middle 95 %? The interval spans the scales where it would, and the ECE of the sample, which chance alone may
+    have made larger than all of these. Its coverage is simulated in the tests.
     """
     observed = float(np.abs(gaps).sum())
     noise = resampled_gaps - gaps[:, None]
@@ -86,7 +92,8 @@ def ece_interval(gaps: NDArray[np.float64], resampled_gaps: NDArray[np.float64])
             plausible.append(scale)
     if not plausible:
         return 0.0, observed
-    return float(min(plausible)) * observed, min(1.0, float(max(plausible)) * observed)
+    low, high = float(min(plausible)) * observed, min(1.0, float(max(plausible)) * observed)
+    return min(low, observed), max(high, observed)
 
 
 def unless_empty(interval: Interval) -> Interval | None:

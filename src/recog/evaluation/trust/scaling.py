@@ -90,7 +90,8 @@ def fit_scaling(
     """Fit on `logits` float [N, K] and `targets` of images that neither trained nor test the network; `data` names them.
 
     'auto' takes what cross-validation finds: temperature where it lowers the NLL, vector (multiclass) where that lowers it
-    further by more than the standard error of the difference and images are many, else none.
+    further by more than the standard error of the difference and images are many, none of
+    them where it raises the ECE; else none.
     """
     check_logits(logits)
     measures = task_of(targets)
@@ -161,21 +162,24 @@ def _cross_fitted(method: str, logits: FloatArray, targets: TargetArray, folds: 
 
 
 def _choose(held_out: Mapping[str, FloatArray], targets: TargetArray) -> tuple[str, str]:
-    """(method, why), from the cross-validated NLL of each image."""
+    """(method, why), from the cross-validated NLL of each image; no method that raises the cross-validated ECE."""
+    measures = task_of(targets)
+    eces = {method: measures.ece(measures.probs(scaled), targets) for method, scaled in held_out.items()}
     terms = {method: task_of(targets).nll_terms(scaled, targets) for method, scaled in held_out.items()}
     means = {method: float(values.mean()) for method, values in terms.items()}
     if "vector" in terms:
         gain = terms["temperature"] - terms["vector"]
         error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-        if gain.mean() > error and means["vector"] < means["none"]:
+        if gain.mean() > error and means["vector"] < means["none"] and eces["vector"] <= eces["none"]:
             return "vector", (
                 f"it lowers the cross-validated NLL below temperature scaling's by {gain.mean():.4f}, standard error {error:.4f}"
             )
     if means["temperature"] < means["none"]:
-        return (
-            "temperature",
-            f"it lowers the cross-validated NLL from {means['none']:.4f} to {means['temperature']:.4f}",
-        )
+        lowers = f"lowers the cross-validated NLL from {means['none']:.4f} to {means['temperature']:.4f}"
+        if eces["temperature"] > eces["none"]:
+            raises = f"raises the cross-validated ECE from {eces['none']:.2%} to {eces['temperature']:.2%}"
+            return "none", f"a temperature {lowers}, but {raises}"
+        return "temperature", f"it {lowers} and does not raise the ECE"
     return "none", (
         f"a temperature does not lower the cross-validated NLL: {means['temperature']:.4f} with, {means['none']:.4f} without"
     )
