@@ -232,7 +232,7 @@ for epoch in range(3):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-@pytest.mark.parametrize("kind", ["ImageStore", "StreamedImages"])
+@pytest.mark.parametrize("kind", ["CachedImages", "StreamedImages"])
 def test_epochs_over_data_larger_than_the_limit_do_not_grow(kind):
     """270 MiB of pixels under a limit of 128 MiB (RLIMIT_DATA) beyond the imports, from the mapped file and without it."""
     done = subprocess.run([sys.executable, "-c", EPOCHS, kind], capture_output=True, text=True)

@@ -50,7 +50,7 @@ def test_a_report_of_one_class_an_image_is_read_as_such():
         (lambda t: t.update(num_subset_correct=500), "negative count, or no image"),
         (lambda t: t["bootstrap"].update(nll_ci95=[2, 1]), "lower and its upper"),
         (lambda t: t.pop("hamming_loss"), "its 'hamming_loss' does not follow"),
-        (lambda t: t.pop("labels"), "'labels' is missing"),
+        (lambda t: t.pop("labels"), "report.json: labels is missing"),
         (lambda t: t.update(format_version=99), "reads up to"),
         (lambda t: t.update(evidence="none"), "holds no evaluation"),
     ],

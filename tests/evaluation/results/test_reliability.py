@@ -43,7 +43,9 @@ def test_cuts_count_what_is_at_least_so_sure(batch):
         taken = confidence >= cut.confidence
         assert (cut.num_automated, cut.num_errors) == (taken.sum(), (~is_correct[taken]).sum())
     rows = json.loads(json.dumps([cut.to_dict() for cut in cuts_at(confidence, is_correct)]))
-    assert parse_cuts(rows, len(confidence), int((~is_correct).sum())) == cuts_at(confidence, is_correct)
+    assert parse_cuts(rows, len(confidence), int((~is_correct).sum()), key="thresholds") == cuts_at(
+        confidence, is_correct
+    )
 
 
 def test_cuts_by_hand():
@@ -94,4 +96,4 @@ def test_impossible_bins_are_refused(change, words):
 def test_impossible_cuts_are_refused(change):
     row = cuts_at(CONFIDENCE, IS_CORRECT, [0.5])[0].to_dict() | change
     with pytest.raises(ValueError, match="impossible counts"):
-        parse_cuts([row], 5, 3)
+        parse_cuts([row], 5, 3, key="thresholds")

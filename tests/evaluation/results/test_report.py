@@ -209,27 +209,27 @@ def test_a_report_that_contradicts_its_counts_is_refused(key, value):
     ("key", "value", "words"),
     [
         ("format_version", None, "no format_version"),
-        ("confusion", [[1, 2], [3]], "damaged"),
-        ("confusion", [[0.5] * 4] * 4, "expected .4, 4. counts"),
+        ("confusion", [[1, 2], [3]], "has another shape than the 4 x 4 of the classes"),
+        ("confusion", [[0.5] * 4] * 4, r"report.json: confusion\[0\]\[0\] is a number; expected a whole number"),
         ("confusion", [[-1, 0, 0, 0], [0] * 4, [0] * 4, [2, 0, 0, 0]], "negative count"),
         ("confusion", [[0] * 4] * 4, "no image at all"),
-        ("nll", math.inf, "infinite NLL"),
-        ("nll", "low", "damaged"),
+        ("nll", math.inf, "report.json: nll is out of the range of numbers"),
+        ("nll", "low", "report.json: nll is text; expected a number"),
         ("nll", -0.5, "'nll' is -0.5; it must lie between 0 and inf"),
         ("brier", 2.5, "'brier' is 2.5; it must lie between 0 and 2"),
-        ("brier", None, "'brier' is None; expected a number"),
-        ("classwise_ece", True, "'classwise_ece' is True; expected a number"),
+        ("brier", None, "report.json: brier is null; expected a number"),
+        ("classwise_ece", True, "report.json: classwise_ece is true or false; expected a number"),
         ("top_k", {"k": 5, "num_correct": 1}, "1 of 6 right, of which 2 come first"),
-        ("top_k", {"k": 5}, "'num_correct' is missing"),
-        ("bootstrap", {"num_resamples": 1, "seed": 0}, "'balanced_accuracy_ci95' is missing"),
-        ("bootstrap", 7, "damaged"),
-        ("reliability", [{"low": 0.0}], "'high' is missing"),
+        ("top_k", {"k": 5}, "report.json: top_k.num_correct is missing"),
+        ("bootstrap", {"num_resamples": 1, "seed": 0}, "report.json: bootstrap: balanced_accuracy_ci95 is missing"),
+        ("bootstrap", 7, "report.json: bootstrap: the record is a whole number; expected an object"),
+        ("reliability", [{"low": 0.0}], r"report.json: reliability: \[0\].high is missing"),
         ("thresholds", [{"confidence": 0.5, "num_automated": 9, "num_errors": 0}], "impossible counts"),
         ("slices", [{"by": "size", "slices": [{"name": "x", "num_images": 5, "num_correct": 2}]}], "every image once"),
-        ("errors", [{"name": "x"}], "damaged"),
-        ("errors", None, "damaged"),
-        ("data", {"name": "pets"}, "'split' is missing"),
-        ("data", None, "damaged"),
+        ("errors", [{"name": "x"}], r"report.json: errors\[0\].true_class is missing"),
+        ("errors", None, "report.json: errors is null; expected a list"),
+        ("data", {"name": "pets"}, "report.json: data: excluded is missing"),
+        ("data", None, "report.json: data is null; expected an object"),
     ],
 )
 def test_a_damaged_report_is_refused(key, value, words):
@@ -240,7 +240,7 @@ def test_a_damaged_report_is_refused(key, value, words):
 def test_a_missing_key_is_named():
     table = pets_report().to_dict()
     del table["nll"]
-    with pytest.raises(BundleError, match="'nll' is missing"):
+    with pytest.raises(BundleError, match="report.json: nll is missing"):
         parse_report(table)
 
 

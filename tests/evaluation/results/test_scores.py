@@ -52,8 +52,8 @@ def test_round_trip():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"brier": 3}, "'brier' is 3; it must lie between 0 and 2"),
-        ({"nll": float("nan")}, "infinite NLL, or one that is no number"),
+        ({"brier": 3}, "'brier' is 3.0; it must lie between 0 and 2"),
+        ({"nll": float("nan")}, "report.json: nll is out of the range of numbers"),
         (
             {"bootstrap": {"num_resamples": 1, "seed": 0} | {f"{name}_ci95": [0.9, 0.1] for name in MEASURES}},
             "lower and its upper",

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from recog.core.errors import ConfigError
+from recog.core.errors import BundleError
 from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts, parse_training
 
 FOUND = CrossValidation(
@@ -41,7 +41,7 @@ def test_a_report_of_no_training_has_none():
 
 
 def test_a_damaged_section_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(BundleError, match="report.json: training: recipe is missing"):
         parse_training({"network": "resnet8"})
-    with pytest.raises(ConfigError, match="training.num_images is 'many'"):
+    with pytest.raises(BundleError, match="report.json: training: num_images is text; expected a whole number"):
         parse_training(FACTS.to_dict() | {"num_images": "many"})

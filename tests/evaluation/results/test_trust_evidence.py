@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recog.core.errors import ConfigError
+from recog.core.errors import BundleError
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown, parse_trust
@@ -69,7 +69,7 @@ def test_unknown_is_counted():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("num_rejected", 5), ("num_images", 0), ("num_rejected_errors", 3), ("num_errors", 0), ("num_rejected", 1.5)],
+    [("num_rejected", 5), ("num_images", 0), ("num_rejected_errors", 3), ("num_errors", 0)],
 )
 def test_impossible_unknown_counts_are_refused(key, value):
     table = replace(measure_trust(Calibration(), *batch(4, 0)), unknown=unknown_evidence()).to_dict()
@@ -93,5 +93,9 @@ def test_impossible_numbers_are_refused(key, value):
 def test_a_number_of_another_kind_is_refused():
     table = measure_trust(Calibration(), *batch(5, 0)).to_dict()
     table["scaling"]["nll_before"] = "low"
-    with pytest.raises(ConfigError, match=r"trust\.scaling\.nll_before"):
+    with pytest.raises(BundleError, match="report.json: trust: scaling.nll_before is text; expected a number"):
+        parse_trust(table)
+    table = replace(measure_trust(Calibration(), *batch(4, 0)), unknown=unknown_evidence()).to_dict()
+    table["unknown"]["num_rejected"] = 1.5
+    with pytest.raises(BundleError, match="report.json: trust: unknown.num_rejected is a number; expected a whole"):
         parse_trust(table)

@@ -1,28 +1,80 @@
-"""From `report.json` to a `Report`."""
+"""From `report.json` to a `Report`: decoded into typed records, then its numbers against its counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from recog.core.config import build_config
+from recog.core.records import convert_record
 from recog.evaluation.measures.bootstrap import MEASURES
 from recog.evaluation.measures.counts import ClassCounts, matthews
 from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.reliability import ProbabilityBin
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report, counted_fields
-from recog.evaluation.results.report_format import measure_in, parse_bootstrap, parse_checked
+from recog.evaluation.results.report_format import in_range, parse_bootstrap, parse_checked
 from recog.evaluation.results.rows import ClassRow, Misclassified, WrongLabels, none_if_nan
 from recog.evaluation.results.scores import parse_scores
 from recog.evaluation.results.slices import parse_slicing
 from recog.evaluation.results.training_facts import parse_training
 from recog.evaluation.results.trust_evidence import parse_trust
 from recog.evaluation.trust.scaling import METHODS
+
+WHERE = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Excluded:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenData:
+    excluded: tuple[_Excluded, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What both tasks write; sections of type Any are decoded by their own modules."""
+
+    data: Mapping[str, Any]
+    calibration_method: str
+    bootstrap: Any
+    slices: tuple[Any, ...]
+    training: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenMulticlass(_Written):
+    class_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    classes: tuple[ClassRow, ...]
+    errors: tuple[Misclassified, ...]
+    trust: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenMultilabel(_Written):
+    num_images: int
+    num_subset_correct: int
+    labels: tuple[ClassRow, ...]
+    errors: tuple[WrongLabels, ...]
+    thresholds_data: str
+    micro_average_precision: float | None
+    ranking_average_precision: float
+    example_f1: float
+    nll: float
+    brier: float
+    ece: float
+    nll_before: float
+    ece_before: float
+    reliability: tuple[ProbabilityBin, ...]
+    weak_thresholds: tuple[str, ...]
 
 
 def parse_report(table: Mapping[str, Any]) -> Report:
@@ -31,30 +83,30 @@ def parse_report(table: Mapping[str, Any]) -> Report:
 
 
 def _parse_multiclass(table: Mapping[str, Any]) -> MulticlassReport:
-    class_names = tuple(str(name) for name in table["class_names"])
-    confusion = np.array(table["confusion"])
-    shape = (len(class_names), len(class_names))
-    if confusion.shape != shape or not np.issubdtype(confusion.dtype, np.integer):
-        raise ValueError(f"'confusion' has shape {confusion.shape} of {confusion.dtype}; expected {shape} counts.")
-    if confusion.min() < 0 or confusion.sum() == 0:
+    written = convert_record(table, _WrittenMulticlass, where=WHERE)
+    num_classes = len(written.class_names)
+    if [len(row) for row in written.confusion] != [num_classes] * num_classes:
+        raise ValueError(f"'confusion' has another shape than the {num_classes} x {num_classes} of the classes.")
+    confusion = np.array(written.confusion, dtype=np.int64).reshape(num_classes, num_classes)
+    if confusion.min(initial=0) < 0 or confusion.sum() == 0:
         raise ValueError("it has a negative count, or no image at all.")
     counts = ClassCounts.of_confusion(confusion)
     hits = Hits(num_images=counts.num_images, num_correct=int(counts.num_correct.sum()))
     return MulticlassReport(
-        **_parse_shared(table, table["classes"], class_names, counts, hits, MEASURES["multiclass"]),
-        errors=tuple(build_config(Misclassified, error, "errors.") for error in table["errors"]),
+        **_parse_shared(written, written.classes, written.class_names, counts, hits, MEASURES["multiclass"]),
+        errors=written.errors,
         matthews=none_if_nan(matthews(confusion)),
         scores=parse_scores(table, hits),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        trust=parse_trust(table["trust"]),
+        confusion=written.confusion,
+        trust=parse_trust(written.trust),
     )
 
 
 def _parse_multilabel(table: Mapping[str, Any]) -> MultilabelReport:
-    hits = Hits(num_images=int(table["num_images"]), num_correct=int(table["num_subset_correct"]))
+    written = convert_record(table, _WrittenMultilabel, where=WHERE)
+    rows, hits = written.labels, Hits(num_images=written.num_images, num_correct=written.num_subset_correct)
     if not 0 <= hits.num_correct <= hits.num_images or hits.num_images < 1:
         raise ValueError("it has a negative count, or no image at all.")
-    rows = [build_config(ClassRow, row, "labels.") for row in table["labels"]]
     counts = ClassCounts(
         num_images=hits.num_images,
         support=np.array([row.support for row in rows], dtype=np.int64),
@@ -64,22 +116,25 @@ def _parse_multilabel(table: Mapping[str, Any]) -> MultilabelReport:
     most, fewest = (pick(counts.support, counts.num_predicted) for pick in (np.maximum, np.minimum))
     if ((counts.num_correct < 0) | (counts.num_correct > fewest) | (most > hits.num_images)).any():
         raise ValueError("a label has impossible counts.")
-    names, thresholds = tuple(row.name for row in rows), [measure_in(row, "threshold") for row in table["labels"]]
-    micro = table["micro_average_precision"]
+    if any(row.threshold is None for row in rows):
+        raise ValueError("a label has no 'threshold'.")
+    thresholds = [in_range(row.threshold, "threshold") for row in rows if row.threshold is not None]
+    micro = written.micro_average_precision
+    names = tuple(row.name for row in rows)
     return MultilabelReport(
-        **_parse_shared(table, table["labels"], names, counts, hits, MEASURES["multilabel"], thresholds),
-        errors=tuple(build_config(WrongLabels, error, "errors.") for error in table["errors"]),
-        thresholds_data=str(table["thresholds_data"]),
-        micro_average_precision=None if micro is None else measure_in(table, "micro_average_precision"),
-        ranking_average_precision=float(table["ranking_average_precision"]),
-        example_f1=float(table["example_f1"]),
-        nll=float(table["nll"]),
-        brier=float(table["brier"]),
-        ece=float(table["ece"]),
-        nll_before=float(table["nll_before"]),
-        ece_before=float(table["ece_before"]),
-        reliability=tuple(build_config(ProbabilityBin, row, "reliability.") for row in table["reliability"]),
-        weak_thresholds=tuple(str(name) for name in table["weak_thresholds"]),
+        **_parse_shared(written, rows, names, counts, hits, MEASURES["multilabel"], thresholds),
+        ranking_average_precision=in_range(written.ranking_average_precision, "ranking_average_precision"),
+        example_f1=in_range(written.example_f1, "example_f1"),
+        nll=in_range(written.nll, "nll"),
+        brier=in_range(written.brier, "brier"),
+        ece=in_range(written.ece, "ece"),
+        nll_before=in_range(written.nll_before, "nll_before", "nll"),
+        ece_before=in_range(written.ece_before, "ece_before"),
+        errors=written.errors,
+        thresholds_data=written.thresholds_data,
+        micro_average_precision=None if micro is None else in_range(micro, "micro_average_precision"),
+        reliability=written.reliability,
+        weak_thresholds=written.weak_thresholds,
     )
 
 
@@ -89,34 +144,36 @@ _PARSE: Mapping[str, Callable[[Mapping[str, Any]], Report]] = MappingProxyType(
 
 
 def _parse_shared(
-    table: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    written: _Written,
+    rows: Sequence[ClassRow],
     class_names: tuple[str, ...],
     counts: ClassCounts,
     hits: Hits,
     measures: Sequence[str],
     thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
-    facts = {field.name: table["data"][field.name] for field in fields(DataFacts)}
-    facts["excluded"] = [(item["name"], item["reason"]) for item in facts["excluded"]]
-    if table["calibration_method"] not in METHODS:
+    excluded = convert_record(written.data, _WrittenData, where=f"{WHERE}: data").excluded
+    facts = {**written.data, "excluded": [tuple(asdict(item).values()) for item in excluded]}
+    if written.calibration_method not in METHODS:
         raise ValueError(
-            f"'calibration_method' is {table['calibration_method']!r}; expected one of {', '.join(METHODS)}."
+            f"'calibration_method' is {written.calibration_method!r}; expected one of {', '.join(METHODS)}."
         )
-    ranks = [_parse_ranks(rows, key, counts) for key in ("auroc", "average_precision")]
+    if len(rows) != len(class_names):
+        raise ValueError(f"it has {len(rows)} rows for {len(class_names)} classes.")
+    ranks = [_check_ranks(rows, key, counts) for key in ("auroc", "average_precision")]
     return {
-        **counted_fields(class_names, counts, ranks, parse_bootstrap(table["bootstrap"], rows, measures), thresholds),
-        "data": build_config(DataFacts, facts, "data."),
-        "calibration_method": str(table["calibration_method"]),
+        **counted_fields(class_names, counts, ranks, parse_bootstrap(written.bootstrap, rows, measures), thresholds),
+        "data": convert_record(facts, DataFacts, where=f"{WHERE}: data"),
+        "calibration_method": written.calibration_method,
         "hits": hits,
-        "slices": tuple(parse_slicing(row, hits.num_images, hits.num_correct) for row in table["slices"]),
-        "training": parse_training(table["training"]),
+        "slices": tuple(parse_slicing(row, hits.num_images, hits.num_correct) for row in written.slices),
+        "training": parse_training(written.training),
     }
 
 
-def _parse_ranks(rows: Sequence[Mapping[str, Any]], key: str, counts: ClassCounts) -> tuple[float | None, ...]:
-    values = tuple(None if row[key] is None else measure_in(row, key) for row in rows)
+def _check_ranks(rows: Sequence[ClassRow], key: str, counts: ClassCounts) -> tuple[float | None, ...]:
+    values: list[float | None] = [getattr(row, key) for row in rows]
     for row, value, support in zip(rows, values, counts.support.tolist(), strict=True):
         if (value is None) != (support in (0, counts.num_images)):
-            raise ValueError(f"'{key}' of {row['name']!r} does not fit its {support} images.")
-    return values
+            raise ValueError(f"'{key}' of {row.name!r} does not fit its {support} images.")
+    return tuple(None if value is None else in_range(value, key) for value in values)

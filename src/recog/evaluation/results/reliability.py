@@ -5,14 +5,14 @@ Everything is held as counts; shares, rates and intervals follow from them, when
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.config import build_config
+from recog.core.records import convert_record
 from recog.evaluation.measures.arrays import BoolArray
 from recog.evaluation.measures.intervals import Interval, wilson_interval
 from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
@@ -175,10 +175,12 @@ def risk_coverage(
     return cuts_at(confidence, is_correct, levels.tolist())
 
 
-def parse_bins(rows: Sequence[Mapping[str, Any]], num_images: int, num_correct: int) -> tuple[ReliabilityBin, ...]:
-    """From `report.json`; ValueError where they do not hold every image once or a mean lies outside its bin."""
-    keys = ("low", "high", "num_images", "num_correct", "mean_confidence")
-    bins = tuple(build_config(ReliabilityBin, {key: row[key] for key in keys}, "reliability.") for row in rows)
+def parse_bins(rows: object, num_images: int, num_correct: int) -> tuple[ReliabilityBin, ...]:
+    """From `report.json`; BundleError where it is no list of bins.
+
+    ValueError where they do not hold every image once or a mean lies outside its bin.
+    """
+    bins = convert_record(rows, tuple[ReliabilityBin, ...], where="report.json: reliability")
     for b in bins:
         mean = b.mean_confidence
         if not 0 <= b.num_correct <= b.num_images or (mean is None) != (b.num_images == 0):
@@ -190,12 +192,17 @@ def parse_bins(rows: Sequence[Mapping[str, Any]], num_images: int, num_correct: 
     return bins
 
 
-def parse_cuts(rows: Sequence[Mapping[str, Any]], num_images: int, num_wrong: int) -> tuple[Cut, ...]:
-    """From `report.json`; ValueError where counts are impossible."""
-    keys = ("confidence", "num_automated", "num_errors")
-    cuts = tuple(
-        build_config(Cut, {key: row[key] for key in keys} | {"num_images": num_images}, "thresholds.") for row in rows
-    )
+@dataclass(frozen=True, kw_only=True)
+class _WrittenCut:
+    confidence: float
+    num_automated: int
+    num_errors: int
+
+
+def parse_cuts(rows: object, num_images: int, num_wrong: int, *, key: str) -> tuple[Cut, ...]:
+    """From `key` of `report.json`; BundleError where it is no list of cuts, ValueError where counts are impossible."""
+    written = convert_record(rows, tuple[_WrittenCut, ...], where=f"report.json: {key}")
+    cuts = tuple(Cut(num_images=num_images, **asdict(cut)) for cut in written)
     for cut in cuts:
         counts_fit = 0 <= cut.num_errors <= min(cut.num_automated, num_wrong) and cut.num_automated <= num_images
         if not counts_fit or not 0 <= cut.confidence <= 1 + 1e-9:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf, isclose, isfinite
+from dataclasses import dataclass, make_dataclass
+from math import inf, isclose
 from typing import Any, Protocol, TypeVar
 
-from recog.core.errors import BundleError, ConfigError, DataError
+from recog.core.errors import BundleError, DataError
+from recog.core.records import check_values, convert_record
 from recog.evaluation.measures.intervals import Interval
 from recog.evaluation.measures.resampling import CLASS_MEASURES, Bootstrap
+from recog.evaluation.results.rows import ClassRow
 
 FORMAT_VERSION = 1
 _RANGES = {"matthews": (-1.0, 1.0), "nll": (0.0, inf), "brier": (0.0, 2.0)}  # of every other measure: 0 to 1
@@ -41,12 +44,11 @@ def parse_checked(table: Mapping[str, Any], parse: Callable[[Mapping[str, Any]],
     What follows from the counts is made again, and must be what the file says.
     """
     check_header(table)
+    check_values(table, where="report.json")
     try:
         report = parse(table)
         derived = report.to_dict()
-    except KeyError as error:
-        raise BundleError(f"report.json is damaged: {error} is missing.") from None
-    except (TypeError, ValueError, ArithmeticError, AttributeError, ConfigError, DataError) as error:
+    except (ValueError, ArithmeticError, DataError) as error:
         raise BundleError(f"report.json is damaged: {error}") from None
     for key, value in derived.items():
         if not agree(table.get(key), value):
@@ -68,38 +70,45 @@ def agree(read: Any, derived: Any) -> bool:
     return bool(read == derived)
 
 
-def measure_in(table: Mapping[str, Any], key: str, measure: str | None = None) -> float:
-    """A finite number within the range of `measure`, or of the measure `key`; else KeyError, TypeError or ValueError."""
-    value = table[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"'{key}' is {value!r}; expected a number.")
-    if not isfinite(value):
-        raise ValueError(f"it has an infinite {key.upper()}, or one that is no number.")
+def in_range(value: float, key: str, measure: str | None = None) -> float:
+    """`value` where it is within the range of `measure`, or of the measure `key`; else ValueError."""
     low, high = _RANGES.get(measure or key, (0.0, 1.0))
-    if not low - 1e-9 <= value <= high + 1e-9:
+    if not low - 1e-9 <= value <= high + 1e-9:  # NaN neither
         raise ValueError(f"'{key}' is {value}; it must lie between {low:g} and {high:g}.")
-    return float(value)
+    return value
 
 
-def parse_bootstrap(table: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> Bootstrap:
+@dataclass(frozen=True, kw_only=True)
+class _Resampling:
+    num_resamples: int
+    seed: int
+
+
+def parse_bootstrap(table: object, rows: Sequence[ClassRow], measures: Sequence[str]) -> Bootstrap:
     """From `report.json`: the table that `to_dict` gave, and the classes' rows.
 
-    KeyError, TypeError or ValueError where a number is missing, of another kind or out of range.
+    BundleError where a number is missing or of another type, ValueError where it is out of range.
     """
+    where = "report.json: bootstrap"
+    resampling = convert_record(table, _Resampling, where=where)
+    keys = {name: f"{name}_ci95" for name in measures}
+    fields = [(key, Interval | None) for key in keys.values()]
+    bounds: Any = convert_record(table, make_dataclass("_Intervals", fields, frozen=True, kw_only=True), where=where)
     return Bootstrap(
-        num_resamples=int(table["num_resamples"]),
-        seed=int(table["seed"]),
-        intervals={name: _parse_interval(table, name) for name in measures},
-        class_intervals={name: tuple(_parse_interval(row, name) for row in rows) for name in CLASS_MEASURES},
+        num_resamples=resampling.num_resamples,
+        seed=resampling.seed,
+        intervals={name: _checked(getattr(bounds, key), name) for name, key in keys.items()},
+        class_intervals={
+            name: tuple(_checked(getattr(row, f"{name}_ci95"), name) for row in rows) for name in CLASS_MEASURES
+        },
     )
 
 
-def _parse_interval(table: Mapping[str, Any], measure: str) -> Interval | None:
+def _checked(bounds: Interval | None, measure: str) -> Interval | None:
     key = f"{measure}_ci95"
-    bounds = table[key]
     if bounds is None:
         return None
-    low, high = (measure_in({key: bound}, key, measure) for bound in bounds)
+    low, high = (in_range(bound, key, measure) for bound in bounds)
     if low > high:
-        raise ValueError(f"'{key}' is {bounds}; expected its lower and its upper bound.")
+        raise ValueError(f"'{key}' is {[low, high]}; expected its lower and its upper bound.")
     return low, high

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.core.records import convert_record
 from recog.evaluation.measures.arrays import IntArray
 from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.measures.probability import (
@@ -28,7 +28,7 @@ from recog.evaluation.results.reliability import (
     reliability_bins,
     risk_coverage,
 )
-from recog.evaluation.results.report_format import measure_in
+from recog.evaluation.results.report_format import in_range
 
 TOP_K = 5
 
@@ -101,25 +101,39 @@ def measure_scores(probs: NDArray[np.float64], labels: IntArray, nll_terms: NDAr
     )
 
 
-def parse_scores(table: Mapping[str, Any], hits: Hits) -> Scores:
-    """From `report.json`; KeyError, TypeError or ValueError where a number is missing, of another kind or out of range."""
+@dataclass(frozen=True, kw_only=True)
+class _WrittenTop:
+    k: int
+    num_correct: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WrittenScores:
+    nll: float
+    brier: float
+    ece_equal_mass: float
+    classwise_ece: float
+    top_k: _WrittenTop | None
+    reliability: Any
+    risk_coverage: Any
+    thresholds: Any
+
+
+def parse_scores(table: object, hits: Hits) -> Scores:
+    """From `report.json`; BundleError where a number is missing or of another type, ValueError where it is out of range."""
+    written = convert_record(table, _WrittenScores, where="report.json")
     num_images, num_correct = hits.num_images, hits.num_correct
     num_wrong = num_images - num_correct
-    top = table["top_k"]
-    return Scores(
-        nll=measure_in(table, "nll"),
-        brier=measure_in(table, "brier"),
-        ece_equal_mass=measure_in(table, "ece_equal_mass"),
-        classwise_ece=measure_in(table, "classwise_ece"),
-        top_k=None if top is None else _parse_top(top, num_correct, num_images),
-        reliability=parse_bins(table["reliability"], num_images, num_correct),
-        risk_coverage=parse_cuts(table["risk_coverage"], num_images, num_wrong),
-        thresholds=parse_cuts(table["thresholds"], num_images, num_wrong),
-    )
-
-
-def _parse_top(row: Mapping[str, Any], num_correct: int, num_images: int) -> TopK:
-    top = TopK(k=int(row["k"]), num_correct=int(row["num_correct"]), num_images=num_images)
-    if not num_correct <= top.num_correct <= num_images:
+    top = written.top_k
+    if top is not None and not num_correct <= top.num_correct <= num_images:
         raise ValueError(f"'top_k' has {top.num_correct} of {num_images} right, of which {num_correct} come first.")
-    return top
+    return Scores(
+        nll=in_range(written.nll, "nll"),
+        brier=in_range(written.brier, "brier"),
+        ece_equal_mass=in_range(written.ece_equal_mass, "ece_equal_mass"),
+        classwise_ece=in_range(written.classwise_ece, "classwise_ece"),
+        top_k=None if top is None else TopK(k=top.k, num_correct=top.num_correct, num_images=num_images),
+        reliability=parse_bins(written.reliability, num_images, num_correct),
+        risk_coverage=parse_cuts(written.risk_coverage, num_images, num_wrong, key="risk_coverage"),
+        thresholds=parse_cuts(written.thresholds, num_images, num_wrong, key="thresholds"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.config import build_config
 from recog.core.errors import DataError
+from recog.core.records import convert_record
 from recog.evaluation.measures.intervals import Hits
 
 SMALL_SLICE = 10  # images; below, slices by a number are merged, and slices by a name are marked
@@ -81,15 +81,15 @@ def slice_by_name(by: str, names: Sequence[str], is_correct: NDArray[np.bool_]) 
     return Slicing(by=by, slices=_worst_first(parts))
 
 
-def parse_slicing(table: Mapping[str, Any], num_images: int, num_correct: int) -> Slicing:
-    """From `report.json`; ValueError where the slices do not hold every image once."""
-    keys = ("name", "num_images", "num_correct")
-    parts = [build_config(Slice, {key: row[key] for key in keys}, "slices.") for row in table["slices"]]
+def parse_slicing(table: object, num_images: int, num_correct: int) -> Slicing:
+    """From `report.json`; BundleError where it is no slicing, ValueError where the slices do not hold every image once."""
+    slicing = convert_record(table, Slicing, where="report.json: slices")
+    parts, by = slicing.slices, slicing.by
     if any(not 0 <= part.num_correct <= part.num_images or part.num_images == 0 for part in parts):
-        raise ValueError(f"a slice by {table['by']} has impossible counts.")
+        raise ValueError(f"a slice by {by} has impossible counts.")
     if sum(part.num_images for part in parts) != num_images or sum(part.num_correct for part in parts) != num_correct:
-        raise ValueError(f"the slices by {table['by']} do not hold every image once.")
-    return Slicing(by=str(table["by"]), slices=_worst_first(parts))
+        raise ValueError(f"the slices by {by} do not hold every image once.")
+    return Slicing(by=by, slices=_worst_first(parts))
 
 
 def _slice(name: str, is_correct: NDArray[np.bool_]) -> Slice:

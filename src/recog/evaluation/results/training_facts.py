@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from recog.core.config import build_config
+from recog.core.records import convert_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +49,6 @@ class TrainingFacts:
         return asdict(self) | {"class_weights": list(self.class_weights)}
 
 
-def parse_training(table: Mapping[str, Any] | None) -> TrainingFacts | None:
-    """From `report.json`; None where the file says nothing of a training."""
-    if table is None:
-        return None
-    return build_config(TrainingFacts, {field.name: table[field.name] for field in fields(TrainingFacts)}, "training.")
+def parse_training(table: object) -> TrainingFacts | None:
+    """From `report.json`; None where the file has no training. BundleError where a field is missing or of another type."""
+    return None if table is None else convert_record(table, TrainingFacts, where="report.json: training")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.config import build_config
 from recog.core.records import convert_record
 from recog.evaluation.measures.arrays import FloatArray, IntArray
 from recog.evaluation.measures.intervals import wilson_interval
@@ -145,42 +143,31 @@ def measure_trust(calibration: Calibration, logits: FloatArray, labels: IntArray
     )
 
 
-def parse_trust(table: Mapping[str, Any]) -> Trust:
-    """From `report.json`; KeyError, TypeError, ValueError or ConfigError where a number is missing or impossible."""
-    scaling = build_config(ScalingEvidence, table["scaling"], "trust.scaling.")
-    rates = [scaling.ece_before]
-    losses = [scaling.nll_before]
-    if scaling.fit is not None:
-        rates += [scaling.fit.ece_before, scaling.fit.ece_after]
-        losses += [scaling.fit.nll_before, scaling.fit.nll_after]
+def parse_trust(table: object) -> Trust:
+    """From `report.json`; BundleError where a field is missing or of another type, ValueError where a number is impossible."""
+    trust = convert_record(table, Trust, where="report.json: trust")
+    rates = [trust.scaling.ece_before]
+    losses = [trust.scaling.nll_before]
+    if (fit := trust.scaling.fit) is not None:
+        rates += [fit.ece_before, fit.ece_after]
+        losses += [fit.nll_before, fit.nll_after]
     if not all(0 <= rate <= 1 + 1e-9 for rate in rates) or not all(isfinite(loss) and loss >= 0 for loss in losses):
         raise ValueError("'trust' has an impossible NLL or ECE.")
-    sets, unknown = table["sets"], table["unknown"]
-    return Trust(
-        scaling=scaling,
-        sets=None if sets is None else _parse_sets(sets),
-        unknown=None if unknown is None else _parse_unknown(unknown),
-    )
+    if trust.sets is not None:
+        _check_sets(trust.sets)
+    if trust.unknown is not None:
+        _check_unknown(trust.unknown)
+    return trust
 
 
-def _parse_sets(table: Mapping[str, Any]) -> SetEvidence:
-    derived = ("coverage", "coverage_ci95", "mean_size")
-    evidence = build_config(SetEvidence, {k: v for k, v in table.items() if k not in derived}, "trust.sets.")
+def _check_sets(evidence: SetEvidence) -> None:
     counts_fit = sum(count for _, count in evidence.sizes) == evidence.num_images > 0
     if not counts_fit or not 0 <= evidence.num_covered <= evidence.num_images:
         raise ValueError("'trust.sets' has impossible counts.")
-    return evidence
 
 
-def _parse_unknown(table: Mapping[str, Any]) -> UnknownEvidence:
-    names = ("num_images", "num_rejected", "num_errors", "num_rejected_errors")
-    counts = {name: table[name] for name in names}
-    evidence = UnknownEvidence(rule=convert_record(table["rule"], UnknownRule, where="report.json"), **counts)
-    counts_fit = all(type(count) is int for count in counts.values()) and (
-        max(0, evidence.num_rejected + evidence.num_errors - evidence.num_images)
-        <= evidence.num_rejected_errors
-        <= min(evidence.num_rejected, evidence.num_errors)
-    )
+def _check_unknown(evidence: UnknownEvidence) -> None:
+    fewest = max(0, evidence.num_rejected + evidence.num_errors - evidence.num_images)
+    counts_fit = fewest <= evidence.num_rejected_errors <= min(evidence.num_rejected, evidence.num_errors)
     if not counts_fit or not max(evidence.num_rejected, evidence.num_errors) <= evidence.num_images > 0:
         raise ValueError("'trust.unknown' has impossible counts.")
-    return evidence
