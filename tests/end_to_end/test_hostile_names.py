@@ -31,8 +31,8 @@ def recog(folder, *arguments, expect=0):
 
 
 def allowed(arguments):
-    """Tabs separate the cells that `predict` writes into a pipe."""
-    return {"\t"} if arguments[0] == "predict" and not {"--csv", "--json"} & set(arguments) else set()
+    """Tabs separate the cells that `predict` and `runs` write into a pipe."""
+    return {"\t"} if arguments[0] in {"predict", "runs"} and not {"--csv", "--json"} & set(arguments) else set()
 
 
 def hidden_in(data):
@@ -83,6 +83,9 @@ def place(tmp_path_factory):
         (("predict", "run", "DATA", "--json"), 3),
         (("verify", "run"), 0),
         (("verify", "DATA"), 4),
+        (("runs",), 0),
+        (("report", "run", "--no-open"), 0),
+        (("report", f"none{HIDDEN}"), 4),
         (("cache",), 0),
         (("models", f"none{HIDDEN}"), 2),
         (("train", f"none{HIDDEN}"), 3),

@@ -78,6 +78,7 @@ def test_preview_where_no_png_can_be_created(path, place):
         ("evaluate", GOLDEN, "PATH"),
         ("compare", GOLDEN, "PATH", "--data", "data"),
         ("verify", "PATH"),
+        ("report", "PATH", "--no-open"),
     ],
     ids=lambda arguments: "-".join(arguments).replace(GOLDEN, "bundle"),
 )

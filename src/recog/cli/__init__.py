@@ -23,7 +23,8 @@ _HELP = """Train, evaluate and deploy image classifiers.
 Start with: recog train digits, or recog train FOLDER, where FOLDER holds one folder of images per class."""
 
 _EPILOG = """Exit codes: 0 success, 2 usage or setting, 3 data or images, 4 bundle, 5 training, 6 missing dependency,
-7 nothing to resume, 70 fault in recog (traceback in a log file), 74 disk, 130 interrupted, 143 terminated."""
+7 nothing to resume, 70 fault in recog (traceback in a log file, or shown with RECOG_DEBUG=1), 74 disk, 130 interrupted,
+143 terminated."""
 
 
 ELSEWHERE: Mapping[str, str] = MappingProxyType(

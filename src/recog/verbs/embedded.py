@@ -13,6 +13,7 @@ from typing import TextIO
 import numpy as np
 import torch
 
+from recog.core.text import visible
 from recog.evaluation.results.report import MultilabelReport, Report
 from recog.recipes.events import EpochResult, HeadLog, LearnEvent
 from recog.training.distributed import read_world
@@ -72,7 +73,7 @@ class ProgressLine:
 
     def begin(self, name: str, *, num_steps: int, num_epochs: int) -> None:
         """Training of the run `name` starts; `num_steps` is 0 if nothing is learnt by steps."""
-        self._name, self._num_steps, self._num_epochs = name, num_steps, num_epochs
+        self._name, self._num_steps, self._num_epochs = visible(name), num_steps, num_epochs
         self._rewrite("training")
 
     def show(self, event: LearnEvent) -> None:
