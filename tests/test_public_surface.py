@@ -161,6 +161,7 @@ def test_config_fields():
         "data.label_columns",
         "data.label_separator",
         "data.min_images",
+        "data.names",
         "data.source",
         "data.split_folders",
         "head.l2",

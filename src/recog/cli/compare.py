@@ -12,6 +12,7 @@ from recog.cli.labels import (
     Group,
     LabelColumns,
     LabelSeparator,
+    NameEncoding,
     SplitFolders,
     data_layout,
     label_format,
@@ -38,6 +39,7 @@ def compare(
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    names: NameEncoding = "",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
@@ -51,7 +53,7 @@ def compare(
         data,
         split=split,
         bad_images=bad_images,
-        labels=label_format(label_separator, label_columns),
+        labels=label_format(label_separator, label_columns, names),
         layout=data_layout(split_folders, classes_at_depth, group),
         include_seen=include_seen,
     )

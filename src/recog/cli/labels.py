@@ -28,11 +28,16 @@ LabelColumns = Annotated[
 ]
 
 
-def label_format(separator: str, columns: str) -> LabelFormat:
+NameEncoding = Annotated[
+    str, typer.Option("--names", help="Encoding of names in a zip archive that states none, such as gbk or shift_jis.")
+]
+
+
+def label_format(separator: str, columns: str, names: str) -> LabelFormat:
     """`columns` are names joined by commas."""
     from recog.data.readers.label_format import LabelFormat
 
-    return LabelFormat(separator=separator, columns=split_columns(columns))
+    return LabelFormat(separator=separator, columns=split_columns(columns), names=names)
 
 
 def split_columns(columns: str) -> tuple[str, ...]:

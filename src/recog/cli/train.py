@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import ClassesAtDepth, Group, LabelColumns, LabelSeparator, SplitFolders, split_columns
+from recog.cli.labels import (
+    ClassesAtDepth,
+    Group,
+    LabelColumns,
+    LabelSeparator,
+    NameEncoding,
+    SplitFolders,
+    split_columns,
+)
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
 
@@ -56,6 +64,7 @@ def train(
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    names: NameEncoding = "",
     bad_images: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +96,7 @@ def train(
             "min_images": min_images,
             "label_separator": label_separator or None,
             "label_columns": list(split_columns(label_columns)) or None,
+            "names": names or None,
             "split_folders": list(split_columns(split_folders)) or None,
             "classes_at_depth": classes_at_depth,
             "group": group or None,

@@ -77,6 +77,10 @@ def open_source(
             f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
             "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
         )
+    if labels.names and not (isinstance(source, (str, Path)) and is_zip(user_path(source))):
+        raise DataError(
+            f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
+        )
     _check_labelled(dataset)
     notes = dict.fromkeys((*dataset.notes, *look_alike_notes(dataset.class_names)))
     dataset = replace(dataset, notes=tuple(notes))
@@ -139,7 +143,7 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
         layout.check_unused(str(path), "one Parquet file")
         return read_parquet([path], root=path.parent, labels=labels)
     if is_zip(path):
-        return _read_tree(zip_tree(path), labels, layout)
+        return _read_tree(zip_tree(path, encoding=labels.names), labels, layout)
     if is_tar(path):
         content = read_tar(path)
         if has_labels(content):

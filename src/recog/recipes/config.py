@@ -33,6 +33,7 @@ class DataConfig:
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one per label; recognised if empty, but in shards
+    names: str = ""  # encoding of names in a zip archive that states none, such as 'gbk'
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER', where the folders' names do not tell
     classes_at_depth: int | None = None  # the level of the class folders below the source; detected if None
     group: str = ""  # what keeps images in one split: 'subfolder', a column, or a regular expression on the path
@@ -50,7 +51,7 @@ class DataConfig:
 
     @property
     def labels(self) -> LabelFormat:
-        return LabelFormat(separator=self.label_separator, columns=self.label_columns)
+        return LabelFormat(separator=self.label_separator, columns=self.label_columns, names=self.names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def _recorded(
     separator = data.get("label_separator")
     then = labels
     if task == "multilabel" and not labels.is_given and isinstance(separator, str):
-        then = LabelFormat(separator=separator)
+        then = replace(labels, separator=separator)
     layouts = [layout]
     if layout == DETECTED:
         with contextlib.suppress(ConfigError):

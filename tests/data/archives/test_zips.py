@@ -1,13 +1,18 @@
 """Our readers against Python's own zipfile and tarfile as the second method."""
 
+import io
 import os
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from recog.core.errors import DataError
+from recog.core.errors import ConfigError, DataError
 from recog.data.archives.zips import read_zip
+from recog.data.readers.label_format import LabelFormat
 from recog.data.sources import open_source
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}
@@ -98,3 +103,85 @@ def test_images_beside_a_pickle_are_an_archive_of_images(tmp_path):
         for name in ("set/data.pkl", "set/a/1.png", "set/b/1.png"):
             archive.writestr(name, b"x")
     assert len(read_zip(tmp_path / "a.zip")) == 3
+
+
+def zip_with_raw_names(path, names):
+    """A zip of members with these bytes as names, and no word on their encoding, as old tools write it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, raw in enumerate(names):
+            archive.writestr(f"{i:0{len(raw)}d}", png(i))
+    data = path.read_bytes()
+    for i, raw in enumerate(names):
+        data = data.replace(f"{i:0{len(raw)}d}".encode(), raw)
+    path.write_bytes(data)
+    return path
+
+
+def png(level):
+    file = io.BytesIO()
+    Image.new("L", (8, 8), level).save(file, "PNG")
+    return file.getvalue()
+
+
+GERMAN = ("Grünfink", "Müller")
+WORDS = {"gbk": ("猫科", "小狗"), "shift_jis": ("ネコ", "いぬ"), "cp1252": GERMAN, "cp437": GERMAN}
+
+
+def names_in(encoding, num_images=10):
+    folders = [word.encode(encoding) for word in WORDS[encoding]]
+    return [folder + b"/picture-%03d.png" % i for folder in folders for i in range(num_images)]
+
+
+@pytest.mark.parametrize("encoding", WORDS)
+def test_names_in_an_encoding_of_their_own_are_read_with_it(encoding, tmp_path):
+    path = zip_with_raw_names(tmp_path / "a.zip", names_in(encoding))
+    dataset = open_source(path, labels=LabelFormat(names=encoding))
+    assert set(dataset.class_names) == set(WORDS[encoding])
+    assert len(dataset.samples) == 20
+    assert not [note for note in dataset.notes if "--names" in note]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "cp1252"])
+def test_names_in_an_unknown_encoding_are_noticed(encoding, tmp_path):
+    path = zip_with_raw_names(tmp_path / "a.zip", names_in(encoding))
+    (note,) = [note for note in open_source(path).notes if "--names" in note]
+    assert "a.zip states no encoding for 20 names that are not UTF-8; they were read as code page 437" in note
+    sample = next(word for word in WORDS[encoding] if f"{encoding}: '{word}/" in note)
+    assert sample in WORDS[encoding]
+
+
+def test_names_that_state_their_encoding_are_left_alone(tmp_path):
+    """UTF-8 with its flag, as zipfile writes it, and without, as macOS does; and Info-ZIP's extra field."""
+    with zipfile.ZipFile(tmp_path / "flag.zip", "w") as archive:
+        for word in ("猫", "狗"):
+            archive.writestr(f"{word}/1.png", png(1))
+    path = zip_with_raw_names(tmp_path / "bare.zip", [f"{word}/picture.png".encode() for word in ("猫", "狗")])
+    assert open_source(tmp_path / "flag.zip", labels=LabelFormat(names="gbk")).class_names == ("狗", "猫")
+    assert open_source(path).class_names == ("狗", "猫")
+    with zipfile.ZipFile(tmp_path / "field.zip", "w") as archive:
+        for name, word in (("aa/1.png", "猫"), ("bb/1.png", "狗")):
+            text = f"{word}/1.png".encode()
+            field = b"\1" + zlib.crc32(name.encode()).to_bytes(4, "little") + text
+            info = zipfile.ZipInfo(name)
+            info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+            archive.writestr(info, png(1))
+    assert open_source(tmp_path / "field.zip").class_names == ("狗", "猫")
+
+
+def test_names_are_refused_where_they_do_not_fit(tmp_path):
+    path = zip_with_raw_names(tmp_path / "a.zip", [b"\xff\xff/picture-1.png", b"b/picture-2.png"])
+    with pytest.raises(
+        DataError, match="has a name that is not gbk: 'ÿÿ/picture-1.png'. Name another encoding with --names"
+    ):
+        open_source(path, labels=LabelFormat(names="gbk"))
+    for name in ("klingon", "base64", "rot13", "utf-16", "\0"):
+        with pytest.raises(ConfigError, match="the encoding of names is .*; expected one such as gbk"):
+            LabelFormat(names=name)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "b").mkdir()
+    for kind in "ab":
+        (tmp_path / "photos" / kind / "1.png").write_bytes(png(1))
+    with pytest.raises(
+        DataError, match="photos is class folders.*; an encoding of names is for a zip archive. Leave it out"
+    ):
+        open_source(tmp_path / "photos", labels=LabelFormat(names="gbk"))

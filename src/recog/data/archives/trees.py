@@ -9,7 +9,7 @@ from recog.core.files import is_hidden
 from recog.core.formats import has_image_suffix
 from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, RefusedMember
 from recog.data.archives.tars import Kind, TarContent
-from recog.data.archives.zips import read_zip
+from recog.data.archives.zips import name_notes, read_zip
 from recog.data.dataset import Exclusion
 from recog.data.tree import ARCHIVE_SUFFIXES, HIDDEN, Member, Tree, ancestors_of, base_of, without_own
 
@@ -20,8 +20,8 @@ _REFUSALS: dict[Kind, str] = {
 }
 
 
-def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
-    entries = read_zip(path, limits)
+def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, encoding: str = "") -> Tree:
+    entries = read_zip(path, limits, encoding=encoding)
     folders = [entry.name for entry in entries if entry.is_folder]
     rows: list[tuple[str, Member | str]] = []
     for entry in entries:
@@ -30,7 +30,7 @@ def zip_tree(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Tree:
             too_large = member is not None and max(member.size, member.packed_size) > limits.max_member_bytes
             refusal = _REFUSALS["large"] if too_large else entry.refusal
             rows.append((entry.name, member if member is not None and not refusal else refusal))
-    return _tree(path, folders, rows, ())
+    return _tree(path, folders, rows, tuple(name_notes(entries, path)))
 
 
 def tar_tree(path: Path, content: TarContent) -> Tree:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +27,9 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _MAX_COMMENT = 65_535
 _MAX_ENTRY_BYTES = 1 << 10  # of the central directory for one member, on average
-_ENCRYPTED, _UNIX = 0x1, 3
+_ENCRYPTED, _UTF8, _UNIX = 0x1, 0x800, 3
+_UNICODE_PATH = 0x7075
+_LIKELY_ENCODINGS = ("gbk", "shift_jis", "euc_kr", "cp1252", "cp1251")
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}  # APPNOTE 4.4.5
 _DOCUMENTS = {  # a member that only such files have
     "[Content_Types].xml": "a Microsoft Office document",
@@ -54,6 +58,7 @@ class ZipEntry:
     is_folder: bool
     member: ZipMember | None = None
     refusal: str = ""
+    raw_name: bytes = b""  # where neither the file nor the caller states its encoding and it is not UTF-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +77,11 @@ def is_zip(path: Path) -> bool:
         return False
 
 
-def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEntry, ...]:
-    """All entries. Raises DataError where the archive is damaged, cut off, too large or hostile."""
+def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, encoding: str = "") -> tuple[ZipEntry, ...]:
+    """All entries. Raises DataError where the archive is damaged, cut off, too large or hostile.
+
+    `encoding` is that of names for which the archive states none; else they are UTF-8 or, as the format has it, code page 437.
+    """
     try:
         with path.open("rb") as file:
             directory = _find_directory(file, path)
@@ -92,7 +100,7 @@ def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> tuple[ZipEnt
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     try:
-        entries = tuple(_entries(table, path, directory, limits))
+        entries = tuple(_entries(table, path, directory, limits, encoding))
     except struct.error:
         raise _damaged(path, "its directory is cut off") from None
     _check(entries, path, limits, end_bytes=directory.start)
@@ -145,7 +153,9 @@ def _find_directory(file: IO[bytes], path: Path) -> _Directory:
     return _Directory(start=start + shift, size=directory_size, num_entries=num_entries, shift=shift)
 
 
-def _entries(table: bytes, path: Path, directory: _Directory, limits: ArchiveLimits) -> Iterator[ZipEntry]:
+def _entries(
+    table: bytes, path: Path, directory: _Directory, limits: ArchiveLimits, encoding: str
+) -> Iterator[ZipEntry]:
     at = count = 0
     while at < len(table):
         fields = _ENTRY.unpack_from(table, at)
@@ -161,15 +171,17 @@ def _entries(table: bytes, path: Path, directory: _Directory, limits: ArchiveLim
             raise DataError(
                 f"{path} has more than {limits.max_entries:,} entries. Unpack it and name the folder, or split it."
             )
-        yield _entry(table[name_at:extra_at], table[extra_at : extra_at + fields[11]], fields, path, directory.shift)
+        raw_name, extra = table[name_at:extra_at], table[extra_at : extra_at + fields[11]]
+        text, is_guess = _decode_name(raw_name, extra, path, encoding=encoding, is_utf8=bool(fields[3] & _UTF8))
+        entry = _entry(text, extra, fields, path, directory.shift)
+        yield replace(entry, raw_name=raw_name) if is_guess else entry
     if count != directory.num_entries:
         raise _damaged(path, f"its end record counts {directory.num_entries:,} entries, its directory {count:,}")
 
 
-def _entry(raw_name: bytes, extra: bytes, fields: tuple[int, ...], path: Path, shift: int) -> ZipEntry:
+def _entry(text: str, extra: bytes, fields: tuple[int, ...], path: Path, shift: int) -> ZipEntry:
     _, made_by, _, flags, method, _, _, crc, packed, size, *_, attributes, offset = fields
     packed, size, offset = _wide(extra, packed, size, offset)
-    text = _decode_name(raw_name)
     name = clean_name(text, path)
     mode = (attributes >> 16) & 0o170000 if made_by >> 8 == _UNIX else 0
     if text.endswith(("/", "\\")) or mode == _FOLDER:
@@ -196,26 +208,57 @@ def _entry(raw_name: bytes, extra: bytes, fields: tuple[int, ...], path: Path, s
     return ZipEntry(name=name, is_folder=False, member=None if refusal else member, refusal=refusal)
 
 
-def _decode_name(raw: bytes) -> str:
-    """UTF-8, which most tools write whether they say so or not; else code page 437, as the format has it."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("cp437")
+def _decode_name(raw: bytes, extra: bytes, path: Path, *, encoding: str, is_utf8: bool) -> tuple[str, bool]:
+    """(name, whether its encoding is a guess). Most tools write UTF-8 whether they say so or not.
+
+    Info-ZIP adds the name in UTF-8 as an extra field (APPNOTE 4.6.9), which counts only with the right checksum.
+    """
+    for tag, value in _extra_fields(extra):
+        if tag == _UNICODE_PATH and value[:1] == b"\1" and value[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+            return value[5:].decode("utf-8", errors="replace"), False
+    with contextlib.suppress(UnicodeDecodeError):
+        return raw.decode("utf-8" if is_utf8 or not encoding else encoding), False
+    if encoding and not is_utf8:
+        raise DataError(
+            f"{path} has a name that is not {encoding}: {shown(raw.decode('latin-1'))}. Name another encoding with --names, "
+            "or leave it out."
+        )
+    return raw.decode("cp437"), True
+
+
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<HH", extra, at)
+        yield tag, extra[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def name_notes(entries: Sequence[ZipEntry], path: Path) -> list[str]:
+    """What a person should know of names whose encoding is a guess: how they were read, and how other encodings read one."""
+    guessed = [entry for entry in entries if entry.raw_name]
+    if not guessed:
+        return []
+    sample = max(guessed, key=lambda entry: sum(byte > 0x7F for byte in entry.raw_name))
+    readings = []
+    for encoding in _LIKELY_ENCODINGS:
+        with contextlib.suppress(UnicodeDecodeError):
+            readings.append(f"{encoding}: {shown(sample.raw_name.decode(encoding))}")
+    return [
+        f"{path.name} states no encoding for {len(guessed):,} names that are not UTF-8; they were read as code page 437, as "
+        f"{shown(sample.name)}. If that is wrong, name theirs with --names ({'; '.join(readings)})"
+    ]
 
 
 def _wide(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
     """(packed, size, offset) with what stands in the 64-bit extra field where the 32-bit one is full."""
-    at = 0
-    while at + 4 <= len(extra):
-        tag, length = struct.unpack_from("<HH", extra, at)
+    for tag, value in _extra_fields(extra):
         if tag == 1:
-            values = [int.from_bytes(extra[i : i + 8], "little") for i in range(at + 4, at + 4 + length - 7, 8)]
+            values = [int.from_bytes(value[i : i + 8], "little") for i in range(0, len(value) - 7, 8)]
             queue = iter(values)
             size = next(queue, size) if size == 0xFFFFFFFF else size
             packed = next(queue, packed) if packed == 0xFFFFFFFF else packed
             offset = next(queue, offset) if offset == 0xFFFFFFFF else offset
-        at += 4 + length
     return packed, size, offset
 
 

@@ -11,7 +11,6 @@ from recog.core.files import natural_key
 from recog.data.dataset import Dataset, Exclusion, Sample, check_class_map
 from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.levels import ClassFolder, Levels, find_levels
-from recog.data.readers.names import case_notes
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, walk_tree
 
 
@@ -40,7 +39,7 @@ def read_class_folders(tree: Tree, layout: DataLayout = DETECTED) -> Dataset:
         class_names=class_names,
         samples=tuple(samples),
         exclusions=tuple(exclusions),
-        notes=(*tree.notes, *spelling_notes(levels), *case_notes(class_names), *levels.notes),
+        notes=(*tree.notes, *spelling_notes(levels), *levels.notes),
     )
 
 

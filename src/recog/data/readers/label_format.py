@@ -15,10 +15,11 @@ MIN_COLUMNS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFormat:
-    """Either of the two makes the data multi-label. Lists of labels, as JSON and Parquet have them, need neither."""
+    """Separator or columns make the data multi-label. Lists of labels, as JSON and Parquet have them, need neither."""
 
     separator: str = ""  # what joins the labels of an image in one cell, such as '|' or ' '
     columns: tuple[str, ...] = ()  # the columns of 0 and 1, one per label; recognised by what they hold if empty
+    names: str = ""  # encoding of names in a zip archive that states none, such as 'gbk'
 
     def __post_init__(self) -> None:
         if self.separator and self.columns:
@@ -32,6 +33,11 @@ class LabelFormat:
             )
         if len(set(self.columns)) < len(self.columns):
             raise ConfigError(f"the label columns name one twice: {', '.join(self.columns)}.")
+
+        if self.names and not _is_encoding(self.names):
+            raise ConfigError(
+                f"the encoding of names is {self.names!r}; expected one such as gbk, shift_jis, euc_kr, cp1252 or cp1251."
+            )
 
     @property
     def is_given(self) -> bool:
@@ -47,6 +53,15 @@ class LabelFormat:
             return (cell,) if cell else None
         parts = (class_name_of(part.strip()) for part in cell.split(self.separator))
         return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether Python knows it as an encoding of text that leaves ASCII, and with it '/' and '.', as it is."""
+    ascii_text = "".join(map(chr, range(32, 127)))
+    try:
+        return "ascii" not in name.lower() and ascii_text.encode(name) == ascii_text.encode("ascii")
+    except (LookupError, ValueError, UnicodeError):
+        return False
 
 
 AS_FOUND = LabelFormat()  # one label in a cell, unless lists or columns of 0 and 1 say otherwise

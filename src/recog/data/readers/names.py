@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from recog.core.errors import DataError
@@ -78,13 +78,3 @@ def class_name_of(text: str) -> str:
             "can hold. Rename it."
         )
     return name
-
-
-def case_notes(class_names: Sequence[str]) -> Iterator[str]:
-    by_fold: dict[str, list[str]] = {}
-    for name in class_names:
-        by_fold.setdefault(name.casefold(), []).append(name)
-    for names in by_fold.values():
-        if len(names) > 1:
-            listed = " and ".join(f"'{name}'" for name in names)
-            yield f"the classes {listed} differ by case only and are taken as {len(names)} classes"

@@ -25,7 +25,7 @@ from recog.data.readers.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.names import SPLIT_FOLDERS, case_notes, class_name_of, split_of_name
+from recog.data.readers.names import SPLIT_FOLDERS, class_name_of, split_of_name
 from recog.data.readers.rows import RESERVED, Listing, Row, find_columns, split_of_cell
 from recog.data.tree import Tree, base_of, parent_of
 
@@ -285,7 +285,7 @@ class _ListReader:
             samples=samples,
             task=self._task(),
             exclusions=tuple(self.exclusions),
-            notes=(*self.notes, *case_notes(class_names)),
+            notes=tuple(self.notes),
         )
 
     def _task(self) -> Task:
