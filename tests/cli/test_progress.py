@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from recog.cli import output, progress
 from recog.cli.progress import TrainPrinter
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult
+from recog.recipes.events import EpochResult, FeatureTime
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
 from recog.verbs.train import Planned
@@ -26,13 +27,16 @@ def show(monkeypatch):
         console = Console(file=text, width=80, height=24, highlight=False, force_terminal=is_terminal)
         monkeypatch.setattr(output, "notes", console)
         monkeypatch.setattr(progress, "notes", console)
+        now = [0.0]
+        monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
         printer = TrainPrinter(verbose=verbose)
         config = TrainConfig(optim=OptimConfig(epochs=3))
         printer.show(Planned(folder=Path("runs/digits-1"), config=config, num_steps=300))
         for epoch, accuracy in enumerate((0.9, 0.8, 0.95), start=1):
             log = StepLog(epoch=epoch, step=100 * epoch, loss=0.5, lr=0.1, grad_norm=1.0, num_images=64)
-            printer.show(log)
-            printer.show(replace(log, loss=0.25))
+            for event in (log, replace(log, loss=0.25)):
+                now[0] += 1.0
+                printer.show(event)
             done = EpochLog(epoch=epoch, train_loss=0.4, train_s=1.0, num_images=6400)
             printer.show(EpochResult(log=done, val_accuracy=accuracy, val_nll=0.1, is_best=epoch != 2))
             if is_terminal:
@@ -47,10 +51,35 @@ def test_a_file_has_one_line_for_each_epoch_that_improves(show):
     lines = show(is_terminal=False).splitlines()
     assert lines == [
         "run folder: runs/digits-1",
-        "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s",
+        "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s, 4 s left",  # 2 s took 100 steps of 300
+        # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
+        "training: about 100 s expected for 3 epochs from 2 measured steps; --epochs N shortens it",
         "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6400 images/s",
     ]
-    assert sum(line.startswith("epoch") for line in show(is_terminal=False, verbose=True).splitlines()) == 3
+    assert sum(line.startswith("epoch ") for line in show(is_terminal=False, verbose=True).splitlines()) == 3
+
+
+def test_the_time_of_features_and_of_fine_tuning(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(output, "notes", Console(file=text, width=80, highlight=False))
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    printer = TrainPrinter()
+    config = TrainConfig(recipe="finetune", optim=OptimConfig(epochs=8))
+    printer.show(Planned(folder=Path("runs/a"), config=config, num_steps=103))
+    printer.show(FeatureTime(num_images=3670, seconds=61.2))
+    for step, now[0] in ((1, 10.0), (2, 14.0), (3, 18.0)):
+        printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
+    printer.close()
+    features, training = text.getvalue().splitlines()[1:3]
+    assert features.startswith(
+        "features of 3,670 images: about 61 s expected from one measured batch; a smaller network"
+    )
+    # 100 steps are left, at (18 s - 10 s) / 2 each: 400 s
+    assert training == (
+        "training: about 7 min expected for 8 epochs from 2 measured steps; --epochs N shortens it, "
+        "--recipe head leaves it out"
+    )
 
 
 def test_a_terminal_has_one_bar_within_80_columns(show):

@@ -9,10 +9,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
-from recog.recipes.events import EpochResult, HeadLog, describe_cross_validation
+from recog.recipes.events import EpochResult, FeatureTime, HeadLog, describe_cross_validation
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
 from recog.verbs.train import Note, Planned, Run, TrainEvent
+
+NUM_TIMED = 2  # steps from which the time of training is expected
 
 
 class TrainPrinter:
@@ -27,6 +29,9 @@ class TrainPrinter:
         self._task = TaskID(0)
         self._started = time.perf_counter()
         self._num_images = 0
+        self._num_steps = 0
+        self._recipe = ""
+        self._step_times: list[float] = []  # of this process; a run may be resumed
         self._num_epochs = 0
         self._val = ""  # of the last epoch
 
@@ -36,19 +41,15 @@ class TrainPrinter:
                 self._show_note(event)
             case Planned():
                 self.folder = event.folder
-                self._num_epochs = event.config.optim.epochs or 0
+                self._num_epochs, self._num_steps = event.config.optim.epochs or 0, event.num_steps
+                self._recipe = event.config.recipe or ""
                 print_note(f"run folder: {event.folder}")
                 if event.num_steps:
                     self._open_bar(event.num_steps)
             case StepLog():
                 self._show_step(event)
-            case HeadLog():
-                measured = "cross-validated" if event.num_folds else "val"
-                print_note(f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}")
-            case CrossValidation():
-                print_note(describe_cross_validation(event))
-            case EarlyStopped():
-                print_note(str(event))
+            case FeatureTime() | HeadLog() | CrossValidation() | EarlyStopped():
+                print_note(_line_of(event))
             case EpochResult():
                 self._show_epoch(event)
             case Run():
@@ -78,6 +79,10 @@ class TrainPrinter:
 
     def _show_step(self, log: StepLog) -> None:
         self._num_images += log.num_images
+        if len(self._step_times) <= NUM_TIMED:
+            self._step_times.append(time.perf_counter())
+            if len(self._step_times) == NUM_TIMED + 1:
+                self._show_expected(log)
         if self._progress is None:
             return
         rate = self._num_images / (time.perf_counter() - self._started)
@@ -86,6 +91,17 @@ class TrainPrinter:
             completed=log.step,
             description=f"epoch {log.epoch}/{self._num_epochs}  loss {log.loss:.3f}{self._val}",
             pace=f"{rate:,.0f} images/s{self._time_left()}",
+        )
+
+    def _show_expected(self, log: StepLog) -> None:
+        """The time that training will take, from the steps after the first, which allocates."""
+        pace = (self._step_times[-1] - self._step_times[0]) / NUM_TIMED
+        shorter = "--epochs N shortens it"
+        if self._recipe == "finetune":
+            shorter += ", --recipe head leaves it out"
+        print_note(
+            f"training: {_about(pace * (self._num_steps - log.step))} expected for {self._num_epochs} epochs "
+            f"from {NUM_TIMED} measured steps; {shorter}"
         )
 
     def _show_epoch(self, result: EpochResult) -> None:
@@ -109,6 +125,26 @@ class TrainPrinter:
         elapsed = time.perf_counter() - self._started
         seconds = elapsed / task.completed * (task.total - task.completed)
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
+
+
+def _line_of(event: FeatureTime | HeadLog | CrossValidation | EarlyStopped) -> str:
+    if isinstance(event, FeatureTime):
+        return (
+            f"features of {event.num_images:,} images: {_about(event.seconds)} expected from one measured batch; "
+            "a smaller network (--model) or --set model.image_size=N shortens it"
+        )
+    if isinstance(event, HeadLog):
+        measured = "cross-validated" if event.num_folds else "val"
+        return f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"
+    return describe_cross_validation(event) if isinstance(event, CrossValidation) else str(event)
+
+
+def _about(seconds: float) -> str:
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
 
 
 def _quality(event: HeadLog | EpochResult) -> str:

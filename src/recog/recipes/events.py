@@ -49,6 +49,14 @@ def score_answers(logits: NDArray[np.float32], targets: NDArray[np.generic]) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureTime:
+    """The expected time of the features of all images, from one measured batch."""
+
+    num_images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadLog:
     """One L2 strength tried, measured on the validation split, or by cross-validation where images are few."""
 
@@ -125,4 +133,4 @@ class TrainingSummary:
     cross_validation: CrossValidation | None = None  # of the head, if images were few
 
 
-LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | HeadLog | CrossValidation | EarlyStopped
+LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | FeatureTime | HeadLog | CrossValidation | EarlyStopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from recog.evaluation.results.training_facts import CrossValidation
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
-from recog.recipes.events import HeadLog, score_answers
+from recog.recipes.events import FeatureTime, HeadLog, score_answers
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import LabelledImages, Prepared
 from recog.runtime.engine import Engine, OnnxEngine
 from recog.training.head import FEW_IMAGES, HeadData, LinearHead, cross_validate, fit_heads
 
-HeadEvent = HeadLog | CrossValidation
+HeadEvent = FeatureTime | HeadLog | CrossValidation
+NUM_MEASURED = 32  # images of the batch from which the time of all is expected
 
 
 def learn_frozen(
@@ -42,7 +44,16 @@ def learn_frozen(
             class_names=prepared.dataset.class_names,
         )
         engine = OnnxEngine(path, num_threads=plan.compute.num_threads)
+        yield _measure_features(engine, train, num_images=len(train.targets) + len(prepared.val.targets))
         return (yield from learn_head(classifier, engine, train, prepared.val, plan))
+
+
+def _measure_features(engine: Engine, train: LabelledImages, *, num_images: int) -> FeatureTime:
+    batch = train.store.rows()[:NUM_MEASURED]
+    engine(batch)  # the first call allocates
+    started = time.perf_counter()
+    engine(batch)
+    return FeatureTime(num_images=num_images, seconds=(time.perf_counter() - started) / len(batch) * num_images)
 
 
 def learn_head(
