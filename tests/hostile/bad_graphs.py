@@ -193,7 +193,7 @@ def _other_models() -> list[Case]:
         "any number of classes": {"logits_shape": ("B", "K"), "more_nodes": chosen},
     }
     cases = [_case(name, "m.onnx (is not a model|cannot be loaded)", **change) for name, change in changes.items()]
-    return [*cases, _case("class names that are none", "class names", metadata={"class_names": "3"})]
+    return [*cases, _case("class names that are none", "class_names in its metadata", metadata={"class_names": "3"})]
 
 
 def _failing_calls() -> list[Case]:
