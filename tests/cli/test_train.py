@@ -4,8 +4,11 @@ import signal
 
 import pytest
 import typer
+from containers import labelled_pngs, write_folder
 
 from recog.cli import train as command
+from recog.core.config import build_config, config_to_dict
+from recog.recipes.config import TrainConfig
 from recog.verbs import train as recipe
 
 
@@ -41,6 +44,15 @@ def test_what_is_not_given_is_left_to_the_plan(chosen):
 def test_threads_are_recorded_in_the_run(chosen):
     config, _ = chosen(data="digits", threads=3)
     assert config.compute.num_threads == 3
+
+
+def test_the_layout_of_the_data_is_recorded_in_the_run(chosen, tmp_path):
+    for split in ("one", "two"):
+        write_folder(labelled_pngs(2), tmp_path / split)
+    config, _ = chosen(data=str(tmp_path), split_folders="train=one, test=two", classes_at_depth=2, group="(.).png")
+    assert (config.data.split_folders, config.data.classes_at_depth) == (("train=one", "test=two"), 2)
+    assert build_config(TrainConfig, config_to_dict(config)).data.layout == config.data.layout  # as run.toml is read
+    assert config.data.layout.group == "(.).png"
 
 
 def test_any_other_setting_goes_through_set(chosen):

@@ -92,6 +92,21 @@ def test_no_group_spans_two_splits(tmp_path):
     assert torn[""] > 8
 
 
+def test_a_few_large_groups_reach_every_split(tmp_path):
+    """Of each class 10 images of one, 10 of another and 4 of a third patient: filling train first would leave none to test."""
+    sizes = {"P0": 10, "P1": 10, "P2": 4}
+    build(
+        tmp_path, [f"{name}/{p}{name}/{i}.png" for name in ("bad", "good") for p, n in sizes.items() for i in range(n)]
+    )
+    data = open_source(tmp_path, layout=DataLayout(group="subfolder"))
+    groups = join_groups([sample.group for sample in data.samples])
+    for seed in range(5):
+        split = split_dataset(data, SplitConfig(), seed=seed, groups=groups)
+        found = {(sample.split, sample.label): sample.subfolder for sample in split.samples}
+        assert len(found) == 6
+        assert len(set(found.values())) == 6
+
+
 WARNED = {  # paths -> what each warning says
     "sub-folders": (SUBFOLDERS, ["16 sub-folders; if one is one patient, clip or series, use --group subfolder"]),
     "sub-folders in train and test": (

@@ -13,9 +13,100 @@ import numpy as np
 from bad_datasets import CASES, CAT, DOG, HEAD, ROWS, case, listed, pets, zipped
 from containers import add, labelled_pngs, write_text
 
-FORM_KINDS = (47, 48, 57)
+FORM_KINDS = (45, 46, 47, 48, 57)
 IMAGES = list(labelled_pngs(4, classes=(CAT, DOG)).values())
 NAMES = [CAT] * 4 + [DOG] * 4
+
+
+# 45: folders above or below the classes, and words for splits
+
+
+def placed(folder, *tops):
+    """Four images in each of the folders, no two alike."""
+    images = labelled_pngs(4, classes=tuple(map(str, range(len(tops)))))
+    for number, top in enumerate(tops):
+        (folder / top).mkdir(parents=True)
+        for i in range(4):
+            (folder / top / f"{i}{'abcdefghijklmnop'[number]}.png").write_bytes(images[str(number), i])
+    return folder
+
+
+for pair in (
+    ("seg_train/seg_train", "seg_test/seg_test"),
+    ("Train Data", "Test Data"),
+    ("train_images", "test_images"),
+    ("train1", "test1"),
+    ("train", "dev"),
+    ("train", "eval"),
+    ("Training", "PublicTest"),
+):
+
+    @case(45, f"{pair[0]} and {pair[1]}", "read", "", 16)
+    def _(folder, pair=pair):
+        return placed(folder, *(f"{split}/{name}" for split in pair for name in (CAT, DOG)))
+
+
+for other in ("holdout", "extra", "inference", "unlabeled"):
+
+    @case(
+        45, f"train and {other}", "refused", f"beside them {other}.*--split-folders train=train.*--classes-at-depth 1"
+    )
+    def _(folder, other=other):
+        return placed(folder, *(f"{top}/{name}" for top in ("train", other) for name in (CAT, DOG)))
+
+
+@case(45, "splits below the classes", "read", "", 16)
+def _(folder):
+    return placed(folder, *(f"{name}/{split}" for name in (CAT, DOG) for split in ("train", "test")))
+
+
+@case(45, "classes below groups of classes", "refused", "read in two ways.*--classes-at-depth 1.*--classes-at-depth 2")
+def _(folder):
+    return placed(folder, "animals/cat", "animals/dog", "plants/rose")
+
+
+@case(45, "classes below letters", "refused", "read in two ways.*--classes-at-depth 1.*--classes-at-depth 2")
+def _(folder):
+    return placed(folder, "places/a/airfield", "places/b/beach")
+
+
+@case(45, "names that repeat below folders of any name", "refused", "--split-folders train=site1,test=site2")
+def _(folder):
+    return placed(folder, *(f"{top}/{name}" for top in ("site1", "site2") for name in (CAT, DOG)))
+
+
+@case(45, "CSV: a word for no split", "refused", "the split 'holdout'; it must be train, val or test")
+def _(folder):
+    return listed(folder, "path,label,split\ncat/000.png,cat,holdout\n")
+
+
+# 46: what belongs together
+
+
+@case(46, "sub-folders of classes", "warned", "6 sub-folders; if one is one patient, clip or series, use --group", 24)
+def _(folder):
+    return placed(folder, *(f"{name}/P{k}{i}" for k, name in enumerate((CAT, DOG)) for i in range(3)))
+
+
+@case(
+    46,
+    "the same sub-folders in train and test",
+    "warned",
+    "same sub-folders are in train and test: P00, P01, P10, P11",
+    32,
+)
+def _(folder):
+    names = [(name, f"{k}{i}") for k, name in enumerate((CAT, DOG)) for i in range(2)]
+    return placed(folder, *(f"{split}/{name}/P{k}" for split in ("train", "test") for name, k in names))
+
+
+@case(46, "clips of numbered frames", "warned", "3 sequences of numbered files; if one is one patient, clip", 24)
+def _(folder):
+    images = list(labelled_pngs(12, classes=(CAT, DOG)).items())
+    for (name, i), data in images:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / f"clip{i // 4}_{i % 4:04d}.png").write_bytes(data)
+    return folder
 
 
 # 47: classes called null, NaN, NA

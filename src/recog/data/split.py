@@ -165,20 +165,31 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
 def _class_parts(
     labels: Sequence[tuple[int, ...]], groups: Sequence[str], fractions: Sequence[float], *, seed: int
 ) -> list[int]:
-    """A part per item: the larger groups first, then in random order, each to the part that lacks most of its classes."""
+    """A part per item: the larger groups first, then in random order, each to the part that lacks most of its classes.
+
+    Each class gets into every part, as far as its groups allow.
+    """
     lacking = {label: whole_shares(n, fractions) for label, n in Counter(labels).items()}
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
     keys = random_words(seed, 0, np.arange(len(labels)), "split", 1)[:, 0]
     order = sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
+    num_left = Counter(label for together in order for label in {labels[i] for i in together})
+    without = {label: set(range(len(fractions))) for label in lacking}
     parts = [0] * len(labels)
     for together in order:
         need = [sum(lacking[labels[i]][part] for i in together) for part in range(len(fractions))]
-        best = int(np.argmax(need))
+        own = {labels[i] for i in together}
+        # a few large groups would fill one part and leave none of their class for another
+        urgent = {part for label in own if num_left[label] <= len(without[label]) for part in without[label]}
+        best = max(sorted(urgent) or range(len(fractions)), key=need.__getitem__)
         for i in together:
             parts[i] = best
             lacking[labels[i]][best] -= 1
+        for label in own:
+            num_left[label] -= 1
+            without[label].discard(best)
     return parts
 
 

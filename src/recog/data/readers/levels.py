@@ -174,9 +174,10 @@ def _beside_splits(tree: Tree, root: str, named: dict[str, str], others: Sequenc
     pairs = [f"{split}={base_of(first[split])}" for split in SPLITS if split in first]
     free = [split for split in SPLITS if split not in first]
     rest = ", ".join(map(base_of, others[:10]))
+    where = "/".join(part for part in (tree.where.rstrip("/"), root) if part)
     more = f" (or add {free[-1]}={base_of(others[0])})" if free else ""
     return (
-        f"{tree.where.rstrip('/')}/{root} has the split folders {', '.join(map(base_of, named))} and beside them {rest}, "
+        f"{where} has the split folders {', '.join(map(base_of, named))} and beside them {rest}, "
         f"which is no split by its name. Use the splits and leave the rest out: --split-folders {','.join(pairs)}{more}; "
         "or read all of them as classes: --classes-at-depth 1."
     )

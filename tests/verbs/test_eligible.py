@@ -1,0 +1,77 @@
+"""Data of an evaluation are read as those of training were, where that fits."""
+
+from types import SimpleNamespace
+
+import pytest
+from containers import labelled_pngs, write_text
+
+from recog.core.config import dump_toml
+from recog.core.errors import DataError
+from recog.data.readers.data_layout import DataLayout
+from recog.data.readers.label_format import AS_FOUND
+from recog.verbs.eligible import open_as_trained
+
+PNGS = list(labelled_pngs(1).values())
+
+
+def build(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(PNGS[0])
+    return root
+
+
+def bundle(root, **data):
+    write_text(root / "run.toml", dump_toml({"data": data}))
+    return root
+
+
+def read(source, folder, classes, layout=None):
+    manifest = SimpleNamespace(task="multiclass", class_names=classes)
+    settings = {} if layout is None else {"layout": layout}
+    return open_as_trained(source, folder, manifest, labels=AS_FOUND, **settings)
+
+
+def splits_of(dataset):
+    return {sample.name: sample.split for sample in dataset.samples}
+
+
+def test_the_recorded_depth_and_splits_are_used(tmp_path):
+    deep = build(tmp_path / "deep", "animals/cat/1.png", "plants/rose/1.png")
+    trained = bundle(tmp_path / "a", classes_at_depth=2)
+    assert read(deep, trained, ("cat", "rose")).class_names == ("cat", "rose")
+    with pytest.raises(DataError, match="can be read in two ways"):
+        read(deep, bundle(tmp_path / "b"), ("cat", "rose"))
+    sites = build(tmp_path / "sites", *(f"{site}/{name}/1.png" for site in "xy" for name in ("cat", "dog")))
+    trained = bundle(tmp_path / "c", split_folders=["train=x", "test=y"], group="")
+    assert set(splits_of(read(sites, trained, ("cat", "dog"))).values()) == {"train", "test"}
+
+
+def test_what_does_not_fit_is_read_as_found(tmp_path):
+    flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
+    for settings in (
+        {"classes_at_depth": 2, "group": "subfolder"},
+        {"split_folders": ["train=x"]},
+        {"group": "P[0-9]"},
+    ):
+        data = read(flat, bundle(tmp_path / "run", **settings), ("cat", "rose"))
+        assert (data.class_names, {sample.group for sample in data.samples}) == (("cat", "rose"), {None})
+    deep = build(tmp_path / "deep", "cat/tom/1.png", "cat/2.png", "rose/dog/1.png", "rose/2.png")
+    trained = bundle(tmp_path / "run", classes_at_depth=2)
+    assert read(deep, trained, ("cat", "rose")).class_names == (
+        "cat",
+        "rose",
+    )  # tom and dog are no classes of the bundle
+
+
+def test_what_is_given_goes_first(tmp_path):
+    deep = build(tmp_path / "deep", "animals/cat/1.png", "plants/rose/1.png")
+    trained = bundle(tmp_path / "run", classes_at_depth=2)
+    given = read(deep, trained, ("animals", "plants"), layout=DataLayout(classes_at_depth=1))
+    assert given.class_names == ("animals", "plants")
+
+
+@pytest.mark.parametrize("value", [{"classes_at_depth": "two"}, {"classes_at_depth": -1}, {"split_folders": [3]}])
+def test_a_record_without_a_meaning_is_ignored(tmp_path, value):
+    flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
+    assert read(flat, bundle(tmp_path / "run", **value), ("cat", "rose")).class_names == ("cat", "rose")
