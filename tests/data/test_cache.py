@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from recog.core.preprocess import Preprocess
 from recog.data import cache_file
-from recog.data.cache import cache_key, clear_entries, decode_images, list_entries
+from recog.data.cache import cache_key, clear_entries, decode_for_each, decode_images, list_entries
+from recog.data.dataset import Sample
 from recog.data.inspection import hash_samples
 from recog.data.store import ImageStore, StreamedImages, channel_statistics, read_exact, read_larger
 
@@ -241,3 +243,28 @@ def test_epochs_over_data_larger_than_the_limit_do_not_grow(kind):
     assert [epoch[:2] for epoch in epochs] == [[kind, "160"]] * 3
     first, *later = (int(mib) for *_, mib in epochs)
     assert max(later) <= first + 16
+
+
+@pytest.mark.parametrize("memory", [None, 0], ids=["memory", "file"])
+def test_for_several_readers_each_file_is_decoded_once(tmp_path, monkeypatch, memory):
+    samples = [toy_file(tmp_path, i) for i in range(6)]
+    (tmp_path / "bad.png").write_bytes(b"")
+    samples.append(Sample(name="bad.png", source=tmp_path / "bad.png", labels=(0,)))
+    hashes, readers = hash_samples(samples), [EXACT, read_larger(EXACT.preprocess)]
+    alone = [[reader(sample) for sample in samples[:6]] for reader in readers]
+    decoded, decode = [], Preprocess.decode
+    monkeypatch.setattr(Preprocess, "decode", lambda *a, **k: decoded.append(k["name"]) or decode(*a, **k))
+    found = decode_for_each(samples, readers, hashes, name="toys", max_memory_bytes=memory)
+    assert sorted(decoded) == sorted(sample.name for sample in samples)
+    for images, each in zip(alone, found, strict=True):
+        assert (each.rows.tolist(), [error.name for error in each.bad]) == (list(range(6)), ["bad.png"])
+        assert all(np.array_equal(*pair) for pair in zip(images, each.images.fetch(np.arange(6)), strict=True))
+    again = decode_for_each(samples, [EXACT, EXACT], hashes, name="toys", max_memory_bytes=memory)
+    assert again[0] is again[1]
+    assert len(decoded) == (7 if memory == 0 else 14)  # what is in the file of the cache is not decoded again
+
+
+def toy_file(folder, i):
+    path = folder / f"{i}.png"
+    Image.fromarray(np.random.default_rng(i).integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)).save(path)
+    return Sample(name=path.name, source=path, labels=(0,))

@@ -14,6 +14,7 @@ from recog.data.store import (
     ImageStore,
     describe_bad,
     exclude_bad,
+    read_each,
     read_exact,
     read_images,
     read_larger,
@@ -141,6 +142,27 @@ class TestReaders:
     def test_larger_looks_at_the_longer_side_of_the_networks_image(self):
         read = read_larger(Preprocess(image_size=(50, 100)))
         assert read(Sample(name="x", source=noise(400, 400, 3), labels=(0,))).shape == (115, 115, 3)
+
+
+class TestReadEach:
+    # 2 * 40 px (exact) and 2 * 46 px (larger) may stay: a side of 160 to 183 px is halved for exact alone, from 320 px on
+    # both are reduced, from 320 to 367 by 4 and by 2
+    @pytest.mark.parametrize(("side", "num_decodes"), [(60, 1), (159, 1), (170, 2), (200, 1), (340, 2), (400, 1)])
+    @pytest.mark.parametrize("suffix", ["jpg", "png"])
+    def test_gives_the_pixels_of_each_reader_from_one_decode_where_it_can(
+        self, tmp_path, monkeypatch, side, num_decodes, suffix
+    ):
+        path = tmp_path / f"1.{suffix}"
+        Image.fromarray(smooth(side, side + 30, 3)).save(path)
+        preprocess = Preprocess(image_size=(40, 40), crop_pct=1.0)
+        sample, readers = Sample(name="x", source=path, labels=(0,)), [read_exact(preprocess), read_larger(preprocess)]
+        alone = [read(sample) for read in readers]
+        decoded, decode = [], Preprocess.decode
+        monkeypatch.setattr(Preprocess, "decode", lambda *a, **k: decoded.append(k["name"]) or decode(*a, **k))
+        together = read_each(sample, readers)
+        assert all(np.array_equal(*pair) for pair in zip(alone, together, strict=True))
+        if suffix == "jpg":
+            assert len(decoded) == num_decodes
 
 
 class TestShrink:

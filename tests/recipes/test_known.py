@@ -1,8 +1,11 @@
 """Which images 'unknown' is fitted on, and that a head that leaves a class out has never seen it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from recog.data.dataset import Dataset, Sample
+from recog.data.store import ImageStore
 from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
 from recog.runtime.engine import Outputs
 from recog.training.config import HeadConfig
@@ -70,6 +73,7 @@ def test_a_networks_training_images_are_read_as_evaluation_reads_them(tmp_path):
         dataset=dataset,
         model=SimpleNamespace(preprocess=Preprocess(image_size=(4, 4), channels=1)),
         val=SimpleNamespace(targets=np.array([0, 1])),
+        exact=None,
     )
     val, _ = run_engine(engine, np.zeros((2, 4, 4, 1), dtype=np.uint8))
     known = known_by_network(engine, prepared, val)
@@ -77,3 +81,12 @@ def test_a_networks_training_images_are_read_as_evaluation_reads_them(tmp_path):
         20.0 * i: i % 2 for i in range(6)
     }
     assert (known.labels.tolist(), known.refit) == ([0, 1], None)
+    # finetune has these images already: no file is read again
+    rows = SimpleNamespace(
+        names=tuple("543210"), store=ImageStore([np.full((4, 4, 1), 20 * i, np.uint8) for i in range(5, -1, -1)])
+    )
+    unreadable = tuple(replace(sample, source=tmp_path / "gone.png") for sample in samples)
+    prepared.dataset, prepared.exact = replace(dataset, samples=unreadable), rows
+    same = known_by_network(engine, prepared, val)
+    assert (same.train_features == known.train_features).all()
+    assert (same.train_labels == known.train_labels).all()

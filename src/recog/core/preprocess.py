@@ -87,7 +87,7 @@ class Preprocess:
                 f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, {self.channels}). "
                 "recog.core.decode.decode gives that from any image."
             )
-        return self._fit(Image.fromarray(image[:, :, 0] if self.channels == 1 else image), "<array>")
+        return self.fit(Image.fromarray(image[:, :, 0] if self.channels == 1 else image), "<array>")
 
     def read(self, source: ImageSource, *, name: str | None = None) -> NDArray[np.uint8]:
         """Decode and fit: uint8 [H, W, C]. JPEG files above four times the scaled size are reduced while decoding.
@@ -95,20 +95,23 @@ class Preprocess:
         BadImage where `source` cannot be decoded, or is so long and thin that its scaled form would fill the memory.
         """
         name = name or source_name(source)
-        image = decode_image(
-            source,
-            name=name,
-            channels=self.channels,
-            min_side=max(self._scale_size),
-            grey16_max=self.grey16_max,
-        )
-        return self._fit(image, name)
+        return self.fit(self.decode(source, name=name, min_side=self.min_side), name)
+
+    @property
+    def min_side(self) -> int:
+        """What `read` decodes for: see `recog.core.decode.decode`."""
+        return max(self._scale_size)
+
+    def decode(self, source: ImageSource, *, name: str, min_side: int) -> Image.Image:
+        """The first half of `read`: the whole image, of these channels. BadImage where it cannot be decoded."""
+        return decode_image(source, name=name, channels=self.channels, min_side=min_side, grey16_max=self.grey16_max)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return config_to_dict(self)
 
-    def _fit(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+    def fit(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        """The second half of `read`: scaled and cropped, uint8 [H, W, C]. BadImage where its scaled form is too large."""
         height, width = self.image_size
         new_height, new_width = self._resized(image.height, image.width)
         if new_height * new_width > _MAX_SCALED_PIXELS:

@@ -35,7 +35,7 @@ from recog.data.cache_file import (
     read_index,
 )
 from recog.data.dataset import Sample
-from recog.data.store import ImageStore, Reader, Shape, StreamedImages, read_images
+from recog.data.store import ImageStore, Reader, Shape, StreamedImages, read_each, read_images
 
 logger = logging.getLogger(__name__)
 
@@ -78,46 +78,90 @@ def decode_images(
     `name` is shown by `recog cache`. Up to `max_memory_bytes` are held in memory, by default a share of what is free, of
     which each of `num_sharers` processes on this machine has its part; what is mapped from the cache they have in common.
     """
-    key = cache_key(hashes, reader)
-    found = _from_cache(key, samples, reader)
-    if found is not None:
-        return found
-    if max_memory_bytes is None:
-        max_memory_bytes = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
-    pixels = _Pixels(key, max_memory_bytes)
-    shapes: list[Shape] = []
-    checksums: list[int] = []
-    bad: list[tuple[int, str, str, str]] = []
+    (decoded,) = decode_for_each(
+        samples, [reader], hashes, name=name, max_memory_bytes=max_memory_bytes, num_sharers=num_sharers
+    )
+    return decoded
+
+
+def decode_for_each(
+    samples: Sequence[Sample],
+    readers: Sequence[Reader],
+    hashes: Sequence[str],
+    *,
+    name: str,
+    max_memory_bytes: int | None = None,
+    num_sharers: int = 1,
+) -> list[DecodedImages]:
+    """As `decode_images`, for each of `readers`; each file is decoded once, see `read_each`."""
+    keys = [cache_key(hashes, reader) for reader in readers]
+    cached = {key: _from_cache(key, samples, reader) for key, reader in zip(keys, readers, strict=True)}
+    found = {key: decoded for key, decoded in cached.items() if decoded is not None}
+    missing = {key: reader for key, reader in zip(keys, readers, strict=True) if key not in found}
+    if missing:
+        if max_memory_bytes is None:
+            max_memory_bytes = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
+        building = [_Building(key, reader, max_memory_bytes // len(missing)) for key, reader in missing.items()]
+        found |= dict(zip(missing, _decode_all(samples, building, name), strict=True))
+    return [found[key] for key in keys]
+
+
+def _decode_all(samples: Sequence[Sample], building: Sequence[_Building], name: str) -> list[DecodedImages]:
+    readers = [part.reader for part in building]
+
+    def read(sample: Sample) -> list[NDArray[np.uint8] | BadImage]:
+        return read_each(sample, readers) if len(readers) > 1 else [readers[0](sample)]
+
     try:
-        for row, image in enumerate(read_images(samples, reader)):
-            if isinstance(image, BadImage):
-                bad.append((row, image.name, image.reason, image.remedy))
-            else:
-                shapes.append(image.shape)
-                checksums.append(checksum(image))
-                pixels.add(image)  # also where there is no room: what is bad must still be found
+        for row, images in enumerate(read_images(samples, read)):
+            for number, part in enumerate(building):
+                part.add(row, images if isinstance(images, BadImage) else images[number])
+        return [part.finish(samples, name) for part in building]
+    finally:
+        for part in building:
+            part.pixels.discard()
+
+
+class _Building:
+    """The images of one reader, on their way into an entry."""
+
+    def __init__(self, key: str, reader: Reader, budget: int) -> None:
+        self.reader, self.pixels = reader, _Pixels(key, budget)
+        self._key = key
+        self._shapes: list[Shape] = []
+        self._checksums: list[int] = []
+        self._bad: list[tuple[int, str, str, str]] = []
+
+    def add(self, row: int, image: NDArray[np.uint8] | BadImage) -> None:
+        if isinstance(image, BadImage):
+            self._bad.append((row, image.name, image.reason, image.remedy))
+            return
+        self._shapes.append((image.shape[0], image.shape[1], image.shape[2]))
+        self._checksums.append(checksum(image))
+        self.pixels.add(image)  # also where there is no room: what is bad must still be found
+
+    def finish(self, samples: Sequence[Sample], name: str) -> DecodedImages:
         index = Index(
             name=name,
-            key=key,
-            reader=str(reader.describe()["reader"]),
-            shapes=tuple(shapes),
-            checksums=tuple(checksums),
-            bad=tuple(bad),
+            key=self._key,
+            reader=str(self.reader.describe()["reader"]),
+            shapes=tuple(self._shapes),
+            checksums=tuple(self._checksums),
+            bad=tuple(self._bad),
         )
-        found_pixels = pixels.finish(index)
-    finally:
-        pixels.discard()
-    if isinstance(found_pixels, np.memmap):
-        images = CachedImages(found_pixels, index, samples, reader)
-        return _decoded(images, index, samples, note=f"{_sizes(index)} are mapped from the cache")
-    if found_pixels is not None:
-        return _decoded(ImageStore.over(found_pixels, index.shapes), index, samples, note=None)
-    good = [samples[row] for row in index.good_rows()]
-    note = (
-        f"{_sizes(index)} fit neither memory nor the cache ({pixels.problem}), so every epoch decodes them again; "
-        "free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
-    )
-    return _decoded(StreamedImages(good, reader, one_shape=reader.one_shape), index, samples, note=note)
+        pixels = self.pixels.finish(index)
+        if isinstance(pixels, np.memmap):
+            images = CachedImages(pixels, index, samples, self.reader)
+            return _decoded(images, index, samples, note=f"{_sizes(index)} are mapped from the cache")
+        if pixels is not None:
+            return _decoded(ImageStore.over(pixels, index.shapes), index, samples, note=None)
+        good = [samples[row] for row in index.good_rows()]
+        note = (
+            f"{_sizes(index)} fit neither memory nor the cache ({self.pixels.problem}), so every epoch decodes them again; "
+            "free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
+        )
+        streamed = StreamedImages(good, self.reader, one_shape=self.reader.one_shape)
+        return _decoded(streamed, index, samples, note=note)
 
 
 def cache_key(hashes: Sequence[str], reader: Reader) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
@@ -24,6 +23,7 @@ MAX_BAD_FRACTION, MAX_BAD_FILES = 0.01, 3  # by policy auto the larger of both; 
 _COUNTED_AT_ONCE = 3 << 20  # bytes: bincount widens what it counts eightfold
 
 Shape = tuple[int, int, int]
+T = TypeVar("T")
 
 
 class ReadImage(Protocol):
@@ -206,8 +206,16 @@ class ExactReader:
 
     preprocess: Preprocess
 
+    @property
+    def min_side(self) -> int:
+        return self.preprocess.min_side
+
     def __call__(self, sample: Sample) -> NDArray[np.uint8]:
         return self.preprocess.read(sample.source, name=sample.name)
+
+    def of(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        """From the decoded image."""
+        return self.preprocess.fit(image, name)
 
     @property
     def one_shape(self) -> Shape | None:
@@ -229,15 +237,18 @@ class LargerReader:
     def short_side(self) -> int:
         return round(max(self.preprocess.image_size) * self.margin)
 
+    @property
+    def min_side(self) -> int:
+        return self.short_side
+
     def __call__(self, sample: Sample) -> NDArray[np.uint8]:
-        image = decode(
-            sample.source,
-            name=sample.name,
-            channels=self.preprocess.channels,
-            min_side=self.short_side,
-            grey16_max=self.preprocess.grey16_max,
-        )
-        return shrink_to_short_side(image, self.short_side)
+        image = self.preprocess.decode(sample.source, name=sample.name, min_side=self.min_side)
+        return self.of(image, sample.name)
+
+    def of(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        """From the decoded image."""
+        pixels = np.array(image).reshape(image.height, image.width, self.preprocess.channels)
+        return shrink_to_short_side(pixels, self.short_side)
 
     @property
     def one_shape(self) -> Shape | None:
@@ -261,6 +272,21 @@ def read_larger(preprocess: Preprocess, margin: float = 1.15) -> LargerReader:
     return LargerReader(preprocess, margin)
 
 
+def read_each(sample: Sample, readers: Sequence[Reader]) -> list[NDArray[np.uint8] | BadImage]:
+    """What each of `readers`, which differ in size only, reads of `sample`; decoded once where that gives the same pixels."""
+    largest = max(readers, key=lambda reader: reader.min_side)
+    image = largest.preprocess.decode(sample.source, name=sample.name, min_side=largest.min_side)
+    found: list[NDArray[np.uint8] | BadImage] = []
+    for reader in readers:
+        # a JPEG file is halved while its short side stays at 2 * min_side, so from 4 * min_side on it may be smaller
+        is_same = reader.min_side == largest.min_side or min(image.size) < 4 * reader.min_side
+        try:
+            found.append(reader.of(image, sample.name) if is_same else reader(sample))
+        except BadImage as error:
+            found.append(error)
+    return found
+
+
 def shrink_to_short_side(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     """uint8 [H, W, C] with its short side at `short_side` px, bicubic; an image that is smaller already stays."""
     height, width, channels = image.shape
@@ -273,18 +299,21 @@ def shrink_to_short_side(image: NDArray[np.uint8], short_side: int) -> NDArray[n
 
 
 def read_images(
-    samples: Sequence[Sample], read: ReadImage, *, num_threads: int | None = None
-) -> Iterator[NDArray[np.uint8] | BadImage]:
-    """Per sample, in order: its image, or the BadImage that says why there is none. Pillow decodes outside Python's lock."""
+    samples: Sequence[Sample], read: Callable[[Sample], T], *, num_threads: int | None = None
+) -> Iterator[T | BadImage]:
+    """Per sample, in order: what `read` makes of it, such as its image, or the BadImage that says why there is none.
 
-    def attempt(sample: Sample) -> NDArray[np.uint8] | BadImage:
+    Pillow decodes outside Python's lock.
+    """
+
+    def attempt(sample: Sample) -> T | BadImage:
         try:
             return read(sample)
         except BadImage as error:
             return error
 
     num_threads = num_threads or num_cores()
-    waiting: deque[Future[NDArray[np.uint8] | BadImage]] = deque()
+    waiting: deque[Future[T | BadImage]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         for sample in samples:
             waiting.append(pool.submit(attempt, sample))

@@ -173,11 +173,15 @@ def known_by_network(engine: Engine, prepared: Prepared, val: Outputs) -> KnownI
         return None
     samples = prepared.dataset.subset("train")
     chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_BANK_IMAGES)]
-    read = list(read_images(chosen, read_exact(prepared.model.preprocess)))
-    images = np.stack([image for image in read if not isinstance(image, BadImage)])
-    labels = [s.label for s, image in zip(chosen, read, strict=True) if not isinstance(image, BadImage)]
+    if (exact := prepared.exact) is not None:
+        row_of = {name: row for row, name in enumerate(exact.names)}
+        read: list[NDArray[np.uint8] | BadImage] = [*exact.store.fetch(np.array([row_of[s.name] for s in chosen]))]
+    else:
+        read = list(read_images(chosen, read_exact(prepared.model.preprocess)))
+    good = [(image, s.label) for s, image in zip(chosen, read, strict=True) if not isinstance(image, BadImage)]
+    images, labels = zip(*good, strict=True)
     return KnownImages(
-        train_features=run_engine(engine, images)[0].features,
+        train_features=run_engine(engine, np.stack(images))[0].features,
         train_labels=np.array(labels, dtype=np.int64),
         features=val.features,
         logits=val.logits,

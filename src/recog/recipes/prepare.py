@@ -19,7 +19,7 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import BadImage, ConfigError
 from recog.core.hardware import read_hardware
 from recog.data.balance import describe_balance
-from recog.data.cache import DecodedImages, decode_images
+from recog.data.cache import DecodedImages, decode_for_each
 from recog.data.dataset import (
     Dataset,
     Exclusion,
@@ -285,10 +285,11 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
     """
     dataset, exact = data.dataset, read_exact(model.preprocess)
     found: dict[str, tuple[LabelledImages, DecodedImages]] = {}
-    for purpose, (split, reader) in _wanted(plan, exact, is_writer=world.is_writer).items():
-        with first_on_machine(world) if purpose != "exact" else contextlib.nullcontext():
-            found[purpose] = _read_split(data, split, reader, num_sharers=world.local_size)
-        if purpose != "exact":
+    for split, readers in _wanted(plan, exact, is_writer=world.is_writer).items():
+        shared = [purpose for purpose in readers if purpose != "exact"]
+        with first_on_machine(world) if shared else contextlib.nullcontext():
+            found |= _read_split(data, split, readers, num_sharers=world.local_size)
+        for purpose in shared:
             check_agreement(world, f"readable {split} images", found[purpose][1].rows.tolist())
     bad = {error.name: error for _, decoded in found.values() for error in decoded.bad}
     for result in read_images(dataset.subset("test"), exact) if world.is_writer else ():
@@ -319,34 +320,39 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
 
 
 def _read_split(
-    data: PreparedData, split: str, reader: Reader, *, num_sharers: int
-) -> tuple[LabelledImages, DecodedImages]:
+    data: PreparedData, split: str, readers: Mapping[str, Reader], *, num_sharers: int
+) -> dict[str, tuple[LabelledImages, DecodedImages]]:
+    """By purpose, from `readers` by purpose."""
     dataset, hashes = data.dataset, data.hashes
     keys = [hashes[sample.name] for sample in dataset.samples]
     joined = join_groups(keys, [sample.group for sample in dataset.samples])
     numbers = {sample.name: int(group) for sample, group in zip(dataset.samples, joined, strict=True)}
     samples = dataset.subset(split)
     digests = [hashes[sample.name] for sample in samples]
-    decoded = decode_images(samples, reader, digests, name=f"{dataset.name} {split}", num_sharers=num_sharers)
-    rows = [int(row) for row in decoded.rows]
-    images = LabelledImages(
-        store=decoded.images,
-        targets=targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows],
-        groups=np.array([numbers[samples[row].name] for row in rows], dtype=np.int64),
-        names=tuple(samples[row].name for row in rows),
-    )
-    return images, decoded
+    name = f"{dataset.name} {split}"
+    found = {}
+    each = decode_for_each(samples, list(readers.values()), digests, name=name, num_sharers=num_sharers)
+    for purpose, decoded in zip(readers, each, strict=True):
+        rows = [int(row) for row in decoded.rows]
+        images = LabelledImages(
+            store=decoded.images,
+            targets=targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows],
+            groups=np.array([numbers[samples[row].name] for row in rows], dtype=np.int64),
+            names=tuple(samples[row].name for row in rows),
+        )
+        found[purpose] = images, decoded
+    return found
 
 
-def _wanted(plan: Plan, exact: ExactReader, *, is_writer: bool) -> dict[str, tuple[str, Reader]]:
-    """By purpose, the split to decode and its reader. The first of several processes fits the head."""
-    wanted: dict[str, tuple[str, Reader]] = {"val": ("val", exact)}
+def _wanted(plan: Plan, exact: ExactReader, *, is_writer: bool) -> dict[str, dict[str, Reader]]:
+    """By split, the readers by purpose. The first of several processes fits the head."""
+    train: dict[str, Reader] = {}
     if plan.recipe != "scratch" and is_writer:
-        wanted["exact"] = ("train", exact)
+        train["exact"] = exact
     if isinstance(plan, StepsPlan):
-        larger = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
-        wanted["larger"] = ("train", larger)
-    return wanted
+        train["larger"] = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
+    val: dict[str, Reader] = {"val": exact}
+    return {split: readers for split, readers in (("val", val), ("train", train)) if readers}
 
 
 def _with_statistics(model: BuiltModel, plan: Plan, train: LabelledImages | None) -> tuple[BuiltModel, Plan]:
