@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -209,6 +210,22 @@ def test_other_data_are_refused_and_named(photos, tmp_path):
         list(resume_events(folder_of(begun)))
 
 
+@pytest.mark.slow
+def test_moved_data_go_on_from_their_new_place(photos, uninterrupted, tmp_path):
+    """The run's folder is moved too, and reached through a link."""
+    copied = shutil.copytree(photos, tmp_path / "work/photos")
+    begun = take(train_events(config_for(copied), name="run", runs=tmp_path / "work/runs"), until=saved(1))
+    assert folder_of(begun) == tmp_path / "work/runs/run"
+    (tmp_path / "work/photos").rename(tmp_path / "elsewhere")
+    (tmp_path / "work/runs").rename(tmp_path / "disk")
+    (tmp_path / "work/runs").symlink_to(tmp_path / "disk")
+    with pytest.raises(DataError, match="they or the run were moved"):
+        list(resume_events(tmp_path / "work/runs/run"))
+    resumed = list(resume_events(tmp_path / "work/runs/run", source=str(tmp_path / "elsewhere")))
+    name = "model.safetensors"
+    assert hashes(run_of(resumed).bundle)[name] == hashes(uninterrupted.bundle)[name]
+
+
 def test_changed_settings_are_refused_and_named(photos, tmp_path):
     begun = take(train_events(config_for(photos), name="run", runs=tmp_path), until=after_step(2))
     path = folder_of(begun) / "run.toml"
@@ -219,7 +236,7 @@ def test_changed_settings_are_refused_and_named(photos, tmp_path):
 
 def test_nothing_else_can_be_given():
     with pytest.raises(ConfigError, match="pass nothing else"):
-        recog.train("digits", resume="a")
+        recog.train("digits", name="b", resume="a")
     with pytest.raises(ConfigError, match="pass nothing else"):
         recog.train(config=TrainConfig(), resume="a")
     with pytest.raises(CheckpointError, match="there is no run 'nowhere'"):

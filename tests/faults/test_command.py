@@ -162,4 +162,4 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(kind, photos, tmp_pat
 def test_nothing_else_can_be_given(given, tmp_path):
     code, said = end(start(tmp_path, "--resume", "run", *given))
     assert code == 2
-    assert "--resume continues with the data and settings of run" in said
+    assert "--resume continues with the settings of run" in said

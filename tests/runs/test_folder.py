@@ -2,18 +2,23 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from recog.core.errors import CheckpointError, ConfigError
+from recog.core.errors import CheckpointError, ConfigError, DataError
+from recog.recipes.config import DataConfig, TrainConfig
 from recog.runs.folder import (
     RUN_CONFIG,
     find_unfinished,
     has_begun,
     is_restart,
+    load_run_config,
     locked,
     make_run_folder,
+    resumed_config,
     write_launch,
+    write_run_config,
 )
 from recog.training.distributed import World
 
@@ -89,3 +94,40 @@ def test_what_can_be_resumed(tmp_path, monkeypatch):
     shutil.copy(__file__, run / "bundle" / "recog.json")
     with pytest.raises(CheckpointError, match=r"runs/a is finished: there is nothing to resume.*recog train --config"):
         find_unfinished("a")
+
+
+@pytest.mark.parametrize("source", ["rgb", "rgb/train-{000..003}.tar", "linked", "digits"])
+def test_data_are_found_where_the_folder_of_runs_is_a_link(tmp_path, monkeypatch, source):
+    """work/runs leads to disk/deep/runs, from where '..' leads elsewhere; 'digits' is data by name."""
+    for folder in ("work/rgb", "disk/deep/runs/a", "photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "work/runs").symlink_to(tmp_path / "disk/deep/runs")
+    (tmp_path / "work/linked").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "work")
+    write_run_config(Path("runs/a"), TrainConfig(data=DataConfig(source=source)))
+    assert load_run_config(Path("runs/a/run.toml")).data.source == source
+    monkeypatch.chdir(tmp_path)
+    found = load_run_config(Path("work/runs/a/run.toml")).data.source
+    assert found == (source if source == "digits" else f"work/{source}")
+
+
+def test_data_that_moved_are_asked_for_and_taken_from_their_new_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "runs/a").mkdir(parents=True)
+    write_run_config(Path("runs/a"), TrainConfig(data=DataConfig(source="rgb")))
+    assert resumed_config(Path("runs/a"), None).data.source == "rgb"
+    (tmp_path / "rgb").rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"/rgb: they or the run were moved.* recog train PLACE --resume runs/a"):
+        resumed_config(Path("runs/a"), None)
+    assert resumed_config(Path("runs/a"), "moved").data.source == "moved"
+
+
+def test_data_of_a_moved_config_are_never_looked_for_from_the_current_folder(tmp_path, monkeypatch):
+    """run.toml has ../../rgb; from the folder one/two, that would be another folder of this name."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.toml").write_text('[data]\nsource = "../../rgb"\n')
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "one/two").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "one/two")
+    assert not Path(load_run_config(tmp_path / "run/run.toml").data.source).exists()

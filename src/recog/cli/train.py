@@ -75,7 +75,7 @@ def train(
         int | None, typer.Option(help="Leave out classes with fewer different images; default: none.", min=0)
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Resume an interrupted run, by name or folder.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Resume an interrupted run, by name or folder (and DATA if moved).")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -122,16 +122,17 @@ def train(
         from recog.verbs.train import resume_events, train_events
 
         begun = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset) if resume is None else None
-        _show(begun or resume_events(str(resume)), as_json=as_json, verbose=verbose)
+        _show(begun or resume_events(str(resume), source=data), as_json=as_json, verbose=verbose)
     _end()
 
 
 def _check_resume(resume: str, given: Mapping[str, Any]) -> None:
     from recog.runs.folder import find_unfinished
 
+    given = _given({**given, "data": {**given.get("data", {}), "source": None}})  # the place of the data may be new
     if given:
         raise ConfigError(
-            f"--resume continues with the data and settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
+            f"--resume continues with the settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
             "To train with other settings, start a new run: recog train --config RUN/run.toml --set ..."
         )
     find_unfinished(resume)

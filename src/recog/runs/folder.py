@@ -38,12 +38,13 @@ LAUNCH = "launch.txt"
 
 
 def load_run_config(path: Path) -> TrainConfig:
-    """A TrainConfig from TOML; a relative data.source or model.weights is relative to the file's folder."""
+    """A TrainConfig from TOML; a relative data.source or model.weights is relative to the file's folder, links resolved."""
     config = build_config(TrainConfig, load_toml(path))
-    source = path.parent / config.data.source
-    if config.data.source and os.path.exists(source):
+    folder = Path(os.path.realpath(path)).parent
+    source = folder / config.data.source
+    if config.data.source and (config.data.source not in NAMED_SOURCES or os.path.exists(source)):
         config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
-    weights = path.parent / config.model.weights
+    weights = folder / config.model.weights
     if config.model.weights not in ("auto", "none") and os.path.exists(weights):
         config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
     return config
@@ -115,11 +116,34 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
     """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
     source, weights = config.data.source, config.model.weights
     if source and (source not in NAMED_SOURCES or os.path.exists(source)):
-        source = os.path.relpath(source, folder)
+        source = _relative(source, folder)
     if weights not in ("auto", "none"):
-        weights = os.path.relpath(weights, folder)
+        weights = _relative(weights, folder)
     config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
     write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+
+
+def _relative(path: str, folder: Path) -> str:
+    """`path` relative to `folder`, both as they are without links: '..' leads from where a link points to."""
+    parent, name = os.path.split(os.path.abspath(path))
+    return os.path.relpath(os.path.join(os.path.realpath(parent), name), os.path.realpath(folder))
+
+
+def resumed_config(folder: Path, source: str | None) -> TrainConfig:
+    """The config of the run in `folder`, with `source` in place of its data where that is given.
+
+    DataError, with the remedy, where the data are not where the config has them.
+    """
+    config = load_run_config(folder / RUN_CONFIG)
+    if source is not None:
+        return replace(config, data=replace(config.data, source=source))
+    place = Path(config.data.source)
+    if config.data.source and config.data.source not in NAMED_SOURCES and "{" not in place.name and not os.path.exists(place):
+        raise DataError(
+            f"the data of {folder} are not at {place.absolute()}: they or the run were moved. Name their new place: "
+            f"recog train PLACE --resume {folder}"
+        )
+    return config
 
 
 def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:

@@ -39,6 +39,7 @@ from recog.runs.folder import (
     make_run_folder,
     open_checkpoints,
     remove_leftovers,
+    resumed_config,
     write_launch,
     write_run_config,
 )
@@ -101,7 +102,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
     learning rate that a range test suggests, as --find-lr does. `resume` names a run that ended before its time: it goes
-    on by its own settings, and ends as if nothing had happened; only a Dataset and a network of your own are to be given again.
+    on by its own settings, and ends as if nothing had happened; a Dataset and a network of your own are to be given again, and
+    `source` if the data were moved.
 
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
     at config.model.image_size and channels, and its bundle is served by its ONNX file.
@@ -113,11 +115,12 @@ def train(  # noqa: PLR0913  keywords of a public verb
         data = (config or TrainConfig()).data
         dataset = open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)
     if resume is not None:
-        if config is not None or name is not None or choose_lr or (source is not None and dataset is None):
+        if config is not None or name is not None or choose_lr:
             raise ConfigError(
-                f"resume={str(resume)!r} continues with the run's own data and settings; pass nothing else."
+                f"resume={str(resume)!r} continues with the run's own settings; pass nothing else but its data, if they moved."
             )
-        events = resume_events(resume, dataset=dataset, network=network)
+        moved = None if source is None or dataset is not None else str(source)
+        events = resume_events(resume, source=moved, dataset=dataset, network=network)
     else:
         config = config or TrainConfig()
         if source is not None:
@@ -173,12 +176,20 @@ def train_events(
 
 
 def resume_events(
-    name: str | Path, *, runs: Path = RUNS, dataset: Dataset | None = None, network: nn.Module | None = None
+    name: str | Path,
+    *,
+    runs: Path = RUNS,
+    source: str | None = None,
+    dataset: Dataset | None = None,
+    network: nn.Module | None = None,
 ) -> Iterator[TrainEvent]:
-    """As train_events, for the run in the folder `name` or of that name, from its newest checkpoint that verifies."""
+    """As train_events, for the run in the folder `name` or of that name, from its newest checkpoint that verifies.
+
+    `source` is where its data are now, if they were moved; their content must be the same.
+    """
     with joined() as world:
         if world.is_writer:
-            yield from _resume(name, runs=runs, dataset=dataset, network=network, world=world)
+            yield from _resume(name, runs=runs, source=source, dataset=dataset, network=network, world=world)
         else:
             config = build_config(TrainConfig, broadcast(world, None))
             yield _follow(prepare(config, dataset, network=network, world=world), world)
@@ -212,14 +223,20 @@ def _begin(
 
 
 def _resume(
-    name: str | Path, *, runs: Path, dataset: Dataset | None, network: nn.Module | None, world: World
+    name: str | Path,
+    *,
+    runs: Path,
+    source: str | None,
+    dataset: Dataset | None,
+    network: nn.Module | None,
+    world: World,
 ) -> Iterator[TrainEvent]:
     started = time.perf_counter()
     folder = find_unfinished(name, runs)
     with locked(folder):
         find_unfinished(folder)  # again: the process that held the lock may have finished it
         remove_leftovers(folder)
-        config = load_run_config(folder / RUN_CONFIG)
+        config = load_run_config(folder / RUN_CONFIG) if dataset is not None else resumed_config(folder, source)
         if not config.data.source and dataset is None:
             raise ConfigError(
                 f"{folder} was trained on a Dataset object; pass it again: recog.train(dataset, resume=...)."
@@ -227,6 +244,8 @@ def _resume(
         broadcast(world, config_to_dict(config))
         prepared = prepare(config, dataset, network=network, world=world)
         check_same_data(folder, config.data.fingerprint, prepared)
+        if source is not None:
+            write_run_config(folder, config)  # with the new place, which the bundle will name too
         for text in prepared.notes:
             yield Note(text=text)
         yield from _run(folder, prepared, world, started=started)
