@@ -75,7 +75,9 @@ def train(
         int | None, typer.Option(help="Leave out classes with fewer different images; default: none.", min=0)
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Resume an interrupted run, by name or folder (and DATA if moved).")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Resume an interrupted run, by name or folder (and DATA if moved).")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file, such as an earlier run's run.toml.")] = None,
     settings: Annotated[
         list[str] | None,

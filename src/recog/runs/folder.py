@@ -138,7 +138,12 @@ def resumed_config(folder: Path, source: str | None) -> TrainConfig:
     if source is not None:
         return replace(config, data=replace(config.data, source=source))
     place = Path(config.data.source)
-    if config.data.source and config.data.source not in NAMED_SOURCES and "{" not in place.name and not os.path.exists(place):
+    if (
+        config.data.source
+        and config.data.source not in NAMED_SOURCES
+        and "{" not in place.name
+        and not os.path.exists(place)
+    ):
         raise DataError(
             f"the data of {folder} are not at {place.absolute()}: they or the run were moved. Name their new place: "
             f"recog train PLACE --resume {folder}"
