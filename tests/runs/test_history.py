@@ -49,7 +49,7 @@ def test_balance_and_cross_validation_of_few_unequal_images(tmp_path):
     facts = run.report.training
     splits = json.loads((run.folder / "splits.json").read_text())["splits"]
     labels = np.array([row["class"] == "bee" for row in splits["train"]]).astype(np.int64)
-    assert facts.class_weights == pytest.approx(tuple(class_weights(labels, 2)))
+    assert facts.class_weights == pytest.approx(tuple(class_weights(np.bincount(labels, minlength=2), len(labels))))
     assert facts.balance_effect.startswith("balance by weights: 'ant' has")
     found = facts.cross_validation
     assert found.num_images == len(splits["train"]) + len(splits["val"])
