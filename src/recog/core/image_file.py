@@ -113,7 +113,7 @@ def check_num_bytes(num_bytes: int, name: str, limits: Limits) -> None:
         raise BadImage(
             name,
             f"it has {num_bytes:,} bytes, above the limit of {limits.max_bytes:,}",
-            "Reduce the image, or raise limits.max_bytes.",
+            "Reduce the image.",
         )
 
 

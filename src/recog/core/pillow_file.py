@@ -114,10 +114,10 @@ def check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
     width, height = size
     if max(size) > limits.max_side:
         reason = f"it is {width} x {height} pixels; no side may be above {limits.max_side}"
-        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_side.")
+        raise BadImage(name, reason, "Reduce or crop it.")
     if width * height > limits.max_pixels:
         reason = f"it is {width} x {height} pixels, {width * height:,} in all; the limit is {limits.max_pixels:,}"
-        raise BadImage(name, reason, "Reduce or crop it, or raise limits.max_pixels.")
+        raise BadImage(name, reason, "Reduce or crop it.")
 
 
 def check_tiles(image: Image.Image, name: str) -> None:

@@ -118,7 +118,7 @@ class Preprocess:
             raise BadImage(
                 name,
                 f"it is {image.width} x {image.height} pixels and would be {new_width} x {new_height} when scaled",
-                "Crop it, or use crop_mode 'squash' or 'border', or a smaller image_size.",
+                "Crop it, or train with a smaller model.image_size.",
             )
         # Scaling only what the crop keeps would be faster, but not the same bits: the filters of `box` shift by its
         # rounding, and in which order Pillow runs its two passes depends on its version and on both sizes.
