@@ -275,10 +275,8 @@ JOINERS = {
     "evaluation/results/rows.py",
     "recipes/events.py",
     "recipes/package.py",
-    "recipes/prepare.py",
     "report/measure.py",
     "runtime/verify.py",
-    "verbs/eligible.py",
 }
 
 

@@ -37,7 +37,7 @@ def test_json_on_stdout_alone(two_runs):
 
 def test_a_bundle_without_its_run_says_what_is_not_known(bundle):
     done = run("compare", bundle, bundle, "--data", "digits")
-    assert "note: not known whether A was trained on some of the images" in done.stderr
+    assert "warning: it is not known whether" in done.stderr
 
 
 def test_data_are_asked_for(bundle):

@@ -88,14 +88,17 @@ def test_each_file_is_opened_once(tmp_path, opened, check_pixels):
 
 
 def test_what_the_network_will_not_see_is_noted(tmp_path):
-    """3:2 keeps exactly two thirds in a square; 16:9 keeps 56 %, and all of it in a network for 16:9."""
-    sizes = {"a": (300, 200), "b": (200, 300), "c": (160, 90), "d": (90, 160)}
+    """3:2 keeps two thirds in a square; 16:9 keeps 56 %, and all of it in a network for 16:9."""
+    sizes = {"a": (500, 333), "b": (200, 300), "c": (160, 90), "d": (90, 160)}
     samples = []
     for name, size in sizes.items():
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
         samples.append(Sample(name=name, source=tmp_path / f"{name}.png", labels=(0,)))
     inspected = list(inspect_images(samples))
-    square = "the centre crop cuts more than a third of 2 of 4 images, such as 160 x 90"
+    square = (
+        "the centre crop cuts more than a third of 2 of 4 images, such as 160 x 90; --set model.crop_mode=squash or border "
+        "keeps all of each"
+    )
     assert list(image_notes(inspected)) == [square]
     assert list(image_notes(inspected[:2])) == []
     assert list(image_notes(inspected[2:3], image_size=(90, 160))) == []

@@ -194,3 +194,10 @@ def test_colour_weights_answer_grey_images_as_colour_ones_of_three_equal_channel
     assert torch.allclose(
         logits_of(grey.classifier, images), logits_of(colour.classifier, images.expand(-1, -1, -1, 3)), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "test_resnet"])
+def test_the_crop_mode_is_the_networks_unless_set(name):
+    assert build(name, weights="none").preprocess.crop_mode == "center"
+    for mode in ("squash", "border"):
+        assert build(name, weights="none", crop_mode=mode).preprocess.crop_mode == mode

@@ -234,3 +234,11 @@ def test_small_images_are_not_mirrored_for_a_network_that_learnt_small_images():
     for name, mirror in (("resnet8", False), ("resnet18", True)):
         config = TrainConfig(recipe="finetune", model=ModelConfig(name=name, weights="w.safetensors"))
         assert planned(config, TINY)[0].augment.mirror is mirror
+
+
+@pytest.mark.parametrize(
+    ("mode", "geometry"), [(None, "crop"), ("center", "crop"), ("border", "crop"), ("squash", "warp")]
+)
+def test_images_that_are_squashed_are_trained_whole(mode, geometry):
+    config = TrainConfig(recipe="scratch", model=ModelConfig(name="resnet8", image_size=(32, 32), crop_mode=mode))
+    assert planned(config, PHOTOS)[0].augment.geometry == geometry

@@ -263,7 +263,7 @@ class TestImagesThatTheRunUsed:
     def test_arrays_beside_a_run_on_files_are_not_known_never_none(self, files_run):
         result = evaluate(files_run.folder, Own(say=str))
         assert result.report.data.num_seen_in_training is None
-        assert "not known whether" in result.notes[0]
+        assert "it is not known whether" in result.notes[0]
 
     def test_the_runs_own_report_counts_them_too(self, files_run):
         facts = files_run.report.data

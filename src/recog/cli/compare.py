@@ -73,13 +73,9 @@ def compare(
 
 
 def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:
-    words = []
-    for who, num_seen in (("A", num_seen_by_a), ("B", num_seen_by_b)):
-        if num_seen is None:
-            words.append(f"note: not known whether {who} was trained on some of the images")
-        elif num_seen:
-            words.append(
-                f"warning: {who} was trained, selected or calibrated with {num_seen:,} of the {num_images:,} images; "
-                f"its numbers are optimistic"
-            )
-    return words
+    return [
+        f"warning: {who} was trained, selected or calibrated with {num_seen:,} of the {num_images:,} images; "
+        f"its numbers are optimistic"
+        for who, num_seen in (("A", num_seen_by_a), ("B", num_seen_by_b))
+        if num_seen
+    ]

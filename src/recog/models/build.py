@@ -92,7 +92,7 @@ def build_own_module(module: nn.Module, config: ModelConfig, *, num_classes: int
         name,
         "own",
         network,
-        Preprocess(image_size=config.image_size, channels=channels),
+        Preprocess(image_size=config.image_size, channels=channels, crop_mode=config.crop_mode or "center"),
         mean=config.mean or (0.5,) * channels,
         std=config.std or (0.5,) * channels,
         origin=WeightsOrigin(source="as passed by the caller", licence="not stated"),
@@ -142,7 +142,11 @@ def _build_own(config: ModelConfig, entry: Own, num_classes: int) -> BuiltModel:
         "recog",
         network,
         Preprocess(
-            image_size=image_size, channels=channels, interpolation=entry.interpolation, crop_pct=entry.crop_pct
+            image_size=image_size,
+            channels=channels,
+            interpolation=entry.interpolation,
+            crop_pct=entry.crop_pct,
+            crop_mode=config.crop_mode or "center",
         ),
         mean=config.mean or _per_channel(entry.mean or (0.5,), channels),
         std=config.std or _per_channel(entry.std or (0.5,), channels),
@@ -172,7 +176,7 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
         channels=channels,
         interpolation=data["interpolation"],
         crop_pct=data["crop_pct"],
-        crop_mode=data["crop_mode"],
+        crop_mode=config.crop_mode or data["crop_mode"],
         fill=tuple(round(255 * m) for m in mean),
     )
     try:

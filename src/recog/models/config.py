@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast
 
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, read_manifest
@@ -17,6 +18,7 @@ from recog.core.errors import BundleError, ConfigError
 from recog.core.files import user_path
 from recog.models.table import MODELS, timm_name
 
+CropMode = Literal["center", "squash", "border"]  # as in recog.core.preprocess
 OWN_MODULE_PREFIX = "module:"  # of the name of a module that the user passed as an object
 
 
@@ -25,6 +27,7 @@ class ModelConfig:
     name: str | None = None  # of MODELS or of timm; planned if None
     weights: str = "auto"  # auto: package, then hub; none: random; else a weights file, run or bundle
     image_size: tuple[int, int] | None = None  # (height, width); the network's own if None
+    crop_mode: CropMode | None = None  # what becomes of images of another shape; the network's own if None
     channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
     mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
     std: tuple[float, ...] | None = None
@@ -112,6 +115,7 @@ def with_bundle(config: ModelConfig) -> ModelConfig:
         name=config.name or found.architecture,
         weights=str(file),
         image_size=config.image_size or (height, width),
+        crop_mode=config.crop_mode or cast("CropMode", found.pretrained_cfg.crop_mode),
         channels=config.channels or channels,
         mean=config.mean or (found.pretrained_cfg.mean if same else None),
         std=config.std or (found.pretrained_cfg.std if same else None),

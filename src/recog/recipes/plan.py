@@ -125,6 +125,7 @@ def plan(
         start = "pretrained weights" if fine else "random weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
     fits = model.image_size is not None and facts.one_size == model.image_size and not fine
+    fits = fits or model.crop_mode == "squash"
     own = own_network(str(model.name))
     knows_photos = fine and (own is None or own.weights is not None)
     augment = _plan_augment(config.augment, dataset, facts, fits=fits, knows_photos=knows_photos)

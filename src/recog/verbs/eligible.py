@@ -152,7 +152,7 @@ def choose_samples(
     known = [side.known(dataset) for side in sides]
     is_seen = [any(seen.shaped_the_model(h) for seen in known if seen) for h in hashes]
     num_seen = sum(is_seen)
-    notes = [side.why_unknown for side, seen in zip(sides, known, strict=True) if side.seen and not seen]
+    notes = [side.why_unknown for side, seen in zip(sides, known, strict=True) if not seen]
     if num_seen and not include_seen:
         roles = _describe_roles(known, hashes)
         if num_seen == len(samples):
@@ -208,10 +208,10 @@ class Side:
 
     @property
     def why_unknown(self) -> str:
-        return (
-            f"not known whether {self.folder} was trained on these images: one of the two is image files, the other arrays, "
-            "and their contents cannot be compared"
-        )
+        reason = "one of the two is image files, the other arrays, and their contents cannot be compared"
+        if self.seen is None:
+            reason = f"the bundle is not in its run folder, whose {SPLITS_FILE} lists the images that were used"
+        return f"warning: it is not known whether {self.folder} was trained on these images: {reason}"
 
     def count(self, role: str, dataset: Dataset, hashes: Sequence[str]) -> int | None:
         """How many of the images with these content hashes the run used as `role`, a split; None: not known."""

@@ -12,7 +12,7 @@ from recog.evaluation.measures.probability import log_softmax, softmax
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.read import parse_report
-from recog.evaluation.results.scores import parse_scores
+from recog.evaluation.results.scores import measure_scores, parse_scores
 
 LOGITS = np.random.default_rng(0).normal(0, 1, (300, 7)) + 2 * np.eye(7)[np.arange(300) % 7]
 LABELS = np.arange(300) % 7
@@ -75,3 +75,14 @@ def test_an_auroc_of_a_class_without_images_is_refused():
     changed["confusion"] = [[0] * 7, [a + b for a, b in zip(first, second, strict=True)], *others]
     with pytest.raises(BundleError, match="'auroc' of 'a' does not fit its 0 images"):
         parse_report(changed)
+
+
+def test_the_order_of_images_does_not_change_the_nll():
+    """Sums of floats depend on their order; math.fsum rounds once."""
+    generator = np.random.default_rng(0)
+    probs = generator.dirichlet(np.ones(3), 50)
+    labels = generator.integers(0, 3, 50)
+    terms = -np.log(probs[np.arange(50), labels])
+    orders = [generator.permutation(50) for _ in range(20)]
+    assert len({float(terms[order].sum()) for order in orders}) > 1
+    assert len({measure_scores(probs[order], labels[order], terms[order]).nll for order in orders}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -122,7 +123,7 @@ def _multilabel_report(answers: _Answers, shared: Mapping[str, Any]) -> Multilab
         micro_average_precision=none_if_nan(micro_average_precision(probs, is_class)),
         ranking_average_precision=float(ranking_precision_terms(probs, is_class).mean()),
         example_f1=float(example_f1_terms(preds, is_class).mean()),
-        nll=float(answers.nll_terms.mean()),
+        nll=math.fsum(answers.nll_terms) / len(answers.nll_terms),  # the same in any order of the images
         brier=float(label_brier_terms(probs, is_class).mean()),
         ece=measures.ece(probs, answers.targets),
         nll_before=measures.nll(answers.logits, answers.targets),
