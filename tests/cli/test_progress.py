@@ -15,7 +15,7 @@ from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, FeatureTime
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
-from recog.verbs.train import Planned
+from recog.verbs.train import Note, Planned
 
 
 @pytest.fixture
@@ -49,13 +49,16 @@ def show(monkeypatch):
 
 def test_a_file_has_one_line_for_each_epoch_that_improves(show):
     lines = show(is_terminal=False).splitlines()
-    assert lines == [
-        "run folder: runs/digits-1",
-        "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s, 4 s left",  # 2 s took 100 steps of 300
-        # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
-        "training: about 100 s expected for 3 epochs from 2 measured steps; --epochs N shortens it",
-        "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6400 images/s",
-    ]
+    assert (
+        lines
+        == [
+            "run folder: runs/digits-1",
+            "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s",  # one step says nothing about the time left
+            # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
+            "3 epochs: about 100 s expected; --epochs N shortens it",
+            "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6400 images/s",
+        ]
+    )
     assert sum(line.startswith("epoch ") for line in show(is_terminal=False, verbose=True).splitlines()) == 3
 
 
@@ -72,14 +75,29 @@ def test_the_time_of_features_and_of_fine_tuning(monkeypatch):
         printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
     printer.close()
     features, training = text.getvalue().splitlines()[1:3]
-    assert features.startswith(
-        "features of 3,670 images: about 61 s expected from one measured batch; a smaller network"
-    )
+    assert features == "features of 3,670 images: about 61 s expected; --set model.image_size=N shortens it"
     # 100 steps are left, at (18 s - 10 s) / 2 each: 400 s
-    assert training == (
-        "training: about 7 min expected for 8 epochs from 2 measured steps; --epochs N shortens it, "
-        "--recipe head leaves it out"
-    )
+    assert training == "8 epochs: about 7 min expected; --epochs N or --recipe head shortens it"
+
+
+def test_the_pace_is_that_of_the_steps_and_the_bar_ends_with_them(monkeypatch):
+    text = io.StringIO()
+    console = Console(file=text, width=80, height=24, highlight=False, force_terminal=True)
+    monkeypatch.setattr(output, "notes", console)
+    monkeypatch.setattr(progress, "notes", console)
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    printer = TrainPrinter()
+    config = TrainConfig(recipe="finetune", optim=OptimConfig(epochs=1))
+    printer.show(Planned(folder=Path("runs/a"), config=config, num_steps=4))
+    for step, now[0] in ((1, 100.0), (2, 102.0)):  # the head took 100 s
+        printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
+    # 32 images in the 2 s since the first step; two steps are left
+    assert printer._progress.tasks[0].fields["pace"] == "16 images/s, 4 s left"
+    for step, now[0] in ((3, 104.0), (4, 106.0)):
+        printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
+    printer.show(Note(text="exporting, calibrating, evaluating"))
+    assert printer._progress is None
 
 
 def test_a_terminal_has_one_bar_within_80_columns(show):

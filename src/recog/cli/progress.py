@@ -29,7 +29,7 @@ class TrainPrinter:
         self._task = TaskID(0)
         self._started = time.perf_counter()
         self._num_images = 0
-        self._num_steps = 0
+        self._num_steps = self._first_step = self._last_step = 0
         self._recipe = ""
         self._step_times: list[float] = []  # of this process; a run may be resumed
         self._num_epochs = 0
@@ -56,6 +56,8 @@ class TrainPrinter:
                 self.close()
 
     def _show_note(self, note: Note) -> None:
+        if self._num_steps and self._last_step == self._num_steps:
+            self.close()  # the network is trained; what follows is not counted in steps
         if self._verbose or not note.is_detail:
             print_note(note.text)
 
@@ -78,31 +80,33 @@ class TrainPrinter:
         self._task = self._progress.add_task("training", total=num_steps, pace="")
 
     def _show_step(self, log: StepLog) -> None:
-        self._num_images += log.num_images
+        if not self._step_times:
+            self._started = time.perf_counter()  # the head of recipe finetune came before
+            self._first_step = log.step
+        else:
+            self._num_images += log.num_images
+        self._last_step = log.step
         if len(self._step_times) <= NUM_TIMED:
             self._step_times.append(time.perf_counter())
             if len(self._step_times) == NUM_TIMED + 1:
                 self._show_expected(log)
         if self._progress is None:
             return
-        rate = self._num_images / (time.perf_counter() - self._started)
+        elapsed = time.perf_counter() - self._started
+        pace = f"{self._num_images / elapsed:,.0f} images/s{self._time_left()}" if self._num_images else ""
         self._progress.update(
             self._task,
             completed=log.step,
             description=f"epoch {log.epoch}/{self._num_epochs}  loss {log.loss:.3f}{self._val}",
-            pace=f"{rate:,.0f} images/s{self._time_left()}",
+            pace=pace,
         )
 
     def _show_expected(self, log: StepLog) -> None:
         """The time that training will take, from the steps after the first, which allocates."""
         pace = (self._step_times[-1] - self._step_times[0]) / NUM_TIMED
-        shorter = "--epochs N shortens it"
-        if self._recipe == "finetune":
-            shorter += ", --recipe head leaves it out"
-        print_note(
-            f"training: {_about(pace * (self._num_steps - log.step))} expected for {self._num_epochs} epochs "
-            f"from {NUM_TIMED} measured steps; {shorter}"
-        )
+        shorter = "--epochs N or --recipe head" if self._recipe == "finetune" else "--epochs N"
+        expected = _about(pace * (self._num_steps - log.step))
+        print_note(f"{self._num_epochs} epochs: {expected} expected; {shorter} shortens it")
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
@@ -117,22 +121,18 @@ class TrainPrinter:
         )
 
     def _time_left(self) -> str:
-        if self._progress is None:
-            return ""
-        task = self._progress.tasks[0]
-        if not task.completed or task.total is None:
+        """At the pace of the steps since the first of this process, validation included."""
+        num_done = self._last_step - self._first_step
+        if self._progress is None or not num_done:
             return ""
         elapsed = time.perf_counter() - self._started
-        seconds = elapsed / task.completed * (task.total - task.completed)
+        seconds = elapsed / num_done * (self._num_steps - self._last_step)
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
 
 
 def _line_of(event: FeatureTime | HeadLog | CrossValidation | EarlyStopped) -> str:
     if isinstance(event, FeatureTime):
-        return (
-            f"features of {event.num_images:,} images: {_about(event.seconds)} expected from one measured batch; "
-            "a smaller network (--model) or --set model.image_size=N shortens it"
-        )
+        return f"features of {event.num_images:,} images: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
         return f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"
