@@ -172,6 +172,7 @@ def test_config_fields():
         "loss.label_smoothing",
         "loss.name",
         "model.channels",
+        "model.crop_mode",
         "model.drop_path_rate",
         "model.drop_rate",
         "model.image_size",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,12 @@ def nll(logits: FloatArray, labels: IntArray) -> float:
 
     0 is best; guessing all classes evenly gives ln K. Good (1952), J. R. Stat. Soc. B 14(1).
     """
-    return float(nll_terms(logits, labels).mean())
+    return exact_mean(nll_terms(logits, labels))
+
+
+def exact_mean(terms: NDArray[np.float64]) -> float:
+    """The mean of `terms` [N], rounded once, so that it does not depend on the order of the images."""
+    return math.fsum(terms) / len(terms)
 
 
 def nll_terms(logits: FloatArray, labels: IntArray) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from recog.evaluation.measures.multilabel import (
     mean_average_precision,
     sigmoid,
 )
-from recog.evaluation.measures.probability import ece_equal_width, nll_terms, softmax
+from recog.evaluation.measures.probability import ece_equal_width, exact_mean, nll_terms, softmax
 
 DEFAULT_THRESHOLD = 0.5  # probability from which a label is predicted where no threshold was fitted
 
@@ -97,7 +97,7 @@ class TaskMeasures(ABC):
 
     def nll(self, logits: FloatArray, targets: TargetArray) -> float:
         """Mean of `nll_terms`."""
-        return float(self.nll_terms(logits, targets).mean())
+        return exact_mean(self.nll_terms(logits, targets))
 
 
 def is_correct(preds: BoolArray, is_class: BoolArray) -> BoolArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from recog.evaluation.measures.multilabel import (
     micro_average_precision,
     ranking_precision_terms,
 )
+from recog.evaluation.measures.probability import exact_mean
 from recog.evaluation.measures.ranking import auroc, average_precision
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct, task_of
 from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
@@ -123,7 +123,7 @@ def _multilabel_report(answers: _Answers, shared: Mapping[str, Any]) -> Multilab
         micro_average_precision=none_if_nan(micro_average_precision(probs, is_class)),
         ranking_average_precision=float(ranking_precision_terms(probs, is_class).mean()),
         example_f1=float(example_f1_terms(preds, is_class).mean()),
-        nll=math.fsum(answers.nll_terms) / len(answers.nll_terms),  # the same in any order of the images
+        nll=exact_mean(answers.nll_terms),
         brier=float(label_brier_terms(probs, is_class).mean()),
         ece=measures.ece(probs, answers.targets),
         nll_before=measures.nll(answers.logits, answers.targets),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from recog.evaluation.measures.probability import (
     classwise_ece,
     confidence_of,
     ece_equal_mass,
+    exact_mean,
 )
 from recog.evaluation.measures.ranking import num_in_top
 from recog.evaluation.results.reliability import (
@@ -91,7 +91,7 @@ def measure_scores(probs: NDArray[np.float64], labels: IntArray, nll_terms: NDAr
     num_images, num_classes = probs.shape
     top = TopK(k=TOP_K, num_correct=num_in_top(probs, labels, TOP_K), num_images=num_images)
     return Scores(
-        nll=math.fsum(nll_terms) / len(nll_terms),  # the same in any order of the images
+        nll=exact_mean(nll_terms),
         brier=brier_score(probs, labels),
         ece_equal_mass=ece_equal_mass(probs, labels),
         classwise_ece=classwise_ece(probs, labels),
