@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recog.core.decode import decode
 from recog.core.errors import BadImage
+from recog.core.images.decode import decode
 
 LOSSLESS = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True, "exact": True}}
 

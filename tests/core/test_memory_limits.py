@@ -33,7 +33,7 @@ def test_a_limit_on_the_process_is_seen(limit):
 
 SMALL_PHOTO = """
 import io, resource, sys
-from recog.core.decode import decode
+from recog.core.images.decode import decode
 first = decode(sys.argv[1]).sum()
 data = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmData:")) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (data + (16 << 20),) * 2)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recog.core.decode import decode
 from recog.core.errors import BadImage, BundleError, ConfigError, ShapeError
+from recog.core.images.decode import decode
 from recog.core.preprocess import CROP_MODES, INTERPOLATIONS, Preprocess
 from recog.core.records import convert_record
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 from small_pictures import encode, oriented, picture
 
-from recog.core.decode import ImageInfo, decode, probe
+from recog.core.images.decode import ImageInfo, decode, probe
 
 
 def test_probe_of_every_format():

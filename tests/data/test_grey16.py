@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recog.core.decode import decode
+from recog.core.images.decode import decode
 from recog.data.dataset import Sample
 from recog.data.inspection import full_scale, highest_grey16, inspect_images
 

@@ -8,8 +8,8 @@ import pytest
 from containers import labelled_pngs, write_folder
 from PIL import Image
 
-from recog.core.decode import ImageInfo
-from recog.core.formats import IMAGE_SUFFIXES
+from recog.core.images.decode import ImageInfo
+from recog.core.images.formats import IMAGE_SUFFIXES
 from recog.data.dataset import Sample
 from recog.data.inspection import Inspected, content_hash, hash_samples, image_notes, inspect_images, summarise
 from recog.data.sources import open_source

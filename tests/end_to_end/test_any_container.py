@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from containers import CONTAINERS, idx_bytes, labelled_pngs, png
 
-from recog.core.decode import decode
 from recog.core.files import sha256_bytes
+from recog.core.images.decode import decode
 from recog.data.readers.own import read_items
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load

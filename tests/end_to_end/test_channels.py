@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from recog.cli import build_app
-from recog.core.decode import decode
+from recog.core.images.decode import decode
 from recog.models.build import build_model
 from recog.models.config import ModelConfig
 from recog.models.network_files import load_classifier

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from recog.bundle.manifest import read_manifest
-from recog.core.decode import decode
+from recog.core.images.decode import decode
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
 from recog.training.config import OptimConfig

@@ -14,8 +14,8 @@ from bad_layouts import LAYOUT_KINDS
 from containers import labelled_pngs, write_folder, write_text, write_zip
 from ledger import DATASET_KINDS
 
-from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
+from recog.core.images.decode import decode
 from recog.core.preprocess import Preprocess
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from image_bytes import encode, photo
 from ledger import NUM_IMAGE_KINDS
 
-from recog.core.decode import decode, probe
 from recog.core.errors import BadImage
+from recog.core.images.decode import decode, probe
 from recog.core.preprocess import Preprocess
 
 MAX_SECONDS = (

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in
 SETUP = """
 import PIL.AvifImagePlugin, PIL.TiffImagePlugin, PIL.WebPImagePlugin, PIL.JpegImagePlugin, PIL.PngImagePlugin
 import PIL.GifImagePlugin, PIL.BmpImagePlugin, PIL.PpmImagePlugin
-from recog.core.decode import decode, probe
+from recog.core.images.decode import decode, probe
 decode(open(sys.argv[2], "rb").read())
 """
 DECODE = "decode(sys.argv[1]).shape"

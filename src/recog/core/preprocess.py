@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.core.config import config_to_dict, nearest
-from recog.core.decode import ImageSource, decode_image, source_name
 from recog.core.errors import BadImage, ConfigError, ShapeError
+from recog.core.images.decode import ImageSource, decode_image, source_name
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
@@ -85,7 +85,7 @@ class Preprocess:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.channels or 0 in image.shape:
             raise ShapeError(
                 f"the image is {image.dtype} of shape {image.shape}; expected uint8 (H, W, {self.channels}). "
-                "recog.core.decode.decode gives that from any image."
+                "recog.core.images.decode.decode gives that from any image."
             )
         return self.fit(Image.fromarray(image[:, :, 0] if self.channels == 1 else image), "<array>")
 
@@ -99,7 +99,7 @@ class Preprocess:
 
     @property
     def min_side(self) -> int:
-        """What `read` decodes for: see `recog.core.decode.decode`."""
+        """What `read` decodes for: see `recog.core.images.decode.decode`."""
         return max(self._scale_size)
 
     def decode(self, source: ImageSource, *, name: str, min_side: int) -> Image.Image:

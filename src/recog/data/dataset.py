@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from recog.bundle.reference import MAX_REFERENCE_IMAGES
 from recog.core.config import did_you_mean
-from recog.core.decode import Readable
 from recog.core.errors import DataError
+from recog.core.images.decode import Readable
 from recog.core.task import Task
 from recog.evaluation.measures.task import TASK_MEASURES
 

@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.decode import DEFAULT_LIMITS, ImageInfo, decode, grey16_level, probe
 from recog.core.errors import BadImage
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import num_cores
-from recog.core.image_file import open_encoded
+from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, decode, grey16_level, probe
+from recog.core.images.image_file import open_encoded
 from recog.data.dataset import Dataset, Sample
 
 Content = bytes | NDArray[np.uint8]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from recog.bundle.locate import RUNS
-from recog.core.decode import Readable
 from recog.core.errors import BadImage, DataError
 from recog.core.files import is_hidden, is_written_by_recog, natural_key, printable_name
-from recog.core.formats import has_image_suffix, is_image_content, is_image_file
+from recog.core.images.decode import Readable
+from recog.core.images.formats import has_image_suffix, is_image_content, is_image_file
 from recog.data.dataset import Exclusion
 
 HIDDEN = "hidden or left behind by a tool"

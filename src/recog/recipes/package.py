@@ -29,9 +29,9 @@ from recog.bundle.seal import (
     seal,
 )
 from recog.core.config import config_to_dict, dump_toml
-from recog.core.decode import decode
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
+from recog.core.images.decode import decode
 from recog.data.balance import describe_balance, loss_weights
 from recog.data.dataset import Sample, choose_reference
 from recog.evaluation.results.data_facts import DataFacts

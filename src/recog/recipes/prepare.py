@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from recog.core.colour import FULL_SCALE_16
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import BadImage, ConfigError
 from recog.core.hardware import read_hardware
+from recog.core.images.colour import FULL_SCALE_16
 from recog.data.balance import describe_balance
 from recog.data.cache import DecodedImages, decode_for_each
 from recog.data.dataset import (

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import did_you_mean
-from recog.core.decode import decode, probe
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import num_cores
+from recog.core.images.decode import decode, probe
 from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct

@@ -19,11 +19,11 @@ from recog.bundle.features import FEATURES, read_features
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
-from recog.core.decode import Readable
 from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.files import walk_folder
-from recog.core.formats import is_image_file
 from recog.core.hardware import num_cores
+from recog.core.images.decode import Readable
+from recog.core.images.formats import is_image_file
 from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins

@@ -19,7 +19,7 @@ from typing import IO
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import printable_name, shown
-from recog.core.formats import PREFIX_BYTES
+from recog.core.images.formats import PREFIX_BYTES
 
 if sys.platform != "win32":
     import fcntl
@@ -40,7 +40,7 @@ class ArchiveLimits:
     max_total_bytes: int = 1 << 40  # of all members, unpacked
     max_member_bytes: int = (
         200 << 20
-    )  # as core.decode's limit for a file; of what it unpacks to, and of what it is packed in
+    )  # as core.images.decode's limit for a file; of what it unpacks to, and of what it is packed in
     max_name_bytes: int = 512 << 20  # of all names with the folders above them, as these stay in memory
     max_ratio: float = 100.0  # unpacked : packed, of a member and of the whole, from `free_bytes` on
     free_bytes: int = 4 << 20  # what is smaller than this unpacked harms nobody, whatever its ratio

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recog.core.files import is_hidden
-from recog.core.formats import has_image_suffix
+from recog.core.images.formats import has_image_suffix
 from recog.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, RefusedMember
 from recog.data.archives.tars import Kind, TarContent
 from recog.data.archives.zips import name_notes, read_zip

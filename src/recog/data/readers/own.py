@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.decode import decode
 from recog.core.errors import BadImage, DataError
 from recog.core.hardware import available_memory_bytes
+from recog.core.images.decode import decode
 from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.readers.names import class_name_of

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recog.bundle.locate import RUNS
-from recog.core.decode import Readable
 from recog.core.errors import BadImage, DataError
 from recog.core.files import is_hidden, is_written_by_recog, natural_key, shown
-from recog.core.formats import IMAGE_SUFFIXES, is_image_content
+from recog.core.images.decode import Readable
+from recog.core.images.formats import IMAGE_SUFFIXES, is_image_content
 from recog.data.archives.members import RefusedMember, StoredBytes
 from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from recog.core.decode import Readable
 from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
+from recog.core.images.decode import Readable
 from recog.core.task import Task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.readers.data_layout import DETECTED, DataLayout

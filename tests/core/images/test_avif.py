@@ -6,7 +6,7 @@ import pytest
 from picture_files import encode
 from PIL import Image
 
-from recog.core.avif import frame_sizes
+from recog.core.images.avif import frame_sizes
 
 
 @pytest.mark.parametrize(("mode", "count"), [("RGB", 1), ("L", 1), ("RGBA", 2)])  # transparency is an item of its own

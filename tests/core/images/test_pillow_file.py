@@ -12,8 +12,8 @@ from picture_files import encode, random_rgb
 from PIL import Image
 
 from recog.core.errors import BadImage
-from recog.core.image_file import Limits
-from recog.core.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
+from recog.core.images.image_file import Limits
+from recog.core.images.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 
@@ -41,7 +41,7 @@ def test_no_other_plugin_of_pillow_is_loaded():
     """In a process of its own: what can parse PostScript, PSD, FITS or ICO is not even imported."""
     program = """
 import sys
-from recog.core.decode import decode
+from recog.core.images.decode import decode
 from recog.core.errors import BadImage
 for head in b"%!PS-Adobe-3.0 EPSF-3.0", b"%PDF-1.7", b"8BPS\\0\\1", b"SIMPLE  =", b"\\0\\0\\1\\0", b"II*\\0", b"\\xff\\xd8\\xff":
     try:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from picture_files import png
 
-from recog.core.decode import decode, grey16_level, probe
 from recog.core.errors import BadImage
+from recog.core.images.decode import decode, grey16_level, probe
 
 HIGHEST = 4000
 VALUES = np.random.default_rng(0).integers(0, HIGHEST + 1, (300, 21, 3), dtype=np.uint16)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recog.core.errors import BadImage
-from recog.core.image_file import CONVERT, DEFAULT_LIMITS, REPLACE, open_encoded
+from recog.core.images.image_file import CONVERT, DEFAULT_LIMITS, REPLACE, open_encoded
 
 PREFIX_BYTES = 1024  # enough to tell every kind below, and an SVG behind an XML preamble and a comment
 IMAGE_SUFFIXES = frozenset(

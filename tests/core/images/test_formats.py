@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from recog.core.errors import BadImage
-from recog.core.formats import has_image_suffix, is_image_content, is_image_file, recognise
+from recog.core.images.formats import has_image_suffix, is_image_content, is_image_file, recognise
 
 
 def iso(major, *brands):

@@ -15,8 +15,8 @@ import pytest
 from picture_files import DISPLAY_P3, chunk, encode, exif_of, png, random_rgb, refusal, smooth
 from PIL import Image, ImageFile
 
-from recog.core.decode import DEFAULT_LIMITS, Limits, decode, probe
 from recog.core.errors import BadImage
+from recog.core.images.decode import DEFAULT_LIMITS, Limits, decode, probe
 
 # Reduction -----------------------------------------------------------------------------------------------------------
 

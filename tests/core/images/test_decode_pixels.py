@@ -11,7 +11,7 @@ import pytest
 from picture_files import DISPLAY_P3, LOSSLESS, chunk, encode, exif_of, grey, on_white, png, random_rgb, refusal, smooth
 from PIL import Image, ImageCms, ImageOps
 
-from recog.core.decode import decode, probe
+from recog.core.images.decode import decode, probe
 
 # Orientation ---------------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageFile
 from small_pictures import encode, oriented, picture
 
-from recog.core.decode import Limits, decode, decode_image, probe, source_name
 from recog.core.errors import BadImage, ConfigError
+from recog.core.images.decode import Limits, decode, decode_image, probe, source_name
 
 # ---- sources
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from recog.core.errors import BadImage, ConfigError
-from recog.core.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded
+from recog.core.images.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded
 
 
 def refusal(source, limits=DEFAULT_LIMITS):

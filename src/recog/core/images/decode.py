@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.core.colour import (
+from recog.core.errors import BadImage, ConfigError
+from recog.core.images.colour import (
     FULL_SCALE_16,
     bits_per_channel,
     full_scale,
@@ -29,9 +30,8 @@ from recog.core.colour import (
     swap_bytes,
     to_channels,
 )
-from recog.core.errors import BadImage, ConfigError
-from recog.core.formats import PREFIX_BYTES, recognise
-from recog.core.image_file import (
+from recog.core.images.formats import PREFIX_BYTES, recognise
+from recog.core.images.image_file import (
     DEFAULT_LIMITS,
     REPLACE,
     Limits,
@@ -41,7 +41,7 @@ from recog.core.image_file import (
     has_late_png_metadata,
     open_encoded,
 )
-from recog.core.pillow_file import check_size, check_strict, check_tiles, load_pixels, open_with_pillow
+from recog.core.images.pillow_file import check_size, check_strict, check_tiles, load_pixels, open_with_pillow
 
 __all__ = [
     "DEFAULT_LIMITS",

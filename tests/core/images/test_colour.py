@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from recog.core.colour import bits_per_channel, full_scale, to_channels
 from recog.core.errors import BadImage
+from recog.core.images.colour import bits_per_channel, full_scale, to_channels
 
 # Red, green and blue as XYZ at D50, one colour per row: Adobe RGB (1998), annex of its specification; sRGB, IEC 61966-2-1.
 ADOBE_RGB = np.array([[0.60974, 0.31111, 0.01947], [0.20528, 0.62567, 0.06087], [0.14919, 0.06322, 0.74457]])

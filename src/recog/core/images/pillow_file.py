@@ -12,7 +12,15 @@ from typing import Any, BinaryIO, cast
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from recog.core.errors import BadImage
-from recog.core.image_file import CONVERT, REPLACE, Limits, MeteredFile, check_header, check_part, has_absurd_exif
+from recog.core.images.image_file import (
+    CONVERT,
+    REPLACE,
+    Limits,
+    MeteredFile,
+    check_header,
+    check_part,
+    has_absurd_exif,
+)
 
 # Imported by name, as Pillow would otherwise import all of its plugins to find the one for TIFF.
 _PLUGINS: Mapping[str, str] = MappingProxyType(
@@ -68,7 +76,7 @@ def _check_avif(file: BinaryIO, name: str) -> None:
         return
     if any(isinstance(part, bytes) and has_absurd_exif(part) for part in parts):
         raise BadImage(name, "its EXIF claims thousands of orientations, a way to stall decoders", REPLACE)
-    sizes = importlib.import_module("recog.core.avif").frame_sizes(data)
+    sizes = importlib.import_module("recog.core.images.avif").frame_sizes(data)
     if not sizes:
         raise BadImage(name, "the file is damaged: it holds no AV1 frame", REPLACE)
     for size in sizes:
