@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(kind, photos, tmp_pat
     assert "cannot create the folder" in said
 
 
-@pytest.mark.parametrize("given", [("digits",), ("--epochs", "3"), ("--set", "seed=1"), ("--name", "other")])
+@pytest.mark.parametrize("given", [("--epochs", "3"), ("--set", "seed=1"), ("--name", "other")])
 def test_nothing_else_can_be_given(given, tmp_path):
     code, said = end(start(tmp_path, "--resume", "run", *given))
     assert code == 2

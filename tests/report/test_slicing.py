@@ -8,6 +8,7 @@ from containers import add
 from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
+from recog.data.readers.data_layout import DataLayout
 from recog.evaluation.results.read import parse_report
 from recog.verbs.evaluate import evaluate
 
@@ -25,7 +26,13 @@ def pictures(tmp_path):
 
 
 def test_size_brightness_and_folder(bundle, pictures, tmp_path):
-    result = evaluate(bundle, pictures, out=tmp_path / "out", slice_by=["size", "brightness", "source-folder", "size"])
+    result = evaluate(
+        bundle,
+        pictures,
+        out=tmp_path / "out",
+        slice_by=["size", "brightness", "source-folder", "size"],
+        layout=DataLayout(classes_at_depth=1),
+    )
     by_size, by_brightness, by_folder = result.report.slices
     assert {(part.name, part.num_images) for part in by_size.slices} == {("64 px", 20), ("256 px", 20)}
     assert {part.name for part in by_brightness.slices} == {
@@ -41,7 +48,7 @@ def test_size_brightness_and_folder(bundle, pictures, tmp_path):
 def test_an_unknown_property_is_refused_before_anything_is_measured(bundle, pictures, monkeypatch):
     monkeypatch.setattr("recog.verbs.evaluate.measure", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(ConfigError, match="cannot be sliced by 'brigthness'. Did you mean 'brightness'"):
-        evaluate(bundle, pictures, slice_by=["brigthness"])
+        evaluate(bundle, pictures, slice_by=["brigthness"], layout=DataLayout(classes_at_depth=1))
 
 
 def listed(pictures, kind):
