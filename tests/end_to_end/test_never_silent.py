@@ -64,7 +64,9 @@ def test_a_bad_file_is_excluded_by_name_in_notes_and_splits(shapes, tmp_path):
 def test_more_than_one_percent_bad_is_an_error(shapes, tmp_path):
     for i in range(4):  # 4 of 184: above 1 % and above 3 files
         (shapes / "a" / f"bad{i}.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"4 of 184 files of shapes cannot be used \(more than 1% of all and more than 3\)"):
+    with pytest.raises(
+        DataError, match=r"4 of 184 files of shapes cannot be used \(more than 1% of all and more than 3\)"
+    ):
         train(shapes, tmp_path)
 
 

@@ -374,7 +374,8 @@ def _describe_splits(dataset: Dataset) -> list[str]:
     for split in dataset.given_splits:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
         per = "with each label" if dataset.task == "multilabel" else "per class"
-        lines.append(f"{split}: {len(dataset.subset(split)):,} images, {min(counts):,} to {max(counts):,} {per}")
+        least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
+        lines.append(f"{split}: {len(dataset.subset(split)):,} images, {least}{max(counts):,} {per}")
     if dataset.task == "multilabel":
         lines += [
             f"in {split} no image differs in {len(names)} labels, so they cannot be measured there: {', '.join(names[:10])}"
