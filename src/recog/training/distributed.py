@@ -103,6 +103,7 @@ def joined() -> Iterator[World]:
         yield world
         return
     with_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+    store: Store | None = None
     try:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=10)))
         # torchrun's store outlives a restart, and the addresses in it are those of processes that are gone
@@ -115,6 +116,9 @@ def joined() -> Iterator[World]:
             timeout=TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
+        if store is not None and not _fails_first(store):  # another process left while this one was still connecting
+            time.sleep(PEER_EXIT_DELAY_S)
+            raise PeerError(_ENDED) from error
         raise TrainingError(
             f"process {world.rank} cannot reach the others ({_first_line(error)}). Start all of them with torchrun, with the "
             "same --rdzv-endpoint on every machine, and check that its port is open between them."
