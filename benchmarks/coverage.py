@@ -18,7 +18,7 @@ import recog
 from recog.data.sources import open_source
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.trust.conformal import SET_METHODS, fit_sets, set_scores
-from recog.runtime.predictor import Prediction
+from recog.runtime.prediction import Prediction
 
 ALPHA = 0.1
 NUM_SPLITS = 200

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from recog.evaluation.trust.calibration import CalibrationConfig
     from recog.models.config import ModelConfig
     from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
-    from recog.runtime.predictor import Answers, Prediction, Predictor, load
+    from recog.runtime.prediction import Prediction
+    from recog.runtime.predictor import Answers, Predictor, load
     from recog.runtime.verify import verify
     from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig

@@ -5,7 +5,7 @@ from rich.table import Column
 
 from recog.cli.predict import print_answers
 from recog.core.errors import BadImage
-from recog.runtime.predictor import Prediction
+from recog.runtime.prediction import Prediction
 
 
 def test_into_a_pipe_every_line_is_whole_and_what_could_not_be_used_is_counted(capsys):

@@ -5,7 +5,7 @@ import numpy as np
 
 from recog.cli.predict import print_labels_csv, print_labels_table
 from recog.core.errors import BadImage
-from recog.runtime.predictor import Prediction
+from recog.runtime.prediction import Prediction
 
 NAMES = ("=cat", "-1", "eel")
 

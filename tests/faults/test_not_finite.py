@@ -63,7 +63,7 @@ def test_training_stops_before_the_step_and_names_it_and_its_images(where, value
     names = [NAMES[i] for i in loader().draws(1)[2 * BATCH : 3 * BATCH]]  # the third batch of the second epoch
     assert f"The batch contains {', '.join(names)}." in message
     assert sum(isinstance(log, StepLog) for log in steps) == 10
-    # what is kept is the state before that step, and training goes on from it as if nothing had happened
+    # the state before that step is kept, and training continues from it
     resumed = made()
     restore_snapshot(resumed, store.load_newest().state)
     assert resumed.num_steps_done == 10

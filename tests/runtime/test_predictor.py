@@ -6,7 +6,6 @@ import pickle  # noqa: TID251
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import ConformalSets
 from recog.evaluation.trust.unknown import UnknownRule, fit_statistics
 from recog.runtime.engine import Outputs
-from recog.runtime.predictor import Prediction, Predictor, list_images, load
+from recog.runtime.predictor import Predictor, list_images, load
 
 CLASSES = ("dark", "middle", "bright")
 
@@ -95,27 +94,6 @@ def test_top_k_is_sorted_and_bounded(predictor):
     for k in (0, -1):
         with pytest.raises(ConfigError, match=f"top takes 1 class or more; it got {k}"):
             prediction.top(k)
-
-
-def prediction_of(names, probs):
-    preds = np.arange(len(probs)) == probs.argmax()
-    logits = np.zeros(len(probs), np.float32)
-    return Prediction(name="x", task="multiclass", class_names=names, probs=probs, preds=preds, logits=logits)
-
-
-def test_ties_go_by_class_order():
-    probs = np.array([0.25, 0.375, 0.375])
-    prediction = prediction_of(CLASSES, probs)
-    assert prediction.label == "middle"
-    assert [name for name, _ in prediction.top(3)] == ["middle", "bright", "dark"]
-
-
-def test_many_ties_keep_class_order_too():
-    """An unstable sort shows only above some 16 entries. Three levels in turn: 1, 2, 3, 1, 2, 3, ..."""
-    names = tuple(f"class {i}" for i in range(300))
-    probs = np.tile([1.0, 2.0, 3.0], 100) / 600
-    prediction = prediction_of(names, probs)
-    assert tuple(name for name, _ in prediction.top(300)) == names[2::3] + names[1::3] + names[0::3]
 
 
 def test_every_kind_of_source_gives_the_same_answer(trained, tmp_path):
@@ -473,19 +451,6 @@ def test_a_bundle_whose_task_and_thresholds_do_not_fit_is_not_used(bundle, resea
         load(bundle)
 
 
-def test_predictions_are_equal_where_all_fields_are(predictor):
-    dark, same, bright = predictor.predict([grey(10), grey(10), grey(200)])
-    assert dark == dark
-    assert dark == same
-    assert hash(dark) == hash(same)
-    assert dark != bright
-    assert dark != "a"
-    assert {dark, same, bright} == {dark, bright}
-    assert dark != replace(dark, in_set=np.ones(3, bool))
-    assert dark != replace(dark, is_unknown=False)
-    assert dark != replace(dark, probs=dark.probs + 1e-12)
-
-
 @pytest.mark.parametrize("num_threads", [0, -1, 10**9])
 def test_an_impossible_number_of_threads_is_refused(digits_run, num_threads):
     with pytest.raises(ConfigError, match=f"num_threads is {num_threads}; it must be a whole number from 1 to 1024"):
@@ -570,17 +535,3 @@ def test_a_copy_of_a_bundle_that_has_changed_is_refused(bundle, reseal):
 def test_a_predictor_without_a_bundle_cannot_be_copied(predictor):
     with pytest.raises(ConfigError, match="was not loaded from a bundle and cannot be copied"):
         copy.deepcopy(predictor)
-
-
-def test_a_prediction_as_plain_values(predictor):
-    answer = predictor.predict(grey(255))
-    table = answer.to_dict(top=2)
-    assert json.loads(json.dumps(table)) == table
-    assert (table["label"], table["confidence"]) == ("bright", answer.confidence)
-    assert table["top"] == [{"label": label, "prob": prob} for label, prob in answer.top(2)]
-    assert len(answer.to_dict()["top"]) == 3
-    unknown = replace(answer, is_unknown=True, unknown_score=4.0).to_dict()
-    assert (unknown["label"], unknown["confidence"], unknown["unknown_score"]) == ("unknown", None, 4.0)
-    several = replace(answer, task="multilabel", preds=np.array([True, False, True])).to_dict()
-    assert several["labels"] == ["bright", "dark"]
-    assert several["probs"] == dict(zip(CLASSES, answer.probs.tolist(), strict=True))

@@ -20,7 +20,7 @@ from recog.core.text import visible
 from recog.report.text import listing, plural
 
 if TYPE_CHECKING:
-    from recog.runtime.predictor import Prediction
+    from recog.runtime.prediction import Prediction
 
 SEPARATOR = " | "
 

@@ -57,7 +57,7 @@ def is_litter(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Names that nobody means as data: dot files and `is_litter`."""
+    """Names that are not meant as data: dot files and `is_litter`."""
     return name.startswith(".") or is_litter(name)
 
 

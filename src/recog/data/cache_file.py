@@ -156,7 +156,7 @@ def checksum(image: NDArray[np.uint8]) -> int:
 
 def _warn(text: str) -> None:
     logger.warning("%s", text)
-    if multiprocessing.parent_process() is not None:  # a loader's process, whose log nobody reads
+    if multiprocessing.parent_process() is not None:  # a loader's process, whose log is not shown
         print(text, file=sys.__stderr__)
 
 

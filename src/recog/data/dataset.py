@@ -69,7 +69,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     task: Task = "multiclass"
     exclusions: tuple[Exclusion, ...] = ()
-    notes: tuple[str, ...] = ()  # what was understood or mended while reading, and a person should know
+    notes: tuple[str, ...] = ()  # what was understood or corrected while reading, for the user
     test_fraction: float | None = None  # the source's customary one, where it has one
 
     @property

@@ -317,7 +317,7 @@ def read_images(
     with ThreadPoolExecutor(num_threads) as pool:
         for sample in samples:
             waiting.append(pool.submit(attempt, sample))
-            if len(waiting) > 4 * num_threads:  # not all at once: images that nobody has taken yet fill the memory
+            if len(waiting) > 4 * num_threads:  # not all at once: images that wait fill the memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -25,7 +25,8 @@ from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, 
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
-from recog.runtime.predictor import Prediction, Predictor
+from recog.runtime.prediction import Prediction
+from recog.runtime.predictor import Predictor
 
 SLICE_BY = ("size", "brightness", "source-folder")
 _NOTHING = frozenset({"", "nan", "<na>", "null", "none"})  # empty cells as pandas and others write them

@@ -129,7 +129,7 @@ class Checkpoints:
         """
         for path in (*self._folder.glob("*.tmp-*"), *self._folder.glob("*.safetensors")):
             if path.suffix != ".safetensors" or not path.with_suffix(".json").exists():
-                with contextlib.suppress(OSError):  # a folder of such a name is in nobody's way
+                with contextlib.suppress(OSError):  # a folder of such a name does no harm
                     path.unlink(missing_ok=True)
         skipped: list[Skipped] = []
         for _, path in self._manifests():

@@ -18,7 +18,7 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.results.comparison import Comparison
 from recog.evaluation.results.comparison import compare as compare_answers
 from recog.report.measure import sort_answers
-from recog.runtime.predictor import Prediction
+from recog.runtime.prediction import Prediction
 from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_trained, with_classes_of
 
 

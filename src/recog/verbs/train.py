@@ -101,9 +101,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
-    learning rate that a range test suggests, as --find-lr does. `resume` names a run that ended before its time: it goes
-    on by its own settings, and ends as if nothing had happened; a Dataset and a network of your own are to be given again, and
-    `source` if the data were moved.
+    learning rate that a range test suggests, as --find-lr does. `resume` names an interrupted run: it continues with
+    its own settings to the same result; pass a Dataset and a network of your own again, and `source` if the data were moved.
 
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
     at config.model.image_size and channels, and its bundle is served by its ONNX file.

@@ -34,7 +34,7 @@ def test_missing_file_and_dangling_link(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.jpg").reason
     link = tmp_path / "link.jpg"
     link.symlink_to(tmp_path / "none.jpg")
-    assert "a link to a file that is not there" in refusal(link).reason
+    assert "a link to a missing file" in refusal(link).reason
 
 
 def test_link_to_itself(tmp_path):

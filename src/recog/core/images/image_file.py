@@ -142,12 +142,12 @@ def _check_regular(mode: int, name: str) -> None:
 def _explain_open_error(error: OSError | ValueError, path: str | os.PathLike[str] | bytes, name: str) -> BadImage:
     if isinstance(error, FileNotFoundError):
         if os.path.islink(path):
-            return BadImage(name, "it is a link to a file that is not there", "Mend the link or remove it.")
+            return BadImage(name, "it is a link to a missing file", "Correct the link or remove it.")
         return BadImage(name, "there is no such file", "Check the path, or make the list of files again.")
     if isinstance(error, PermissionError):
         return BadImage(name, "it may not be read (permission denied)", "Give yourself permission to read it.")
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
-        return BadImage(name, "it is a link that leads back to itself", "Mend the link or remove it.")
+        return BadImage(name, "it is a link that leads back to itself", "Correct the link or remove it.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return BadImage(name, f"it cannot be opened or read ({reason})", "Check the path and the disk.")
 

@@ -43,7 +43,7 @@ class ArchiveLimits:
     )  # as core.images.decode's limit for a file; of what it unpacks to, and of what it is packed in
     max_name_bytes: int = 512 << 20  # of all names with the folders above them, as these stay in memory
     max_ratio: float = 100.0  # unpacked : packed, of a member and of the whole, from `free_bytes` on
-    free_bytes: int = 4 << 20  # what is smaller than this unpacked harms nobody, whatever its ratio
+    free_bytes: int = 4 << 20  # smaller unpacked sizes are harmless, whatever the ratio
 
 
 DEFAULT_LIMITS = ArchiveLimits()

@@ -1,7 +1,7 @@
 """Measures that count right and wrong predictions, of one label per image or of several.
 
 Where scikit-learn has a measure, the value is scikit-learn's. The one difference is in what has no value: scikit-learn fills
-in 0 with a warning; here it is undefined (NaN, in JSON null), so that nobody reads a 0 that was never measured.
+in 0 with a warning; here it is undefined (NaN, in JSON null), so that a missing value is not read as a measured 0.
 
 - A class without an image: its precision, recall and F1 are undefined, and the macro and weighted means leave it out.
 - A class with images that is never predicted: its recall and F1 are 0, its precision (0 of 0) is undefined. In the means of

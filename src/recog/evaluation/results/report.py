@@ -305,7 +305,7 @@ class MultilabelReport(Report):
 
 
 def no_evidence(reason: str) -> dict[str, Any]:
-    """`report.json` of a model that nobody has evaluated; it says so, and why."""
+    """`report.json` of a model that was not evaluated, with the reason."""
     return {"format_version": FORMAT_VERSION, "evidence": "none", "reason": reason}
 
 

@@ -47,7 +47,7 @@ def slice_by_value(by: str, values: NDArray[np.float64], is_correct: NDArray[np.
     """Up to four slices of about equally many images by `values` float64 [N], from `is_correct` bool [N].
 
     Equal values share a slice; slices under SMALL_SLICE images are merged with a neighbour while more than two are left.
-    Images whose value is NaN, as nobody has stated it, are a slice of their own. DataError where all values are equal.
+    Images without a value (NaN) are a slice of their own. DataError where all values are equal.
     """
     is_known = ~np.isnan(values)
     if not is_known.all():
