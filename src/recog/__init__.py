@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         TrainingStopped,
     )
     from recog.data.augment.policies import AugmentConfig
-    from recog.data.readers.data_layout import DataLayout
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.data_layout import DataLayout
+    from recog.data.lists.label_format import LabelFormat
     from recog.data.split import SplitConfig
     from recog.evaluation.results.comparison import Comparison
     from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
@@ -121,8 +121,8 @@ _NAMES = {
         "TrainingStopped",
     ),
     "recog.data.augment.policies": ("AugmentConfig",),
-    "recog.data.readers.data_layout": ("DataLayout",),
-    "recog.data.readers.label_format": ("LabelFormat",),
+    "recog.data.data_layout": ("DataLayout",),
+    "recog.data.lists.label_format": ("LabelFormat",),
     "recog.data.split": ("SplitConfig",),
     "recog.evaluation.results.comparison": ("Comparison",),
     "recog.evaluation.results.report": ("MulticlassReport", "MultilabelReport", "Report"),

@@ -5,9 +5,9 @@ import pytest
 from containers import png, write_text
 
 from recog.core.errors import ConfigError, DataError
+from recog.data.data_layout import DataLayout
 from recog.data.groups import suspect_groups
 from recog.data.inspection import hash_samples
-from recog.data.readers.data_layout import DataLayout
 from recog.data.sources import open_source
 from recog.data.split import SplitConfig, join_groups, split_dataset
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from recog.core.errors import DataError, MissingExtraError
 from recog.core.files import canonical_json
-from recog.data.readers.data_layout import DataLayout
+from recog.data.data_layout import DataLayout
 from recog.data.sources import NAMED_SOURCES, open_source, read_digits, read_folder
 
 

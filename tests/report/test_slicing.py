@@ -8,7 +8,7 @@ from containers import add
 from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
-from recog.data.readers.data_layout import DataLayout
+from recog.data.data_layout import DataLayout
 from recog.evaluation.results.read import parse_report
 from recog.verbs.evaluate import evaluate
 

@@ -7,8 +7,8 @@ from containers import labelled_pngs, write_text
 
 from recog.core.config import dump_toml
 from recog.core.errors import DataError
-from recog.data.readers.data_layout import DataLayout
-from recog.data.readers.label_format import AS_FOUND
+from recog.data.data_layout import DataLayout
+from recog.data.lists.label_format import AS_FOUND
 from recog.verbs.eligible import open_as_trained
 
 PNGS = list(labelled_pngs(1).values())

@@ -98,7 +98,7 @@ def test_scan_loads_no_torch(tmp_path):
 
 def test_several_labels_are_counted_each_with_the_cardinality(tmp_path):
     """5 images with 2, 1, 0, 1, 1 labels: 5 labels, 1.0 an image; cat 3 times, dog 2 times."""
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.lists.label_format import LabelFormat
 
     images = labelled_pngs(5, classes=("x",))
     rows = [("cat|dog", "train"), ("cat", "train"), ("", "train"), ("dog", "test"), ("cat", "test")]

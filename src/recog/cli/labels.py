@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from recog.data.readers.data_layout import DataLayout
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.data_layout import DataLayout
+    from recog.data.lists.label_format import LabelFormat
 
 SplitFolders = Annotated[
     str, typer.Option(metavar="SPLIT=FOLDER,...", help="Split folders, if not detected: train=FOLDER,test=FOLDER.")
@@ -35,7 +35,7 @@ NameEncoding = Annotated[
 
 def label_format(separator: str, columns: str, names: str) -> LabelFormat:
     """`columns` are names joined by commas."""
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.lists.label_format import LabelFormat
 
     return LabelFormat(separator=separator, columns=split_columns(columns), names=names)
 
@@ -46,6 +46,6 @@ def split_columns(columns: str) -> tuple[str, ...]:
 
 def data_layout(split_folders: str, classes_at_depth: int | None, group: str) -> DataLayout:
     """`split_folders` are SPLIT=FOLDER, joined by commas."""
-    from recog.data.readers.data_layout import DataLayout
+    from recog.data.data_layout import DataLayout
 
     return DataLayout(split_folders=split_columns(split_folders), classes_at_depth=classes_at_depth, group=group)

@@ -26,9 +26,9 @@ from recog.core.text import visible
 from recog.report.text import plural
 
 if TYPE_CHECKING:
+    from recog.data.data_layout import DataLayout
     from recog.data.dataset import Exclusion
-    from recog.data.readers.data_layout import DataLayout
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.lists.label_format import LabelFormat
     from recog.recipes.config import TrainConfig
     from recog.verbs.scan import ScanReport
 

@@ -10,7 +10,7 @@ from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import natural_key
 from recog.data.dataset import Dataset, Sample
-from recog.data.readers.names import are_numbered
+from recog.data.names import are_numbered
 from recog.data.tree import parent_of
 
 SUBFOLDER = "subfolder"

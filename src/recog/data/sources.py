@@ -13,19 +13,19 @@ from recog.core.files import user_path
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.groups import with_groups
-from recog.data.readers.data_layout import DETECTED, DataLayout
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
+from recog.data.names import SPLIT_FOLDERS
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
-from recog.data.readers.names import SPLIT_FOLDERS
 from recog.data.readers.own import Items, read_items
 from recog.data.readers.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.readers.shards import find_shards, has_labels, read_shards
-from recog.data.readers.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
 from recog.data.tree import Tree, walk_tree
 
 __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]

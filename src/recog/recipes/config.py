@@ -12,8 +12,8 @@ from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
-from recog.data.readers.data_layout import DataLayout
-from recog.data.readers.label_format import LabelFormat
+from recog.data.data_layout import DataLayout
+from recog.data.lists.label_format import LabelFormat
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.trust.calibration import CalibrationConfig

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from recog.core.errors import ConfigError, DataError
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.comparison import Comparison

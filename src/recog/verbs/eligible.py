@@ -15,10 +15,10 @@ from recog.bundle.seal import RUN_CONFIG
 from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, check_class_map
 from recog.data.inspection import hash_kind, hash_samples
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import LabelFormat
+from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import Source, open_source
 from recog.runs.splits import SPLITS_FILE, SeenImages, TestOpening, log_test_opening, read_seen
 from recog.runtime.predictor import Predictor, load

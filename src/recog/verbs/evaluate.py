@@ -10,9 +10,9 @@ from pathlib import Path
 from recog.core.errors import DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.core.outputs import check_new_path
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Exclusion, describe_exclusions
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts

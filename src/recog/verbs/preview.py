@@ -19,11 +19,11 @@ from recog.core.outputs import PREVIEW_SOFTWARE, check_preview
 from recog.core.preprocess import Preprocess
 from recog.core.text import visible
 from recog.data.augment.policies import AugmentConfig
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.inspection import inspect_images
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model

@@ -10,6 +10,7 @@ import numpy as np
 
 from recog.core.errors import DataError
 from recog.core.task import Task
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import (
     Dataset,
     Exclusion,
@@ -31,8 +32,7 @@ from recog.data.inspection import (
     inspect_images,
     summarise,
 )
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
 from recog.data.store import describe_bad, exclude_bad

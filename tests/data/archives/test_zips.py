@@ -12,7 +12,7 @@ from PIL import Image
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.archives.zips import read_zip
-from recog.data.readers.label_format import LabelFormat
+from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import open_source
 
 FILES = {f"{'deep/' * i}file {i} \N{CAT FACE}.bin": os.urandom(700 * i) for i in range(1, 30)}

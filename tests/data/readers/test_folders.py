@@ -4,8 +4,8 @@ import pytest
 from containers import labelled_pngs, write_folder, write_text
 
 from recog.core.errors import DataError
+from recog.data.names import class_name_of
 from recog.data.readers.folders import read_class_folders
-from recog.data.readers.names import class_name_of
 from recog.data.tree import walk_tree
 
 IMAGES = labelled_pngs(2)

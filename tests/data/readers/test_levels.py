@@ -12,7 +12,7 @@ import pytest
 from containers import add, png
 
 from recog.core.errors import DataError
-from recog.data.readers.data_layout import DataLayout
+from recog.data.data_layout import DataLayout
 from recog.data.sources import open_source
 
 PIXEL = png(np.zeros((4, 4, 3), dtype=np.uint8))

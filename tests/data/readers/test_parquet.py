@@ -4,7 +4,7 @@ import pytest
 from containers import labelled_pngs, write_parquet
 
 from recog.core.errors import DataError, MissingExtraError
-from recog.data.readers.label_format import LabelFormat
+from recog.data.lists.label_format import LabelFormat
 from recog.data.readers.parquet import read_parquet
 from recog.data.sources import open_source
 

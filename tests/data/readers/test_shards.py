@@ -118,7 +118,7 @@ def test_the_library_itself_reads_the_same(tmp_path):
     ],
 )
 def test_lists_of_labels(tmp_path, members, separator):
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.lists.label_format import LabelFormat
 
     images = [("1.png", PNG), ("2.png", labelled_pngs(1)["bee", 0])]
     path = shard(tmp_path / "a.tar", *images, *members)
@@ -128,7 +128,7 @@ def test_lists_of_labels(tmp_path, members, separator):
 
 
 def test_keys_of_0_and_1_that_the_user_names(tmp_path):
-    from recog.data.readers.label_format import LabelFormat
+    from recog.data.lists.label_format import LabelFormat
 
     images = [(f"{i}.png", data) for i, data in enumerate(labelled_pngs(2, classes=("x",)).values())]
     tables = ({"dog": 1, "cat": True, "cow": 0, "label": "x"}, {"dog": False, "cat": 0, "cow": 0.0, "night": 1})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Exclusion, Sample, check_class_map
-from recog.data.readers.data_layout import DETECTED, DataLayout
 from recog.data.readers.levels import ClassFolder, Levels, find_levels
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, walk_tree
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.core.images.formats import has_image_suffix
+from recog.data.data_layout import DataLayout
 from recog.data.dataset import SPLITS, Exclusion
-from recog.data.readers.data_layout import DataLayout
-from recog.data.readers.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
+from recog.data.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, ancestors_of, base_of
 
 

@@ -14,7 +14,7 @@ from recog.core.hardware import available_memory_bytes
 from recog.core.images.decode import decode
 from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
-from recog.data.readers.names import class_name_of
+from recog.data.names import class_name_of
 
 MAX_WRAPPERS, MAX_JOINED = 8, 1000  # how deep class names are searched for, and among how many joined datasets
 _GREY = ("1", "L", "LA", "I", "I;16")

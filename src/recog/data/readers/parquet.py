@@ -12,9 +12,9 @@ from typing import Any
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import is_hidden, natural_key
 from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import (
+from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
     bit_text,
@@ -23,7 +23,8 @@ from recog.data.readers.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.names import class_name_of, split_of_name, splits_of_files
+from recog.data.lists.rows import cells_of, split_of_cell
+from recog.data.names import class_name_of, split_of_name, splits_of_files
 from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
 from recog.data.readers.parquet_schema import (
     check_columns,
@@ -34,7 +35,6 @@ from recog.data.readers.parquet_schema import (
     is_text,
     label_column_of,
 )
-from recog.data.readers.rows import cells_of, split_of_cell
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"

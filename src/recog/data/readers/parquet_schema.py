@@ -9,7 +9,7 @@ from typing import Any
 
 from recog.core.config import nearest
 from recog.core.errors import DataError
-from recog.data.readers.names import class_name_of
+from recog.data.names import class_name_of
 
 
 def declared_names(table: Any, path: Path) -> tuple[str, ...]:

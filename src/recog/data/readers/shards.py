@@ -16,17 +16,17 @@ from recog.core.images.formats import IMAGE_SUFFIXES, is_image_content
 from recog.data.archives.members import RefusedMember, StoredBytes
 from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.label_format import (
+from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
     bit_text,
     find_label_columns,
     labels_of_bits,
 )
-from recog.data.readers.names import class_name_of, split_of_name, splits_of_files
-from recog.data.readers.rows import cells_of
+from recog.data.lists.rows import cells_of
+from recog.data.names import class_name_of, split_of_name, splits_of_files
 from recog.data.tree import HIDDEN, base_of, parent_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")

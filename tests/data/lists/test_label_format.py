@@ -2,14 +2,14 @@ import pytest
 from containers import write_text
 
 from recog.core.errors import ConfigError, DataError
-from recog.data.readers.label_format import (
+from recog.data.lists.label_format import (
     LabelFormat,
     bit_text,
     check_same_columns,
     find_label_columns,
     labels_of_bits,
 )
-from recog.data.readers.tables import read_csv
+from recog.data.lists.tables import read_csv
 from recog.data.sources import open_source
 
 BARS = LabelFormat(separator="|")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
-from recog.data.readers.names import class_name_of
+from recog.data.names import class_name_of
 
 _BITS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes 1.0 where a column had a gap
 MIN_COLUMNS = 2

@@ -1,7 +1,7 @@
 import pytest
 
 from recog.core.errors import DataError
-from recog.data.readers.rows import cells_of, find_columns, split_of_cell
+from recog.data.lists.rows import cells_of, find_columns, split_of_cell
 
 
 def test_numbers_and_short_texts_are_cells_to_slice_by():

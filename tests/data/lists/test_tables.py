@@ -4,7 +4,7 @@ import pytest
 from containers import labelled_pngs, write_folder, write_metadata, write_text, write_zip
 
 from recog.core.errors import DataError
-from recog.data.readers.tables import read_csv
+from recog.data.lists.tables import read_csv
 from recog.data.sources import open_source
 
 HEAD = "path,label,split,group\n"

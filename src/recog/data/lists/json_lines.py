@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from recog.core.errors import DataError
-from recog.data.readers.label_format import (
+from recog.data.lists.label_format import (
     LabelFormat,
     bit_text,
     find_label_columns,
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.rows import RESERVED, Listing, Row, cells_of, find_columns, split_of_cell
+from recog.data.lists.rows import RESERVED, Listing, Row, cells_of, find_columns, split_of_cell
 
 
 def _json_objects(text: str, where: str) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -5,7 +5,7 @@ import pytest
 from containers import add, labelled_pngs, write_csv, write_folder, write_parquet, write_text
 
 from recog.core.errors import ConfigError, DataError
-from recog.data.readers.data_layout import DataLayout
+from recog.data.data_layout import DataLayout
 from recog.data.sources import open_source
 
 IMAGES = labelled_pngs(2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recog.core.config import nearest
 from recog.core.errors import DataError
-from recog.data.readers.names import split_of_name
+from recog.data.names import split_of_name
 
 RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_CELL = 200  # characters of a cell to slice by; a caption is none

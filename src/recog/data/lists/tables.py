@@ -14,10 +14,10 @@ from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
 from recog.core.images.decode import Readable
 from recog.core.task import Task
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
-from recog.data.readers.data_layout import DETECTED, DataLayout
-from recog.data.readers.json_lines import json_listing
-from recog.data.readers.label_format import (
+from recog.data.lists.json_lines import json_listing
+from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
     check_same_columns,
@@ -25,8 +25,8 @@ from recog.data.readers.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.readers.names import SPLIT_FOLDERS, class_name_of, split_of_name
-from recog.data.readers.rows import RESERVED, Listing, Row, find_columns, split_of_cell
+from recog.data.lists.rows import RESERVED, Listing, Row, find_columns, split_of_cell
+from recog.data.names import SPLIT_FOLDERS, class_name_of, split_of_name
 from recog.data.tree import Tree, base_of, parent_of
 
 CSV_SUFFIXES = (".csv", ".tsv")

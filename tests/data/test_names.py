@@ -7,7 +7,7 @@ import pytest
 from containers import labelled_pngs, write_csv, write_folder
 
 from recog.core.errors import DataError
-from recog.data.readers.names import are_numbered, class_name_of, split_of_name, splits_of_files
+from recog.data.names import are_numbered, class_name_of, split_of_name, splits_of_files
 from recog.data.sources import open_source
 
 

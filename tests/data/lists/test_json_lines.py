@@ -3,8 +3,8 @@ import json
 import pytest
 
 from recog.core.errors import DataError
-from recog.data.readers.json_lines import json_listing
-from recog.data.readers.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.json_lines import json_listing
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 
 
 def listing(*rows, labels=AS_FOUND):
