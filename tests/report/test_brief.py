@@ -6,7 +6,7 @@ import pytest
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.slices import Slice, Slicing
-from recog.report.brief import MAX_WARNINGS, brief_lines
+from recog.report.brief import MAX_LINES, MAX_WARNINGS, brief_lines
 
 
 def report_of(class_names, preds, labels, **facts):
@@ -36,15 +36,20 @@ def test_headline_worst_classes_and_confusions():
     assert lines[at + 1 : at + 3] == ["    cat as dog: 10 of 50", "    dog as cat: 5 of 50"]
 
 
+@pytest.mark.parametrize("num_slicings", [0, 1, 2, 3, 9])
 @pytest.mark.parametrize("num_classes", [2, 30])
-def test_it_stays_within_22_lines_of_80_columns_whatever_the_names(num_classes):
+def test_it_stays_within_25_lines_of_80_columns_whatever_the_names(num_classes, num_slicings):
     names = tuple(f"{'long name ' * 9}{i}\x1b[31m" for i in range(num_classes))
     labels = list(range(num_classes)) * 2
     preds = [(label + 1) % num_classes for label in labels]
     excluded = tuple((f"{i}.jpg", "truncated") for i in range(5))
     facts = {"num_seen_in_training": 3, "num_seen_in_selection": 2, "test_openings": 9, "excluded": excluded}
-    lines = brief_lines(report_of(names, preds, labels, **facts))
-    assert len(lines) <= 22
+    groups = tuple(Slice(name=name, num_images=2, num_correct=1) for name in names)
+    report = report_of(names, preds, labels, **facts)
+    lines = brief_lines(
+        replace(report, slices=tuple(Slicing(by=f"column {i}", slices=groups) for i in range(num_slicings)))
+    )
+    assert len(lines) <= MAX_LINES
     assert max(map(len, lines)) <= 80
     assert not any("\x1b" in line for line in lines)
     assert sum("warning: " in line for line in lines) <= MAX_WARNINGS
@@ -64,6 +69,24 @@ def test_slices_that_were_asked_for_are_shown_the_lowest_first():
     at = lines.index("  lowest accuracy by size:")
     assert lines[at + 1].split()[:2] == ["large", "25.0%"]
     assert lines[at + 2].split()[:2] == ["small", "75.0%"]
+
+
+def test_all_slicings_that_were_asked_for_are_shown_and_what_is_left_out_is_counted():
+    report = report_of(("cat", "dog"), [0, 1] * 10, [0] * 10 + [1] * 10, num_seen_in_training=0)
+    parts = tuple(Slice(name=f"part {i}", num_images=4, num_correct=i) for i in range(5))
+    slicings = tuple(Slicing(by=by, slices=parts) for by in ("size", "light", "clinic"))
+    lines = brief_lines(replace(report, slices=slicings))
+    assert [line for line in lines if "lowest accuracy by" in line] == [
+        f"  lowest accuracy by {by}:" for by in ("size", "light", "clinic")
+    ]
+    num_shown = sum(line.startswith("    part ") for line in lines)
+    assert f"  {15 - num_shown} more groups by size, light and 1 more: report.html, --verbose" in lines
+
+
+def test_confidences_that_are_not_calibrated_are_a_warning_with_the_reason():
+    lines = brief_lines(report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0))
+    at = lines.index("  warning: Confidences are not calibrated")
+    assert lines[at + 1] == "    no calibration was fitted"
 
 
 def test_without_a_terminal_nothing_is_cut_or_padded():

@@ -3,18 +3,22 @@ import pytest
 
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.scaling import Scaling, ScalingFit
 from recog.report.notes import notes
 
+CALIBRATED = Calibration(scaling=Scaling(method="temperature", temperature=1.5))
 CLEAN = DataFacts(name="d", split="test", num_seen_in_training=0, test_openings=1)
 
 
-def report_of(labels, preds, num_classes, data=CLEAN):
+def report_of(labels, preds, num_classes, data=CLEAN, calibration=CALIBRATED):
     return evaluate(
         np.eye(num_classes)[preds] * 5,
         np.array(labels),
         class_names=[f"class {i}" for i in range(num_classes)],
         names=[f"{i}.jpg" for i in range(len(labels))],
         data=data,
+        calibration=calibration,
     )
 
 
@@ -51,6 +55,26 @@ def test_each_fact_has_its_note(facts, title):
 def test_what_a_split_is_called_says_nothing_of_its_images(split):
     facts = DataFacts(name="d", split=split, num_seen_in_training=0, num_seen_in_selection=0)
     assert titles(good_report(facts)) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_warning"), [("a temperature raises the cross-validated ECE", True), ("as requested", False)]
+)
+def test_confidences_that_are_not_calibrated_have_the_reason(reason, is_warning):
+    fit = ScalingFit(
+        data="val",
+        reason=reason,
+        num_images=9,
+        num_folds=0,
+        nll_before=1.0,
+        nll_after=1.0,
+        ece_before=0.1,
+        ece_after=0.1,
+    )
+    labels = [0, 1] * 100
+    (note,) = notes(report_of(labels, labels, 2, calibration=Calibration(scaling=Scaling(fit=fit))))
+    assert (note.title, note.reason, note.is_warning) == ("Confidences are not calibrated", reason, is_warning)
+    assert reason in note.text
 
 
 def test_an_unknown_number_of_openings_is_not_a_warning():

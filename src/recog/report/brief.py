@@ -1,8 +1,9 @@
-"""The summary that `train` and `evaluate` print: at most 22 lines of at most 80 columns. Everything else is in the report."""
+"""The summary that `train` and `evaluate` print: at most 25 lines of at most 80 columns. Everything else is in the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,11 +14,12 @@ from recog.core.text import visible
 from recog.evaluation.measures.counts import most_confused
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
-from recog.report.notes import notes
-from recog.report.text import percent, percent_range, plural
+from recog.evaluation.results.slices import Slicing
+from recog.report.notes import Note, notes
+from recog.report.text import listing, percent, percent_range, plural
 
-NUM_WORST, NUM_PAIRS, MAX_WARNINGS, MAX_SLICINGS = 3, 3, 6, 1
-MAX_NAME, WIDTH = 24, 80
+NUM_WORST, NUM_PAIRS, MAX_WARNINGS = 3, 3, 6
+MAX_NAME, MAX_LINES, MAX_REASON, WIDTH = 24, 25, 2, 80
 
 
 def brief_lines(report: Report, *, max_name: int | None = MAX_NAME) -> list[str]:
@@ -31,11 +33,20 @@ def brief_lines(report: Report, *, max_name: int | None = MAX_NAME) -> list[str]
     lines = [f"{_short(report.data.name, max_name)}{split}: {plural(report.num_images, 'image')}, {classes}"]
     lines += [*_HEADLINES[report.task](report), *_lowest_f1(report, max_name)]
     lines += _CONFUSIONS[report.task](report, max_name)
-    lines += _of_slices(report, max_name)
-    warnings = [note.title for note in notes(report) if note.is_warning]
-    lines += [f"  warning: {title}"[: WIDTH if max_name else None] for title in warnings[:MAX_WARNINGS]]
-    if len(warnings) > MAX_WARNINGS:
-        lines.append(f"  and {len(warnings) - MAX_WARNINGS} more warnings in the report")
+    warnings = _warnings([note for note in notes(report) if note.is_warning], max_name)
+    return [*lines, *_of_slices(report, max_name, MAX_LINES - len(lines) - len(warnings)), *warnings]
+
+
+def _warnings(found: Sequence[Note], max_name: int | None) -> list[str]:
+    lines = []
+    for note in found[:MAX_WARNINGS]:
+        lines.append(f"  warning: {note.title}"[: WIDTH if max_name else None])
+        if note.reason:
+            indent = " " * 4
+            wide = textwrap.wrap(note.reason, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            lines += wide[:MAX_REASON] if max_name else [f"{indent}{note.reason}"]
+    if len(found) > MAX_WARNINGS:
+        lines.append(f"  and {plural(len(found) - MAX_WARNINGS, 'more warning')} in the report")
     return lines
 
 
@@ -82,12 +93,26 @@ _CONFUSIONS: Mapping[Task, Callable[[Any, int | None], Iterable[str]]] = Mapping
 )
 
 
-def _of_slices(report: Report, max_name: int | None) -> Iterator[str]:
-    for slicing in report.slices[:MAX_SLICINGS]:
+def _of_slices(report: Report, max_name: int | None, max_lines: int) -> Iterator[str]:
+    """The lowest groups of each slicing, in at most `max_lines` lines; the last says what is left out."""
+    slicings = report.slices
+    if not slicings:
+        return
+    # a title and at least one group for each, and one line for what is left out
+    shown = slicings[: max(1, (max_lines - 1) // 2)]
+    num_rows = max(1, min(NUM_WORST, (max_lines - 1) // len(shown) - 1))
+    for slicing in shown:
         yield f"  lowest accuracy by {_short(slicing.by, max_name)}:"
-        for part in slicing.slices[:NUM_WORST]:
+        for part in slicing.slices[:num_rows]:
             between = percent_range(part.accuracy_ci95)
             yield f"    {_padded(part.name, max_name)}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
+    num_left = sum(len(slicing.slices) for slicing in slicings) - sum(len(s.slices[:num_rows]) for s in shown)
+    if num_left:
+        yield f"  {plural(num_left, 'more group')} by {_by_names(slicings, max_name)}: report.html, --verbose"
+
+
+def _by_names(slicings: Sequence[Slicing], max_name: int | None) -> str:
+    return listing([_short(slicing.by, max_name) for slicing in slicings], limit=2)
 
 
 def _short(name: str, max_name: int | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from recog.core.task import Task
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
+from recog.evaluation.trust.scaling import AS_REQUESTED
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent_range, plural
 
@@ -22,6 +23,7 @@ class Note:
     text: str
     is_warning: bool = True  # False: for information
     items: tuple[tuple[str, str], ...] = ()  # (name, reason)
+    reason: str = ""  # printed below the title in the terminal's summary, which leaves `text` out
 
 
 def notes(report: Report) -> list[Note]:
@@ -68,7 +70,19 @@ def _data_notes(report: Report) -> Iterator[Note]:
         )
 
 
+def _uncalibrated(method: str, reason: str) -> Iterator[Note]:
+    if method == "none":
+        yield Note(
+            title="Confidences are not calibrated",
+            text=f"They are the network's own: {reason}. They may be too high or too low; the ECE shows by how much.",
+            is_warning=reason != AS_REQUESTED,
+            reason=reason,
+        )
+
+
 def _class_notes(report: MulticlassReport) -> Iterator[Note]:
+    fit = report.trust.scaling.fit
+    yield from _uncalibrated(report.calibration_method, "no calibration was fitted" if fit is None else fit.reason)
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
@@ -92,6 +106,7 @@ def _class_notes(report: MulticlassReport) -> Iterator[Note]:
 
 
 def _label_notes(report: MultilabelReport) -> Iterator[Note]:
+    yield from _uncalibrated(report.calibration_method, "the bundle's calibration.json states the reason")
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",

@@ -7,7 +7,7 @@ import pytest
 from recog.core.errors import BundleError, ConfigError, DataError
 from recog.core.records import convert_record
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust.scaling import METHODS, Scaling, deal_folds, fit_scaling
+from recog.evaluation.trust.scaling import ECE_TOLERANCE, METHODS, Scaling, deal_folds, fit_scaling
 from recog.evaluation.trust.temperature import fit_temperature
 
 
@@ -74,9 +74,9 @@ def test_neither_held_out_nll_nor_ece_gets_worse(offsets):
     for seed in range(20):
         fit = fit_scaling(*batch(60 if seed % 2 else 600, factor=1.1, offsets=offsets, seed=seed)).fit
         assert fit.nll_after <= fit.nll_before
-        assert fit.ece_after <= fit.ece_before
+        assert fit.ece_after <= fit.ece_before + ECE_TOLERANCE
         reasons.append(fit.reason)
-    refused = [why for why in reasons if why.startswith("a temperature lowers") and "but raises the cross-val" in why]
+    refused = [why for why in reasons if why.startswith("a temperature raises the cross-validated ECE")]
     assert refused or any(offsets)  # with these offsets there is something to gain
 
 
