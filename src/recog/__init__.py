@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TrainingError,
         TrainingStopped,
     )
+    from recog.core.images.image_file import ImageLimits
     from recog.data.augment.policies import AugmentConfig
     from recog.data.data_layout import DataLayout
     from recog.data.lists.label_format import LabelFormat
@@ -72,6 +73,7 @@ __all__ = [
     "DiskError",
     "EvaluationRun",
     "HeadConfig",
+    "ImageLimits",
     "LabelFormat",
     "LoaderConfig",
     "LossConfig",
@@ -120,6 +122,7 @@ _NAMES = {
         "TrainingError",
         "TrainingStopped",
     ),
+    "recog.core.images.image_file": ("ImageLimits",),
     "recog.data.augment.policies": ("AugmentConfig",),
     "recog.data.data_layout": ("DataLayout",),
     "recog.data.lists.label_format": ("LabelFormat",),

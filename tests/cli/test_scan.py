@@ -83,3 +83,13 @@ def test_settings_without_a_preview_are_refused():
     done = run("digits", "--set", "augment.policy=strong")
     assert done.exit_code == 2
     assert "Add --preview" in done.output
+
+
+def test_more_than_50_megapixels_can_be_allowed(tmp_path):
+    """One grey level, 7,100 x 7,100 pixels: 50,410,000, a PNG of some 50 kB."""
+    folder = write_folder(labelled_pngs(4, classes=("cat", "dog")), tmp_path)
+    Image.new("L", (7100, 7100)).save(folder / "cat" / "large.png")
+    refused, allowed = run(folder), run(folder, "--set", "limits.max_pixels=50410000")
+    assert "50,410,000 in all; the limit is 50,000,000" in refused.output
+    assert "bad files: 0" in allowed.output
+    assert run(folder, "--set", "limits.max_pixels=200000000").exit_code == 2

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import BadImage, BundleError, ConfigError, ShapeError
-from recog.core.images.decode import decode
+from recog.core.images.decode import ImageLimits, decode
 from recog.core.preprocess import CROP_MODES, INTERPOLATIONS, Preprocess
 from recog.core.records import convert_record
 
@@ -159,6 +159,13 @@ def test_read_reduces_a_large_jpeg_but_never_below_twice_the_scaled_size():
     assert np.array_equal(preprocess.read(file.getvalue()), preprocess(np.array(reduced)))
 
 
+def test_read_refuses_what_the_limits_do_not_allow():
+    image = random_image(10, 11)
+    assert Preprocess(image_size=(4, 4), limits=ImageLimits(max_pixels=110)).read(image).shape == (4, 4, 3)
+    with pytest.raises(BadImage, match="11 x 10 pixels, 110 in all; the limit is 109"):
+        Preprocess(image_size=(4, 4), limits=ImageLimits(max_pixels=109)).read(image)
+
+
 def test_read_names_the_bad_file(tmp_path):
     path = tmp_path / "no.jpg"
     path.write_bytes(b"no image")
@@ -235,6 +242,7 @@ def test_an_impossible_setting_in_a_bundle_is_the_bundles_error(settings):
             crop_mode="border",
             fill=(7,),
             grey16_max=4095,
+            limits=ImageLimits(max_pixels=60_000_000),
         ),
     ],
 )

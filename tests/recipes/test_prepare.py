@@ -1,7 +1,9 @@
-"""Groups of the data hold in the splits and in the folds that choose and calibrate a head."""
+"""Groups of the data hold in splits and folds; limits of images hold in training and in the bundle."""
 
-from containers import labelled_pngs, write_folder
+import numpy as np
+from containers import labelled_pngs, png, write_folder
 
+from recog.core.images.image_file import ImageLimits
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.prepare import prepare
 
@@ -17,3 +19,19 @@ def test_images_of_one_group_share_a_split_and_a_fold(tmp_path):
     assert (len(train), len(val)) == (3, 3)
     assert not train & val
     assert any(note.startswith("--group ([^/]+/[0-9]{2})[0-9]: 9 groups") for note in prepared.notes)
+
+
+def test_the_limits_of_images_are_those_of_the_bundle(tmp_path):
+    """Of images of 12 x 12 pixels, one of 13 x 13 is above a limit of 144."""
+    source = write_folder(labelled_pngs(12), tmp_path)
+    (source / "ant/large.png").write_bytes(png(np.zeros((13, 13, 3), np.uint8)))
+    for max_pixels, num_bad in ((144, 1), (169, 0)):
+        config = TrainConfig(
+            recipe="scratch",
+            data=DataConfig(source=str(source)),
+            limits=ImageLimits(max_pixels=max_pixels),
+            compute=ComputeConfig(num_threads=1),
+        )
+        prepared = prepare(config)
+        assert prepared.model.preprocess.limits.max_pixels == max_pixels
+        assert sum(map(len, prepared.bad.values())) == num_bad

@@ -26,6 +26,7 @@ from recog.core.text import visible
 from recog.report.text import plural
 
 if TYPE_CHECKING:
+    from recog.core.images.decode import ImageLimits
     from recog.data.data_layout import DataLayout
     from recog.data.dataset import Exclusion
     from recog.data.lists.label_format import LabelFormat
@@ -42,7 +43,9 @@ def scan(
     preview: Annotated[Path | None, typer.Option(help="Write a sample of an augmented batch to this PNG file.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A training setting for --preview, such as augment.policy=strong."),
+        typer.Option(
+            "--set", help="A setting of limits, such as limits.max_pixels=60000000; with --preview, any of training."
+        ),
     ] = None,
     split_folders: SplitFolders = "",
     classes_at_depth: ClassesAtDepth = None,
@@ -59,7 +62,7 @@ def scan(
         check_preview(preview)
     layout = data_layout(split_folders, classes_at_depth, group)
     config = _read_settings(settings or [], preview)
-    report = _scan_with_bar(data, labels, layout)
+    report = _scan_with_bar(data, labels, layout, config.limits)
     if as_json:
         print_json(report.to_dict(), indent=2)
     else:
@@ -73,19 +76,18 @@ def scan(
         print_note(f"preview: {preview} (policy {augment.policy}, geometry {augment.geometry})")
 
 
-def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig | None:
+def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig:
     """Checked before the images are looked at, which may take minutes."""
-    if not settings:
-        return None
-    if preview is None:
-        raise ConfigError("--set needs --preview. Add --preview out.png or remove --set.")
     from recog.core.config import build_config, override
     from recog.recipes.config import TrainConfig
 
-    return build_config(TrainConfig, override({}, settings))
+    config = build_config(TrainConfig, override({}, settings))
+    if preview is None and config != TrainConfig(limits=config.limits):
+        raise ConfigError("--set needs --preview, except for limits. Add --preview out.png or remove --set.")
+    return config
 
 
-def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout) -> ScanReport:
+def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout, limits: ImageLimits) -> ScanReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from recog.verbs.scan import ScanReport, scan_events
@@ -93,7 +95,7 @@ def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout) -> ScanRe
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("looking at images", total=None)
-        for event in scan_events(data, labels=labels, layout=layout):
+        for event in scan_events(data, labels=labels, layout=layout, limits=limits):
             if isinstance(event, ScanReport):
                 return event
             if event.num_done % 100 == 0 or event.num_done == event.num_images:

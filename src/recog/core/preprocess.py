@@ -14,7 +14,7 @@ from PIL import Image
 
 from recog.core.config import config_to_dict, nearest
 from recog.core.errors import BadImage, ConfigError, ShapeError
-from recog.core.images.decode import ImageSource, decode_image, source_name
+from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits, ImageSource, decode_image, source_name
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS: Mapping[str, Image.Resampling] = MappingProxyType(
@@ -56,6 +56,7 @@ class Preprocess:
     crop_mode: str = "center"
     fill: tuple[int, ...] = ()  # of the border, one value 0..255 per channel; timm: round(255 * mean). () is black
     grey16_max: int = 65_535  # what becomes white in 16-bit files
+    limits: ImageLimits = DEFAULT_LIMITS  # what larger images may be refused for; they were the same in training
 
     def __post_init__(self) -> None:
         _check_ints("image_size", self.image_size, low=1, high=_MAX_SIDE)
@@ -104,7 +105,14 @@ class Preprocess:
 
     def decode(self, source: ImageSource, *, name: str, min_side: int) -> Image.Image:
         """The first half of `read`: the whole image, of these channels. BadImage where it cannot be decoded."""
-        return decode_image(source, name=name, channels=self.channels, min_side=min_side, grey16_max=self.grey16_max)
+        return decode_image(
+            source,
+            name=name,
+            channels=self.channels,
+            min_side=min_side,
+            grey16_max=self.grey16_max,
+            limits=self.limits,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

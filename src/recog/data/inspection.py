@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recog.core.errors import BadImage
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import num_cores
-from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, decode, grey16_level, probe
+from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
 from recog.core.images.image_file import open_encoded
 from recog.data.dataset import Dataset, Sample
 
@@ -40,14 +40,16 @@ class Inspected:
     bad: BadImage | None = None
 
 
-def inspect_images(samples: Sequence[Sample], *, check_pixels: bool = False) -> Iterator[Inspected]:
+def inspect_images(
+    samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS, *, check_pixels: bool = False
+) -> Iterator[Inspected]:
     """The facts of each sample, in order, computed by several threads; each file is opened and read once.
 
     16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
     with ThreadPoolExecutor(num_cores()) as pool:
-        yield from pool.map(partial(_inspect, check_pixels=check_pixels), samples)
+        yield from pool.map(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
 
 
 HashKind = Literal["file bytes", "pixels", "both"]
@@ -59,10 +61,10 @@ def hash_kind(samples: Sequence[Sample]) -> HashKind:
     return "both" if len(is_array) > 1 else "pixels" if is_array == {True} else "file bytes"
 
 
-def hash_samples(samples: Sequence[Sample]) -> list[str]:
+def hash_samples(samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS) -> list[str]:
     """The content hash of each sample, in order, as `Inspected.sha256`."""
     with ThreadPoolExecutor(num_cores()) as pool:
-        return list(pool.map(_hash, samples))
+        return list(pool.map(partial(_hash, limits=limits), samples))
 
 
 def content_hash(content: Content) -> str:
@@ -72,23 +74,24 @@ def content_hash(content: Content) -> str:
     return sha256_bytes(content)
 
 
-def _inspect(sample: Sample, *, check_pixels: bool) -> Inspected:
+def _inspect(sample: Sample, *, limits: ImageLimits, check_pixels: bool) -> Inspected:
     digest = _unreadable(sample)
     try:
-        content = _read(sample)
+        content = _read(sample, limits)
         digest = content_hash(content)
-        info = probe(content, name=sample.name)
+        info = probe(content, name=sample.name, limits=limits)
         if check_pixels:
-            decode(content, name=sample.name, min_side=_MIN_SIDE_PX)
-        level = grey16_level(content, name=sample.name) if info.mode.startswith("I") or info.bits == 16 else None
+            decode(content, name=sample.name, min_side=_MIN_SIDE_PX, limits=limits)
+        is_deep = info.mode.startswith("I") or info.bits == 16
+        level = grey16_level(content, name=sample.name, limits=limits) if is_deep else None
     except BadImage as error:
         return Inspected(sha256=digest, bad=BadImage(sample.name, error.reason, error.remedy))
     return Inspected(sha256=digest, info=info, grey16=level)
 
 
-def _hash(sample: Sample) -> str:
+def _hash(sample: Sample, *, limits: ImageLimits) -> str:
     try:
-        return content_hash(_read(sample))
+        return content_hash(_read(sample, limits))
     except BadImage:
         return _unreadable(sample)
 
@@ -97,12 +100,12 @@ def _unreadable(sample: Sample) -> str:
     return f"unreadable {sample.name}"
 
 
-def _read(sample: Sample) -> Content:
+def _read(sample: Sample, limits: ImageLimits) -> Content:
     try:
         if isinstance(sample.source, np.ndarray):
             return sample.source
         if isinstance(sample.source, Path):
-            with open_encoded(sample.source, sample.name, DEFAULT_LIMITS) as file:
+            with open_encoded(sample.source, sample.name, limits) as file:
                 return file.read()
         return sample.source.read()
     except OSError as error:

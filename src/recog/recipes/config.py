@@ -10,6 +10,7 @@ from typing import Literal
 from recog.core.config import config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
+from recog.core.images.image_file import ImageLimits
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
 from recog.data.data_layout import DataLayout
@@ -86,6 +87,7 @@ class TrainConfig:
     balance: Balance = "auto"  # of classes in training
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
     data: DataConfig = field(default_factory=DataConfig)
+    limits: ImageLimits = field(default_factory=ImageLimits)  # of images, in training and by the bundle
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

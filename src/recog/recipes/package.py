@@ -203,7 +203,10 @@ def _reference(predictor: Predictor, samples: Sequence[Sample], plan: Plan) -> R
         pictures = synthetic_images(preprocess, seed=plan.seed)
     else:
         chosen = choose_reference(_kinds(samples), MAX_REFERENCE_IMAGES)
-        pictures = [decode(samples[i].source, name=samples[i].name, channels=preprocess.channels) for i in chosen]
+        pictures = [
+            decode(samples[i].source, name=samples[i].name, channels=preprocess.channels, limits=preprocess.limits)
+            for i in chosen
+        ]
     files = tuple(encode_reference(picture, preprocess) for picture in pictures)
     images = np.stack([preprocess.read(file) for file in files])
     probs = predictor.predict_batch(images).probs.astype(np.float32)

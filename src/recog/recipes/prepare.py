@@ -130,7 +130,7 @@ def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: 
     """Read the facts of each image file once, and split."""
     dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
     check_trainable(dataset)
-    found = list(inspect_images(dataset.samples))
+    found = list(inspect_images(dataset.samples, config.limits))
     facts_of = {sample.name: image for sample, image in zip(dataset.samples, found, strict=True)}
     usable = [image.sha256 if image.bad is None else None for image in found]
     dataset = without_small_classes(dataset, usable, config.data.min_images)
@@ -167,7 +167,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     if device.type == "cuda":
         torch.cuda.set_device(device)
     model = _build(plan, network, num_classes=len(data.dataset.class_names))
-    model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max))
+    model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     decoded = _decode(data, model, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)
     changed = plan.data.fingerprint not in (None, digest)

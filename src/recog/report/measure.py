@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from recog.core.config import did_you_mean
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import num_cores
-from recog.core.images.decode import decode, probe
+from recog.core.images.decode import ImageLimits, decode, probe
+from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct
@@ -36,9 +37,10 @@ _BRIGHTNESS_SIDE = 64  # px: a JPEG decoder may reduce down to here, which keeps
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A report and the samples it was computed from."""
+    """A report, the samples it was computed from and how they were read."""
 
     report: Report
+    preprocess: Preprocess
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
     is_correct: NDArray[np.bool_]  # [N], in that order; multi-label: all labels right
 
@@ -49,7 +51,7 @@ class Measured:
             return render_html(self.report, pictures)
         for error in self.report.errors[:MAX_THUMBNAILS]:
             sample = self.samples[error.name]
-            pictures[error.name] = thumbnail(decode(sample.source, name=sample.name))
+            pictures[error.name] = thumbnail(decode(sample.source, name=sample.name, limits=self.preprocess.limits))
         return render_html(self.report, pictures)
 
 
@@ -81,7 +83,12 @@ def measure(
         calibration=predictor.calibration,
     )
     report = replace(report, **_evidence(predictor.calibration, logits, targets, predictions, right))
-    return Measured(report=report, samples={sample.name: sample for sample in good}, is_correct=right)
+    return Measured(
+        report=report,
+        preprocess=predictor.preprocess,
+        samples={sample.name: sample for sample in good},
+        is_correct=right,
+    )
 
 
 def sort_answers(
@@ -145,20 +152,22 @@ def slice_columns(dataset: Dataset) -> tuple[str, ...]:
     return (*dataset.column_names, *(("group",) if has_groups else ()))
 
 
-def add_slices(measured: Measured, by: Sequence[str], *, grey16_max: int) -> Measured:
+def add_slices(measured: Measured, by: Sequence[str]) -> Measured:
     """`measured` with its report sliced by each of `by`, in that order, without repeats."""
-    slicings = tuple(_slicing(measured, name, grey16_max) for name in dict.fromkeys(by))
+    slicings = tuple(_slicing(measured, name) for name in dict.fromkeys(by))
     return replace(measured, report=replace(measured.report, slices=slicings))
 
 
-def _slicing(measured: Measured, by: str, grey16_max: int) -> Slicing:
+def _slicing(measured: Measured, by: str) -> Slicing:
     samples = list(measured.samples.values())
     if by == "source-folder":
         return slice_by_name(by, [_folder(sample) for sample in samples], measured.is_correct)
     if by == "size":
-        return slice_by_value(by, _each(samples, _size), measured.is_correct, unit="px")
+        return slice_by_value(
+            by, _each(samples, lambda sample: _size(sample, measured.preprocess.limits)), measured.is_correct, unit="px"
+        )
     if by == "brightness":
-        values = _each(samples, lambda sample: _brightness(sample, grey16_max))
+        values = _each(samples, lambda sample: _brightness(sample, measured.preprocess))
         return slice_by_value(by, values, measured.is_correct, unit="of 255")
     return _by_cells(by, [_cell(sample, by) for sample in samples], measured.is_correct)
 
@@ -191,15 +200,22 @@ def _each(samples: Sequence[Sample], value: Callable[[Sample], float]) -> NDArra
         return np.array(list(pool.map(value, samples)), dtype=np.float64)
 
 
-def _size(sample: Sample) -> float:
+def _size(sample: Sample, limits: ImageLimits) -> float:
     """Width x height of the file, in px."""
-    info = probe(sample.source, name=sample.name)
+    info = probe(sample.source, name=sample.name, limits=limits)
     return float(info.width * info.height)
 
 
-def _brightness(sample: Sample, grey16_max: int) -> float:
+def _brightness(sample: Sample, preprocess: Preprocess) -> float:
     """Mean grey level, 0 black to 255 white."""
-    image = decode(sample.source, name=sample.name, channels=1, min_side=_BRIGHTNESS_SIDE, grey16_max=grey16_max)
+    image = decode(
+        sample.source,
+        name=sample.name,
+        channels=1,
+        min_side=_BRIGHTNESS_SIDE,
+        grey16_max=preprocess.grey16_max,
+        limits=preprocess.limits,
+    )
     return float(image.mean())
 
 

@@ -148,7 +148,8 @@ def choose_samples(
         raise ConfigError(f"{dataset.name} has no splits; leave --split out.")
     else:
         samples = dataset.samples
-    hashes = hash_samples(samples)
+    limits = max((side.predictor.preprocess.limits for side in sides), key=lambda limits: limits.max_bytes)
+    hashes = hash_samples(samples, limits)
     known = [side.known(dataset) for side in sides]
     is_seen = [any(seen.shaped_the_model(h) for seen in known if seen) for h in hashes]
     num_seen = sum(is_seen)

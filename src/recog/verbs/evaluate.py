@@ -75,7 +75,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
             test_openings=None if opening is None else opening.number,
         )
         measured = measure(side.predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
-        measured = add_slices(measured, slice_by, grey16_max=side.predictor.preprocess.grey16_max)
+        measured = add_slices(measured, slice_by)
         folder, note = (out, None) if out is not None else _claim_in(side.run, dataset.name)
         if folder is not None:
             _write(folder, measured, with_quarantine=bad_images == "quarantine")

@@ -51,10 +51,10 @@ def preview(
     Where the plan is a head on frozen features, which sees no augmented image, it is that of fine-tuning.
     """
     check_preview(path)
-    dataset = open_source(source, labels=labels, layout=layout)
-    inspected = list(inspect_images(dataset.samples))
-    facts = image_facts(dataset, inspected)
     config = config or TrainConfig()
+    dataset = open_source(source, labels=labels, layout=layout)
+    inspected = list(inspect_images(dataset.samples, config.limits))
+    facts = image_facts(dataset, inspected)
     recipe, _ = choose_recipe(config, facts)
     config = replace(config, recipe="finetune" if recipe == "head" else recipe)
     planned, _ = plan(
@@ -64,7 +64,7 @@ def preview(
     model = build_model(replace(planned.model, weights="none"), num_classes=len(dataset.class_names))
     training = [i for i, s in zip(inspected, dataset.samples, strict=True) if s.split in TRAINING]
     grey16_max, _ = choose_grey16_max(planned.data, training)
-    preprocess = replace(model.preprocess, grey16_max=grey16_max)
+    preprocess = replace(model.preprocess, grey16_max=grey16_max, limits=planned.limits)
     draw_preview(dataset, planned.augment, path, preprocess=preprocess, seed=planned.seed)
     return planned.augment
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from recog.core.errors import DataError
+from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits
 from recog.core.task import Task
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import (
@@ -114,26 +115,36 @@ class ScanProgress:
     num_images: int
 
 
-def scan(source: Source, *, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED) -> ScanRun:
+def scan(
+    source: Source,
+    *,
+    labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> ScanRun:
     """Look at every image of `source`, a folder, file, name or Dataset. Raises DataError where it cannot be understood at all.
 
     `labels` says how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
-    classes and which images belong together.
+    classes and which images belong together; `limits`, how large an image may be.
     """
-    for event in scan_events(source, labels=labels, layout=layout):
+    for event in scan_events(source, labels=labels, layout=layout, limits=limits):
         if isinstance(event, ScanReport):
             return ScanRun(report=event)
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
 
 
 def scan_events(
-    source: Source, *, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
+    source: Source,
+    *,
+    labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Iterator[ScanProgress | ScanReport]:
     """The progress as it happens, the ScanReport last."""
     dataset = open_source(source, one_class_map=False, labels=labels, layout=layout)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
-    for image in inspect_images(dataset.samples, check_pixels=True):
+    for image in inspect_images(dataset.samples, limits, check_pixels=True):
         inspected.append(image)
         yield ScanProgress(num_done=len(inspected), num_images=len(dataset.samples))
     yield _report(dataset, inspected)

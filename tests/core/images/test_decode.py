@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from small_pictures import encode, oriented, picture
 
 from recog.core.errors import BadImage, ConfigError
-from recog.core.images.decode import Limits, decode, decode_image, probe, source_name
+from recog.core.images.decode import ImageLimits, decode, decode_image, probe, source_name
 
 # ---- sources
 
@@ -222,7 +222,7 @@ def test_min_side_goes_with_orientation_and_mpo():
     ],
 )
 def test_limits_at_above_and_far_above(size, fits):
-    limits = Limits(max_pixels=1000, max_side=100)
+    limits = ImageLimits(max_pixels=1000, max_side=100)
     sources = [picture(*size), encode(picture(*size)), encode(picture(*size), "JPEG"), Image.fromarray(picture(*size))]
     for source, work in itertools.product(sources, (decode, probe)):
         if fits:
@@ -236,7 +236,7 @@ def test_limits_are_checked_before_any_pixel(monkeypatch):
     data = encode(picture(200, 200))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
     with pytest.raises(BadImage):
-        decode(data, limits=Limits(max_side=100))
+        decode(data, limits=ImageLimits(max_side=100))
     assert probe(data).width == 200
 
 

@@ -16,7 +16,7 @@ from picture_files import DISPLAY_P3, chunk, encode, exif_of, png, random_rgb, r
 from PIL import Image, ImageFile
 
 from recog.core.errors import BadImage
-from recog.core.images.decode import DEFAULT_LIMITS, Limits, decode, probe
+from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits, decode, probe
 
 # Reduction -----------------------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ def test_min_side_does_not_shrink_a_picture_that_the_caller_holds():
     assert lazy.size == (1000, 800)
 
 
-# Limits --------------------------------------------------------------------------------------------------------------
+# ImageLimits --------------------------------------------------------------------------------------------------------------
 
 
 def sources_of(width, height):
@@ -81,7 +81,7 @@ def sources_of(width, height):
 
 @pytest.mark.parametrize("read", [decode, probe])
 def test_pixels_at_the_limit_above_it_and_far_above_it(read):
-    limits = Limits(max_pixels=1000, max_side=1_000_000)
+    limits = ImageLimits(max_pixels=1000, max_side=1_000_000)
     for source in sources_of(40, 25):
         read(source, limits=limits)
     for width, height in ((1001, 1), (143, 7), (1000, 100)):
@@ -92,7 +92,7 @@ def test_pixels_at_the_limit_above_it_and_far_above_it(read):
 
 @pytest.mark.parametrize("read", [decode, probe])
 def test_sides_at_the_limit_above_it_and_far_above_it(read):
-    limits = Limits(max_side=100)
+    limits = ImageLimits(max_side=100)
     for size in ((100, 1), (1, 100), (100, 100)):
         for source in sources_of(*size):
             read(source, limits=limits)
@@ -108,10 +108,10 @@ def test_bytes_at_the_limit_above_it_and_far_above_it(read, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(data)
     for source in (data, path):
-        read(source, limits=Limits(max_bytes=len(data)))
+        read(source, limits=ImageLimits(max_bytes=len(data)))
         for max_bytes in (len(data) - 1, len(data) // 100):
             with pytest.raises(BadImage, match=rf"{len(data):,} bytes.*{max_bytes:,}"):
-                read(source, limits=Limits(max_bytes=max_bytes))
+                read(source, limits=ImageLimits(max_bytes=max_bytes))
 
 
 def test_the_defaults_are_the_plans():
@@ -128,7 +128,7 @@ def test_nothing_is_decoded_above_the_limits(monkeypatch):
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", forbidden)
     for source in (big, lazy):
-        refusal(source, limits=Limits(max_side=100))
+        refusal(source, limits=ImageLimits(max_side=100))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF"])
@@ -198,7 +198,7 @@ def test_no_global_of_pillow_is_changed():
     for data in noisy_files():
         decode(data)
     refusal(b"no image")
-    refusal(encode(Image.new("RGB", (99, 99)), "PNG"), limits=Limits(max_pixels=10))
+    refusal(encode(Image.new("RGB", (99, 99)), "PNG"), limits=ImageLimits(max_pixels=10))
     assert state() == before
 
 

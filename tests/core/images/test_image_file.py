@@ -7,9 +7,18 @@ import socket
 import time
 
 import pytest
+from PIL import Image
 
 from recog.core.errors import BadImage, ConfigError
-from recog.core.images.image_file import DEFAULT_LIMITS, Limits, MeteredFile, check_num_bytes, open_encoded
+from recog.core.images.image_file import (
+    DEFAULT_LIMITS,
+    MAX_LIMITS,
+    ImageLimits,
+    MeteredFile,
+    allow,
+    check_num_bytes,
+    open_encoded,
+)
 
 
 def refusal(source, limits=DEFAULT_LIMITS):
@@ -101,7 +110,7 @@ def test_impossible_paths(path):
 
 
 def test_num_bytes_at_the_limit_above_it_and_far_above_it(tmp_path):
-    limits = Limits(max_bytes=1000)
+    limits = ImageLimits(max_bytes=1000)
     check_num_bytes(1000, "it", limits)
     for num_bytes in (1001, 100_000):
         path = tmp_path / str(num_bytes)
@@ -115,9 +124,21 @@ def test_empty():
 
 
 @pytest.mark.parametrize("field", ["max_pixels", "max_side", "max_bytes"])
-def test_limits_must_be_above_0(field):
-    with pytest.raises(ConfigError, match=field):
-        Limits(**{field: 0})
+def test_limits_are_above_0_and_have_a_highest_value(field):
+    assert getattr(ImageLimits(**{field: MAX_LIMITS[field]}), field) == MAX_LIMITS[field]
+    for value in (0, MAX_LIMITS[field] + 1):
+        with pytest.raises(ConfigError, match=rf"limits.{field} is {value}; it must be from 1 to {MAX_LIMITS[field]}"):
+            ImageLimits(**{field: value})
+
+
+def test_as_many_pixels_can_be_allowed_as_pillow_opens():
+    """Pillow warns above MAX_IMAGE_PIXELS and refuses above twice that."""
+    assert MAX_LIMITS["max_pixels"] == 2 * Image.MAX_IMAGE_PIXELS
+
+
+def test_a_refusal_tells_how_to_allow_the_image_where_that_is_possible():
+    assert allow("max_pixels", 60_000_000) == ", or allow it when training: --set limits.max_pixels=60000000."
+    assert allow("max_pixels", 200_000_000) == "."
 
 
 def test_a_metered_file_reads_as_its_file_until_the_header_is_too_long(tmp_path):

@@ -12,7 +12,7 @@ from picture_files import encode, random_rgb
 from PIL import Image
 
 from recog.core.errors import BadImage
-from recog.core.images.image_file import Limits
+from recog.core.images.image_file import ImageLimits
 from recog.core.images.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
@@ -92,12 +92,14 @@ def test_pillows_own_limit_is_named_where_it_is_lower_than_ours(monkeypatch):
     ("size", "fits"), [((100, 10), True), ((10, 100), True), ((101, 1), False), ((1, 101), False), ((100, 11), False)]
 )
 def test_size(size, fits):
-    limits = Limits(max_pixels=1000, max_side=100)
+    limits = ImageLimits(max_pixels=1000, max_side=100)
     if fits:
         check_size(size, "it", limits)
     else:
-        with pytest.raises(BadImage, match=f"it is {size[0]} x {size[1]} pixels"):
+        with pytest.raises(BadImage, match=f"it is {size[0]} x {size[1]} pixels") as caught:
             check_size(size, "it", limits)
+        setting = "limits.max_side=101" if 101 in size else "limits.max_pixels=1100"
+        assert f"--set {setting}" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("side", "fits"), [(1448, True), (1449, False)])

@@ -34,7 +34,7 @@ from recog.core.images.formats import PREFIX_BYTES, recognise
 from recog.core.images.image_file import (
     DEFAULT_LIMITS,
     REPLACE,
-    Limits,
+    ImageLimits,
     MeteredFile,
     check_body,
     has_absurd_exif,
@@ -47,7 +47,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "ImageInfo",
     "ImageSource",
-    "Limits",
+    "ImageLimits",
     "Readable",
     "decode",
     "decode_image",
@@ -103,7 +103,7 @@ def decode(
     channels: int = 3,
     min_side: int | None = None,
     grey16_max: int = FULL_SCALE_16,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> NDArray[np.uint8]:
     """The image as people see it, uint8 [H0, W0, `channels`], sRGB or grey (ITU-R 601), in memory of its own.
 
@@ -123,7 +123,7 @@ def decode_image(
     channels: int = 3,
     min_side: int | None = None,
     grey16_max: int = FULL_SCALE_16,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """As `decode`, but a loaded Pillow image of mode 'L' or 'RGB', which spares Preprocess two copies."""
     _check_settings(channels, min_side, grey16_max)
@@ -149,7 +149,7 @@ def decode_image(
     return _as_bad_image(work, name)
 
 
-def probe(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> ImageInfo:
+def probe(source: ImageSource, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
     """What the header says, without decoding pixels. Raises BadImage as `decode` does, but for damage behind the header."""
     name = name or source_name(source)
 
@@ -174,7 +174,7 @@ def _low_bytes(image: Image.Image, name: str) -> Image.Image | None:
     return low
 
 
-def grey16_level(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> int | None:
+def grey16_level(source: ImageSource, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> int | None:
     """The highest level of a 16-bit image, grey or colour, whose file does not state what is white; None for any other.
 
     Raises BadImage as `decode` does.
@@ -263,7 +263,7 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(source: object, name: str, limits: Limits, *, whole: bool) -> Iterator[Image.Image]:
+def _opened(source: object, name: str, limits: ImageLimits, *, whole: bool) -> Iterator[Image.Image]:
     """The image with its header read and its limits checked. With `whole`, the file is in memory and its body checked too."""
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
@@ -306,7 +306,7 @@ def _position(file: Readable) -> int:
         return 0
 
 
-def _read_whole(file: BinaryIO, limits: Limits) -> bytes:
+def _read_whole(file: BinaryIO, limits: ImageLimits) -> bytes:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     return file.read(min(size, limits.max_bytes))  # read(max_bytes) would first ask for so much memory, for each file

@@ -10,8 +10,9 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from recog.core.errors import BadImage, ConfigError
@@ -38,20 +39,31 @@ _MAX_TIFF_CHANNELS = 6  # Pillow's own limit; above it, it logs an error to stde
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a source may claim before anything is decoded. Above: BadImage."""
+class ImageLimits:
+    """What an image may claim before anything is decoded. Above: BadImage."""
 
-    max_pixels: int = 50_000_000
-    max_side: int = 16_384
+    max_pixels: int = 50_000_000  # decoding takes up to 14 bytes for each, in each thread
+    max_side: int = 16_384  # pixels
     max_bytes: int = 256 << 20  # of the encoded file; 50 million pixels of uncompressed RGBA are 200 MB
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_side", "max_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"limits.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, highest in MAX_LIMITS.items():
+            value = getattr(self, name)
+            if not 1 <= value <= highest:
+                raise ConfigError(f"limits.{name} is {value}; it must be from 1 to {highest}.")
 
 
-DEFAULT_LIMITS = Limits()
+MAX_LIMITS: Mapping[str, int] = MappingProxyType(
+    {"max_pixels": 178_956_970, "max_side": 1_000_000, "max_bytes": 1 << 30}  # Pillow opens no more pixels
+)
+DEFAULT_LIMITS = ImageLimits()
+
+
+def allow(setting: str, value: int) -> str:
+    """How to allow images up to `value` of the limit `setting`, where that is possible: ', or train with --set ...'."""
+    if value > MAX_LIMITS[setting]:
+        return "."
+    return f", or allow it when training: --set limits.{setting}={value}."
 
 
 class MeteredFile(io.BufferedIOBase):
@@ -91,7 +103,7 @@ class MeteredFile(io.BufferedIOBase):
 
 
 @contextlib.contextmanager
-def open_encoded(source: str | os.PathLike[str] | bytes, name: str, limits: Limits) -> Iterator[BinaryIO]:
+def open_encoded(source: str | os.PathLike[str] | bytes, name: str, limits: ImageLimits) -> Iterator[BinaryIO]:
     """The bytes of a regular file or of `source` itself, not empty and not above `limits.max_bytes`; never waits for a pipe."""
     if isinstance(source, bytes):
         check_num_bytes(len(source), name, limits)
@@ -106,14 +118,14 @@ def open_encoded(source: str | os.PathLike[str] | bytes, name: str, limits: Limi
         yield file
 
 
-def check_num_bytes(num_bytes: int, name: str, limits: Limits) -> None:
+def check_num_bytes(num_bytes: int, name: str, limits: ImageLimits) -> None:
     if num_bytes == 0:
         raise BadImage(name, "it is empty (0 bytes)", REPLACE)
     if num_bytes > limits.max_bytes:
         raise BadImage(
             name,
             f"it has {num_bytes:,} bytes, above the limit of {limits.max_bytes:,}",
-            "Reduce the image.",
+            f"Reduce the image{allow('max_bytes', num_bytes)}",
         )
 
 

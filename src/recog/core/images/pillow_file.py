@@ -15,8 +15,9 @@ from recog.core.errors import BadImage
 from recog.core.images.image_file import (
     CONVERT,
     REPLACE,
-    Limits,
+    ImageLimits,
     MeteredFile,
+    allow,
     check_header,
     check_part,
     has_absurd_exif,
@@ -118,14 +119,14 @@ def check_strict(kind: str, name: str) -> None:
         raise BadImage(name, reason, "Leave it off.")
 
 
-def check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
+def check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
     width, height = size
     if max(size) > limits.max_side:
         reason = f"it is {width} x {height} pixels; no side may be above {limits.max_side}"
-        raise BadImage(name, reason, "Reduce or crop it.")
+        raise BadImage(name, reason, f"Reduce or crop it{allow('max_side', max(size))}")
     if width * height > limits.max_pixels:
         reason = f"it is {width} x {height} pixels, {width * height:,} in all; the limit is {limits.max_pixels:,}"
-        raise BadImage(name, reason, "Reduce or crop it.")
+        raise BadImage(name, reason, f"Reduce or crop it{allow('max_pixels', width * height)}")
 
 
 def check_tiles(image: Image.Image, name: str) -> None:

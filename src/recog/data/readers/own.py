@@ -11,12 +11,14 @@ from PIL import Image
 
 from recog.core.errors import BadImage, DataError
 from recog.core.hardware import available_memory_bytes
-from recog.core.images.decode import decode
+from recog.core.images.decode import ImageLimits, decode
+from recog.core.images.image_file import MAX_LIMITS
 from recog.core.task import Task
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.names import class_name_of
 
 MAX_WRAPPERS, MAX_JOINED = 8, 1000  # how deep class names are searched for, and among how many joined datasets
+_WIDEST = ImageLimits(**MAX_LIMITS)
 _GREY = ("1", "L", "LA", "I", "I;16")
 
 
@@ -182,7 +184,7 @@ def _to_array(image: Any, name: str) -> NDArray[np.uint8]:
     """uint8 [H, W] or [H, W, C]. DataError where no image of the dataset can be right, BadImage where this one is not."""
     if isinstance(image, Image.Image):
         channels = 1 if image.mode in _GREY or image.mode.startswith("I") else 3
-        pixels = decode(image, name=name, channels=channels)
+        pixels = decode(image, name=name, channels=channels, limits=_WIDEST)  # the run's own limits come later
         return pixels[:, :, 0] if channels == 1 else pixels
     array = np.asarray(image)
     if array.dtype != np.uint8:
