@@ -1,5 +1,7 @@
 """The flags of `recog train` and what they set."""
 
+import inspect
+import re
 import signal
 
 import pytest
@@ -8,25 +10,45 @@ from containers import labelled_pngs, write_folder
 
 from recog.cli import train as command
 from recog.core.config import build_config, config_to_dict
-from recog.recipes.config import TrainConfig
+from recog.core.errors import ConfigError
+from recog.recipes.config import OPTIONS, TrainConfig
+from recog.training.config import OptimConfig
 from recog.verbs import train as recipe
 
 
 @pytest.fixture
-def chosen(monkeypatch):
-    """What `train` with some flags would train with: (config, whether a rate is looked for)."""
+def seen(monkeypatch):
+    """(config, whether a rate is looked for) of each training that would have begun."""
     seen = []
 
-    def no_events(config, *, name, choose_lr, dataset):
+    def no_events(config, *, name, choose_lr, dataset, network=None):
         seen.append((config, choose_lr))
         return iter(())
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
     monkeypatch.setattr(recipe, "train_events", no_events)
+    return seen
+
+
+@pytest.fixture
+def chosen(seen):
+    """What `recog train` with some flags would train with: (config, whether a rate is looked for)."""
 
     def of(**flags):
         command.train(**flags)
         return seen.pop()
+
+    return of
+
+
+@pytest.fixture
+def chosen_in_python(seen):
+    """The config that `recog.train` with some arguments would train with."""
+
+    def of(*arguments, **keywords):
+        with pytest.raises(ConfigError, match="ended without a run"):
+            recipe.train(*arguments, **keywords)
+        return seen.pop()[0]
 
     return of
 
@@ -75,3 +97,58 @@ def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):
         chosen(data="digits", **flags)
     assert stopped.value.exit_code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_command_and_the_python_function_have_every_option():
+    in_python = inspect.signature(recipe.train).parameters
+    in_command = inspect.signature(command.train).parameters
+    assert set(OPTIONS) <= set(in_python)
+    assert set(OPTIONS) <= set(in_command)
+    others = {"data", "config", "settings", "find_lr", "name", "resume", "as_json", "verbose"}
+    assert set(in_command) == set(OPTIONS) | others
+
+
+def test_options_of_python_set_what_those_of_the_command_set(chosen, chosen_in_python):
+    given = {
+        "recipe": "scratch",
+        "model": "resnet8",
+        "channels": 1,
+        "epochs": 2,
+        "lr": 0.01,
+        "batch_size": 8,
+        "seed": 3,
+    }
+    given |= {
+        "optimizer": "adamw",
+        "balance": "weights",
+        "workers": 1,
+        "bad_images": "skip",
+        "min_images": 2,
+        "threads": 1,
+    }
+    in_command, _ = chosen(data="digits", **given, settings=["stop.patience=3", "model.image_size=32"])
+    assert chosen_in_python("digits", **given, settings={"stop.patience": 3, "model.image_size": 32}) == in_command
+    assert (in_command.loss, in_command.optim.epochs, in_command.model.image_size) == (TrainConfig().loss, 2, (32, 32))
+
+
+def test_options_go_over_a_config_and_settings_over_both(chosen_in_python, tmp_path):
+    config = TrainConfig(seed=1, optim=OptimConfig(epochs=3, lr=0.5))
+    (tmp_path / "run.toml").write_text("seed = 1\n[optim]\nepochs = 3\nlr = 0.5\n")
+    for given in (config, tmp_path / "run.toml"):
+        found = chosen_in_python("digits", given, epochs=4, seed=2, settings={"optim": {"lr": 0.25}, "seed": 7})
+        assert (found.seed, found.optim.epochs, found.optim.lr) == (7, 4, 0.25)
+        assert found.data.source == "digits"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"optimizer": "adamv"}, "optim.name is 'adamv'; it must be one of sgd, adam"),
+        ({"settings": {"optim.epoch": 3}}, "unknown setting 'optim.epoch'. Did you mean 'optim.epochs'?"),
+        ({"config": [1]}, "config is of type list; expected a TrainConfig or a TOML file"),
+        ({"lr": "fast"}, "optim.lr is 'fast'; it must be a number"),
+    ],
+)
+def test_wrong_arguments_of_python_are_named(given, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        recipe.train("digits", **given)

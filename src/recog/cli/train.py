@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,6 @@ from recog.cli.labels import (
     LabelSeparator,
     NameEncoding,
     SplitFolders,
-    split_columns,
 )
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
@@ -88,35 +88,18 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
-    flags = {
-        "recipe": recipe,
-        "seed": seed,
-        "balance": balance,
-        "data": {
-            "source": data,
-            "bad_images": bad_images,
-            "min_images": min_images,
-            "label_separator": label_separator or None,
-            "label_columns": list(split_columns(label_columns)) or None,
-            "names": names or None,
-            "split_folders": list(split_columns(split_folders)) or None,
-            "classes_at_depth": classes_at_depth,
-            "group": group or None,
-        },
-        "model": {"name": model, "weights": weights, "channels": channels},
-        "optim": {"epochs": epochs, "lr": lr, "name": optimizer},
-        "loader": {"batch_size": batch_size, "num_workers": workers},
-        "compute": {"num_threads": threads},
-    }
-    others = {"name": name, "config": config, "find-lr": find_lr or None, "set": settings or None}
+    from recog.recipes.config import given_options
+
+    options = given_options(locals())
+    others = {"name": name, "config": config, "find-lr": find_lr, "set": settings}
     with _joined():
         # whatever can be checked without torch, whose import takes seconds, is checked before it
         from recog.runs.folder import check_new_run
 
         dataset = None
         if resume is not None:
-            _check_resume(resume, _given({**flags, **others}))
-        chosen = _read_config(config, flags, settings or [])
+            _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
+        chosen = _read_config(config, data, options, settings or [])
         if resume is None:
             if not _is_under_torchrun():  # which may restart a run, and so find its folder
                 check_new_run(chosen, name)
@@ -128,10 +111,9 @@ def train(
     _end()
 
 
-def _check_resume(resume: str, given: Mapping[str, Any]) -> None:
+def _check_resume(resume: str, given: Sequence[str]) -> None:
     from recog.runs.folder import find_unfinished
 
-    given = _given({**given, "data": {**given.get("data", {}), "source": None}})  # the place of the data may be new
     if given:
         raise ConfigError(
             f"--resume continues with the settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
@@ -188,18 +170,20 @@ def _end() -> None:
         os._exit(0)
 
 
-def _read_config(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
-    """The config file, the flags over it, --set over both."""
-    from recog.core.config import build_config, config_to_dict, merge, override
+def _read_config(
+    path: Path | None, source: str | None, options: Mapping[str, Any], settings: Sequence[str]
+) -> TrainConfig:
+    """The config file, the options over it, --set over both."""
+    from recog.core.config import override
     from recog.models.config import check_network
     from recog.models.hub import check_download
-    from recog.recipes.config import TrainConfig
-    from recog.runs.folder import load_run_config
+    from recog.recipes.config import with_options
+    from recog.runs.folder import read_config
 
-    if path is not None and path.is_symlink():  # the user's own link is followed
-        path = Path(os.path.realpath(path))
-    table = config_to_dict(load_run_config(path)) if path is not None else {}
-    chosen = build_config(TrainConfig, override(merge(table, _given(flags)), settings))
+    config = read_config(path)
+    if source is not None:
+        config = replace(config, data=replace(config.data, source=source))
+    chosen = with_options(config, options, override({}, settings))
     check_network(chosen.model)
     if chosen.recipe != "scratch":
         check_download(chosen.model)
@@ -219,12 +203,6 @@ def _open_data(config: TrainConfig) -> Dataset | None:
     dataset = open_source(source, labels=config.data.labels, layout=config.data.layout)
     check_trainable(dataset)
     return dataset
-
-
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that the user gave, nested tables without their empty ones."""
-    given = {key: _given(value) if isinstance(value, Mapping) else value for key, value in flags.items()}
-    return {key: value for key, value in given.items() if value is not None and value != {}}
 
 
 def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:

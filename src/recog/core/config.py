@@ -166,16 +166,25 @@ def _convert(hint: Any, value: Any, where: str, root: type) -> Any:
             return value
         near = nearest(str(value), [str(a) for a in args])
         raise ConfigError(f"{where} is {value!r}; it must be one of {', '.join(map(str, args))}.{near}")
-    if args == (int, int) and isinstance(value, int) and not isinstance(value, bool):
-        return value, value  # of height and width, one number is both
+    value = _as_meant(hint, value)
     if origin is tuple and isinstance(value, (list, tuple)):
         return _convert_tuple(args, value, where, root)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     kind = "a whole number, or a list of two" if args == (int, int) else _KINDS.get(origin or hint, str(hint))
     raise ConfigError(f"{where} is {value!r}; it must be {kind}.")
+
+
+def _as_meant(hint: Any, value: Any) -> Any:
+    """A value as people write it, as the type `hint`: 1 for 1.0, 64 for (64, 64), 'a,b' for ('a', 'b'), a Path for its text."""
+    args, is_number = typing.get_args(hint), isinstance(value, int) and not isinstance(value, bool)
+    if is_number and hint is float:
+        return float(value)
+    if is_number and args == (int, int):
+        return value, value  # of height and width
+    if isinstance(value, str) and args == (str, Ellipsis):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return os.fspath(value) if hint is str and isinstance(value, os.PathLike) else value
 
 
 def _convert_tuple(
@@ -230,11 +239,19 @@ def override(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set takes NAME=VALUE, such as optim.lr=0.05; it got '{setting}'.")
-        nested: Any = _toml_value(text.strip())
-        for part in reversed(name.strip().split(".")):
-            nested = {part: nested}
-        merged = merge(merged, nested)
+        merged = merge(merged, nest({name.strip(): _toml_value(text.strip())}))
     return merged
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The table that settings such as {'optim.lr': 0.05} make: {'optim': {'lr': 0.05}}."""
+    table: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        table = merge(table, nested)
+    return table
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

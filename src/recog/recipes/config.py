@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from recog.core.config import config_to_dict
+from recog.core.config import build_config, config_to_dict, merge, nest
 from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
 from recog.core.images.image_file import ImageLimits
@@ -104,6 +104,46 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; it must be a whole number from 0 to 2^63 - 1.")
+
+
+OPTIONS: Mapping[str, str] = MappingProxyType(
+    {  # option of `recog train` and keyword of `recog.train`: the setting behind it
+        "recipe": "recipe",
+        "model": "model.name",
+        "weights": "model.weights",
+        "channels": "model.channels",
+        "epochs": "optim.epochs",
+        "lr": "optim.lr",
+        "batch_size": "loader.batch_size",
+        "optimizer": "optim.name",
+        "seed": "seed",
+        "balance": "balance",
+        "workers": "loader.num_workers",
+        "bad_images": "data.bad_images",
+        "min_images": "data.min_images",
+        "split_folders": "data.split_folders",
+        "classes_at_depth": "data.classes_at_depth",
+        "group": "data.group",
+        "label_separator": "data.label_separator",
+        "label_columns": "data.label_columns",
+        "names": "data.names",
+        "threads": "compute.num_threads",
+    }
+)
+
+
+def given_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of a command or function those that are options and were given: neither None nor empty."""
+    return {name: values[name] for name in OPTIONS if values[name] is not None and values[name] != ""}
+
+
+def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
+    """`config` with `options`, whose keys are those of OPTIONS, over it, and `settings` such as {'optim.lr': 0.1} over both.
+
+    ConfigError names the setting that has a wrong value.
+    """
+    chosen = nest({OPTIONS[name]: value for name, value in options.items()})
+    return build_config(TrainConfig, merge(merge(config_to_dict(config), chosen), nest(settings)))
 
 
 BY_STEPS: tuple[Recipe, ...] = ("finetune", "scratch")

@@ -50,6 +50,19 @@ def load_run_config(path: Path) -> TrainConfig:
     return config
 
 
+def read_config(config: TrainConfig | str | Path | None) -> TrainConfig:
+    """A TrainConfig, given as such or as a TOML file; the default where there is none. The user's own links are followed."""
+    if isinstance(config, (str, Path)):
+        path = Path(config)
+        return load_run_config(Path(os.path.realpath(path)) if path.is_symlink() else path)
+    if config is not None and not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"config is of type {type(config).__name__}; expected a TrainConfig or a TOML file. Images and labels are given as "
+            "one: recog.train((images, labels))."
+        )
+    return config or TrainConfig()
+
+
 def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None = None) -> Path:
     """A new folder: runs/NAME for a `fixed` name, else the first free one of runs/NAME-1, -2, ...
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
+from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
+from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
-from recog.recipes.config import TrainConfig
+from recog.recipes.config import DataConfig, Recipe, TrainConfig, given_options, with_options
 from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
-from recog.recipes.find_lr import check_find_lr, find_lr, with_lr
+from recog.recipes.find_lr import check_find_lr, with_lr
+from recog.recipes.find_lr import find_lr as run_range_test
 from recog.recipes.learn import count_steps, learn
 from recog.recipes.package import export, pack, with_run_time
 from recog.recipes.prepare import Prepared, prepare
@@ -38,6 +42,7 @@ from recog.runs.folder import (
     locked,
     make_run_folder,
     open_checkpoints,
+    read_config,
     remove_leftovers,
     resumed_config,
     write_launch,
@@ -45,6 +50,7 @@ from recog.runs.folder import (
 )
 from recog.runs.journal import TENSORBOARD, Journal, record_event
 from recog.runs.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
+from recog.training.config import OptimizerName
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
 from recog.verbs.embedded import progress_line, state_kept
@@ -88,43 +94,66 @@ TrainEvent = Note | Planned | LearnEvent | Run
 
 def train(  # noqa: PLR0913  keywords of a public verb
     source: Source | None = None,
-    config: TrainConfig | None = None,
+    config: TrainConfig | str | Path | None = None,
     *,
+    recipe: Recipe | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    channels: Literal[1, 3] | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    optimizer: OptimizerName | None = None,
+    find_lr: bool = False,
+    seed: int | None = None,
+    balance: Balance | None = None,
+    workers: int | None = None,
+    split_folders: Sequence[str] | None = None,
+    classes_at_depth: int | None = None,
+    group: str | None = None,
+    label_separator: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    names: str | None = None,
+    bad_images: BadImagePolicy | None = None,
+    min_images: int | None = None,
+    threads: int | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     name: str | None = None,
     class_names: Sequence[str] | None = None,
-    choose_lr: bool = False,
     resume: str | Path | None = None,
     network: nn.Module | None = None,
     verbose: bool = True,
 ) -> Run:
-    """Train on `source` and return the finished Run; what `config` leaves open is planned.
+    """Train on `source` and return the finished Run; what is not given is planned.
 
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
-    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`. `choose_lr` takes the
-    learning rate that a range test suggests, as --find-lr does. `resume` names an interrupted run: it continues with
-    its own settings to the same result; pass a Dataset and a network of your own again, and `source` if the data were moved.
+    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`.
+
+    `recipe` to `threads` are the options of the command line. They go over `config`, which is a TrainConfig or a TOML file such
+    as an earlier run's run.toml, and `settings` such as {'augment.policy': 'none'} go over both. `name` names the run's folder.
+
+    `resume` names an interrupted run, which goes on with its own settings; a Dataset and a network of your own are to be given
+    again, and `source` if the data were moved.
 
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
-    at config.model.image_size and channels, and its bundle is served by its ONNX file.
+    at the settings model.image_size and channels, and its bundle is served by its ONNX file.
 
     `verbose` shows one progress line on stderr. torch's thread count and all random generators are left as found.
     """
-    dataset = None
-    if source is not None and not isinstance(source, (str, Path)):
-        data = (config or TrainConfig()).data
-        dataset = open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)
+    options = given_options(locals())
+    events: Iterator[TrainEvent]
     if resume is not None:
-        if config is not None or name is not None or choose_lr:
-            raise ConfigError(
-                f"resume={str(resume)!r} continues with the run's own settings; pass nothing else but its data, if they moved."
-            )
+        others = {"config": config, "settings": settings, "name": name, "find_lr": find_lr}
+        _check_resume(resume, [*options, *(key for key, value in others.items() if value)])
+        dataset = _open_object(source, TrainConfig().data, class_names)
         moved = None if source is None or dataset is not None else str(source)
         events = resume_events(resume, source=moved, dataset=dataset, network=network)
     else:
-        config = config or TrainConfig()
+        chosen = with_options(read_config(config), options, settings)
+        dataset = _open_object(source, chosen.data, class_names)
         if source is not None:
-            config = replace(config, data=replace(config.data, source="" if dataset is not None else str(source)))
-        events = train_events(config, name=name, dataset=dataset, choose_lr=choose_lr, network=network)
+            chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
+        events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network)
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
         for event in events:
             if isinstance(event, Run):
@@ -135,6 +164,21 @@ def train(  # noqa: PLR0913  keywords of a public verb
             elif not isinstance(event, Note):
                 line.show(event)
     raise ConfigError("training ended without a run.")
+
+
+def _check_resume(resume: str | Path, given: Sequence[str]) -> None:
+    if given:
+        raise ConfigError(
+            f"resume={str(resume)!r} continues with the run's own settings; leave out {', '.join(given)}. "
+            "Only its data, if they were moved, and a Dataset or network of your own are given again."
+        )
+
+
+def _open_object(source: Source | None, data: DataConfig, class_names: Sequence[str] | None) -> Dataset | None:
+    """The data that the caller holds in memory; None where `source` is a path or a name."""
+    if source is None or isinstance(source, (str, Path)):
+        return None
+    return open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)
 
 
 def train_events(
@@ -209,7 +253,7 @@ def _begin(
         write_launch(folder, world)
         if choose_lr:
             yield Note(text="learning-rate range test on a copy of the network")
-            prepared, text = find_lr(prepared, folder)
+            prepared, text = run_range_test(prepared, folder)
             broadcast(world, prepared.plan.optim.lr)
             yield Note(text=text)
         write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.plan.seed)
