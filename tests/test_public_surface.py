@@ -165,6 +165,7 @@ def test_config_fields():
         "data.names",
         "data.source",
         "data.split_folders",
+        "data.task",
         "head.l2",
         "head.max_iterations",
         "limits.max_bytes",

@@ -11,6 +11,7 @@ from PIL import Image
 from recog.core.errors import DataError, MissingExtraError
 from recog.core.files import canonical_json
 from recog.data.data_layout import DataLayout
+from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import NAMED_SOURCES, open_source, read_digits, read_folder
 
 
@@ -342,3 +343,9 @@ class TestDigits:
 
     def test_digits_stands_among_the_names(self):
         assert NAMED_SOURCES["digits"]().name == "digits"
+
+
+def test_another_task_than_the_data_have_is_refused():
+    assert open_source("digits", labels=LabelFormat(task="multiclass")).task == "multiclass"
+    with pytest.raises(DataError, match="digits has one label an image; expected none to several of each"):
+        open_source("digits", labels=LabelFormat(task="multilabel"))

@@ -221,7 +221,7 @@ class TestCommands:
     def test_images_with_one_label_each_cannot_measure_it(self, run):
         import recog
 
-        with pytest.raises(DataError, match="one label an image, and the bundle says none to several"):
+        with pytest.raises(DataError, match="one label an image; expected none to several"):
             recog.evaluate(run.bundle, "digits")
 
     def test_scan_counts_each_label(self, canvases):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from recog.core.task import Task
     from recog.data.data_layout import DataLayout
     from recog.data.lists.label_format import LabelFormat
 
@@ -27,17 +28,22 @@ LabelColumns = Annotated[
     typer.Option(help="Multi-label data: 0/1 label columns, comma-separated; detected by default, except in shards."),
 ]
 
-
+TaskOption = Annotated[
+    Literal["multiclass", "multilabel"] | None,
+    typer.Option(
+        "--task", help="One label per image (multiclass) or any number (multilabel), where the data leave it open."
+    ),
+]
 NameEncoding = Annotated[
     str, typer.Option("--names", help="Encoding of names in a zip archive that states none, such as gbk or shift_jis.")
 ]
 
 
-def label_format(separator: str, columns: str, names: str) -> LabelFormat:
+def label_format(separator: str, columns: str, names: str, task: Task | None = None) -> LabelFormat:
     """`columns` are names joined by commas."""
     from recog.data.lists.label_format import LabelFormat
 
-    return LabelFormat(separator=separator, columns=split_columns(columns), names=names)
+    return LabelFormat(separator=separator, columns=split_columns(columns), names=names, task=task)
 
 
 def split_columns(columns: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from recog.cli.labels import (
     LabelSeparator,
     NameEncoding,
     SplitFolders,
+    TaskOption,
     data_layout,
     label_format,
 )
@@ -52,12 +53,13 @@ def scan(
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    task: TaskOption = None,
     names: NameEncoding = "",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
-    labels = label_format(label_separator, label_columns, names)
+    labels = label_format(label_separator, label_columns, names, task)
     if preview is not None:
         check_preview(preview)
     layout = data_layout(split_folders, classes_at_depth, group)

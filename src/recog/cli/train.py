@@ -20,6 +20,7 @@ from recog.cli.labels import (
     LabelSeparator,
     NameEncoding,
     SplitFolders,
+    TaskOption,
 )
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
@@ -64,6 +65,7 @@ def train(
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
+    task: TaskOption = None,
     names: NameEncoding = "",
     bad_images: Annotated[
         str | None,

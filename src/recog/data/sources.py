@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from recog.core.errors import DataError
 from recog.core.files import user_path
+from recog.core.task import Task
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
@@ -36,6 +38,13 @@ KINDS = (
     "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
 )
 MAX_UNLABELLED = 0.01  # of the images that a list names; above it, something is wrong with the labels
+_OTHER_TASK: Mapping[Task, str] = MappingProxyType(
+    {
+        "multilabel": "one label an image; expected none to several of each, as a multilabel bundle or task has. Give a list "
+        "whose labels are joined by a separator (--label-separator '|'), columns of 0 and 1, or lists of labels.",
+        "multiclass": "none to several labels an image; expected exactly one of each, as a multiclass bundle or task has it.",
+    }
+)
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -81,6 +90,8 @@ def open_source(
         raise DataError(
             f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
         )
+    if labels.task is not None and dataset.task != labels.task:
+        raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")
     _check_labelled(dataset)
     notes = dict.fromkeys((*dataset.notes, *look_alike_notes(dataset.class_names)))
     dataset = replace(dataset, notes=tuple(notes))

@@ -11,6 +11,7 @@ from recog.core.config import build_config, config_to_dict, merge, nest
 from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
 from recog.core.images.image_file import ImageLimits
+from recog.core.task import Task
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
 from recog.data.data_layout import DataLayout
@@ -34,6 +35,7 @@ class DataConfig:
         ""  # joins the labels of an image in a CSV's cell, such as '|'; the data are multi-label then
     )
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one per label; recognised if empty, but in shards
+    task: Task | None = None  # multiclass or multilabel; found in the data if None
     names: str = ""  # encoding of names in a zip archive that states none, such as 'gbk'
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER', where the folders' names do not tell
     classes_at_depth: int | None = None  # the level of the class folders below the source; detected if None
@@ -52,7 +54,7 @@ class DataConfig:
 
     @property
     def labels(self) -> LabelFormat:
-        return LabelFormat(separator=self.label_separator, columns=self.label_columns, names=self.names)
+        return LabelFormat(separator=self.label_separator, columns=self.label_columns, names=self.names, task=self.task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "group": "data.group",
         "label_separator": "data.label_separator",
         "label_columns": "data.label_columns",
+        "task": "data.task",
         "names": "data.names",
         "threads": "compute.num_threads",
     }

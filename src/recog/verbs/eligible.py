@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from recog.bundle.locate import find_bundle, run_of
 from recog.bundle.manifest import Manifest
@@ -35,22 +34,6 @@ class ChosenSamples:
     notes: tuple[str, ...]
 
 
-_OTHER_TASK: Mapping[Task, str] = MappingProxyType(
-    {
-        "multilabel": "one label an image, and the bundle says none to several of each. Give a list whose labels are joined by a "
-        "separator (--label-separator '|'), columns of 0 and 1, or lists of labels.",
-        "multiclass": "none to several labels an image, and the bundle says one class of each; it can be measured on images with "
-        "one label each only.",
-    }
-)
-
-
-def check_task(dataset: Dataset, task: Task) -> None:
-    """DataError where the bundle answers another question than the data do."""
-    if dataset.task != task:
-        raise DataError(f"{dataset.name} has {_OTHER_TASK[task]}")
-
-
 def open_as_trained(
     source: Source,
     bundle: Path,
@@ -65,7 +48,7 @@ def open_as_trained(
     Files are first read as the training data were, with their label separator, split folders, depth of classes and groups,
     where these are not given. Where that does not fit, they are read as found.
     """
-    dataset = None
+    dataset, labels = None, replace(labels, task=manifest.task)
     if isinstance(source, (str, Path)):
         for recorded_labels, recorded_layout in _recorded(bundle, manifest.task, labels, layout):
             with contextlib.suppress(DataError):  # another form of data: read as found
@@ -82,7 +65,6 @@ def open_as_trained(
             class_names=class_names,
             default_names=manifest.class_names,
         )
-    check_task(dataset, manifest.task)
     check_class_map(dataset)
     return dataset
 

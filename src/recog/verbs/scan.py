@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,13 +121,17 @@ def scan(
     labels: LabelFormat = AS_FOUND,
     layout: DataLayout = DETECTED,
     limits: ImageLimits = DEFAULT_LIMITS,
+    task: Task | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> ScanRun:
-    """Look at every image of `source`, a folder, file, name or Dataset. Raises DataError where it cannot be understood at all.
+    """Look at every image of `source`, as for training. Raises DataError where it cannot be understood at all.
 
     `labels` says how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
-    classes and which images belong together; `limits`, how large an image may be.
+    classes and which images belong together; `limits`, how large an image may be. `task` and
+    `class_names` are as for training.
     """
-    for event in scan_events(source, labels=labels, layout=layout, limits=limits):
+    labels = labels if task is None else replace(labels, task=task)
+    for event in scan_events(source, labels=labels, layout=layout, limits=limits, class_names=class_names):
         if isinstance(event, ScanReport):
             return ScanRun(report=event)
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
@@ -139,9 +143,10 @@ def scan_events(
     labels: LabelFormat = AS_FOUND,
     layout: DataLayout = DETECTED,
     limits: ImageLimits = DEFAULT_LIMITS,
+    class_names: Sequence[str] | None = None,
 ) -> Iterator[ScanProgress | ScanReport]:
     """The progress as it happens, the ScanReport last."""
-    dataset = open_source(source, one_class_map=False, labels=labels, layout=layout)
+    dataset = open_source(source, one_class_map=False, labels=labels, layout=layout, class_names=class_names)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
     for image in inspect_images(dataset.samples, limits, check_pixels=True):

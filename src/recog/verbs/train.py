@@ -15,6 +15,7 @@ from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
+from recog.core.task import Task
 from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
@@ -113,6 +114,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     group: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] | None = None,
+    task: Task | None = None,
     names: str | None = None,
     bad_images: BadImagePolicy | None = None,
     min_images: int | None = None,

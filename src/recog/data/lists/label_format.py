@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
+from recog.core.task import Task
 from recog.data.names import class_name_of
 
 _BITS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes 1.0 where a column had a gap
@@ -20,6 +21,7 @@ class LabelFormat:
     separator: str = ""  # what joins the labels of an image in one cell, such as '|' or ' '
     columns: tuple[str, ...] = ()  # the columns of 0 and 1, one per label; recognised by what they hold if empty
     names: str = ""  # encoding of names in a zip archive that states none, such as 'gbk'
+    task: Task | None = None  # one label an image, or none to several; found in the data if None
 
     def __post_init__(self) -> None:
         if self.separator and self.columns:
