@@ -9,6 +9,7 @@ from recog.core import hardware
 from recog.core.errors import ConfigError
 from recog.core.hardware import (
     available_memory_bytes,
+    bytes_left_in_groups,
     check_num_threads,
     cpu_name,
     cpu_quotas,
@@ -76,6 +77,44 @@ GROUPS = {  # name: (files, quotas in cores)
 def test_quotas_of_control_groups(files, quotas, tmp_path):
     """Kernel documentation: cgroup-v2.rst, "cpu.max"; cgroup-v1, sched-bwc.rst: quota / period."""
     assert cpu_quotas(write_tree(tmp_path, files)) == quotas
+
+
+MEMORY_V1 = "sys/fs/cgroup/memory"
+MEMORY_GROUPS = {  # name: (files, bytes left)
+    "version 2, in a container": (
+        {"proc/self/cgroup": "0::/\n", f"{V2}/memory.max": "1000\n", f"{V2}/memory.current": "300\n"},
+        [700],
+    ),
+    "version 2, unlimited": (
+        {"proc/self/cgroup": "0::/\n", f"{V2}/memory.max": "max\n", f"{V2}/memory.current": "300\n"},
+        [],
+    ),
+    "version 1, a group and the one above it": (
+        {
+            "proc/self/cgroup": "5:memory:/job\n4:cpu,cpuacct:/job\n",
+            f"{MEMORY_V1}/job/memory.limit_in_bytes": "5000\n",
+            f"{MEMORY_V1}/job/memory.usage_in_bytes": "1000\n",
+            f"{MEMORY_V1}/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{MEMORY_V1}/memory.usage_in_bytes": "712\n",
+        },
+        [4000, 9223372036854771000],
+    ),
+    "version 1, in a container that sees its own group at the top": (
+        {
+            "proc/self/cgroup": "5:memory:/docker/0123\n",
+            f"{MEMORY_V1}/memory.limit_in_bytes": "4096\n",
+            f"{MEMORY_V1}/memory.usage_in_bytes": "96\n",
+        },
+        [4000],
+    ),
+    "no control groups": ({}, []),
+}
+
+
+@pytest.mark.parametrize(("files", "left"), MEMORY_GROUPS.values(), ids=MEMORY_GROUPS)
+def test_memory_left_in_control_groups(files, left, tmp_path):
+    """Kernel documentation: cgroup-v2.rst, "memory.max"; cgroup-v1, memory.rst: limit - usage."""
+    assert bytes_left_in_groups(write_tree(tmp_path, files)) == left
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -49,21 +50,24 @@ def _openmp_threads() -> int | None:
 
 
 def cpu_quotas(root: Path = Path("/")) -> list[float]:
-    """The quotas, in cores, of this process's control groups and of those above them, version 1 and 2; none where unlimited.
+    """The quotas, in cores, of this process's control groups and of those above them; none where unlimited."""
+    quotas = (_quota(folder) for folder in _group_folders(root, "cpu"))
+    return [quota for quota in quotas if quota is not None]
+
+
+def _group_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Where the control groups (version 1 and 2) of this process for `controller`, and those above them, may have their files.
 
     In a container the group's path is often not visible: the top of the mounted tree is the container's own group then.
     """
-    quotas = []
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        for mount in (controllers, "cpu") if controllers else ("", "unified"):
-            top = root / "sys/fs/cgroup" / mount
-            inner = PurePosixPath(*(part for part in PurePosixPath(group).parts if part not in ("/", "..")))
-            quotas += [_quota(top / folder) for folder in (inner, *inner.parents)]
-    return [quota for quota in quotas if quota is not None]
+        inner = PurePosixPath(*(part for part in PurePosixPath(group).parts if part not in ("/", "..")))
+        for mount in dict.fromkeys((controllers, controller)) if controllers else ("", "unified"):
+            yield from (root / "sys/fs/cgroup" / mount / folder for folder in (inner, *inner.parents))
 
 
 def _quota(group: Path) -> float | None:
@@ -89,7 +93,7 @@ def _lines(path: Path) -> list[str]:
 
 def available_memory_bytes() -> int:
     """Memory that this process can have without swapping: what is free, within its container's and its own limits."""
-    return max(0, min([_free_memory_bytes(), *_bytes_left_in_group(), *_bytes_left_in_limits()]))
+    return max(0, min([_free_memory_bytes(), *bytes_left_in_groups(), *_bytes_left_in_limits()]))
 
 
 def _free_memory_bytes() -> int:
@@ -106,14 +110,21 @@ def _free_memory_bytes() -> int:
         return 4 << 30
 
 
-def _bytes_left_in_group() -> list[int]:
-    """Of the memory limit of a container, where control groups (version 2) set one."""
+def bytes_left_in_groups(root: Path = Path("/")) -> list[int]:
+    """Of the memory limits of this process's control groups and of those above them; none where unlimited."""
+    left = (_bytes_left(folder) for folder in _group_folders(root, "memory"))
+    return [num_bytes for num_bytes in left if num_bytes is not None]
+
+
+def _bytes_left(group: Path) -> int | None:
+    """None where the folder of a control group states no limit."""
+    words = [*_lines(group / "memory.max"), *_lines(group / "memory.current")]  # version 2: bytes, or 'max'
+    words = words or [*_lines(group / "memory.limit_in_bytes"), *_lines(group / "memory.usage_in_bytes")]  # version 1
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return [] if limit == "max" else [int(limit) - used]
-    except (OSError, ValueError):
-        return []
+        limit, used = map(int, words)
+    except ValueError:
+        return None
+    return limit - used  # without a limit, version 1 states almost 2**63
 
 
 def _bytes_left_in_limits() -> list[int]:
