@@ -35,7 +35,7 @@ class Permuted:
 
     def __init__(self, predictor):
         self.predictor, self.class_names = predictor, predictor.class_names[::-1]
-        self.manifest = predictor.manifest
+        self.manifest, self.preprocess = predictor.manifest, predictor.preprocess
 
     def predict_each(self, sources):
         for answer in self.predictor.predict_each(sources):

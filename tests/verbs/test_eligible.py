@@ -1,5 +1,6 @@
 """Data of an evaluation are read as those of training were, where that fits."""
 
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -39,12 +40,36 @@ def splits_of(dataset):
 def test_the_recorded_depth_and_splits_are_used(tmp_path):
     deep = build(tmp_path / "deep", "animals/cat/1.png", "plants/rose/1.png")
     trained = bundle(tmp_path / "a", classes_at_depth=2)
-    assert read(deep, trained, ("cat", "rose")).class_names == ("cat", "rose")
-    with pytest.raises(DataError, match="can be read in two ways"):
-        read(deep, bundle(tmp_path / "b"), ("cat", "rose"))
+    data = read(deep, trained, ("cat", "rose"))
+    assert (data.class_names, data.notes) == (("cat", "rose"), ())
     sites = build(tmp_path / "sites", *(f"{site}/{name}/1.png" for site in "xy" for name in ("cat", "dog")))
     trained = bundle(tmp_path / "c", split_folders=["train=x", "test=y"], group="")
     assert set(splits_of(read(sites, trained, ("cat", "dog"))).values()) == {"train", "test"}
+
+
+def test_of_two_readings_the_one_with_the_bundles_classes_is_taken(tmp_path):
+    deep = build(tmp_path / "deep", "animals/cat/1.png", "plants/rose/1.png")
+    for depth, classes in ((2, ("cat", "rose", "dog")), (1, ("animals", "plants"))):
+        data = read(deep, bundle(tmp_path / "run"), classes)
+        assert data.class_names == classes[:2]
+        assert data.notes == (
+            f"folders at depth {depth} are read as the classes, as their names are classes of the bundle",
+        )
+    with pytest.raises(DataError, match="can be read in two ways"):
+        read(deep, bundle(tmp_path / "run"), ("frog", "toad"))
+
+
+def test_the_recorded_encoding_of_names_is_used(tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("aa/1.png", PNGS[0])
+        file.writestr("bb/1.png", PNGS[0])
+    raw = archive.read_bytes().replace(b"aa/1.png", "\u732b/1.png".encode("gbk"))  # two bytes, encoding not stated
+    archive.write_bytes(raw.replace(b"bb/1.png", "\u72d7/1.png".encode("gbk")))
+    data = read(archive, bundle(tmp_path / "run", names="gbk"), ("\u732b", "\u72d7"))
+    assert set(data.class_names) == {"\u732b", "\u72d7"}
+    flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
+    assert read(flat, bundle(tmp_path / "run", names="gbk"), ("cat", "rose")).class_names == ("cat", "rose")
 
 
 def test_what_does_not_fit_is_read_as_found(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from recog.bundle.locate import find_bundle, run_of
@@ -21,6 +23,8 @@ from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import Source, open_source
 from recog.runs.splits import SPLITS_FILE, SeenImages, TestOpening, log_test_opening, read_seen
 from recog.runtime.predictor import Predictor, load
+
+MAX_DEPTH = 4  # at which class folders are looked for by their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +49,49 @@ def open_as_trained(
 ) -> Dataset:
     """The data that `source` means, for a bundle with this `manifest`. DataError where its task is another one.
 
-    Files are first read as the training data were, with their label separator, split folders, depth of classes and groups,
-    where these are not given. Where that does not fit, they are read as found.
+    Files are first read as the training data were, with their label separator, encoding of names, split folders, depth of
+    classes and groups, where these are not given. Where that does not fit, they are read as found; of several readings, the
+    one whose classes are the bundle's.
     """
+    read = partial(
+        open_source, source, one_class_map=False, class_names=class_names, default_names=manifest.class_names
+    )
     dataset, labels = None, replace(labels, task=manifest.task)
     if isinstance(source, (str, Path)):
-        for recorded_labels, recorded_layout in _recorded(bundle, manifest.task, labels, layout):
-            with contextlib.suppress(DataError):  # another form of data: read as found
-                found = open_source(source, one_class_map=False, labels=recorded_labels, layout=recorded_layout)
-                if set(found.class_names) <= set(manifest.class_names):
-                    dataset = found
-                    break
-    if dataset is None:
-        dataset = open_source(
-            source,
-            one_class_map=False,
-            labels=labels,
-            layout=layout,
-            class_names=class_names,
-            default_names=manifest.class_names,
+        readings = [*_recorded(bundle, manifest.task, labels, layout), (labels, layout)]
+        dataset = _first_known(read, readings, manifest.class_names) or _by_depth(
+            read, labels, layout, manifest.class_names
         )
+    if dataset is None:
+        dataset = read(labels=labels, layout=layout)
     check_class_map(dataset)
     return dataset
+
+
+def _first_known(
+    read: Callable[..., Dataset], readings: Iterable[tuple[LabelFormat, DataLayout]], class_names: Sequence[str]
+) -> Dataset | None:
+    """The data by the first of `readings` that fits and finds no other classes than `class_names`."""
+    for labels, layout in readings:
+        with contextlib.suppress(DataError):  # another form of data
+            dataset = read(labels=labels, layout=layout)
+            if set(dataset.class_names) <= set(class_names):
+                return dataset
+    return None
+
+
+def _by_depth(
+    read: Callable[..., Dataset], labels: LabelFormat, layout: DataLayout, class_names: Sequence[str]
+) -> Dataset | None:
+    """The data with the class folders at the level where their names are classes of the bundle, unless it is given."""
+    if layout.classes_at_depth is not None:
+        return None
+    for depth in range(2 if layout.split_folders else 1, MAX_DEPTH + 1):
+        deeper = replace(layout, classes_at_depth=depth)
+        if dataset := _first_known(read, [(labels, deeper)], class_names):
+            note = f"folders at depth {depth} are read as the classes, as their names are classes of the bundle"
+            return replace(dataset, notes=(*dataset.notes, note))
+    return None
 
 
 def _recorded(
@@ -76,19 +101,21 @@ def _recorded(
     data = load_toml(bundle / RUN_CONFIG).get("data", {}) if (bundle / RUN_CONFIG).is_file() else {}
     if not isinstance(data, dict):
         return
-    separator = data.get("label_separator")
-    then = labels
-    if task == "multilabel" and not labels.is_given and isinstance(separator, str):
-        then = replace(labels, separator=separator)
-    layouts = [layout]
+    formats, layouts = [labels], [layout]
+    separator, names = data.get("label_separator"), data.get("names")
+    with contextlib.suppress(ConfigError):
+        if task == "multilabel" and not labels.is_given and isinstance(separator, str):
+            formats.insert(0, replace(labels, separator=separator))
+        if isinstance(names, str) and not labels.names:
+            formats = [replace(each, names=names) for each in formats] + formats
     if layout == DETECTED:
         with contextlib.suppress(ConfigError):
-            names = [field.name for field in fields(DataLayout)]
-            recorded = build_config(DataLayout, {name: data[name] for name in names if name in data})
+            fields_of = [field.name for field in fields(DataLayout)]
+            recorded = build_config(DataLayout, {name: data[name] for name in fields_of if name in data})
             layouts = [recorded, replace(recorded, group=""), layout]
-    for each in dict.fromkeys(layouts):
-        if (then, each) != (labels, layout):
-            yield then, each
+    for each in dict.fromkeys(product(formats, layouts)):
+        if each != (labels, layout):
+            yield each
 
 
 def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
