@@ -77,6 +77,15 @@ def test_the_layout_of_the_data_is_recorded_in_the_run(chosen, tmp_path):
     assert config.data.layout.group == "(.).png"
 
 
+def test_where_the_labels_are_is_recorded_in_the_run(chosen, tmp_path):
+    for name, i in (images := labelled_pngs(2)):
+        (tmp_path / f"{name}_{i}.png").write_bytes(images[name, i])
+        (tmp_path / f"{name}_{i}-gt.png").write_bytes(images[name, i])
+    config, _ = chosen(data=str(tmp_path), label_pattern="{label}_{number}", exclude=["*-gt.png"])
+    assert (config.data.label_pattern, config.data.exclude) == ("{label}_{number}", ("*-gt.png",))
+    assert build_config(TrainConfig, config_to_dict(config)).data.layout == config.data.layout
+
+
 def test_any_other_setting_goes_through_set(chosen):
     settings = ["optim.layer_decay=0.75", "schedule.name=one-cycle", "stop.patience=3", "loss.name=focal"]
     config, _ = chosen(data="digits", lr=0.5, settings=[*settings, "optim.lr=0.1"])

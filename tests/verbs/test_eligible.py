@@ -72,6 +72,13 @@ def test_the_recorded_encoding_of_names_is_used(tmp_path):
     assert read(flat, bundle(tmp_path / "run", names="gbk"), ("cat", "rose")).class_names == ("cat", "rose")
 
 
+def test_the_recorded_pattern_and_exclusions_are_used_where_they_match(tmp_path):
+    trained = bundle(tmp_path / "run", label_pattern="{label}.{}.png", exclude=["*_mask.png"])
+    paths = ["cat.1.png", "rose.1.png", "rose.1_mask.png"]
+    assert sorted(splits_of(read(build(tmp_path / "masks", *paths), trained, ("cat", "rose")))) == paths[:2]
+    assert sorted(splits_of(read(build(tmp_path / "none", *paths[:2]), trained, ("cat", "rose")))) == paths[:2]
+
+
 def test_what_does_not_fit_is_read_as_found(tmp_path):
     flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
     for settings in (

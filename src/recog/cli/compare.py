@@ -9,8 +9,10 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import (
     ClassesAtDepth,
+    Exclude,
     Group,
     LabelColumns,
+    LabelPattern,
     LabelSeparator,
     NameEncoding,
     SplitFolders,
@@ -36,6 +38,8 @@ def compare(
     ] = False,
     split_folders: SplitFolders = "",
     classes_at_depth: ClassesAtDepth = None,
+    label_pattern: LabelPattern = "",
+    exclude: Exclude = None,
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
@@ -54,7 +58,7 @@ def compare(
         split=split,
         bad_images=bad_images,
         labels=label_format(label_separator, label_columns, names),
-        layout=data_layout(split_folders, classes_at_depth, group),
+        layout=data_layout(split_folders, classes_at_depth, label_pattern, exclude, group),
         include_seen=include_seen,
     )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.report.num_images)):

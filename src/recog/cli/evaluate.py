@@ -11,8 +11,10 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import (
     ClassesAtDepth,
+    Exclude,
     Group,
     LabelColumns,
+    LabelPattern,
     LabelSeparator,
     NameEncoding,
     SplitFolders,
@@ -49,6 +51,8 @@ def evaluate(
     ] = False,
     split_folders: SplitFolders = "",
     classes_at_depth: ClassesAtDepth = None,
+    label_pattern: LabelPattern = "",
+    exclude: Exclude = None,
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
@@ -70,7 +74,7 @@ def evaluate(
         bad_images=bad_images,
         slice_by=slice_by or (),
         labels=label_format(label_separator, label_columns, names),
-        layout=data_layout(split_folders, classes_at_depth, group),
+        layout=data_layout(split_folders, classes_at_depth, label_pattern, exclude, group),
         include_seen=include_seen,
     )
     for note in result.notes:

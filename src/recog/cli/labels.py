@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,6 +18,14 @@ SplitFolders = Annotated[
 ClassesAtDepth = Annotated[
     int | None,
     typer.Option(help="Level of the class folders: 1 (in DATA), 2 (within those), ...; detected by default."),
+]
+LabelPattern = Annotated[
+    str,
+    typer.Option(help="Label in the file name: '{label}.{}.jpg' for cat.0.jpg; {number} is digits, {} any text."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Files or folders to leave out, such as '*_mask.png'; repeatable."),
 ]
 Group = Annotated[
     str,
@@ -50,8 +59,16 @@ def split_columns(columns: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
-def data_layout(split_folders: str, classes_at_depth: int | None, group: str) -> DataLayout:
+def data_layout(
+    split_folders: str, classes_at_depth: int | None, label_pattern: str, exclude: Sequence[str] | None, group: str
+) -> DataLayout:
     """`split_folders` are SPLIT=FOLDER, joined by commas."""
     from recog.data.data_layout import DataLayout
 
-    return DataLayout(split_folders=split_columns(split_folders), classes_at_depth=classes_at_depth, group=group)
+    return DataLayout(
+        split_folders=split_columns(split_folders),
+        classes_at_depth=classes_at_depth,
+        label_pattern=label_pattern,
+        exclude=tuple(exclude or ()),
+        group=group,
+    )

@@ -11,8 +11,10 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import (
     ClassesAtDepth,
+    Exclude,
     Group,
     LabelColumns,
+    LabelPattern,
     LabelSeparator,
     NameEncoding,
     SplitFolders,
@@ -50,6 +52,8 @@ def scan(
     ] = None,
     split_folders: SplitFolders = "",
     classes_at_depth: ClassesAtDepth = None,
+    label_pattern: LabelPattern = "",
+    exclude: Exclude = None,
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
@@ -62,7 +66,7 @@ def scan(
     labels = label_format(label_separator, label_columns, names, task)
     if preview is not None:
         check_preview(preview)
-    layout = data_layout(split_folders, classes_at_depth, group)
+    layout = data_layout(split_folders, classes_at_depth, label_pattern, exclude, group)
     config = _read_settings(settings or [], preview)
     report = _scan_with_bar(data, labels, layout, config.limits)
     if as_json:

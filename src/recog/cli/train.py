@@ -15,8 +15,10 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import (
     ClassesAtDepth,
+    Exclude,
     Group,
     LabelColumns,
+    LabelPattern,
     LabelSeparator,
     NameEncoding,
     SplitFolders,
@@ -62,6 +64,8 @@ def train(
     ] = None,
     split_folders: SplitFolders = "",
     classes_at_depth: ClassesAtDepth = None,
+    label_pattern: LabelPattern = "",
+    exclude: Exclude = None,
     group: Group = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",

@@ -1,4 +1,4 @@
-"""What the user states about the layout of the data: split folders, the level of the class folders, and groups."""
+"""What the user states about the layout of the data: split folders, where the label stands, what to leave out, groups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import is_hidden
 from recog.data.dataset import SPLITS
+from recog.data.file_names import LabelPattern, check_globs
 from recog.data.names import split_of_name
 
 
@@ -18,6 +19,8 @@ class DataLayout:
 
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER'; a split may have several; other folders are left out
     classes_at_depth: int | None = None  # 1: the folders in DATA are the classes; 2: those within them
+    label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
+    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
     group: str = ""  # 'subfolder', a column, or a regular expression; see `recog.data.groups`
 
     def __post_init__(self) -> None:
@@ -38,6 +41,13 @@ class DataLayout:
             )
         if self.split_folders and self.classes_at_depth == 1:
             raise ConfigError("split folders lie above the class folders, so --classes-at-depth must be 2 or more.")
+        if self.label_pattern:
+            LabelPattern(self.label_pattern)  # valid once built
+            if self.classes_at_depth is not None:
+                raise ConfigError(
+                    "a label pattern and --classes-at-depth both state where the label is. Give one of them."
+                )
+        check_globs(self.exclude)
 
     @property
     def given_splits(self) -> dict[str, list[str]]:
@@ -75,10 +85,11 @@ class DataLayout:
         return next((split for split, folders in self.given_splits.items() if folder in folders), None)
 
     def check_unused(self, name: str, kind: str, *, may_split: bool = False) -> None:
-        """DataError where the user states folder levels for data of a `kind` that has none, or no more than splits."""
+        """DataError where the user states folder levels or file names for data of a `kind` that has none, or only splits."""
         for option, is_given in (
             ("--split-folders", bool(self.split_folders) and not may_split),
             ("--classes-at-depth", self.classes_at_depth is not None),
+            ("--label-pattern", bool(self.label_pattern)),
         ):
             if is_given:
                 raise DataError(f"{option} is for folders of images, and {name} is {kind}. Leave {option} out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,20 @@ from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
+from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.lists.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
 from recog.data.names import SPLIT_FOLDERS
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
+from recog.data.readers.labels_in_names import read_labelled_names
 from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.own import Items, read_items
 from recog.data.readers.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.readers.shards import find_shards, has_labels, read_shards
-from recog.data.tree import Tree, walk_tree
+from recog.data.tree import Tree, exclusion_by, walk_tree, without_excluded
 
 __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]
 
@@ -90,6 +93,7 @@ def open_source(
         raise DataError(
             f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
         )
+    dataset = _without_excluded(dataset, layout.exclude)
     if labels.task is not None and dataset.task != labels.task:
         raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")
     _check_labelled(dataset)
@@ -101,6 +105,29 @@ def open_source(
     return dataset
 
 
+def _without_excluded(dataset: Dataset, globs: Sequence[str]) -> Dataset:
+    """The dataset less the images that `globs` match, with a note. DataError where one of them matches nothing."""
+    if not globs:
+        return dataset
+    unlabelled = [exclusion.name for exclusion in dataset.exclusions if exclusion.reason.startswith(NO_LABEL)]
+    matched = {name: excluded_by(name, globs) for name in (*(sample.name for sample in dataset.samples), *unlabelled)}
+    excluded = {name: exclusion_by(glob, name) for name, glob in matched.items() if glob is not None}
+    others = tuple(exclusion for exclusion in dataset.exclusions if exclusion.name not in excluded)
+    dataset = replace(dataset, exclusions=others).without(excluded.values())
+    if not dataset.samples:
+        raise DataError(f"--exclude leaves no image of {dataset.name}. Exclude less.")
+    counts = Counter(exclusion.reason for exclusion in dataset.exclusions)
+    numbers = {glob: counts[exclusion_by(glob, "").reason] for glob in globs}
+    for glob, number in numbers.items():
+        if not number:
+            raise DataError(
+                f"--exclude '{glob}' matches no file of {dataset.name}, whose first image is {dataset.samples[0].name}. A "
+                "pattern without '/' is compared with the names of files and folders, one with '/' with whole paths."
+            )
+    note = "left out by --exclude: " + ", ".join(f"{n:,} by '{glob}'" for glob, n in numbers.items())
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
 def _check_labelled(dataset: Dataset) -> None:
     """DataError where more than 1 % of the images that a list names have no label, whatever the form of the list."""
     unlabelled = [exclusion for exclusion in dataset.exclusions if exclusion.reason.startswith(NO_LABEL)]
@@ -108,7 +135,8 @@ def _check_labelled(dataset: Dataset) -> None:
     if len(unlabelled) > MAX_UNLABELLED * total:
         raise DataError(
             f"{len(unlabelled):,} of {total:,} images of {dataset.name} have no label, more than {MAX_UNLABELLED:.0%}; the "
-            f"first: {unlabelled[0].name}: {unlabelled[0].reason}. Label them, or remove their rows."
+            f"first: {unlabelled[0].name}: {unlabelled[0].reason}. Label them, remove their rows, or leave the images out: "
+            "--exclude PATTERN."
         )
 
 
@@ -144,6 +172,9 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
 
 
 def _read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    tree = without_excluded(tree, layout.exclude)
+    if layout.label_pattern:
+        return read_labelled_names(tree, layout)
     metadata = find_metadata(tree)
     return read_metadata(tree, metadata, labels, layout) if metadata else read_class_folders(tree, layout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from recog.core.files import is_hidden, is_written_by_recog, natural_key, printa
 from recog.core.images.decode import Readable
 from recog.core.images.formats import has_image_suffix, is_image_content, is_image_file
 from recog.data.dataset import Exclusion
+from recog.data.file_names import excluded_by
 
 HIDDEN = "hidden or left behind by a tool"
 OWN = "written by recog"
@@ -172,14 +173,34 @@ def without_own(tree: Tree) -> Tree:
     def is_kept(name: str) -> bool:
         return name not in own and own.isdisjoint(ancestors_of(name))
 
+    return _filtered(
+        tree, is_kept, [Exclusion(name=folder, reason=OWN) for folder in sorted(outermost, key=natural_key)]
+    )
+
+
+def without_excluded(tree: Tree, globs: Sequence[str]) -> Tree:
+    """`tree` without the files and folders that `globs` match, each by name, and without the folders that this empties."""
+    if not globs:
+        return tree
+    found = {name: excluded_by(name, globs) for name in (*tree.files, *tree.folders)}
+    added = [exclusion_by(glob, name) for name in tree.files if (glob := found[name]) is not None]
+    held = {folder for name in tree.files for folder in ancestors_of(name)}
+    still = {folder for name in tree.files if found[name] is None for folder in ancestors_of(name)}
+    if tree.files and len(added) == len(tree.files):
+        raise DataError(f"--exclude leaves no file of {tree.where}. Exclude less.")
+    return _filtered(tree, lambda name: found.get(name) is None and name not in held - still, added)
+
+
+def exclusion_by(glob: str, name: str) -> Exclusion:
+    return Exclusion(name=name, reason=f"--exclude '{glob}'")
+
+
+def _filtered(tree: Tree, is_kept: Callable[[str], bool], added: Sequence[Exclusion]) -> Tree:
     return replace(
         tree,
         files={name: source for name, source in tree.files.items() if is_kept(name)},
         folders=frozenset(filter(is_kept, tree.folders)),
-        exclusions=(
-            *(exclusion for exclusion in tree.exclusions if is_kept(exclusion.name)),
-            *(Exclusion(name=folder, reason=OWN) for folder in sorted(outermost, key=natural_key)),
-        ),
+        exclusions=(*(exclusion for exclusion in tree.exclusions if is_kept(exclusion.name)), *added),
     )
 
 

@@ -39,6 +39,8 @@ class DataConfig:
     names: str = ""  # encoding of names in a zip archive that states none, such as 'gbk'
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER', where the folders' names do not tell
     classes_at_depth: int | None = None  # the level of the class folders below the source; detected if None
+    label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
+    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
     group: str = ""  # what keeps images in one split: 'subfolder', a column, or a regular expression on the path
     grey16_max: int | None = None  # the level of 16-bit images that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
@@ -50,7 +52,13 @@ class DataConfig:
 
     @property
     def layout(self) -> DataLayout:
-        return DataLayout(split_folders=self.split_folders, classes_at_depth=self.classes_at_depth, group=self.group)
+        return DataLayout(
+            split_folders=self.split_folders,
+            classes_at_depth=self.classes_at_depth,
+            label_pattern=self.label_pattern,
+            exclude=self.exclude,
+            group=self.group,
+        )
 
     @property
     def labels(self) -> LabelFormat:
@@ -125,6 +133,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "min_images": "data.min_images",
         "split_folders": "data.split_folders",
         "classes_at_depth": "data.classes_at_depth",
+        "label_pattern": "data.label_pattern",
+        "exclude": "data.exclude",
         "group": "data.group",
         "label_separator": "data.label_separator",
         "label_columns": "data.label_columns",

@@ -112,7 +112,8 @@ def _recorded(
         with contextlib.suppress(ConfigError):
             fields_of = [field.name for field in fields(DataLayout)]
             recorded = build_config(DataLayout, {name: data[name] for name in fields_of if name in data})
-            layouts = [recorded, replace(recorded, group=""), layout]
+            choices = product((recorded.exclude, ()), (recorded.group, ""))
+            layouts = [*(replace(recorded, exclude=exclude, group=group) for exclude, group in choices), layout]
     for each in dict.fromkeys(product(formats, layouts)):
         if each != (labels, layout):
             yield each

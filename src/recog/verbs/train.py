@@ -111,6 +111,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
     workers: int | None = None,
     split_folders: Sequence[str] | None = None,
     classes_at_depth: int | None = None,
+    label_pattern: str | None = None,
+    exclude: Sequence[str] | None = None,
     group: str | None = None,
     label_separator: str | None = None,
     label_columns: Sequence[str] | None = None,

@@ -9,9 +9,10 @@ from pathlib import Path
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.data.data_layout import DETECTED, DataLayout
-from recog.data.dataset import Dataset, Exclusion, Sample, check_class_map
+from recog.data.dataset import Dataset, Sample, check_class_map
+from recog.data.readers.labels_in_names import mask_notes, sort_files
 from recog.data.readers.levels import ClassFolder, Levels, find_levels
-from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, walk_tree
+from recog.data.tree import Tree, base_of, walk_tree
 
 
 def read_folder(root: Path) -> Dataset:
@@ -29,7 +30,9 @@ def read_class_folders(tree: Tree, layout: DataLayout = DETECTED) -> Dataset:
     exclusions = [*tree.exclusions, *levels.exclusions]
     samples: list[Sample] = []
     for folder in levels.classes:
-        samples += _read_class(tree, folder, label_of[folder.name], exclusions)
+        images, others = sort_files(tree, folder.folder)
+        samples += [_sample(tree, folder, name, label_of[folder.name]) for name in images]
+        exclusions += others
     if not samples:
         raise DataError(f"{tree.where} holds {len(class_names)} class folders but no image in any of them.")
     return Dataset(
@@ -39,7 +42,12 @@ def read_class_folders(tree: Tree, layout: DataLayout = DETECTED) -> Dataset:
         class_names=class_names,
         samples=tuple(samples),
         exclusions=tuple(exclusions),
-        notes=(*tree.notes, *spelling_notes(levels), *levels.notes),
+        notes=(
+            *tree.notes,
+            *spelling_notes(levels),
+            *levels.notes,
+            *mask_notes([sample.name for sample in samples]),
+        ),
     )
 
 
@@ -55,22 +63,6 @@ def spelling_notes(levels: Levels) -> Iterator[str]:
                 yield f"{count} folders are named '{name}'; they are taken as one class"
 
 
-def _read_class(tree: Tree, folder: ClassFolder, label: int, exclusions: list[Exclusion]) -> list[Sample]:
-    samples: list[Sample] = []
-    for name in tree.files_below(folder.folder):
-        if name.lower().endswith(ARCHIVE_SUFFIXES):
-            exclusions.append(Exclusion(name=name, reason="an archive within the data; unpack it"))
-        elif tree.is_image(name):
-            subfolder = name[len(folder.folder) + 1 :].rpartition("/")[0].partition("/")[0]
-            samples.append(
-                Sample(
-                    name=name,
-                    source=tree.files[name],
-                    labels=(label,),
-                    split=folder.split,
-                    subfolder=subfolder or None,
-                )
-            )
-        else:
-            exclusions.append(Exclusion(name=name, reason="not an image file"))
-    return samples
+def _sample(tree: Tree, folder: ClassFolder, name: str, label: int) -> Sample:
+    subfolder = name[len(folder.folder) + 1 :].rpartition("/")[0].partition("/")[0]
+    return Sample(name=name, source=tree.files[name], labels=(label,), split=folder.split, subfolder=subfolder or None)

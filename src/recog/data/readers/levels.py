@@ -12,7 +12,8 @@ from recog.core.images.formats import has_image_suffix
 from recog.data.data_layout import DataLayout
 from recog.data.dataset import SPLITS, Exclusion
 from recog.data.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
-from recog.data.tree import ARCHIVE_SUFFIXES, Tree, ancestors_of, base_of
+from recog.data.readers.labels_in_names import is_mask_folder, suggest_label_pattern
+from recog.data.tree import ARCHIVE_SUFFIXES, Tree, ancestors_of, base_of, parent_of
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _no_classes(tree: Tree, files: list[str]) -> str:
     found = f"{len(files)} files but no class folders" if files else "nothing"
     tables = [base_of(name) for name in files if name.lower().endswith((".csv", ".tsv"))]
     hint = f" It holds {tables[0]}; name that file instead if it lists the images." if tables else ""
+    hint += suggest_label_pattern([name for name in files if has_image_suffix(name)])
     where = tree.where.rstrip("/")
     return f"{tree.where} holds {found}; expected one folder of images per class, such as {where}/cat and {where}/dog.{hint}"
 
@@ -163,9 +165,12 @@ def _named_splits(tree: Tree, root: str, layout: DataLayout) -> dict[str, list[s
 
 def _flat_split(tree: Tree, folder: str) -> str:
     where = f"{tree.where.rstrip('/')}/{folder}"
+    images = [list(filter(has_image_suffix, tree.files_in(each))) for each in tree.folders_in(parent_of(folder))]
+    suggested = next(filter(None, map(suggest_label_pattern, images)), "")
     return (
         f"{where} is a split by its name but holds no class folders, such as {where}/cat. Sort its images into class "
         "folders, or move it elsewhere. If the folders beside it are classes as it is: --classes-at-depth 1."
+        f"{suggested}"
     )
 
 
@@ -244,10 +249,11 @@ def _two_readings(tree: Tree, within: dict[str, set[str]], counts: Counter[str],
             f" If {outer[0]} and {outer[1]} are splits of the same classes: --split-folders "
             f"train={outer[0]},test={outer[1]}."
         )
+    masks = [f" If '{name}' holds masks: --exclude {name}." for name in inner if is_mask_folder(name)]
     return (
         f"{tree.where} can be read in two ways: as {len(outer)} classes {_some(outer)} (--classes-at-depth {depth}; with "
         f"--group subfolder if a folder within is one patient, clip or series), or as {len(inner)} classes {_some(inner)} "
-        f"(--classes-at-depth {depth + 1}). Give the option that fits.{parts}"
+        f"(--classes-at-depth {depth + 1}). Give the option that fits.{parts}{''.join(masks)}"
     )
 
 
