@@ -19,11 +19,14 @@ NO_SETTINGS = {
     "data.pkl",
 }  # files, and a method in an example
 SOURCE = Path(recog.__file__).parent
-OTHERS = {  # of torchrun and pip
+OTHERS = {  # of torchrun, and of programs that fetch and unpack
     "--nproc-per-node",
     "--max-restarts",
     "--rdzv-endpoint",
     "--rdzv-id",
+    "--recursive",
+    "--unzip",
+    "--zstd",
 }
 
 

@@ -77,10 +77,7 @@ def _expand(images: Sequence[str]) -> tuple[list[Path], list[BadImage]]:
 
     files: list[Path] = []
     empty: list[BadImage] = []
-    for image in images:
-        if not image:
-            raise ConfigError("the name of an image is empty. Give files or folders; '.' is this folder.")
-        path = Path(image)
+    for image, path in _named_paths(images):
         if not os.path.isdir(path):  # never raises, whatever the name
             files.append(path)
             continue
@@ -98,6 +95,19 @@ def _expand(images: Sequence[str]) -> tuple[list[Path], list[BadImage]]:
             text = f"{image}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
             print_note(text)
     return files, empty
+
+
+def _named_paths(images: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Each of `images` as it is named, with its path: patterns expanded, which a shell leaves to us where they are quoted."""
+    from recog.data.places import expand_pattern, is_pattern, local_path
+
+    for image in images:
+        if not image:
+            raise ConfigError("the name of an image is empty. Give files or folders; '.' is this folder.")
+        if is_pattern(image):
+            yield from ((str(path), path) for path in expand_pattern(image))
+        else:
+            yield image, Path(local_path(image))
 
 
 def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,15 @@ from recog.data.groups import with_groups
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.lists.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
 from recog.data.names import SPLIT_FOLDERS
+from recog.data.places import (
+    check_not_packed,
+    expand_pattern,
+    is_address,
+    is_pattern,
+    local_path,
+    only_matching,
+    pattern_root,
+)
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.labels_in_names import read_labelled_names
@@ -30,8 +40,8 @@ from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.own import Items, read_items
 from recog.data.readers.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
-from recog.data.readers.shards import find_shards, has_labels, read_shards
-from recog.data.tree import Tree, exclusion_by, walk_tree, without_excluded
+from recog.data.readers.shards import TAR_SUFFIXES, find_shards, has_labels, read_shards
+from recog.data.tree import ARCHIVE_SUFFIXES, Tree, exclusion_by, walk_tree, without_excluded
 
 __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]
 
@@ -70,29 +80,23 @@ def open_source(
         raise DataError(
             "the name of the data is empty. Give a folder, a file or the name of a data set; '.' is this folder."
         )
+    if isinstance(source, (str, Path)):
+        source = local_path(str(source))
     try:
-        if not isinstance(source, (str, Path)):
+        if not isinstance(source, str):
             dataset = read_items(source, class_names=class_names, default_names=default_names)
             layout.check_unused(dataset.name, dataset.layout)
             if layout.group:
                 raise DataError("groups are for files of images; a Dataset has no paths or columns. Leave group out.")
         elif class_names is None:
-            dataset = _read(str(source), user_path(source), labels, layout)
+            dataset = _read(source, user_path(source), labels, layout)
         else:
             raise DataError(
                 f"class_names names the labels of a Dataset; {source} has class names of its own. Leave it out."
             )
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
-    if labels.is_given and dataset.task != "multilabel":
-        raise DataError(
-            f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
-            "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
-        )
-    if labels.names and not (isinstance(source, (str, Path)) and is_zip(user_path(source))):
-        raise DataError(
-            f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
-        )
+    _check_labels_used(dataset, labels, is_zip_file=isinstance(source, str) and is_zip(user_path(source)))
     dataset = _without_excluded(dataset, layout.exclude)
     if labels.task is not None and dataset.task != labels.task:
         raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")
@@ -103,6 +107,18 @@ def open_source(
     if one_class_map:
         check_class_map(dataset)
     return dataset
+
+
+def _check_labels_used(dataset: Dataset, labels: LabelFormat, *, is_zip_file: bool) -> None:
+    if labels.is_given and dataset.task != "multilabel":
+        raise DataError(
+            f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
+            "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
+        )
+    if labels.names and not is_zip_file:
+        raise DataError(
+            f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
+        )
 
 
 def _without_excluded(dataset: Dataset, globs: Sequence[str]) -> Dataset:
@@ -140,6 +156,11 @@ def _check_labelled(dataset: Dataset) -> None:
         )
 
 
+def is_path(source: str) -> bool:
+    """Whether a config file's `source` is a path, which is relative to that file: neither data by name nor an address."""
+    return bool(source) and (os.path.exists(source) or not (source in NAMED_SOURCES or is_address(source)))
+
+
 def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if path.is_dir():
         return _read_dir(path, labels, layout)
@@ -149,6 +170,8 @@ def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> D
         layout.check_unused(source, "a list of shards")
         name = _BRACES.sub("", path.stem).strip("-_.") or "shards"
         return read_shards(_expand(source), root=path.parent, name=name, labels=labels)
+    if is_pattern(source):
+        return _read_pattern(source, labels, layout)
     if path.exists():
         raise DataError(f"{source} is a pipe, socket or device; expected {KINDS}.")
     named = NAMED_SOURCES.get(source)
@@ -156,6 +179,25 @@ def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> D
         raise DataError(f"there is no {'file' if path.suffix else 'folder'} {source}.{_hint(path)}")
     layout.check_unused(source, "known by name")
     return named()
+
+
+def _read_pattern(pattern: str, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    paths, root = expand_pattern(pattern), pattern_root(pattern)
+    if len(paths) == 1:
+        return _read(str(paths[0]), paths[0], labels, layout)
+    if all(path.suffix.lower() in PARQUET_SUFFIXES for path in paths):
+        layout.check_unused(pattern, "a list of Parquet files")
+        return read_parquet(paths, root=root, labels=labels)
+    if all(path.name.lower().endswith(TAR_SUFFIXES) for path in paths):
+        layout.check_unused(pattern, "a list of shards")
+        return read_shards(paths, root=root, name=root.resolve().name, labels=labels)
+    packed = [path for path in paths if path.name.lower().endswith((*ARCHIVE_SUFFIXES, *CSV_SUFFIXES))]
+    if packed:
+        raise DataError(
+            f"{pattern} names {len(paths)} paths, among them {packed[0]}; expected folders, images, shards or Parquet files. "
+            "Name one archive or list, or unpack the archives."
+        )
+    return _read_tree(only_matching(walk_tree(root), root, paths, pattern), labels, layout)
 
 
 def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
@@ -195,6 +237,7 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if suffix in CSV_SUFFIXES:
         layout.check_unused(str(path), "a list of images, which has a column 'split'")
         return read_csv(path, labels)
+    check_not_packed(path)
     raise DataError(f"{path} is a file; expected {KINDS}.")
 
 

@@ -19,7 +19,8 @@ from recog.core.errors import BundleError, CheckpointError, ConfigError, DataErr
 from recog.core.files import claim_folder, not_linked, open_regular, write_bytes_atomic
 from recog.core.outputs import check_name
 from recog.core.records import read_bytes
-from recog.data.sources import NAMED_SOURCES
+from recog.data.places import is_pattern
+from recog.data.sources import is_path
 from recog.recipes.config import TrainConfig
 from recog.runs.splits import SPLITS_FILE, read_splits
 
@@ -42,7 +43,7 @@ def load_run_config(path: Path) -> TrainConfig:
     config = build_config(TrainConfig, load_toml(path))
     folder = Path(os.path.realpath(path)).parent
     source = folder / config.data.source
-    if config.data.source and (config.data.source not in NAMED_SOURCES or os.path.exists(source)):
+    if config.data.source and (os.path.exists(source) or is_path(config.data.source)):
         config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
     weights = folder / config.model.weights
     if config.model.weights not in ("auto", "none") and os.path.exists(weights):
@@ -128,7 +129,7 @@ def is_restart(folder: Path, world: World) -> bool:
 def write_run_config(folder: Path, config: TrainConfig) -> None:
     """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
     source, weights = config.data.source, config.model.weights
-    if source and (source not in NAMED_SOURCES or os.path.exists(source)):
+    if is_path(source):
         source = _relative(source, folder)
     if weights not in ("auto", "none"):
         weights = _relative(weights, folder)
@@ -152,8 +153,8 @@ def resumed_config(folder: Path, source: str | None) -> TrainConfig:
         return replace(config, data=replace(config.data, source=source))
     place = Path(config.data.source)
     if (
-        config.data.source
-        and config.data.source not in NAMED_SOURCES
+        is_path(config.data.source)
+        and not is_pattern(config.data.source)
         and "{" not in place.name
         and not os.path.exists(place)
     ):

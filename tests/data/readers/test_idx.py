@@ -1,10 +1,13 @@
 import gzip
+import hashlib
 
 import numpy as np
 import pytest
 from containers import idx_bytes
 
 from recog.core.errors import DataError
+from recog.data.readers import idx
+from recog.data.readers.idx import FASHION_CLASSES
 from recog.data.sources import open_source
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -61,3 +64,21 @@ def test_mnist_itself(shared_data):
     counts = np.bincount([s.label for s in data.subset("train")])
     assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert len(data.subset("test")) == 10_000
+    assert data.class_names == tuple("0123456789")
+    assert data.notes == ("the training labels are those of MNIST, so the classes have its names",)
+
+
+def test_labels_that_are_known_name_the_classes(tmp_path, monkeypatch):
+    """By the MD5 of the labels as an idx file: here of 3 labels, computed with hashlib from the 11 bytes of the file."""
+    labels = bytes([0, 0, 8, 1, 0, 0, 0, 3, 2, 0, 1])
+    known = {hashlib.md5(labels).hexdigest(): ("Fashion-MNIST", FASHION_CLASSES)}
+    monkeypatch.setattr(idx, "_KNOWN_LABELS", known)
+    for packed in (False, True):
+        folder = tmp_path / str(packed)
+        folder.mkdir()
+        data = open_source(write(folder, packed=packed))
+        assert data.class_names[:3] == ("T-shirt/top", "Trouser", "Pullover")
+        assert "those of Fashion-MNIST" in data.notes[0]
+    other = tmp_path / "other"
+    other.mkdir()
+    assert open_source(write(other, labels=(1, 0, 2))).class_names == ("0", "1", "2")

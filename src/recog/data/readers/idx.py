@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,15 @@ from recog.data.dataset import Dataset, Sample
 
 _NAME = re.compile(r"^(?:.*-)?(train|t10k|test)-(images|labels)[.-]idx[13]-ubyte(\.gz)?$", re.IGNORECASE)
 _UBYTE = 0x08
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_KNOWN_LABELS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {  # MD5 of the training labels, as an idx file that is not packed: (data set, its class names)
+        "a25bea736e30d166cdddb491f175f624": ("MNIST", tuple("0123456789")),
+        "9018921c3c673c538a1fc5bad174d6f9": ("Fashion-MNIST", FASHION_CLASSES),
+    }
+)
 _MAX_BYTES = 4 << 30
 
 IdxFiles = Mapping[tuple[str, str], Path]
@@ -46,10 +58,17 @@ def find_idx(root: Path) -> IdxFiles | None:
 
 
 def read_idx(files: IdxFiles, *, name: str, class_names: Sequence[str] | None = None) -> Dataset:
-    """Images uint8 [H, W] of train and test; classes are named by their numbers unless `class_names` says better."""
+    """Images uint8 [H, W] of train and test.
+
+    Classes are `class_names`, else those of MNIST or Fashion-MNIST where the training labels are theirs, else the numbers.
+    """
     splits = [split for split in ("train", "test") if (split, "images") in files]
     arrays = {split: _read_pair(files[split, "images"], files[split, "labels"]) for split in splits}
     num_classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
+    notes: tuple[str, ...] = ()
+    known = known_classes(arrays["train"][1])
+    if known is not None and not class_names:
+        notes, class_names = (f"the training labels are those of {known[0]}, so the classes have its names",), known[1]
     names = tuple(class_names) if class_names else tuple(str(number) for number in range(num_classes))
     if num_classes > len(names):
         raise DataError(f"{name} has the label {num_classes - 1}, but there are names for {len(names)} classes.")
@@ -64,7 +83,15 @@ def read_idx(files: IdxFiles, *, name: str, class_names: Sequence[str] | None = 
         why=f"it holds {files['train', 'images'].name}",
         class_names=names,
         samples=samples,
+        notes=notes,
     )
+
+
+def known_classes(labels: NDArray[np.integer[Any]]) -> tuple[str, tuple[str, ...]] | None:
+    """(data set, class names) where `labels` [N] are the training labels of a data set whose class names are known."""
+    head = bytes([0, 0, _UBYTE, 1]) + len(labels).to_bytes(4, "big")
+    digest = hashlib.md5(head + labels.astype(np.uint8).tobytes(), usedforsecurity=False).hexdigest()
+    return _KNOWN_LABELS.get(digest)
 
 
 def _read_pair(images_file: Path, labels_file: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -99,6 +99,10 @@ def _no_classes(tree: Tree, files: list[str]) -> str:
     found = f"{len(files)} files but no class folders" if files else "nothing"
     tables = [base_of(name) for name in files if name.lower().endswith((".csv", ".tsv"))]
     hint = f" It holds {tables[0]}; name that file instead if it lists the images." if tables else ""
+    packed = [
+        name for name in (*tree.files, *(e.name for e in tree.exclusions)) if name.lower().endswith(ARCHIVE_SUFFIXES)
+    ]
+    hint += f" It holds {len(packed)} archives, such as {packed[0]}: unpack them and name the folder." if packed else ""
     hint += suggest_label_pattern([name for name in files if has_image_suffix(name)])
     where = tree.where.rstrip("/")
     return f"{tree.where} holds {found}; expected one folder of images per class, such as {where}/cat and {where}/dog.{hint}"

@@ -16,11 +16,7 @@ from recog.core.files import cache_folder
 from recog.data.archives.tars import read_tar
 from recog.data.dataset import Dataset, Sample
 from recog.data.readers.folders import read_folder
-from recog.data.readers.idx import find_idx, read_idx
-
-FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
+from recog.data.readers.idx import FASHION_CLASSES, find_idx, read_idx
 
 
 @dataclass(frozen=True, kw_only=True)
