@@ -33,6 +33,7 @@ from recog.data.places import (
     only_matching,
     pattern_root,
 )
+from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.labels_in_names import read_labelled_names
@@ -204,6 +205,9 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if idx := find_idx(path):
         layout.check_unused(str(path), "a set of idx files")
         return read_idx(idx, name=path.resolve().name)
+    if arrays := find_arrays(path):
+        layout.check_unused(str(path), "a folder of arrays")
+        return read_arrays(arrays)
     if tables := find_parquet(path, layout):
         layout.check_unused(str(path), "a folder of Parquet files", may_split=True)
         return read_parquet(tables, root=path, labels=labels, layout=layout)
@@ -226,6 +230,9 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if suffix in PARQUET_SUFFIXES or is_parquet(path):
         layout.check_unused(str(path), "one Parquet file")
         return read_parquet([path], root=path.parent, labels=labels)
+    if suffix == ".npy" or is_npz(path):
+        layout.check_unused(str(path), "a file of arrays")
+        return read_arrays([path])
     if is_zip(path):
         return _read_tree(zip_tree(path, encoding=labels.names), labels, layout)
     if is_tar(path):

@@ -39,7 +39,6 @@ _DOCUMENTS = {  # a member that only such files have
     "doc.kml": "a map (.kmz)",
 }
 _SUFFIXES = {
-    ".npz": "NumPy arrays (.npz)",
     ".whl": "a Python package (.whl)",
     ".pt": "a PyTorch checkpoint",
     ".pth": "a PyTorch checkpoint",
@@ -77,10 +76,13 @@ def is_zip(path: Path) -> bool:
         return False
 
 
-def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, encoding: str = "") -> tuple[ZipEntry, ...]:
+def read_zip(
+    path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, encoding: str = "", refuse_documents: bool = True
+) -> tuple[ZipEntry, ...]:
     """All entries. Raises DataError where the archive is damaged, cut off, too large or hostile.
 
     `encoding` is that of names for which the archive states none; else they are UTF-8 or, as the format has it, code page 437.
+    With `refuse_documents`, a zip that is another program's file is refused too.
     """
     try:
         with path.open("rb") as file:
@@ -104,7 +106,8 @@ def read_zip(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS, *, encoding: st
     except struct.error:
         raise _damaged(path, "its directory is cut off") from None
     _check(entries, path, limits, end_bytes=directory.start)
-    _refuse_documents(entries, path)
+    if refuse_documents:
+        _refuse_documents(entries, path)
     return entries
 
 
@@ -112,9 +115,7 @@ def _refuse_documents(entries: Sequence[ZipEntry], path: Path) -> None:
     """DataError where the zip is another program's file, whose pictures and folders mean something else."""
     names = {entry.name for entry in entries if not entry.is_folder}
     kind = next((kind for name, kind in _DOCUMENTS.items() if name in names), None)
-    if names and all(name.endswith(".npy") for name in names):
-        kind = "NumPy arrays (.npz)"
-    elif any(name.endswith("/data.pkl") and f"{name[:-8]}version" in names for name in names):
+    if any(name.endswith("/data.pkl") and f"{name[:-8]}version" in names for name in names):
         kind = "a PyTorch checkpoint"
     kind = kind or _SUFFIXES.get(path.suffix.lower())
     if kind is not None:
