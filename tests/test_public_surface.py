@@ -185,6 +185,8 @@ def test_config_fields():
         "model.image_size",
         "model.mean",
         "model.name",
+        "model.parent",
+        "model.parent_digest",
         "model.std",
         "model.weights",
         "optim.accumulation",

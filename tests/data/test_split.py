@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
-from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset, without_small_classes
+from recog.data.split import (
+    SplitConfig,
+    describe_known_splits,
+    describe_small_classes,
+    join_groups,
+    split_dataset,
+    without_small_classes,
+)
 
 PIXELS = np.zeros((1, 1), np.uint8)
 USUAL = SplitConfig()
@@ -277,3 +284,44 @@ class TestSmallClasses:
         splits = ["train", "val"] * 2
         assert describe_small_classes(dataset_of([0, 0, 1, 1], splits), USUAL) == []
         assert "not 85%" in describe_small_classes(dataset_of([0, 0, 1, 1], ["train"] * 4), USUAL)[0]
+
+
+def known_to(dataset, known, **changes):
+    groups = all_different(dataset)
+    return split_dataset(dataset, USUAL, seed=0, groups=groups, known=known, **changes)
+
+
+def test_known_images_keep_their_split_and_new_ones_are_carved():
+    """Of 20 new images of each class 70, 15, 15 % are 14, 3, 3, beside the 10, 5, 5 known ones of class 0."""
+    known = ["train"] * 10 + ["val"] * 5 + ["test"] * 5 + [None] * 40
+    data = known_to(dataset_of([0] * 40 + [1] * 20), known)
+    assert [sample.split for sample in data.samples[:20]] == known[:20]
+    assert (counts_of(data, 0), counts_of(data, 1)) == ((24, 8, 8), (14, 3, 3))
+    assert describe_known_splits(data, known) == [
+        "images that keep the split they have in the parent's run: 10 train, 5 val, 5 test"
+    ]
+
+
+def test_splits_of_the_source_stand_and_what_the_parent_learnt_from_is_named():
+    data = dataset_of([0, 1] * 3, ["train", "train", "val", "val", "test", "test"])
+    known = [None, None, "train", "val", "train", "val"]
+    assert known_to(data, known) == data
+    assert describe_known_splits(data, known) == [
+        "images that keep the split they have in the parent's run: 1 val",
+        "warning: the parent trained on or selected with 1 of the val images, so results on them are optimistic",
+        "warning: the parent trained on or selected with 2 of the test images, so results on them are optimistic",
+    ]
+
+
+def test_a_group_stays_with_what_the_parent_learnt_from():
+    data = dataset_of([0] * 30 + [1] * 30)
+    groups = ["together"] * 2 + all_different(data)[2:]
+    known = ["val", "train"] + [None] * 58
+    split = split_dataset(data, USUAL, seed=0, groups=groups, known=known)
+    assert [sample.split for sample in split.samples[:2]] == ["train", "train"]
+
+
+def test_a_class_of_which_nothing_is_left_to_hold_out_is_refused():
+    data = dataset_of([0] * 10 + [1] * 10)
+    with pytest.raises(DataError, match="nothing is left for the val split of class0: .* Add new images, or give val"):
+        known_to(data, ["train"] * 10 + [None] * 10)

@@ -1,13 +1,16 @@
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_models import build, images_for, logits_of
+from small_models import CLASSES, build, images_for, logits_of, save_bundle_files
 
+from recog.bundle.manifest import Manifest, TrainingData, write_manifest
 from recog.core.errors import ConfigError
-from recog.models.build import build_own_module
-from recog.models.config import ModelConfig
+from recog.models.build import build_from_parent, build_own_module
+from recog.models.config import ModelConfig, with_parent
+from recog.models.network_files import load_classifier
 from recog.models.table import MODELS, own_network
 
 
@@ -201,3 +204,82 @@ def test_the_crop_mode_is_the_networks_unless_set(name):
     assert build(name, weights="none").preprocess.crop_mode == "center"
     for mode in ("squash", "border"):
         assert build(name, weights="none", crop_mode=mode).preprocess.crop_mode == mode
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"  # a resnet8 of the digits 0 to 9, grey and 8 x 8
+
+
+def continued(class_names, *, task="multiclass", with_head=True, **settings):
+    config = with_parent(ModelConfig(parent=str(GOLDEN), **settings))
+    return build_from_parent(config, class_names, task=task, with_head=with_head)
+
+
+def test_a_continued_network_answers_as_its_parent_with_the_classes_in_the_new_order():
+    order = [3, 0, 7]
+    model = continued([str(digit) for digit in order])
+    images = images_for(model)
+    expected = logits_of(load_classifier(GOLDEN), images)[:, order]
+    assert torch.allclose(logits_of(model.classifier, images), expected, atol=1e-5)
+    assert (model.name, model.library, model.has_head) == ("resnet8", "recog", True)
+    assert len(model.origin.parent) == 64
+    assert model.origin.source.endswith("last layer kept for 3 of 3 classes")
+
+
+def test_a_new_class_begins_with_the_mean_of_the_kept_rows():
+    """Its logit is the mean of theirs, as the layer is linear."""
+    model = continued(["3", "letter", "0"])
+    logits = logits_of(model.classifier, images_for(model))
+    assert torch.allclose(logits[:, 1], logits[:, [0, 2]].mean(dim=1), atol=1e-5)
+    assert model.origin.source.endswith("last layer kept for 2 of 3 classes, new: 'letter'")
+
+
+@pytest.mark.parametrize(
+    ("class_names", "changes"),
+    [(["a", "b"], {}), (["3", "0"], {"task": "multilabel"}), (["3", "0"], {"with_head": False})],
+)
+def test_without_rows_to_keep_the_last_layer_is_to_be_fitted(class_names, changes):
+    model = continued(class_names, **changes)
+    assert (model.has_head, model.classifier.classifier.out_features) == (False, 2)
+    assert model.origin.source.endswith("last layer new")
+
+
+def test_a_parent_continues_at_another_size_where_its_layers_allow():
+    assert continued(["3", "0"], image_size=(12, 16)).preprocess.image_size == (12, 16)
+
+
+def saved_parent(model, folder):
+    """The settings of a run that continues `model`, which knows CLASSES."""
+    save_bundle_files(model, folder)
+    data = TrainingData(name="d", fingerprint="sha256:0", num_images={})
+    manifest = Manifest(
+        task="multiclass",
+        architecture=model.name,
+        class_names=tuple(CLASSES),
+        preprocess=model.preprocess,
+        data=data,
+        seed=0,
+        files={},
+    )
+    write_manifest(folder, manifest)
+    return {"parent": str(folder)}
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet"])
+def test_a_parent_of_timm_continues_for_other_classes_and_another_size(name, tmp_path):
+    before = build(name, weights="none", image_size=(64, 64))
+    torch.nn.init.normal_(before.classifier.classifier.weight)
+    parent = saved_parent(before, tmp_path)
+    model = build_from_parent(ModelConfig(**parent), [*CLASSES[::-1], "new"], task="multiclass", with_head=True)
+    images = images_for(model)
+    expected = logits_of(before.classifier, images).flip(1)
+    assert torch.allclose(logits_of(model.classifier, images)[:, :3], expected, atol=1e-4)
+    larger = ModelConfig(**parent, image_size=(96, 96), drop_rate=0.25)
+    assert build_from_parent(larger, CLASSES, task="multiclass", with_head=True).preprocess.image_size == (96, 96)
+
+
+def test_a_parent_whose_layers_depend_on_the_size_continues_at_its_own(tmp_path):
+    parent = saved_parent(build("lenet5"), tmp_path)
+    assert build_from_parent(ModelConfig(**parent), CLASSES, task="multiclass", with_head=True).has_head
+    message = "layers of .* depend on the image size, so it continues at its own size only; leave model.image_size out"
+    with pytest.raises(ConfigError, match=message):
+        build_from_parent(ModelConfig(**parent, image_size=(64, 64)), CLASSES, task="multiclass", with_head=True)

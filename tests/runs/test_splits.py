@@ -11,7 +11,7 @@ import pytest
 from recog.core.errors import BundleError, DataError
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.inspection import fingerprint, hash_samples
-from recog.runs.splits import log_test_opening, read_seen, write_splits
+from recog.runs.splits import SeenImages, log_test_opening, read_seen, write_splits
 
 
 @pytest.fixture
@@ -142,3 +142,14 @@ def test_openings_are_read_from_a_regular_file_only(tmp_path, kind):
     with pytest.raises(DataError, match=r"test_openings\.jsonl"):
         log_test_opening(run, command="recog evaluate", num_images=4)
     assert kind != "link" or outside.read_text() == "{}\n"
+
+
+def test_the_images_of_a_continued_run_count_as_seen(dataset, tmp_path):
+    parent = SeenImages(
+        hashes={"train": frozenset({"t"}), "val": frozenset({"v"}), "test": frozenset({"x"})}, hash_of="pixels"
+    )
+    write_splits(tmp_path, dataset, hashes_of(dataset), seed=0, parent=parent)
+    seen = read_seen(tmp_path)
+    assert [seen.shaped_the_model(h) for h in ("t", "v", "x")] == [True, True, False]
+    assert seen.count("train", [*hashes_of(dataset).values(), "t"]) == 3
+    assert {seen.split_of()[h] for h in ("t", hashes_of(dataset)["0.png"])} == {"train"}

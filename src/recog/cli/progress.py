@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
-from recog.recipes.events import EpochResult, FeatureTime, HeadLog, describe_cross_validation
+from recog.recipes.events import EpochResult, FeatureTime, HeadChoice, HeadLog, describe_cross_validation
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
 from recog.verbs.train import Note, Planned, Run, TrainEvent
@@ -48,7 +48,7 @@ class TrainPrinter:
                     self._open_bar(event.num_steps)
             case StepLog():
                 self._show_step(event)
-            case FeatureTime() | HeadLog() | CrossValidation() | EarlyStopped():
+            case FeatureTime() | HeadLog() | HeadChoice() | CrossValidation() | EarlyStopped():
                 print_note(_line_of(event))
             case EpochResult():
                 self._show_epoch(event)
@@ -130,7 +130,7 @@ class TrainPrinter:
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
 
 
-def _line_of(event: FeatureTime | HeadLog | CrossValidation | EarlyStopped) -> str:
+def _line_of(event: FeatureTime | HeadLog | HeadChoice | CrossValidation | EarlyStopped) -> str:
     if isinstance(event, FeatureTime):
         return f"features of {event.num_images:,} images: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):

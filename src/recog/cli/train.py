@@ -45,6 +45,9 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="Weights file (.safetensors, .pth, ...), run or bundle to start from, or 'none'.")
     ] = None,
+    parent: Annotated[
+        str | None, typer.Option("--from", help="Run or bundle to continue from, on more images or other classes.")
+    ] = None,
     channels: Annotated[
         int | None, typer.Option(help="1 (grey) or 3 (colour); chosen from the data by default.")
     ] = None,
@@ -89,6 +92,7 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any other setting, such as optim.lr=0.05; repeatable."),
     ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
@@ -184,14 +188,16 @@ def _read_config(
     from recog.models.config import check_network
     from recog.models.hub import check_download
     from recog.recipes.config import with_options
+    from recog.recipes.parent import with_parent
     from recog.runs.folder import read_config
 
     config = read_config(path)
     if source is not None:
         config = replace(config, data=replace(config.data, source=source))
     chosen = with_options(config, options, override({}, settings))
+    with_parent(chosen)
     check_network(chosen.model)
-    if chosen.recipe != "scratch":
+    if chosen.recipe != "scratch" and not chosen.model.parent:
         check_download(chosen.model)
     return chosen
 

@@ -13,7 +13,7 @@ import numpy as np
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
-from recog.data.dataset import Dataset, Exclusion, class_counts
+from recog.data.dataset import SPLITS, Dataset, Exclusion, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
 
@@ -32,12 +32,22 @@ class SplitConfig:
                 raise ConfigError(f"split.{name} is {value}; it must be above 0 and below 0.5 (0.15 is usual).")
 
 
-def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: Sequence[str]) -> Dataset:
+def split_dataset(
+    dataset: Dataset,
+    config: SplitConfig,
+    *,
+    seed: int,
+    groups: Sequence[str],
+    known: Sequence[str | None] = (),
+) -> Dataset:
     """Give every sample a split. What the source says stands; what it lacks is carved out by chance.
 
     train and test given: val is carved from train. train and val given: no test, and val's number is called val.
     Nothing given: train, val and test are carved. `groups[i]` names the group of sample i; a group is never torn apart
     (`join_groups` makes it of the content hashes, which keep identical files together, and the user's own groups).
+
+    `known[i]` is the split that sample i has in the run which this one continues, None for a new image. Where a split is carved,
+    it stays there with its group, so that what the earlier run trained on is not tested on; the others are carved by chance.
     Raises DataError where a class is too small.
     """
     given = dataset.given_splits
@@ -48,14 +58,57 @@ def split_dataset(dataset: Dataset, config: SplitConfig, *, seed: int, groups: S
         return dataset
     pool = [i for i, sample in enumerate(dataset.samples) if sample.split in (None, "train")]
     _check_class_sizes(dataset, pool, groups, list(fractions))
-    own_groups = [groups[i] for i in pool]
-    labels = [dataset.samples[i].labels for i in pool]
-    parts = _PARTS[dataset.task](labels, own_groups, list(fractions.values()), seed=seed)
-    chosen = [list(fractions)[part] for part in parts]
+    stays = _known_splits(pool, groups, known, fractions)
     splits = [sample.split or "" for sample in dataset.samples]
-    for i, split in zip(pool, chosen, strict=True):
-        splits[i] = split
-    return dataset.with_splits(splits)
+    for i in pool:
+        splits[i] = stays.get(groups[i], "")
+    new = [i for i in pool if groups[i] not in stays]
+    labels = [dataset.samples[i].labels for i in new]
+    parts = _PARTS[dataset.task](labels, [groups[i] for i in new], list(fractions.values()), seed=seed) if new else ()
+    for i, part in zip(new, parts, strict=True):
+        splits[i] = list(fractions)[part]
+    split = dataset.with_splits(splits)
+    if stays:
+        _check_known_classes(split, list(fractions))
+    return split
+
+
+def _known_splits(
+    pool: Sequence[int], groups: Sequence[str], known: Sequence[str | None], fractions: Mapping[str, float]
+) -> dict[str, str]:
+    """By group, the split that its images keep; of several the first, as train was learnt from and val selected with."""
+    found: dict[str, set[str]] = {}
+    for i in pool if known else ():
+        split = known[i]
+        if split is not None and split in fractions:
+            found.setdefault(groups[i], set()).add(split)
+    return {group: next(split for split in SPLITS if split in splits) for group, splits in found.items()}
+
+
+def _check_known_classes(dataset: Dataset, splits: Sequence[str]) -> None:
+    for split in splits if dataset.task == "multiclass" else ():
+        counts = class_counts(dataset.subset(split), len(dataset.class_names))
+        without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
+        if without:
+            raise DataError(
+                f"nothing is left for the {split} split of {', '.join(without[:10])}: the run that this one continues used "
+                f"all of these images otherwise. Add new images, or give {split} images in a folder {split}."
+            )
+
+
+def describe_known_splits(dataset: Dataset, known: Sequence[str | None]) -> list[str]:
+    """How many images keep the split of the run that is continued, and a warning where that run trained on what is held out."""
+    pairs = [(before, sample.split) for before, sample in zip(known, dataset.samples, strict=True) if before]
+    kept = Counter(before for before, now in pairs if before == now)
+    counts = ", ".join(f"{kept[split]:,} {split}" for split in SPLITS if kept[split])
+    lines = [f"images that keep the split they have in the parent's run: {counts}"]
+    for split, roles in {"val": ("train",), "test": ("train", "val")}.items():
+        if num_seen := sum(now == split and before in roles for before, now in pairs):
+            lines.append(
+                f"warning: the parent trained on or selected with {num_seen:,} of the {split} images, so results on them are "
+                "optimistic"
+            )
+    return lines if kept else lines[1:]
 
 
 def _fractions(dataset: Dataset, config: SplitConfig) -> dict[str, float]:

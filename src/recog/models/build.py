@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from recog.bundle.manifest import read_manifest
+from recog.bundle.seal import WEIGHTS, read_network_config
 from recog.core.errors import ConfigError
+from recog.core.files import shown
 from recog.core.preprocess import Preprocess
+from recog.core.task import Task
 from recog.models.classifier import Classifier, broken_weights, check_contract
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights, unknown_network
 from recog.models.own_module import OwnModule, channels_of
@@ -19,6 +27,7 @@ from recog.models.table import Own, own_network, timm_name
 from recog.models.timm_bridge import (
     SIZE_ERRORS,
     cfg_of,
+    create_from_bundle,
     create_timm,
     has_fixed_size,
     input_size,
@@ -27,7 +36,15 @@ from recog.models.timm_bridge import (
     wrong_size,
 )
 from recog.models.weights import RANDOM_WEIGHTS, WeightsOrigin, load_torchvision_weights
-from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, wrong_weights
+from recog.models.weights_file import (
+    NUM_NAMED,
+    fit_tensors,
+    head_name,
+    load_fitted,
+    origin_of,
+    read_tensors,
+    wrong_weights,
+)
 
 # Srivastava et al. (2014), "Dropout"; Huang et al. (2016), "Deep Networks with Stochastic Depth"
 RATES = {"drop_rate": "dropout", "drop_path_rate": "drop-path"}
@@ -42,6 +59,7 @@ class BuiltModel:
     classifier: Classifier
     preprocess: Preprocess
     origin: WeightsOrigin
+    has_head: bool = False  # its last layer knows some of the classes, from a parent
 
 
 def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
@@ -62,6 +80,77 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
     if not timm.is_model(timm_name(config.name)):
         raise unknown_network(config.name, timm.list_models())
     return _build_timm(config, num_classes)
+
+
+def build_from_parent(config: ModelConfig, class_names: Sequence[str], *, task: Task, with_head: bool) -> BuiltModel:
+    """The network of the bundle `config.parent` for `class_names`, at config.image_size, in evaluation mode.
+
+    `with_head` keeps the last layer's rows of the classes that both have; a new class begins with the mean of these rows, so
+    with their mean logit (as for new words of a vocabulary: Hewitt, 2021). Without it, and where the two share no class or differ
+    in task, the last layer is to be fitted. ConfigError for a size that the network does not support.
+    """
+    folder = Path(config.parent)
+    manifest, saved = read_manifest(folder), read_network_config(folder)
+    size, channels = config.image_size or manifest.preprocess.image_size, manifest.preprocess.channels
+    own = own_network(saved.architecture)
+    try:
+        if own is not None:
+            network = _own_from_parent(folder, own, len(class_names), size=size, channels=channels)
+            _set_own_rates(saved.architecture, network, config.rates)
+        else:
+            network = create_from_bundle(folder, size, {"num_classes": len(class_names), **config.rates})
+            _check_rates(saved.architecture, network, config.rates)
+        shared = [name for name in class_names if name in manifest.class_names]
+        if manifest.task != task or not with_head:
+            shared = []
+        if shared:
+            _keep_rows(folder, network, manifest.class_names, class_names)
+        new = [name for name in class_names if name not in shared]
+        head = f"last layer kept for {len(shared)} of {len(class_names)} classes" if shared else "last layer new"
+        if shared and new:
+            head += f", new: {shown(', '.join(new[:NUM_NAMED]))}{', ...' if len(new) > NUM_NAMED else ''}"
+        built = _built(
+            saved.architecture,
+            "timm" if own is None else "recog",
+            network,
+            replace(manifest.preprocess, image_size=size, crop_mode=config.crop_mode or manifest.preprocess.crop_mode),
+            mean=config.mean or saved.pretrained_cfg.mean,
+            std=config.std or saved.pretrained_cfg.std,
+            origin=WeightsOrigin(
+                source=f"bundle {config.parent_digest[:16]} ({shown(manifest.data.name)}), {head}",
+                licence="that of the parent bundle, see its README.md",
+                parent=config.parent_digest,
+            ),
+        )
+    except SIZE_ERRORS as error:
+        takes = timm_takes(saved.architecture, in_chans=channels) if own is None else own.takes
+        raise wrong_size(saved.architecture, size, error, takes) from None
+    return replace(built, has_head=bool(shared))
+
+
+def _own_from_parent(folder: Path, entry: Own, num_classes: int, *, size: tuple[int, int], channels: int) -> nn.Module:
+    network = entry.build(num_classes=num_classes, in_chans=channels, image_size=size)
+    fitted = fit_tensors(load_file(folder / WEIGHTS), network)
+    if fitted.misshapen or fitted.missing:
+        raise ConfigError(
+            f"layers of {folder} depend on the image size, so it continues at its own size only; leave model.image_size out."
+        )
+    load_fitted(network, fitted)
+    return network
+
+
+def _keep_rows(folder: Path, network: nn.Module, before: Sequence[str], after: Sequence[str]) -> None:
+    """Put the parent's rows of classes `before` into the last layer of `network` for classes `after`."""
+    layer, prefix = network.get_classifier(), head_name(network)  # type: ignore[operator]
+    row_of = {name: row for row, name in enumerate(before)}
+    rows = [row_of[name] for name in after if name in row_of]
+    with safe_open(folder / WEIGHTS, framework="pt") as file, torch.no_grad():
+        for name, target in layer.named_parameters():
+            saved = file.get_tensor(f"{prefix}.{name}")
+            target.copy_(saved[rows].mean(dim=0, keepdim=True).expand_as(target))
+            for row, class_name in enumerate(after):
+                if class_name in row_of:
+                    target[row] = saved[row_of[class_name]]
 
 
 def name_own_module(config: ModelConfig, module: nn.Module) -> ModelConfig:

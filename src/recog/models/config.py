@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import MANIFEST, read_manifest
-from recog.bundle.seal import CONFIG, WEIGHTS, check_files, read_network_config
+from recog.bundle.manifest import MANIFEST, read_bundle_json, read_manifest
+from recog.bundle.seal import CONFIG, WEIGHTS, NetworkConfig, check_files, read_network_config
 from recog.core.config import did_you_mean
 from recog.core.errors import BundleError, ConfigError
 from recog.core.files import user_path
@@ -31,6 +31,8 @@ class ModelConfig:
     channels: int | None = None  # 1: images are made grey; 3: colour; planned if None
     mean: tuple[float, ...] | None = None  # per channel on [0, 1]; the weights' own if None
     std: tuple[float, ...] | None = None
+    parent: str = ""  # a run or bundle to continue from, with its network, preprocessing and last layer
+    parent_digest: str = ""  # of that bundle, once planned: another bundle is then refused
     drop_rate: float | None = None  # of dropout in training, mostly before the last layer; the network's own if None
     drop_path_rate: float | None = None  # of whole residual branches, rising with depth; the network's own if None
 
@@ -94,20 +96,7 @@ def with_bundle(config: ModelConfig) -> ModelConfig:
     file = check_local_weights(config.weights)
     if not (file.parent / MANIFEST).is_file():
         return config
-    try:
-        check_files(file.parent, read_manifest(file.parent), (CONFIG, WEIGHTS))
-        found = read_network_config(file.parent)
-    except BundleError as error:
-        raise ConfigError(f"weights {config.weights}: {error}") from None
-    if found.library == "own":
-        raise ConfigError(
-            f"{config.weights} was made from a custom module ({found.architecture}); load its {WEIGHTS} into the module and "
-            "pass that: recog.train(..., network=module)."
-        )
-    if config.name is not None and timm_name(config.name).partition(".")[0] != found.architecture:
-        raise ConfigError(
-            f"{config.weights} is a bundle of {found.architecture}, but model.name is {config.name}; leave --model out."
-        )
+    found = _network_of(file.parent, config.weights, config.name)
     channels, height, width = found.pretrained_cfg.input_size
     same = config.channels in (None, channels)
     return replace(
@@ -120,6 +109,69 @@ def with_bundle(config: ModelConfig) -> ModelConfig:
         mean=config.mean or (found.pretrained_cfg.mean if same else None),
         std=config.std or (found.pretrained_cfg.std if same else None),
     )
+
+
+def with_parent(config: ModelConfig) -> ModelConfig:
+    """`config` with the network, input size, mean and std of the bundle that `config.parent` names; unchanged without one.
+
+    ConfigError or BundleError for a parent that cannot be continued, or a setting that contradicts it.
+    """
+    if not config.parent:
+        if config.parent_digest:
+            raise ConfigError(
+                f"model.parent_digest is set, but no parent is named; give the bundle with this digest as --from BUNDLE: "
+                f"{config.parent_digest}."
+            )
+        return config
+    if config.weights != "auto":
+        raise ConfigError(
+            f"--from {config.parent} brings its own weights, but model.weights is {config.weights}; leave one of them out."
+        )
+    folder = find_bundle(config.parent)
+    found = _network_of(folder, config.parent, config.name)
+    channels, height, width = found.pretrained_cfg.input_size
+    if config.channels not in (None, channels):
+        raise ConfigError(
+            f"{config.parent} takes {channels} channels, so --channels {config.channels} is not possible."
+        )
+    digest = str(read_bundle_json(folder / MANIFEST)["digest"])
+    if config.parent_digest not in ("", digest):
+        raise ConfigError(
+            f"{config.parent} is another bundle than this config was planned for: its digest is {digest[:16]}..., "
+            f"model.parent_digest {config.parent_digest[:16]}.... Name the right one, or start anew from this one: --from "
+            f"{config.parent}."
+        )
+    return replace(
+        config,
+        name=config.name or found.architecture,
+        parent=str(folder),
+        parent_digest=digest,
+        image_size=config.image_size or (height, width),
+        crop_mode=config.crop_mode or cast("CropMode", found.pretrained_cfg.crop_mode),
+        channels=channels,
+        mean=config.mean or found.pretrained_cfg.mean,
+        std=config.std or found.pretrained_cfg.std,
+    )
+
+
+def _network_of(folder: Path, given: str, name: str | None) -> NetworkConfig:
+    """config.json of the bundle `folder`, that the user named `given`; its files are verified.
+
+    ConfigError for a damaged bundle, one of another network than `name`, or of a module whose code is not part of it.
+    """
+    try:
+        check_files(folder, read_manifest(folder), (CONFIG, WEIGHTS))
+        found = read_network_config(folder)
+    except BundleError as error:
+        raise ConfigError(f"weights {given}: {error}") from None
+    if found.library == "own":
+        raise ConfigError(
+            f"{given} was made from a custom module ({found.architecture}); load its {WEIGHTS} into the module and "
+            "pass that: recog.train(..., network=module)."
+        )
+    if name is not None and timm_name(name).partition(".")[0] != found.architecture:
+        raise ConfigError(f"{given} is a bundle of {found.architecture}, but model.name is {name}; leave --model out.")
+    return found
 
 
 def check_network(config: ModelConfig) -> None:

@@ -118,6 +118,22 @@ def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, W
     return network, WeightsOrigin(source=f"hub {source}", licence=cfg.get("license") or "not stated")
 
 
+def create_from_bundle(folder: Path, image_size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+    """The timm network of a bundle for images of (height, width), with its weights; the last layer is the bundle's or random.
+
+    Raises one of SIZE_ERRORS where the architecture does not support the size.
+    """
+
+    def create(**size: Any) -> nn.Module:
+        network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments, **size)
+        return network
+
+    network = create()
+    if image_size != input_size(network) and has_fixed_size(network):
+        network = with_input_size(network, image_size, create)
+    return network
+
+
 def timm_takes(name: str, *, in_chans: int) -> Takes:
     """A function: whether the timm network accepts images of (height, width). Runs on the meta device, without memory."""
 

@@ -28,6 +28,7 @@ class WeightsOrigin:
 
     source: str
     licence: str
+    parent: str = ""  # digest of the bundle that training continues from
 
 
 RANDOM_WEIGHTS = WeightsOrigin(source="random, from the seed", licence="none")

@@ -77,7 +77,7 @@ def fit_tensors(tensors: Tensors, network: nn.Module) -> FittedWeights:
     the filters of the first layer are summed for a grey network.
     """
     ours = network.state_dict()
-    head = _head_name(network)
+    head = head_name(network)
     body = {name: tensor for name, tensor in ours.items() if _counts(name) and not name.startswith(f"{head}.")}
     prefix = _best_prefix(tensors, body)
     theirs = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -236,7 +236,8 @@ def _best_prefix(tensors: Tensors, body: Tensors) -> str:
     return min(sizes, key=rank, default="")
 
 
-def _head_name(network: nn.Module) -> str:
+def head_name(network: nn.Module) -> str:
+    """The name of the last layer within `network`."""
     layer = network.get_classifier()  # type: ignore[operator]
     return next((name for name, module in network.named_modules() if module is layer), "")
 

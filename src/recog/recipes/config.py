@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -121,6 +121,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "recipe": "recipe",
         "model": "model.name",
         "weights": "model.weights",
+        "parent": "model.parent",
         "channels": "model.channels",
         "epochs": "optim.epochs",
         "lr": "optim.lr",
@@ -140,6 +141,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "label_columns": "data.label_columns",
         "task": "data.task",
         "names": "data.names",
+        "device": "compute.device",
         "threads": "compute.num_threads",
     }
 )
@@ -156,6 +158,8 @@ def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapp
     ConfigError names the setting that has a wrong value.
     """
     chosen = nest({OPTIONS[name]: value for name, value in options.items()})
+    if "parent" in options:
+        config = replace(config, model=replace(config.model, parent_digest=""))  # of a parent that the config named
     return build_config(TrainConfig, merge(merge(config_to_dict(config), chosen), nest(settings)))
 
 
@@ -171,6 +175,7 @@ USED_BY: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
         "stop": BY_STEPS,
         "head": ("head", "finetune"),
         "model.weights": ("head", "finetune"),
+        "model.parent": ("head", "finetune"),
         "model.drop_rate": BY_STEPS,
         "model.drop_path_rate": BY_STEPS,
         "compute.precision": BY_STEPS,

@@ -116,6 +116,20 @@ class EpochResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadChoice:
+    """Which last layer a continued network begins with: the parent's, or the one fitted on its features."""
+
+    keeps_parent: bool
+    parent_score: float  # on the validation split: accuracy, or mAP of multi-label images
+    fitted_score: float
+
+    def __str__(self) -> str:
+        chosen, other = ("the parent's", "a new") if self.keeps_parent else ("the new", "the parent's")
+        scores = sorted((self.parent_score, self.fitted_score), reverse=True)
+        return f"training begins with {chosen} last layer: {scores[0]:.1%} on val; {other} one has {scores[1]:.1%}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FirstBatch:
     """What the network sees first, augmented: images uint8 [B, H, W, C]."""
 
@@ -133,4 +147,14 @@ class TrainingSummary:
     cross_validation: CrossValidation | None = None  # of the head, if images were few
 
 
-LearnEvent = FirstBatch | StepLog | SkippedStep | EpochResult | FeatureTime | HeadLog | CrossValidation | EarlyStopped
+LearnEvent = (
+    FirstBatch
+    | StepLog
+    | SkippedStep
+    | EpochResult
+    | FeatureTime
+    | HeadLog
+    | HeadChoice
+    | CrossValidation
+    | EarlyStopped
+)

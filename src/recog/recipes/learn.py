@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Generator
 from itertools import chain
 
@@ -13,7 +14,15 @@ from recog.data.loader import TrainLoader
 from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut
-from recog.recipes.events import EpochResult, FirstBatch, LearnEvent, TrainingSummary, ValScores, score_answers
+from recog.recipes.events import (
+    EpochResult,
+    FirstBatch,
+    HeadChoice,
+    LearnEvent,
+    TrainingSummary,
+    ValScores,
+    score_answers,
+)
 from recog.recipes.head import learn_frozen
 from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import LabelledImages, Prepared
@@ -34,7 +43,10 @@ def learn(
     """Train `prepared.model` and return the summary, and held-out predictions where the head alone is learnt."""
     plan, model, held_out, found = prepared.plan, prepared.model, None, None
     if resume.state is None and prepared.exact is not None:
+        kept = copy.deepcopy(model.classifier.classifier.state_dict()) if model.has_head else None
         held_out, found = yield from learn_frozen(model.classifier, prepared, prepared.exact)
+        if kept is not None:
+            yield _choose_head(model.classifier, kept, prepared.val)
     if prepared.larger is None or not isinstance(plan, StepsPlan):
         return TrainingSummary(cross_validation=found), held_out
     keeper = CheckpointKeeper(resume, world, found)
@@ -43,6 +55,24 @@ def learn(
         model.classifier, prepared.larger, prepared.val, plan, image_size=size, keeper=keeper
     )
     return summary, None
+
+
+def _choose_head(classifier: Classifier, kept: dict[str, torch.Tensor], val: LabelledImages) -> HeadChoice:
+    """Give `classifier` the last layer `kept` unless its own, which was just fitted, is better on the validation split."""
+
+    def score() -> ValScores:
+        return score_answers(collect_logits(classifier, val.store.rows(), precision="float32").logits, val.targets)
+
+    layer = classifier.classifier
+    fitted, fitted_score = copy.deepcopy(layer.state_dict()), score()
+    layer.load_state_dict(kept)
+    parent_score = score()
+    keeps_parent = parent_score.rank >= fitted_score.rank
+    if not keeps_parent:
+        layer.load_state_dict(fitted)
+    return HeadChoice(
+        keeps_parent=keeps_parent, parent_score=parent_score.selection, fitted_score=fitted_score.selection
+    )
 
 
 def learn_network(

@@ -132,13 +132,14 @@ def pack(
     shipped = replace(  # without the places of this machine
         plan,
         data=replace(plan.data, source=dataset.name),
-        model=replace(plan.model, weights=Path(plan.model.weights).name),
+        model=replace(plan.model, weights=Path(plan.model.weights).name, parent=""),
     )
     (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(shipped)), encoding="utf-8")
     card = render_card(
         measured.report,
         draft,
         origin=(model.origin.source, model.origin.licence),
+        parent=model.origin.parent,
         recipe=plan.recipe,
         is_timm=model.library == "timm",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -42,7 +43,13 @@ from recog.data.inspection import (
     inspect_images,
 )
 from recog.data.sources import open_source
-from recog.data.split import describe_small_classes, join_groups, split_dataset, without_small_classes
+from recog.data.split import (
+    describe_known_splits,
+    describe_small_classes,
+    join_groups,
+    split_dataset,
+    without_small_classes,
+)
 from recog.data.store import (
     ExactReader,
     ImageStore,
@@ -55,15 +62,18 @@ from recog.data.store import (
     read_images,
     read_larger,
 )
-from recog.models.build import BuiltModel, build_model, build_own_module, name_own_module
+from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
+from recog.recipes.parent import with_parent
 from recog.recipes.plan import ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
+
+NO_SPLITS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +126,27 @@ def prepare(
     *,
     network: nn.Module | None = None,
     world: World | None = None,
+    known_splits: Mapping[str, str] = NO_SPLITS,
 ) -> Prepared:
     """`dataset` and `network` are objects of the caller's; else config.data.source and config.model.name name them.
+
+    `known_splits` has the split that an image, by content hash, must keep: that of the run which this one continues.
 
     Each process of `world` prepares for itself, by the plan of the first; it is an error if the results differ.
     DataError or ConfigError, with the remedy, for anything that prevents training.
     """
     world = world or World()
-    return prepare_model(config, prepare_data(config, dataset, world=world), network=network, world=world)
+    data = prepare_data(config, dataset, world=world, known_splits=known_splits)
+    return prepare_model(config, data, network=network, world=world)
 
 
-def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: World) -> PreparedData:
+def prepare_data(
+    config: TrainConfig,
+    dataset: Dataset | None = None,
+    *,
+    world: World,
+    known_splits: Mapping[str, str] = NO_SPLITS,
+) -> PreparedData:
     """Read the facts of each image file once, and split."""
     dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
     check_trainable(dataset)
@@ -146,7 +166,9 @@ def prepare_data(config: TrainConfig, dataset: Dataset | None = None, *, world: 
         *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
-    dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups)
+    known = [known_splits.get(content_hash) for content_hash in hashes]
+    dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups, known=known)
+    notes += tuple(describe_known_splits(dataset, known))
     data = PreparedData(dataset=dataset, inspected=inspected, facts=facts, notes=notes)
     check_agreement(world, "data", fingerprint(dataset, data.hashes) if world.size > 1 else "")
     return data
@@ -157,7 +179,9 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     device = choose_device(config.compute.device, local_rank=world.local_rank)
     if network is not None:
         config = replace(config, model=name_own_module(config.model, network))
-    plan, reasons = _plan_together(config, data, device, world)
+    config, reasons = with_parent(config)
+    plan, planned = _plan_together(config, data, device, world)
+    reasons += planned
     training = [data.inspected[sample.name] for sample in data.dataset.subset("train")]
     grey16_max, grey16_notes = choose_grey16_max(plan.data, training)
     if grey16_notes:
@@ -166,7 +190,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     torch.set_num_threads(plan.compute.num_threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    model = _build(plan, network, num_classes=len(data.dataset.class_names))
+    model = _build(plan, network, data.dataset)
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     decoded = _decode(data, model, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)
@@ -220,7 +244,11 @@ def choose_grey16_max(config: DataConfig, training: Sequence[Inspected]) -> tupl
     return scale, [f"16-bit images: level {scale:,} becomes white, as the highest in the training split is {highest:,}"]
 
 
-def _build(plan: Plan, network: nn.Module | None, *, num_classes: int) -> BuiltModel:
+def _build(plan: Plan, network: nn.Module | None, dataset: Dataset) -> BuiltModel:
+    num_classes = len(dataset.class_names)
+    if plan.model.parent:
+        with_head = plan.recipe == "finetune"
+        return build_from_parent(plan.model, dataset.class_names, task=dataset.task, with_head=with_head)
     if network is not None:
         return build_own_module(network, plan.model, num_classes=num_classes)
     model = build_model(plan.model, num_classes=num_classes)

@@ -19,8 +19,10 @@ from recog.report.text import percent, percent_range
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool) -> str:
-    """The model card as Markdown; `origin` is (source, licence) of the starting weights.
+def render_card(
+    report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool, parent: str = ""
+) -> str:
+    """The model card as Markdown; `origin` is (source, licence) of the starting weights, `parent` the digest of their bundle.
 
     Names from the data are written to the metadata as double-quoted YAML strings in ASCII.
     """
@@ -43,6 +45,7 @@ def render_card(report: Report, manifest: Manifest, *, origin: tuple[str, str], 
         weights_source=origin[0],
         weights_licence=origin[1],
         is_timm=is_timm,
+        parent=parent,
         recipe=recipe,
         trust=[(section.title, section.text, _facts(section)) for section in trust_sections(report)],
         class_list=_class_list(manifest.class_names),

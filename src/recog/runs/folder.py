@@ -39,7 +39,10 @@ LAUNCH = "launch.txt"
 
 
 def load_run_config(path: Path) -> TrainConfig:
-    """A TrainConfig from TOML; a relative data.source or model.weights is relative to the file's folder, links resolved."""
+    """A TrainConfig from TOML; relative data.source, model.weights and model.parent are relative to the file's folder.
+
+    Links are resolved.
+    """
     config = build_config(TrainConfig, load_toml(path))
     folder = Path(os.path.realpath(path)).parent
     source = folder / config.data.source
@@ -48,6 +51,9 @@ def load_run_config(path: Path) -> TrainConfig:
     weights = folder / config.model.weights
     if config.model.weights not in ("auto", "none") and os.path.exists(weights):
         config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
+    parent = folder / config.model.parent
+    if config.model.parent and os.path.exists(parent):
+        config = replace(config, model=replace(config.model, parent=os.path.relpath(parent)))
     return config
 
 
@@ -84,7 +90,7 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
 
 def check_new_run(config: TrainConfig, name: str | None, runs: Path = RUNS, *, world: World | None = None) -> None:
     """ConfigError or DiskError where no run can be created in `runs`, under `name` or that of the data, and record its paths."""
-    for path in (config.data.source, config.model.weights):
+    for path in (config.data.source, config.model.weights, config.model.parent):
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -128,12 +134,15 @@ def is_restart(folder: Path, world: World) -> bool:
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
     """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
-    source, weights = config.data.source, config.model.weights
+    source, weights, parent = config.data.source, config.model.weights, config.model.parent
     if is_path(source):
         source = _relative(source, folder)
     if weights not in ("auto", "none"):
         weights = _relative(weights, folder)
-    config = replace(config, data=replace(config.data, source=source), model=replace(config.model, weights=weights))
+    if parent:
+        parent = _relative(parent, folder)
+    model = replace(config.model, weights=weights, parent=parent)
+    config = replace(config, data=replace(config.data, source=source), model=model)
     write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
 
 
@@ -171,6 +180,7 @@ def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
     del table["checkpoint"], table["loader"]["num_workers"]
     del table["data"]["source"]  # the fingerprint identifies the data, wherever they are
     table["model"]["weights"] = Path(config.model.weights).name
+    del table["model"]["parent"]  # its digest identifies it
     from recog.training.checkpoint import Checkpoints
 
     return Checkpoints(not_linked(folder / CHECKPOINTS, error=CheckpointError), {"config": table}, config.checkpoint)

@@ -29,7 +29,7 @@ from recog.core.records import read_bytes
 from recog.core.text import visible
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
-from recog.recipes.events import EpochResult, FirstBatch, HeadLog, LearnEvent
+from recog.recipes.events import EpochResult, FirstBatch, HeadChoice, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
 from recog.report.pictures import confusion_picture, image_grid
 from recog.training.fit import SkippedStep, StepLog, eval_mode
@@ -205,6 +205,8 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
         journal.record("head", event.trial, values | _map_of(event.val_map))
         if event.val_nll <= journal.outcome.get("val_nll", math.inf):
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+    elif isinstance(event, HeadChoice):
+        journal.record("head_choice", 0, asdict(event))
     elif isinstance(event, CrossValidation):
         values = {name: value for name, value in asdict(event).items() if value is not None}
         journal.record("cross_validation", event.num_repeats, values)

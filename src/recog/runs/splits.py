@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,10 @@ TEST_OPENINGS = "test_openings.jsonl"
 MAX_SPLITS_BYTES = 1 << 30  # some millions of images
 
 
-def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int) -> None:
+def write_splits(
+    run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int, parent: SeenImages | None = None
+) -> None:
+    """Write splits.json. The images that made the `parent`, which the run continues, are listed by hash: they count as seen."""
     key = "classes" if dataset.task == "multilabel" else "class"
     table = {
         "seed": seed,
@@ -37,6 +40,7 @@ def write_splits(run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed
             for split in SPLITS
             if dataset.subset(split)
         },
+        **({} if parent is None else {"parent": {s: sorted(parent.hashes.get(s, ())) for s in ("train", "val")}}),
         "excluded": [{"name": e.name, "reason": e.reason} for e in dataset.exclusions],
     }
     write_bytes_atomic(run / SPLITS_FILE, pretty_json(table))
@@ -68,6 +72,10 @@ class SeenImages:
         """Whether the run trained on the image (train), or selected and calibrated the model with it (val)."""
         return any(content_hash in self.hashes.get(split, ()) for split in ("train", "val"))
 
+    def split_of(self) -> dict[str, str]:
+        """The split of each content hash; of several the first, as train was learnt from and val selected with."""
+        return {h: split for split in reversed(SPLITS) for h in self.hashes.get(split, ())}
+
 
 class SplitRow(msgspec.Struct, frozen=True, kw_only=True):
     """One image of splits.json; `classes` where it may have none or several."""
@@ -84,6 +92,7 @@ class Splits:
 
     hash_of: HashKind
     splits: Mapping[str, tuple[SplitRow, ...]]
+    parent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # content hashes by split
 
 
 def read_splits(run: Path) -> Splits:
@@ -92,7 +101,10 @@ def read_splits(run: Path) -> Splits:
 
 def read_seen(run: Path) -> SeenImages:
     found = read_splits(run)
-    hashes = {split: frozenset(row.sha256 for row in rows) for split, rows in found.splits.items()}
+    hashes = {
+        split: frozenset(row.sha256 for row in found.splits.get(split, ())).union(found.parent.get(split, ()))
+        for split in dict.fromkeys((*found.splits, *found.parent))
+    }
     return SeenImages(hashes=hashes, hash_of=found.hash_of)
 
 

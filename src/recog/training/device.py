@@ -19,12 +19,12 @@ def choose_device(choice: Device, *, local_rank: int = 0) -> torch.device:
     if not available:
         raise ConfigError(
             "compute.device is cuda, but torch finds no usable GPU (torch.cuda.is_available() is false). "
-            "Fix the driver, install a build of torch with CUDA, or use --set compute.device=auto."
+            "Fix the driver, install a build of torch with CUDA, or use --device auto."
         )
     if local_rank >= torch.cuda.device_count():
         raise ConfigError(
             f"this machine has {torch.cuda.device_count()} GPUs, and process {local_rank + 1} needs its own. "
-            "Start one process per GPU (torchrun --nproc-per-node gpu), or use --set compute.device=cpu."
+            "Start one process per GPU (torchrun --nproc-per-node gpu), or use --device cpu."
         )
     return torch.device("cuda", local_rank)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from recog.bundle.locate import BUNDLE, RUNS
+from recog.bundle.locate import BUNDLE, RUNS, find_bundle, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
@@ -18,6 +19,7 @@ from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
 from recog.core.task import Task
 from recog.data.balance import Balance
 from recog.data.dataset import Dataset
+from recog.data.inspection import hash_kind
 from recog.data.sources import Source, open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
@@ -50,8 +52,16 @@ from recog.runs.folder import (
     write_run_config,
 )
 from recog.runs.journal import TENSORBOARD, Journal, record_event
-from recog.runs.splits import QUARANTINE, log_test_opening, read_seen, write_quarantine, write_splits
-from recog.training.config import OptimizerName
+from recog.runs.splits import (
+    QUARANTINE,
+    SPLITS_FILE,
+    SeenImages,
+    log_test_opening,
+    read_seen,
+    write_quarantine,
+    write_splits,
+)
+from recog.training.config import Device, OptimizerName
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
 from recog.verbs.embedded import progress_line, state_kept
@@ -100,6 +110,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     recipe: Recipe | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
+    parent: str | Path | None = None,
     channels: Literal[1, 3] | None = None,
     epochs: int | None = None,
     lr: float | None = None,
@@ -120,6 +131,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     names: str | None = None,
     bad_images: BadImagePolicy | None = None,
     min_images: int | None = None,
+    device: Device | None = None,
     threads: int | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
     name: str | None = None,
@@ -133,8 +145,9 @@ def train(  # noqa: PLR0913  keywords of a public verb
     `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
     {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`.
 
-    `recipe` to `threads` are the options of the command line. They go over `config`, which is a TrainConfig or a TOML file such
-    as an earlier run's run.toml, and `settings` such as {'augment.policy': 'none'} go over both. `name` names the run's folder.
+    `recipe` to `threads` are the options of the command line; `parent`, a run or bundle to continue from, is its --from. They go
+    over `config`, which is a TrainConfig or a TOML file such as an earlier run's run.toml, and `settings` such as
+    {'augment.policy': 'none'} go over both. `name` names the run's folder.
 
     `resume` names an interrupted run, which goes on with its own settings; a Dataset and a network of your own are to be given
     again, and `source` if the data were moved.
@@ -213,10 +226,10 @@ def train_events(
         elif world.is_writer:
             started = time.perf_counter()
             check_new_run(config, name, runs, world=world)
-            prepared = prepare(config, dataset, network=network, world=world)
+            prepared = _prepare(config, dataset, network=network, world=world)
             yield from _begin(prepared, name=name, runs=runs, choose_lr=choose_lr, world=world, started=started)
         else:
-            prepared = prepare(config, dataset, network=network, world=world)
+            prepared = _prepare(config, dataset, network=network, world=world)
             if choose_lr:
                 prepared = with_lr(prepared, broadcast(world, None))
             yield _follow(prepared, world)
@@ -239,14 +252,40 @@ def resume_events(
             yield from _resume(name, runs=runs, source=source, dataset=dataset, network=network, world=world)
         else:
             config = build_config(TrainConfig, broadcast(world, None))
-            yield _follow(prepare(config, dataset, network=network, world=world), world)
+            yield _follow(_prepare(config, dataset, network=network, world=world), world)
+
+
+def _prepare(config: TrainConfig, dataset: Dataset | None, *, network: nn.Module | None, world: World) -> Prepared:
+    """As `prepare`; an image that the parent's run knows keeps its split."""
+    parent = _read_parent(config)
+    known = {} if parent is None else parent.split_of()
+    return prepare(config, dataset, network=network, world=world, known_splits=known)
+
+
+def _read_parent(config: TrainConfig) -> SeenImages | None:
+    """The images that made the bundle which `config` continues; None without one, or where its run folder is not there."""
+    run = run_of(find_bundle(config.model.parent)) if config.model.parent else None
+    return read_seen(run) if run is not None and os.path.lexists(run / SPLITS_FILE) else None
+
+
+def _describe_parent(prepared: Prepared, parent: SeenImages | None) -> list[str]:
+    """A warning where the parent's images cannot be told from new ones."""
+    kind = hash_kind(prepared.dataset.samples)
+    if not prepared.plan.model.parent or (parent is not None and parent.hash_of == kind != "both"):
+        return []
+    why = "its bundle is not in its run folder" if parent is None else "one of the two is image files, the other arrays"
+    return [
+        f"warning: it is not known which of these images the parent was trained on ({why}); those in val and test make results "
+        "optimistic"
+    ]
 
 
 def _begin(
     prepared: Prepared, *, name: str | None, runs: Path, choose_lr: bool, world: World, started: float
 ) -> Iterator[TrainEvent]:
     """A new run, in the process that writes."""
-    for text in prepared.notes:
+    parent = _read_parent(prepared.plan)
+    for text in (*prepared.notes, *_describe_parent(prepared, parent)):
         yield Note(text=text)
     if world.max_restarts and name is None:
         yield Note(
@@ -260,7 +299,7 @@ def _begin(
             prepared, text = run_range_test(prepared, folder)
             broadcast(world, prepared.plan.optim.lr)
             yield Note(text=text)
-        write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.plan.seed)
+        write_splits(folder, prepared.dataset, prepared.hashes, seed=prepared.plan.seed, parent=parent)
         write_run_config(folder, prepared.plan)
         if prepared.plan.data.bad_images == "quarantine":
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
@@ -289,7 +328,7 @@ def _resume(
                 f"{folder} was trained on a Dataset object; pass it again: recog.train(dataset, resume=...)."
             )
         broadcast(world, config_to_dict(config))
-        prepared = prepare(config, dataset, network=network, world=world)
+        prepared = _prepare(config, dataset, network=network, world=world)
         check_same_data(folder, config.data.fingerprint, prepared)
         if source is not None:
             write_run_config(folder, config)  # with the new place, which the bundle will name too

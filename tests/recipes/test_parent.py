@@ -1,0 +1,81 @@
+"""`--from`: what a run takes from the bundle that it continues, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recog.core.errors import BundleError, ConfigError
+from recog.models.config import ModelConfig
+from recog.recipes.config import TrainConfig, with_options
+from recog.recipes.parent import with_parent
+from recog.training.config import OptimConfig
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"  # a resnet8 by recipe scratch, grey and 8 x 8
+DIGEST = json.loads((GOLDEN / "recog.json").read_bytes())["digest"]
+
+
+def config(recipe=None, optim=None, **model):
+    return TrainConfig(
+        recipe=recipe, optim=optim or OptimConfig(), model=ModelConfig(**{"parent": str(GOLDEN), **model})
+    )
+
+
+def test_a_run_without_a_parent_is_unchanged():
+    assert with_parent(TrainConfig()) == (TrainConfig(), [])
+
+
+def test_the_parent_brings_network_preprocessing_and_recipe():
+    continued, reasons = with_parent(config())
+    model = continued.model
+    assert (continued.recipe, model.name, model.image_size, model.channels) == ("finetune", "resnet8", (8, 8), 1)
+    assert (model.mean, model.std, model.parent_digest) == ((0.304402,), (0.375538,), DIGEST)
+    assert reasons == ["recipe finetune: the parent was trained by scratch; it starts from the parent's whole network"]
+    assert with_parent(continued) == (continued, [])  # as a resumed run reads it
+
+
+@pytest.mark.parametrize(
+    ("recipe", "optim", "expected"),
+    [
+        ("head", None, "recipe head: the parent was trained by it"),
+        ("head", OptimConfig(epochs=3), "recipe finetune: optim.epochs only apply to it"),
+        ("finetune", None, "recipe finetune: the parent was trained by finetune"),
+        (None, None, "recipe finetune: the parent was trained by another program"),
+    ],
+)
+def test_the_recipe_is_the_parents_unless_a_setting_needs_steps(recipe, optim, expected, monkeypatch):
+    monkeypatch.setattr("recog.recipes.parent._recipe_of", lambda _: recipe)
+    assert with_parent(config(optim=optim))[1][0].startswith(expected)
+
+
+def test_what_is_set_wins():
+    model = with_parent(config(image_size=(16, 16), mean=(0.5,), std=(0.5,), channels=1))[0].model
+    assert (model.image_size, model.mean, model.std) == ((16, 16), (0.5,), (0.5,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "resnet20"}, "is a bundle of resnet8, but model.name is resnet20; leave --model out"),
+        ({"weights": "other.pth"}, "brings its own weights, but model.weights is other.pth; leave one of them out"),
+        ({"weights": "none"}, "brings its own weights, but model.weights is none; leave one of them out"),
+        ({"channels": 3}, "takes 1 channels, so --channels 3 is not possible"),
+        ({"parent_digest": "0" * 64}, "is another bundle than this config was planned for"),
+        ({"parent": "", "parent_digest": DIGEST}, f"no parent is named; give the bundle .* --from BUNDLE: {DIGEST}"),
+    ],
+)
+def test_what_contradicts_the_parent_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        with_parent(config(**changes))
+
+
+def test_a_parent_that_does_not_exist_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="there is no bundle or run 'absent'"):
+        with_parent(config(parent="absent"))
+
+
+def test_a_new_parent_replaces_the_one_of_the_config_file():
+    planned = with_parent(config())[0]
+    assert with_options(planned, {"parent": "other"}, {}).model.parent_digest == ""
+    assert with_options(planned, {}, {}).model.parent_digest == DIGEST
