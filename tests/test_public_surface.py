@@ -280,6 +280,8 @@ JOINERS = {
     "cli/predict.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
+    "data/readers/own_images.py",
+    "data/readers/own_labels.py",
     "evaluation/results/data_facts.py",
     "evaluation/results/read.py",
     "evaluation/results/rows.py",

@@ -46,7 +46,7 @@ from recog.data.tree import ARCHIVE_SUFFIXES, Tree, exclusion_by, walk_tree, wit
 
 __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]
 
-Source = str | Path | Items | Mapping[str, Items]  # a path or a name; a torch Dataset, or one per split
+Source = str | Path | Items | Mapping[str, Items]  # a path or a name; what `read_items` takes
 KINDS = (
     "a folder of class folders (with or without train, val and test), a CSV file with the columns path and label, "
     "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
@@ -85,10 +85,10 @@ def open_source(
         source = local_path(str(source))
     try:
         if not isinstance(source, str):
-            dataset = read_items(source, class_names=class_names, default_names=default_names)
+            dataset = read_items(source, labels=labels, class_names=class_names, default_names=default_names)
             layout.check_unused(dataset.name, dataset.layout)
-            if layout.group:
-                raise DataError("groups are for files of images; a Dataset has no paths or columns. Leave group out.")
+            if layout.group and not any(isinstance(sample.source, Path) for sample in dataset.samples):
+                raise DataError("groups are for files of images; these have no paths or columns. Leave group out.")
         elif class_names is None:
             dataset = _read(source, user_path(source), labels, layout)
         else:

@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import numpy as np
@@ -70,6 +70,11 @@ class ProgressLine:
         self._num_done = self._num_images = 0  # by this process; a run may be resumed
         self._begun = self._shown = time.perf_counter()
         self._width = 0  # of the open line
+
+    def note(self, texts: Sequence[str]) -> None:
+        """A line each, before the progress line begins."""
+        for text in texts if self._stream is not None else ():
+            print(visible(text), file=self._stream, flush=True)
 
     def begin(self, name: str, *, num_steps: int, num_epochs: int) -> None:
         """Training of the run `name` starts; `num_steps` is 0 if nothing is learnt by steps."""

@@ -142,8 +142,10 @@ def train(  # noqa: PLR0913  keywords of a public verb
 ) -> Run:
     """Train on `source` and return the finished Run; what is not given is planned.
 
-    `source` is a folder, a file or a name as for `recog train`, or a torch.utils.data.Dataset of your own, or one per split:
-    {'train': ..., 'test': ...}; `class_names` then names its labels where it has no `.classes`.
+    `source` is a folder, a file or a name as for `recog train`, or what your program holds: pairs (image, label), a tuple of
+    images and labels, a Dataset of torch, or one of these per split: {'train': ..., 'test': ...}. Images are paths, arrays,
+    tensors or Pillow images. `class_names` names number labels, in their order, where a Dataset has no `.classes`; `task` decides
+    what one-hot labels are.
 
     `recipe` to `threads` are the options of the command line; `parent`, a run or bundle to continue from, is its --from. They go
     over `config`, which is a TrainConfig or a TOML file such as an earlier run's run.toml, and `settings` such as
@@ -155,14 +157,15 @@ def train(  # noqa: PLR0913  keywords of a public verb
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
     at the settings model.image_size and channels, and its bundle is served by its ONNX file.
 
-    `verbose` shows one progress line on stderr. torch's thread count and all random generators are left as found.
+    `verbose` shows one progress line on stderr, after what was understood of data that your program holds. torch's thread count
+    and all random generators are left as found.
     """
     options = given_options(locals())
     events: Iterator[TrainEvent]
     if resume is not None:
         others = {"config": config, "settings": settings, "name": name, "find_lr": find_lr}
         _check_resume(resume, [*options, *(key for key, value in others.items() if value)])
-        dataset = _open_object(source, TrainConfig().data, class_names)
+        dataset = _open_object(source, load_run_config(find_unfinished(resume) / RUN_CONFIG).data, class_names)
         moved = None if source is None or dataset is not None else str(source)
         events = resume_events(resume, source=moved, dataset=dataset, network=network)
     else:
@@ -172,6 +175,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
             chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
         events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network)
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
+        line.note(dataset.notes if dataset is not None else ())
         for event in events:
             if isinstance(event, Run):
                 line.finish(event.report, event.duration_s)
@@ -192,7 +196,7 @@ def _check_resume(resume: str | Path, given: Sequence[str]) -> None:
 
 
 def _open_object(source: Source | None, data: DataConfig, class_names: Sequence[str] | None) -> Dataset | None:
-    """The data that the caller holds in memory; None where `source` is a path or a name."""
+    """The data that the caller holds; None where `source` is a path or a name."""
     if source is None or isinstance(source, (str, Path)):
         return None
     return open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)

@@ -1,8 +1,11 @@
-"""A user's own torch.utils.data.Dataset, or one per split: read once, in order, into samples like those of any other source."""
+"""Labelled images that a program holds: a torch Dataset, pairs, images and labels, a DataFrame; or one of these per split."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,16 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.core.errors import BadImage, DataError
+from recog.core.files import shown, user_path
 from recog.core.hardware import available_memory_bytes
-from recog.core.images.decode import ImageLimits, decode
-from recog.core.images.image_file import MAX_LIMITS
-from recog.core.task import Task
-from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
-from recog.data.names import class_name_of
+from recog.data.dataset import NO_LABEL, SPLITS, Dataset, Exclusion, Sample
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
+from recog.data.names import SPLIT_FOLDERS
+from recog.data.readers.own_images import Scale, agree_on_scale, image_array
+from recog.data.readers.own_labels import Label, plain_label, read_labels
+from recog.data.tree import base_of, parent_of
 
 MAX_WRAPPERS, MAX_JOINED = 8, 1000  # how deep class names are searched for, and among how many joined datasets
-_WIDEST = ImageLimits(**MAX_LIMITS)
-_GREY = ("1", "L", "LA", "I", "I;16")
 
 
 @runtime_checkable
@@ -31,61 +34,218 @@ class Items(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """One labelled image. `image` is a file, or an array whose numbers were written on `scale`."""
+
+    name: str  # of arrays, the place in the data
+    image: Path | NDArray[np.uint8]
+    scale: Scale = "8 bits"
+    label: Label
+    split: str | None
+
+
 def read_items(
     items: Items | Mapping[str, Items],
     *,
+    labels: LabelFormat = AS_FOUND,
     class_names: Sequence[str] | None = None,
     default_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """The images of `items`, or of {'train': items, 'test': items}, held in memory as they are given.
+    """The labelled images of `items`, or of {'train': items, 'test': items}.
 
-    An item is (image, label): a Pillow image, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; the label a
-    whole number, or one of the class names. Multi-label: a multi-hot array or tensor of K zeros and ones, or a list of class
-    names, which may be empty. Class names are `class_names`, else those of the dataset (`find_class_names`), else
-    `default_names`, else the numbers. Each item is read once, so that random transforms cannot make two images of one.
+    `items` are pairs (image, label), as a list or a Dataset of torch or torchvision has them, or a tuple of the images and the
+    labels. An image is a path, which is read when it is needed, or is held in memory: a Pillow image, an array [H, W] or
+    [H, W, C] or a tensor [C, H, W] of 8-bit levels, which may be written as floats k/255. A label is a number or name, in
+    whatever array or tensor; of several labels, zeros and ones or a list of names. Each item is read once, so that random
+    transforms cannot make two images of one.
 
-    Numbers without names index `default_names` only where those are the numbers themselves: torchvision's ImageFolder orders
-    classes by code point ('10' before '2', 'Dog' before 'cat'), recog naturally, so an index alone does not name a class.
+    Class names are `class_names`, else those of the dataset (`find_class_names`), else `default_names`, else the labels.
     """
-    parts: Mapping[Any, Items] = items if isinstance(items, Mapping) else {None: items}
-    unknown = [split for split in parts if split is not None and split not in SPLITS]
-    if unknown or not parts:
-        raise DataError(
-            f"the splits are {', '.join(map(repr, parts)) or 'none'}; expected some of {', '.join(SPLITS)}."
-        )
-    first = next(iter(parts.values()))
+    if labels.is_given:
+        raise DataError("a label separator or label columns are for lists of images; leave them out, or name the list.")
+    parts = _by_split(items)
     names = class_names if class_names is not None else _class_names_of(parts)
-    is_default = names is None
-    names = default_names if is_default else names
-    known = None if names is None else [class_name_of(str(n)) for n in names]
-    if known is not None and len(set(known)) < len(known):
-        raise DataError(f"the class names have one name twice: {', '.join(known[:20])}.")
-    rows: list[tuple[str, NDArray[np.uint8], Any, str | None]] = []
+    found: list[_Item] = []
     bad: list[Exclusion] = []
     budget = available_memory_bytes() // 2
     for split, part in parts.items():
-        budget = _read_part(part, split, rows, bad, budget)
-    if not rows:
-        raise DataError(
-            "the dataset has no usable item." + (f" The first: {bad[0].name}: {bad[0].reason}." if bad else "")
-        )
-    if is_default and known is not None and known != [str(number) for number in range(len(known))]:
-        _check_named(rows, first)
-    task: Task = "multilabel" if any(_is_set(label) for _, _, label, _ in rows) else "multiclass"
-    if known is None:
-        known = _numbered([(row_name, label) for row_name, _, label, _ in rows])
+        for item in _read_part(part, split):
+            if isinstance(item, Exclusion):
+                bad.append(item)
+                continue
+            budget -= item.image.nbytes if isinstance(item.image, np.ndarray) else 0
+            if budget < 0:
+                raise DataError(
+                    f"the first {len(found):,} of {len(part):,} images of {_kind(part)} fill half of the free memory. Let it "
+                    "give smaller images, or paths, or name the folder that they lie in."
+                )
+            found.append(item)
+    if not found:
+        first = f" The first: {bad[0].name}: {bad[0].reason}." if bad else ""
+        raise DataError(f"the data have no usable item.{first}")
+    found, root = _with_file_names(found)
+    found, repeated = _without_repeats(found)
+    read = read_labels(
+        [item.label for item in found],
+        [item.name for item in found],
+        task=labels.task,
+        class_names=names,
+        default_names=default_names,
+        owner=_kind(next(iter(parts.values()))),
+    )
+    images, notes = _on_one_scale(found)
     return Dataset(
-        name=type(first).__name__.lower(),
+        name=root or _kind(next(iter(parts.values()))).lower(),
         layout="a dataset of your own",
         why="it was given as an object",
-        class_names=tuple(known),
-        task=task,
+        class_names=read.class_names,
+        task=read.task,
         samples=tuple(
-            Sample(name=row_name, source=image, labels=_numbers_of(label, known, row_name), split=split)
-            for row_name, image, label, split in rows
+            Sample(
+                name=item.name,
+                source=image,
+                labels=numbers,
+                split=item.split,
+                subfolder=base_of(parent_of(item.name)) or None if isinstance(image, Path) else None,
+            )
+            for item, image, numbers in zip(found, images, read.numbers, strict=True)
         ),
-        exclusions=tuple(bad),
+        exclusions=(*bad, *repeated),
+        notes=(*notes, *read.notes),
     )
+
+
+def _by_split(items: Items | Mapping[str, Items]) -> dict[str | None, Items]:
+    """{split: its items}; {None: items} where they are not split."""
+    if not isinstance(items, Mapping):
+        return {None: items}
+    splits = [SPLIT_FOLDERS.get(str(name).lower()) for name in items]
+    if not items or None in splits or len(set(splits)) < len(splits):
+        raise DataError(
+            f"the splits are {', '.join(map(repr, items)) or 'none'}; expected some of {', '.join(SPLITS)}, each once."
+        )
+    return dict(zip(splits, items.values(), strict=True))
+
+
+def _read_part(part: Items, split: str | None) -> Iterator[_Item | Exclusion]:
+    """The items of one split, and those that cannot be used."""
+    pairs, length = _pairs(part)
+    width = len(str(max(0, length - 1)))
+    for i, pair in enumerate(pairs):
+        name = f"{split}/{i:0{width}d}" if split else f"{i:0{width}d}"
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise DataError(
+                f"item {i} of {_kind(part)} is of type {type(pair).__name__}; expected (image, label).{_LABELS_APART}"
+            )
+        image, label = pair[0], plain_label(pair[1], name)
+        if label is None:
+            named = str(image) if isinstance(image, (str, os.PathLike)) else name
+            yield Exclusion(name=named, reason=f"{NO_LABEL} (item {i})")
+        elif isinstance(image, (str, os.PathLike)):
+            yield _Item(name=name, image=user_path(os.fspath(image)), label=label, split=split)
+        else:
+            try:
+                array, scale = image_array(image, name)
+            except BadImage as error:
+                yield Exclusion(name=name, reason=error.reason)
+            else:
+                yield _Item(name=name, image=array, scale=scale, label=label, split=split)
+
+
+_LABELS_APART = " Images and labels that are apart are given as a tuple: (images, labels)."
+
+
+def _pairs(part: Any) -> tuple[Iterable[Any], int]:
+    """(image, label) of each item, and how many there are."""
+    if _are_columns(part):
+        images, labels = part
+        if len(images) != len(labels):
+            raise DataError(
+                f"there are {len(images):,} images and {len(labels):,} labels; expected one label per image."
+            )
+        return zip(images, labels, strict=True), len(images)
+    if hasattr(part, "dataset") and hasattr(part, "batch_size"):
+        raise DataError(f"{_kind(part)} gives batches, in an order of its own; give its dataset: train_loader.dataset.")
+    try:
+        length = len(part)
+    except TypeError:
+        raise DataError(
+            f"{_kind(part)} has no length; expected a Dataset with __len__ and __getitem__, a list of (image, label), or a tuple "
+            "(images, labels)."
+        ) from None
+    if not hasattr(part, "__getitem__") or isinstance(part, np.ndarray):
+        raise DataError(f"{_kind(part)} has no labels; expected pairs (image, label).{_LABELS_APART}")
+    return (part[i] for i in range(length)), length
+
+
+def _are_columns(part: Any) -> bool:
+    """Whether `part` is images and labels apart: a tuple of two columns; a list may as well be two pairs, unless of arrays."""
+    if not isinstance(part, (tuple, list)) or len(part) != 2:
+        return False
+    return all(map(_is_column, part)) and (isinstance(part, tuple) or all(hasattr(column, "shape") for column in part))
+
+
+def _is_column(values: Any) -> bool:
+    """Whether `values` are one per image: a list, an array, a tensor or a Series."""
+    is_one = isinstance(values, (str, bytes, os.PathLike, Mapping, Image.Image)) or getattr(values, "ndim", 1) == 0
+    return not is_one and hasattr(values, "__len__") and hasattr(values, "__iter__")
+
+
+def _kind(part: object) -> str:
+    """What `part` is called in messages, and its data where they have no folder."""
+    return "images" if isinstance(part, (tuple, list)) else type(part).__name__
+
+
+def _with_file_names(items: Sequence[_Item]) -> tuple[list[_Item], str]:
+    """The items with the paths of their files below the folder that holds all of them, and that folder's name."""
+    files = [os.path.abspath(item.image) for item in items if isinstance(item.image, Path)]
+    if not files:
+        return list(items), ""
+    if not any(map(os.path.exists, files)):
+        raise DataError(
+            f"none of the {len(files):,} image files exists, such as {shown(files[0])}. Relative paths begin at the "
+            "working folder."
+        )
+    try:
+        root = os.path.commonpath([os.path.dirname(file) for file in files])
+    except ValueError:  # on several drives
+        root = ""
+    named = [
+        replace(item, name=os.path.relpath(item.image, root or None).replace(os.sep, "/"))
+        if isinstance(item.image, Path)
+        else item
+        for item in items
+    ]
+    return named, os.path.basename(root)
+
+
+def _without_repeats(items: Sequence[_Item]) -> tuple[list[_Item], list[Exclusion]]:
+    """Each file once. DataError where it is given with two labels or in two splits."""
+    first: dict[str, _Item] = {}
+    repeated = []
+    for item in items:
+        before = first.setdefault(item.name, item)
+        if before is item:
+            continue
+        if before.split != item.split or not np.array_equal(before.label, item.label):  # type: ignore[arg-type]
+            raise DataError(
+                f"{shown(item.name)} is given twice, with the label {before.label}{_in(before.split)} and the label {item.label}"
+                f"{_in(item.split)}. One image has one label and one split; several labels are one list."
+            )
+        repeated.append(Exclusion(name=item.name, reason="given again"))
+    return list(first.values()), repeated
+
+
+def _in(split: str | None) -> str:
+    return f" in {split}" if split else ""
+
+
+def _on_one_scale(items: Sequence[_Item]) -> tuple[list[Path | NDArray[np.uint8]], list[str]]:
+    held = [(item.name, item.image, item.scale) for item in items if isinstance(item.image, np.ndarray)]
+    arrays, notes = agree_on_scale(held)
+    array_of: Mapping[str, NDArray[np.uint8]] = dict(zip((name for name, _, _ in held), arrays, strict=True))
+    return [array_of.get(item.name, item.image) for item in items], notes
 
 
 def find_class_names(items: object) -> list[str] | None:
@@ -120,7 +280,7 @@ def _walk_class_names(items: object, *, seen: set[int], depth: int) -> Iterator[
                     yield from _walk_class_names(part, seen=seen, depth=depth + 1)
 
 
-def _class_names_of(parts: Mapping[Any, Items]) -> list[str] | None:
+def _class_names_of(parts: Mapping[str | None, Items]) -> list[str] | None:
     """One list of names for all splits; those of a split without names are taken from the others."""
     found = {split: names for split, part in parts.items() if (names := find_class_names(part)) is not None}
     first = next(iter(found), None)
@@ -131,128 +291,3 @@ def _class_names_of(parts: Mapping[Any, Items]) -> list[str] | None:
                 "a label must mean the same class in every split. Pass class_names=[...] in label order."
             )
     return found.get(first)
-
-
-def _check_named(rows: Sequence[tuple[str, NDArray[np.uint8], Any, str | None]], dataset: Items) -> None:
-    """DataError where a label is a number that only an assumed order could turn into a class."""
-    for name, _, label, _ in rows:
-        if not (isinstance(label, str) or (_is_set(label) and all(isinstance(item, str) for item in label))):
-            raise DataError(
-                f"item {name} has the number {str(label)[:60]} for a label, and {type(dataset).__name__} has no class names "
-                "(.classes or .class_to_idx). Pass class_names=[...] in the order of its numbers, or labels by name."
-            )
-
-
-def _read_part(
-    part: Items,
-    split: str | None,
-    rows: list[tuple[str, NDArray[np.uint8], Any, str | None]],
-    bad: list[Exclusion],
-    budget: int,
-) -> int:
-    """Append the items of one split; returns what is left of the memory `budget`."""
-    try:
-        length = len(part)
-    except TypeError:
-        raise DataError(
-            f"{type(part).__name__} has no length; expected a Dataset with __len__ and __getitem__."
-        ) from None
-    width = len(str(max(0, length - 1)))
-    for i in range(length):
-        name = f"{split}/{i:0{width}d}" if split else f"{i:0{width}d}"
-        item = part[i]
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DataError(
-                f"item {i} of {type(part).__name__} is of type {type(item).__name__}; expected (image, label)."
-            )
-        try:
-            image = _to_array(item[0], name)
-        except BadImage as error:
-            bad.append(Exclusion(name=name, reason=error.reason))
-            continue
-        budget -= image.nbytes
-        if budget < 0:
-            raise DataError(
-                f"the first {i} images of {type(part).__name__} fill half of the free memory; {length} are too many. "
-                "Let it give smaller images, or name the folder that they lie in."
-            )
-        rows.append((name, image, item[1], split))
-    return budget
-
-
-def _to_array(image: Any, name: str) -> NDArray[np.uint8]:
-    """uint8 [H, W] or [H, W, C]. DataError where no image of the dataset can be right, BadImage where this one is not."""
-    if isinstance(image, Image.Image):
-        channels = 1 if image.mode in _GREY or image.mode.startswith("I") else 3
-        pixels = decode(image, name=name, channels=channels, limits=_WIDEST)  # the run's own limits come later
-        return pixels[:, :, 0] if channels == 1 else pixels
-    array = np.asarray(image)
-    if array.dtype != np.uint8:
-        raise DataError(
-            f"item {name} has an image of dtype {array.dtype}; expected uint8 from 0 to 255, a Pillow image, array or tensor. "
-            "Leave out transforms such as ToTensor and Normalize: recog resizes and normalises by itself."
-        )
-    is_tensor = hasattr(image, "device") and not isinstance(image, np.ndarray)
-    if is_tensor and array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(
-            f"item {name} has an image of shape {array.shape}; expected an array (H, W) or (H, W, C), or a tensor (C, H, W)."
-        )
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    return np.array(array)  # a copy: the user's buffer may be used again for the next item
-
-
-def _is_set(label: Any) -> bool:
-    """Whether a label says which of the classes there are: a multi-hot array, or a list of names."""
-    return isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
-
-
-def _numbered(labels: Sequence[tuple[str, Any]]) -> list[str]:
-    """Class names where the user gave none: the numbers."""
-    sets = [(name, label) for name, label in labels if _is_set(label)]
-    if not sets:
-        return [str(number) for number in range(max(_whole_number(label, name) for name, label in labels) + 1)]
-    name, first = sets[0]
-    if not len(first) or any(isinstance(item, str) for item in first):
-        raise DataError(f"item {name} has a list of labels by name; give `class_names`, so that all are known.")
-    return [str(number) for number in range(len(first))]
-
-
-def _numbers_of(label: Any, class_names: Sequence[str], name: str) -> tuple[int, ...]:
-    if not _is_set(label):
-        return (_number_of(label, class_names, name),)
-    if isinstance(label, (list, tuple)) and all(isinstance(item, str) for item in label):
-        return tuple(sorted({_number_of(item, class_names, name) for item in label}))
-    bits = np.asarray(label)
-    if bits.shape != (len(class_names),) or not np.isin(bits, (0, 1)).all():
-        raise DataError(
-            f"item {name} has the labels {str(label)[:60]}; expected {len(class_names)} values of 0 or 1, one per class, or "
-            "a list of class names."
-        )
-    return tuple(int(i) for i in np.flatnonzero(bits))
-
-
-def _whole_number(label: Any, name: str) -> int:
-    try:
-        number = int(label)
-        if number == label and number >= 0 and not isinstance(label, (str, bool)):
-            return number
-    except (TypeError, ValueError, RuntimeError):
-        pass
-    raise DataError(
-        f"item {name} has the label {str(label)[:60]!r}; expected a whole number from 0 on, or a class name."
-    )
-
-
-def _number_of(label: Any, class_names: Sequence[str], name: str) -> int:
-    if isinstance(label, str):
-        text = class_name_of(label)
-        if text not in class_names:
-            raise DataError(f"item {name} has the label '{label}', which is none of: {', '.join(class_names[:20])}.")
-        return class_names.index(text)
-    number = _whole_number(label, name)
-    if number >= len(class_names):
-        raise DataError(f"item {name} has the label {number}, but there are names for {len(class_names)} classes.")
-    return number
