@@ -185,7 +185,7 @@ def _read_config(
 ) -> TrainConfig:
     """The config file, the options over it, --set over both."""
     from recog.core.config import override
-    from recog.models.config import check_network
+    from recog.models.config import check_network, with_known_name
     from recog.models.hub import check_download
     from recog.recipes.config import with_options
     from recog.recipes.parent import with_parent
@@ -198,7 +198,7 @@ def _read_config(
     with_parent(chosen)
     check_network(chosen.model)
     if chosen.recipe != "scratch" and not chosen.model.parent:
-        check_download(chosen.model)
+        check_download(with_known_name(chosen.model))
     return chosen
 
 

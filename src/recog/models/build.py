@@ -21,7 +21,8 @@ from recog.core.files import shown
 from recog.core.preprocess import Preprocess
 from recog.core.task import Task
 from recog.models.classifier import Classifier, broken_weights, check_contract
-from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights, unknown_network
+from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights
+from recog.models.names import unknown_network
 from recog.models.own_module import OwnModule, channels_of
 from recog.models.table import Own, own_network, timm_name
 from recog.models.timm_bridge import (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -13,10 +10,10 @@ from typing import Literal, cast
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, read_bundle_json, read_manifest
 from recog.bundle.seal import CONFIG, WEIGHTS, NetworkConfig, check_files, read_network_config
-from recog.core.config import did_you_mean
 from recog.core.errors import BundleError, ConfigError
 from recog.core.files import user_path
-from recog.models.table import MODELS, timm_name
+from recog.models.names import known_network
+from recog.models.table import timm_name
 
 CropMode = Literal["center", "squash", "border"]  # as in recog.core.preprocess
 OWN_MODULE_PREFIX = "module:"  # of the name of a module that the user passed as an object
@@ -169,63 +166,20 @@ def _network_of(folder: Path, given: str, name: str | None) -> NetworkConfig:
             f"{given} was made from a custom module ({found.architecture}); load its {WEIGHTS} into the module and "
             "pass that: recog.train(..., network=module)."
         )
-    if name is not None and timm_name(name).partition(".")[0] != found.architecture:
+    if name is not None and timm_name(known_network(name)).partition(".")[0] != found.architecture:
         raise ConfigError(f"{given} is a bundle of {found.architecture}, but model.name is {name}; leave --model out.")
     return found
+
+
+def with_known_name(config: ModelConfig) -> ModelConfig:
+    """`config` with the name of a network that recog or timm has, for the one that `config.name` means. ConfigError if none."""
+    if config.name is None or config.name.startswith(OWN_MODULE_PREFIX):
+        return config
+    return replace(config, name=known_network(config.name))
 
 
 def check_network(config: ModelConfig) -> None:
     """ConfigError for an unknown network or a missing weights file, found without importing torch."""
     if config.weights not in ("auto", "none"):
         check_local_weights(config.weights)
-    if config.name is None or config.name in MODELS or config.name.startswith(OWN_MODULE_PREFIX):
-        return
-    known = read_timm_names()
-    if known and config.name.partition(".")[0] not in known:
-        raise unknown_network(config.name, known)
-
-
-def unknown_network(name: str, timm_names: Iterable[str]) -> ConfigError:
-    alias = timm_name(OTHER_NAMES.get(name.lower().replace("-", "_"), name))
-    known = [*MODELS, *sorted(timm_names)]
-    hint = f" Did you mean '{alias}'?" if alias in known else did_you_mean(name, known)
-    return ConfigError(f"Unknown network '{name}': neither in recog nor in timm.{hint}")
-
-
-OTHER_NAMES = {  # torchvision's names, and families, where timm's are not similar
-    "vit_b_16": "vit_base_patch16_224",
-    "vit_b_32": "vit_base_patch32_224",
-    "vit_l_16": "vit_large_patch16_224",
-    "vit_l_32": "vit_large_patch32_224",
-    "vit_h_14": "vit_huge_patch14_224",
-    "swin_t": "swin_tiny_patch4_window7_224",
-    "swin_s": "swin_small_patch4_window7_224",
-    "swin_b": "swin_base_patch4_window7_224",
-    "vgg": "vgg16",
-    "resnet": "resnet18",
-    "vit": "vit_tiny",
-    "efficientnet": "efficientnet_b0",
-    "mobilenet": "mobilenet_v3_small",
-    "convnext": "convnext_tiny",
-}
-
-
-def read_timm_names() -> frozenset[str]:
-    """The names that timm's source files register, read without importing timm, which takes seconds; empty without timm.
-
-    Deprecated names are among them; `timm.list_models()` is a subset (tests/models/test_config.py).
-    """
-    found = importlib.util.find_spec("timm")
-    if found is None or found.origin is None:
-        return frozenset()
-    names: set[str] = set()
-    for file in (Path(found.origin).parent / "models").glob("*.py"):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        names.update(_REGISTERED.findall(text))
-        if "register_model_deprecations" in text:
-            names.update(_DEPRECATED.findall(text[text.index("register_model_deprecations") :]))
-    return frozenset(names)
-
-
-_REGISTERED = re.compile(r"@register_model\s+def\s+(\w+)")
-_DEPRECATED = re.compile(r"""^\s+['"](\w+)['"]\s*:""", re.MULTILINE)
+    with_known_name(config)

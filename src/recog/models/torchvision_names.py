@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from recog.core.errors import ConfigError
-from recog.models.config import OTHER_NAMES
+from recog.models.names import OTHER_NAMES
 from recog.models.table import timm_name
 
 TOLERANCE = 1e-4  # of the largest logit: rounding differs by less, another epsilon or padding by more

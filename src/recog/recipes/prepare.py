@@ -17,6 +17,7 @@ from torch import nn
 
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import BadImage, ConfigError
+from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
 from recog.data.balance import describe_balance
@@ -64,7 +65,7 @@ from recog.data.store import (
 )
 from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
-from recog.models.config import with_bundle
+from recog.models.config import with_bundle, with_known_name
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
@@ -179,7 +180,10 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     device = choose_device(config.compute.device, local_rank=world.local_rank)
     if network is not None:
         config = replace(config, model=name_own_module(config.model, network))
-    config, reasons = with_parent(config)
+    given = config.model.name
+    config, reasons = with_parent(replace(config, model=with_known_name(config.model)))
+    if given not in (None, config.model.name):
+        reasons = [f"network {config.model.name}: meant by {shown(str(given))}", *reasons]
     plan, planned = _plan_together(config, data, device, world)
     reasons += planned
     training = [data.inspected[sample.name] for sample in data.dataset.subset("train")]

@@ -27,7 +27,7 @@ from recog.data.loader import TrainLoader
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
-from recog.models.config import with_bundle
+from recog.models.config import with_bundle, with_known_name
 from recog.recipes.config import TrainConfig
 from recog.recipes.plan import choose_recipe, image_facts, plan
 from recog.recipes.prepare import choose_grey16_max
@@ -55,6 +55,7 @@ def preview(
     dataset = open_source(source, labels=labels, layout=layout)
     inspected = list(inspect_images(dataset.samples, config.limits))
     facts = image_facts(dataset, inspected)
+    config = replace(config, model=with_known_name(config.model))
     recipe, _ = choose_recipe(config, facts)
     config = replace(config, recipe="finetune" if recipe == "head" else recipe)
     planned, _ = plan(
