@@ -150,3 +150,26 @@ def test_shards_beside_the_runs_that_were_trained_on_them(tmp_path):
     (folder / "runs/s-1").mkdir(parents=True)
     (folder / "runs/s-1/run.toml").write_text("")
     assert len(open_source(folder).samples) == 6
+
+
+@pytest.mark.parametrize(
+    "stems", [("photo.v1", "photo.v2"), ("1.5", "1.25"), ("a.cat", "b.dog"), ("x/a.b.c", "x/a.b.d")]
+)
+def test_keys_that_have_dots(tmp_path, stems):
+    """By WebDataset's rule, 'photo.v1' and 'photo.v2' would be one sample, and 'a.cat.cls' no label."""
+    members = [(f"{stem}.png", PNG) for stem in stems] + [
+        (f"{stem}.cls", label) for stem, label in zip(stems, (b"cat", b"dog"), strict=True)
+    ]
+    data = open_source(shard(tmp_path / "a.tar", *members))
+    assert [(s.name, data.class_names[s.label]) for s in data.samples] == [
+        (f"a.tar/{stems[0]}.png", "cat"),
+        (f"a.tar/{stems[1]}.png", "dog"),
+    ]
+    assert "all up to the last dot" in data.notes[0]
+
+
+def test_a_suffix_of_two_parts_is_webdatasets(tmp_path):
+    data = open_source(
+        shard(tmp_path / "a.tar", ("1.rgb.png", PNG), ("1.cls", b"a"), ("2.rgb.png", PNG), ("2.cls", b"b"))
+    )
+    assert (len(data.samples), data.notes) == (2, ())

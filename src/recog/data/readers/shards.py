@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,10 +70,10 @@ def _is_shard_name(path: Path) -> bool:
 
 def has_labels(content: TarContent) -> bool:
     """Whether a tar is a shard and no archive of class folders: a .cls anywhere, or a .json beside images outside of folders."""
-    suffixes = {_split_key(m.name)[1] for m in content.members if m.kind == "file"}
+    suffixes = {_last_dot(m.name)[1] for m in content.members if m.kind == "file"}
     if "cls" in suffixes:
         return True
-    flat = {_split_key(m.name)[1] for m in content.members if m.kind == "file" and not parent_of(m.name)}
+    flat = {_last_dot(m.name)[1] for m in content.members if m.kind == "file" and not parent_of(m.name)}
     return "json" in flat and any(_is_image(suffix) for suffix in flat)
 
 
@@ -124,7 +125,10 @@ def read_shards(
         content = read_tar(shard)
         notes += end_mark_notes(shard, content)
         prefix = _relative(shard, root)
-        for key, record in _records(content, prefix, exclusions, labels).items():
+        split_key = _key_rule([member.name for member in content.members if member.kind == "file"])
+        if split_key is _last_dot:
+            notes.append(f"{prefix}: names have dots, so a sample's key is all up to the last dot of the name")
+        for key, record in _records(content, prefix, exclusions, labels, split_key).items():
             rows += _row(f"{prefix}/{key}", record, split, exclusions)
     if not rows:
         raise DataError(
@@ -158,11 +162,17 @@ def read_shards(
     )
 
 
-def _records(content: TarContent, prefix: str, exclusions: list[Exclusion], labels: LabelFormat) -> dict[str, _Record]:
+def _records(
+    content: TarContent,
+    prefix: str,
+    exclusions: list[Exclusion],
+    labels: LabelFormat,
+    split_key: Callable[[str], tuple[str, str]],
+) -> dict[str, _Record]:
     records: dict[str, _Record] = {}
     for member in content.members:
         name = f"{prefix}/{member.name}"
-        key, suffix = _split_key(member.name)
+        key, suffix = split_key(member.name)
         if member.kind == "folder":
             continue
         if any(is_hidden(part) for part in member.name.split("/")):
@@ -306,11 +316,31 @@ def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, i
     return names, {label: number for number, label in enumerate(names)}
 
 
-def _split_key(name: str) -> tuple[str, str]:
-    """WebDataset's rule: the key is all up to the first dot of the last part of the path."""
+def _first_dot(name: str) -> tuple[str, str]:
+    """(key, suffix) by WebDataset's rule: the key is all up to the first dot of the last part of the path."""
     base, dot, suffix = base_of(name).partition(".")
     parent = parent_of(name)
     return (f"{parent}/{base}" if parent else base), suffix.lower() if dot else ""
+
+
+def _last_dot(name: str) -> tuple[str, str]:
+    """(key, suffix) where keys have dots themselves, such as photo.v2.jpg with photo.v2.cls."""
+    base, dot, suffix = base_of(name).rpartition(".")
+    parent = parent_of(name)
+    return (f"{parent}/{base}" if parent else base) if dot else name, suffix.lower() if dot else ""
+
+
+def _key_rule(names: Sequence[str]) -> Callable[[str], tuple[str, str]]:
+    """WebDataset's rule, unless more images have a label of their own by the other one."""
+    return max((_first_dot, _last_dot), key=lambda rule: _num_paired(names, rule))
+
+
+def _num_paired(names: Sequence[str], rule: Callable[[str], tuple[str, str]]) -> int:
+    """How many images are the only one of their key, which has a label."""
+    split = [rule(name) for name in names]
+    num_images = Counter(key for key, suffix in split if _is_image(suffix))
+    labelled = {key for key, suffix in split if suffix in _LABELS}
+    return sum(count == 1 and key in labelled for key, count in num_images.items())
 
 
 def _is_image(suffix: str) -> bool:
