@@ -132,7 +132,7 @@ def test_a_zip_of_arrays_is_one_under_any_name(tmp_path):
         ({"X": X[:0], "y": Y[:0]}, "an image at least"),
         ({"X": X.reshape(6, -1), "y": Y}, r"X uint8 \[6, 60\] .*: expected images .* X.reshape\(-1, H, W\)"),
         ({"X": X, "y": Y, "X_test": X, "y_test": Y}, "name all arrays for a split .* or none"),
-        ({"X": X.astype(np.float32), "y": Y}, "dtype float32"),
+        ({"X": X.astype(np.float32) + 0.5, "y": Y}, "dtype float32"),
         ({"X": X.astype(complex), "y": Y}, "X.npy in a.npz holds complex128"),
         ({"X": X, "y": np.array(["a", None], dtype=object)}, "y.npy in a.npz holds Python objects; .* may run code"),
         ({"X": X, "y": np.zeros(6, "datetime64[s]")}, "holds datetime64"),
