@@ -277,7 +277,6 @@ JOINERS = {
     "cli/cache.py",
     "cli/evaluate.py",
     "cli/guard.py",
-    "cli/predict.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
     "data/readers/own_images.py",

@@ -280,8 +280,9 @@ def test_predict_shows_what_each_image_may_show(digits_run, digit_files):
     import recog
 
     expected = recog.load(digits_run.bundle).predict(str(digit_files / "photos"))
-    rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)
+    rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json", "--sets").stdout)
     assert [row["set"] for row in rows] == [list(prediction.label_set) for prediction in expected]
+    assert "set" not in json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)[0]
     cells = csv.DictReader(
         io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv", "--sets").stdout)
     )

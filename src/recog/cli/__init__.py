@@ -81,6 +81,8 @@ class _Command(TyperCommand):
     """Names what an unknown option probably means: another option, or a setting."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if self.name == "predict":
+            args = importlib.import_module("recog.cli.predict").to_output(args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:

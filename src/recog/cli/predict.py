@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,202 +15,292 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.output import print_cells, print_csv_row, print_json, print_note
+from recog.cli.labels import NameEncoding
+from recog.cli.output import notes, print_cells, print_note
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.text import visible
-from recog.report.text import listing, plural
+from recog.report.text import listing, percent, plural
 
 if TYPE_CHECKING:
-    from recog.runtime.prediction import Prediction
+    from rich.progress import Progress
 
-SEPARATOR = " | "
+    from recog.answers.stream import Answer, Summary
+    from recog.answers.writers import AnswerWriter
+    from recog.runtime.prediction import Prediction
+    from recog.verbs.predict import AnswerJob, AnswerOptions
+
+Form = Literal["table", "csv", "json", "counts"]
+
+NUM_WITHOUT_BAR = 200  # images up to which no bar is shown; also the images of one page of a table on a terminal
+_SEPARATOR = " | "
 
 
 @guarded
 def predict(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
-    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, folders, patterns, zip or tar archives; '-' reads one image from standard input."
+        ),
+    ] = None,
+    list_file: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LIST", help="A list of image files, one a line; '-': standard input."),
+    ] = None,
     top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 1,
     sets: Annotated[bool, typer.Option("--sets", help="Show the prediction set of each image.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for images unlike every class.")] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Answer 'unsure' below this confidence.", min=0.0, max=1.0)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="New file for the answers: .csv, .json, .jsonl or .parquet.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Columns of the table, such as id,label or image=name,probs; default: all.")
+    ] = "",
+    sort_into: Annotated[Path | None, typer.Option(help="Copy each image into this folder, by answer.")] = None,
+    link: Annotated[bool, typer.Option("--link", help="With --sort-into: hard links instead of copies.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="New HTML file with thumbnails by answer.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Part I of N of the images, to divide them among machines.")
+    ] = None,
+    names: NameEncoding = "",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
     csv_raw: Annotated[
-        bool, typer.Option("--csv-raw", help="Print CSV without the quote before cells that a spreadsheet would run.")
+        bool, typer.Option("--csv-raw", help="CSV without the quote before cells that a spreadsheet would run.")
     ] = False,
 ) -> None:
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
-    if as_json and (as_csv or csv_raw):
-        raise ConfigError("--json cannot be combined with --csv or --csv-raw. Choose one of them.")
+    form = _stdout_form(output, is_filed=bool(sort_into or sheet), as_json=as_json, as_csv=as_csv or csv_raw)
+    from recog.answers.inputs import gather, parse_shard
     from recog.runtime.predictor import load
+    from recog.verbs.predict import AnswerFiles, AnswerOptions, plan_answers
 
+    options = AnswerOptions(
+        top=top, sets=sets, reject=reject, min_confidence=min_confidence, columns=columns, raw=csv_raw
+    )
+    _check_used(options, form, output)
+    files = AnswerFiles(output=output, sort_into=sort_into, link=link, sheet=sheet)
+    files.check()
+    part = None if shard is None else parse_shard(shard)
     predictor = load(bundle)
-    if sets and predictor.calibration.sets is None:
-        if predictor.manifest.task == "multilabel":
-            raise ConfigError(
-                f"{bundle} predicts none to several labels per image; prediction sets contain the one true class and are "
-                "not available for it."
-            )
-        raise ConfigError(f"{bundle} makes no prediction sets; train with --set calibration.conformal=lac.")
-    files, empty = _expand(images)
-    answers = chain(predictor.predict_each(files, reject=reject), empty)
-    files = [*files, *(Path(folder.name) for folder in empty)]
-    is_multilabel = predictor.manifest.task == "multilabel"
-    if as_json:
-        num_bad = _print_json(files, answers, top)
-    elif (as_csv or csv_raw) and is_multilabel:
-        num_bad = print_labels_csv(files, answers, predictor.class_names, raw=csv_raw)
-    elif as_csv or csv_raw:
-        num_bad = _print_csv(files, answers, top, sets=sets, raw=csv_raw)
-    elif is_multilabel:
-        num_bad = print_labels_table(files, answers)
-    else:
-        num_bad = _print_table(files, answers, top, sets=sets)
-    if num_bad:
-        print_note(f"{num_bad} of {len(files)} images could not be used")
+    inputs = gather(images or [], list_file=list_file, name_encoding=names)
+    job = plan_answers(predictor, inputs, options, files, shard=part)
+    for note in job.inputs.notes:
+        print_note(note)
+    summary = _run(job, form)
+    for line in _summary_lines(job, summary):
+        print_note(line)
+    if summary.num_bad:
         raise typer.Exit(DataError.exit_code)
 
 
-def _expand(images: Sequence[str]) -> tuple[list[Path], list[BadImage]]:
-    """The image files that `images` names, and the folders without any; what is left out of a folder is printed."""
-    from recog.runtime.predictor import list_images
-
-    files: list[Path] = []
-    empty: list[BadImage] = []
-    for image, path in _named_paths(images):
-        if not os.path.isdir(path):  # never raises, whatever the name
-            files.append(path)
-            continue
-        try:
-            found = list_images(path)
-        except BadImage as error:
-            empty.append(error)
-            continue
-        except DataError as error:  # a folder that cannot be listed
-            empty.append(BadImage(image, str(error), "Check its permissions."))
-            continue
-        files += found.images
-        if found.others:
-            names = listing([str(other.relative_to(path)) for other in found.others])
-            text = f"{image}: left out {plural(len(found.others), 'file')} (hidden or not an image): {names}"
-            print_note(text)
-    return files, empty
+def to_output(arguments: Sequence[str]) -> list[str]:
+    """`arguments` with the habit --csv FILE.csv and --json FILE.json written as --output FILE."""
+    found: list[str] = []
+    pending = list(arguments)
+    while pending:
+        option, _, value = pending.pop(0).partition("=")
+        suffix = {"--csv": ".csv", "--json": ".json"}.get(option)
+        if suffix and not value and pending and pending[0].lower().endswith(suffix):
+            value = pending.pop(0)
+            if os.path.lexists(value):
+                raise ConfigError(
+                    f"{option} {value} is ambiguous, as {value} exists. To write a file, give --output a new name; to read the "
+                    f"list {value}, write --from {value}."
+                )
+        found += ["--output", value] if suffix and value else [f"{option}={value}" if value else option]
+    return found
 
 
-def _named_paths(images: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Each of `images` as it is named, with its path: patterns expanded, which a shell leaves to us where they are quoted."""
-    from recog.data.places import expand_pattern, is_pattern, local_path
-
-    for image in images:
-        if not image:
-            raise ConfigError("the name of an image is empty. Give files or folders; '.' is this folder.")
-        if is_pattern(image):
-            yield from ((str(path), path) for path in expand_pattern(image))
-        else:
-            yield image, Path(local_path(image))
-
-
-def _print_json(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int) -> int:
-    rows: list[dict[str, object]] = []
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            rows.append({"file": str(file), "error": answer.reason, "remedy": answer.remedy})
-            continue
-        rows.append({"file": str(file), **answer.to_dict(top=top)})
-    print_json(rows, indent=2)
-    return num_bad
+def _stdout_form(output: Path | None, *, is_filed: bool, as_json: bool, as_csv: bool) -> Form:
+    """What is asked of stdout. With --output, --csv and --json only confirm the format of the file."""
+    if as_json and as_csv:
+        raise ConfigError("--json cannot be combined with --csv or --csv-raw. Choose one of them.")
+    form: Form = "json" if as_json else "csv" if as_csv else "table"
+    if output is None:
+        return "counts" if is_filed and form == "table" else form
+    if form != "table" and not output.suffix.lower().startswith(f".{form}"):
+        raise ConfigError(
+            f"--{form} and --output {output} disagree. The name's ending decides the format: remove --{form}."
+        )
+    return "counts"
 
 
-def _print_csv(
-    files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool, raw: bool
-) -> int:
-    top_columns = (f"{what}_{i}" for i in range(1, top + 1) for what in ("label", "prob"))
-    print_csv_row(["file", *top_columns, *(["set"] if sets else []), "error"], raw=raw)
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            print_csv_row([str(file), *[""] * (2 * top + sets), answer.reason], raw=raw)
-            continue
-        classes = _shown(answer, top, ".6f")
-        cells = [cell for line in classes for cell in line] + [""] * (2 * (top - len(classes)))
-        label_set = [SEPARATOR.join(answer.label_set or ())] if sets else []
-        print_csv_row([str(file), *cells, *label_set, ""], raw=raw)
-    return num_bad
+def _check_used(options: AnswerOptions, form: Form, output: Path | None) -> None:
+    """ConfigError for an option that would change nothing."""
+    if options.columns and form not in ("csv", "json") and output is None:
+        raise ConfigError("--columns is for a file, CSV or JSON. Add --output FILE.csv, --csv or --json.")
+    if options.columns and options.top > 1:
+        raise ConfigError(
+            "--top is for the default columns; with --columns, name prob:CLASS or probs. Remove one of them."
+        )
+    if form == "counts" and output is None and (options.top > 1 or options.sets):
+        raise ConfigError(
+            "--top and --sets are for a table of answers. Add --output FILE, --csv or --json, or remove them."
+        )
 
 
-def _shown(answer: Prediction, top: int, style: str) -> list[tuple[str, str]]:
-    """The most probable classes and their probabilities; of an unknown image that alone, as it has no probability."""
-    if answer.is_unknown:
-        return [(answer.label, "")]
-    return [(label, format(prob, style)) for label, prob in answer.top(top)]
+def _run(job: AnswerJob, form: Form) -> Summary:
+    """Answer all images and print what `form` asks for."""
+    from recog.answers.stream import Summary
+
+    summary = Summary()
+    with contextlib.closing(job.events()) as events, _bar(job, form) as bar:
+        printer = _printer(job, form, bar)
+        for event in events:
+            if isinstance(event, Summary):
+                summary = event
+                continue
+            if printer is not None:
+                printer.add(event)
+            if bar is not None:
+                bar.advance(bar.task_ids[0])
+        if printer is not None:
+            printer.close()
+    if form == "counts":
+        _print_counts(summary)
+    return summary
 
 
-def _print_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage], top: int, *, sets: bool) -> int:
-    def lines_of(answer: Prediction) -> list[tuple[str, ...]]:
-        lines = _shown(answer, top, ".1%")
-        if not sets:
+@contextlib.contextmanager
+def _bar(job: AnswerJob, form: Form) -> Iterator[Progress | None]:
+    """A bar on stderr for many images, unless rows that run over the same terminal show the progress."""
+    total = len(job.inputs.names)
+    runs_over = form in ("csv", "json") and sys.stdout.isatty()
+    if total <= NUM_WITHOUT_BAR or not notes.is_terminal or runs_over:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # stdout is left alone: it may be a file
+    with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+        bar.add_task("predicting", total=total)
+        yield bar
+
+
+def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> AnswerWriter | None:
+    if form == "counts":
+        return None
+    if form == "table":
+        return TablePrinter(*_table(job), bar)
+    from recog.answers.writers import CsvWriter, JsonWriter
+    from recog.verbs.predict import layout_of
+
+    layout = layout_of(job.predictor, job.options)
+    return CsvWriter(sys.stdout, layout) if form == "csv" else JsonWriter(sys.stdout, layout, ascii_only=True)
+
+
+LinesOf = Callable[["Answer", "Prediction"], Sequence[Sequence[str]]]
+
+
+def _table(job: AnswerJob) -> tuple[list[Column], LinesOf]:
+    """The columns behind that of the image, and the function that gives the cells of an answer's lines."""
+    options = job.options
+    if job.predictor.manifest.task == "multilabel":
+        return [Column("labels", overflow="fold"), Column("probability", justify="right")], _lines_of_labels
+    columns = [Column("label"), Column("confidence", justify="right")]
+    if options.sets:
+        columns.append(Column("may show", overflow="fold"))
+
+    def lines_of(answer: Answer, result: Prediction) -> list[tuple[str, ...]]:
+        lines = _classes(answer, result, options.top)
+        if not options.sets:
             return list(lines)
-        label_set = SEPARATOR.join(answer.label_set or ())
+        label_set = _SEPARATOR.join(result.label_set or ())
         return [(*line, label_set if i == 0 else "") for i, line in enumerate(lines)]
 
-    columns = [Column("label"), Column("confidence", justify="right")]
-    return print_answers(files, answers, [*columns, Column("may show", overflow="fold")] if sets else columns, lines_of)
+    return columns, lines_of
 
 
-def print_labels_csv(
-    files: Sequence[Path], answers: Iterator[Prediction | BadImage], class_names: Sequence[str], *, raw: bool = False
-) -> int:
-    """A row per image: its labels, joined, and every label's probability. Returns how many could not be used."""
-    print_csv_row(["file", "labels", *(f"prob_{name}" for name in class_names), "error"], raw=raw)
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, BadImage):
-            num_bad += 1
-            print_csv_row([str(file), "", *[""] * len(class_names), answer.reason], raw=raw)
-            continue
-        probs = (f"{prob:.6f}" for prob in answer.probs)
-        print_csv_row([str(file), SEPARATOR.join(answer.labels), *probs, ""], raw=raw)
-    return num_bad
+def _classes(answer: Answer, result: Prediction, top: int) -> list[tuple[str, str]]:
+    """The most probable classes and their probabilities; of an unknown image that alone, as it has no probability."""
+    if result.is_unknown:
+        return [(result.label, "")]
+    lines = [(label, f"{prob:.1%}") for label, prob in result.top(top)]
+    if answer.num_dropped:
+        lines[0] = (f"{answer.labels[0]} ({lines[0][0]})", lines[0][1])
+    return lines
 
 
-def print_labels_table(files: Sequence[Path], answers: Iterator[Prediction | BadImage]) -> int:
-    """A line per label of each image, the most probable first. Returns how many images could not be used."""
-
-    def lines_of(answer: Prediction) -> list[tuple[str, str]]:
-        probs = dict(zip(answer.class_names, answer.probs.tolist(), strict=True))
-        return [(label, f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
-
-    columns = (Column("labels", overflow="fold"), Column("probability", justify="right"))
-    return print_answers(files, answers, columns, lines_of)
+def _lines_of_labels(answer: Answer, result: Prediction) -> list[tuple[str, str]]:
+    probs = dict(zip(result.class_names, result.probs.tolist(), strict=True))
+    return [(label, f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
 
 
-def print_answers(
-    files: Sequence[Path],
-    answers: Iterator[Prediction | BadImage],
-    columns: Sequence[Column],
-    lines_of: Callable[[Prediction], Sequence[Sequence[str]]],
-) -> int:
-    """`lines_of` gives the cells of an answer's lines, one for each of `columns`. Returns how many images could not be used.
+class TablePrinter:
+    """A line per class of each answer: on a terminal a table, in pages; into a file or pipe cells separated by tabs, at once."""
 
-    A terminal gets a table; a file or pipe one line per answer as it comes, cells separated by tabs, nothing folded or cut.
-    """
-    console = Console(highlight=False)
-    table = Table(Column("image", overflow="fold"), *columns, box=None, pad_edge=False, header_style="bold")
-    if not console.is_terminal:
-        print_cells(["image", *(str(column.header) for column in columns)])
-    num_bad = 0
-    for file, answer in zip(files, answers, strict=True):
-        num_bad += isinstance(answer, BadImage)
-        lines = [[f"not used: {answer.reason}"]] if isinstance(answer, BadImage) else lines_of(answer)
-        for i, line in enumerate(lines):
-            if console.is_terminal:
-                table.add_row(*(Text(visible(cell)) for cell in (str(file) if i == 0 else "", *line)))
-            else:
-                print_cells([str(file), *line])
-    if console.is_terminal:
-        console.print(table)
-    return num_bad
+    def __init__(self, columns: Sequence[Column], lines_of: LinesOf, bar: Progress | None = None) -> None:
+        self._columns, self._lines_of, self._bar = columns, lines_of, bar
+        self._console = Console(highlight=False)
+        self._page: list[list[str]] = []
+        self._num_answers = 0
+        if not self._console.is_terminal:
+            print_cells(["image", *(str(column.header) for column in columns)])
+
+    def add(self, answer: Answer) -> None:
+        result = answer.result
+        lines = [[f"not used: {result.reason}"]] if isinstance(result, BadImage) else self._lines_of(answer, result)
+        if not self._console.is_terminal:
+            for line in lines:
+                print_cells([answer.name, *line])
+            return
+        self._page += ([answer.name if i == 0 else "", *line] for i, line in enumerate(lines))
+        self._num_answers += 1
+        if self._num_answers % NUM_WITHOUT_BAR == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Print what is not printed yet."""
+        if not self._page:
+            return
+        table = Table(Column("image", overflow="fold"), *self._columns, box=None, pad_edge=False, header_style="bold")
+        for line in self._page:
+            table.add_row(*(Text(visible(cell)) for cell in line))
+        self._page.clear()
+        if self._bar is not None:
+            self._bar.stop()  # removes it from the terminal
+        self._console.print(table)
+        if self._bar is not None:
+            self._bar.start()
+
+
+def _print_counts(summary: Summary) -> None:
+    """How many images have each answer, the most frequent first."""
+    for label, count in (("label", "images"), *((k, f"{n:,}") for k, n in summary.num_of_label.most_common())):
+        print_cells([label, count])
+
+
+def _summary_lines(job: AnswerJob, summary: Summary) -> Iterator[str]:
+    """What was written, how many answers are none, and what could not be used, each reason once."""
+    of_all = f"of {plural(summary.num_images, 'image')}"
+    rule = job.predictor.calibration.unknown
+    if job.options.reject and rule is not None:
+        yield (
+            f"unknown: {summary.num_unknown:,} {of_all}; calibrated to answer so by mistake for "
+            f"{percent(rule.false_alarm_rate)} of images of known classes"
+        )
+    if job.options.min_confidence is not None:
+        below = f"below confidence {job.options.min_confidence:g}"
+        if job.predictor.manifest.task == "multilabel":
+            yield f"left out: {plural(summary.num_dropped, 'label')} {below}"
+        else:
+            yield f"unsure: {summary.num_dropped:,} {of_all}, {below}"
+    if job.files.output is not None:
+        yield f"answers: {job.files.output}"
+    if job.files.sheet is not None:
+        yield f"sheet: {job.files.sheet}"
+    if job.files.sort_into is not None:
+        verb = "linked" if job.files.link else "copied"
+        yield f"{verb} {plural(summary.num_sorted, 'file')} into {job.files.sort_into}"
+    if summary.num_bad:
+        yield f"{summary.num_bad:,} {of_all} could not be used"
+        for group in summary.bad:
+            more = f" and {group.count - len(group.names):,} more" if group.count > len(group.names) else ""
+            yield f"  {listing(group.names, len(group.names))}{more}: {group.reason}. {group.remedy}"

@@ -223,6 +223,27 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def new_file(target: Path) -> Iterator[BinaryIO]:
+    """A temporary file that becomes `target` when the block ends, flushed to disk, and vanishes when the block raises.
+
+    DataError where something of that name exists by then.
+    """
+    temporary = _temporary_name(target)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.lexists(target):
+            raise _exists(target)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
 def _temporary_name(target: Path) -> Path:
     # not the process number alone: in a container it is the same each time, and a killed process leaves its files
     return target.with_name(f"{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")

@@ -59,7 +59,7 @@ def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
                 f"the thumbnail of {name!r} is not a PNG or JPEG data URI; create it with thumbnail(image)."
             )
     template, view = _VIEWS[report.task]
-    return _render(
+    return render_page(
         template,
         report=report,
         notes=notes(report),
@@ -107,7 +107,7 @@ _VIEWS: Mapping[Task, tuple[str, Callable[[Any], dict[str, Any]]]] = MappingProx
 
 def render_html_without_evidence(reason: str) -> str:
     """The page of a model that has not been evaluated."""
-    return _render("report.html.j2", report=None, reason=reason)
+    return render_page("report.html.j2", report=None, reason=reason)
 
 
 def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
@@ -135,7 +135,8 @@ def _confused_pairs(report: MulticlassReport) -> list[tuple[ClassRow, ClassRow, 
     return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
 
 
-def _render(name: str, **view: Any) -> str:
+def render_page(name: str, **view: Any) -> str:
+    """The template `name` filled in: escaped, with the style sheet of the report and the macros."""
     css = _read("report.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
     template = _environment().from_string(_read("macros.html.j2") + _read(name))

@@ -1,0 +1,136 @@
+import io
+import os
+import sys
+import tarfile
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+from answers.examples import write_images
+
+from recog.answers.inputs import gather
+from recog.answers.lists import open_container, read_list
+from recog.answers.stream import Unusable
+from recog.core.errors import ConfigError, DataError
+
+MEMBERS = ["b/2.png", "b/10.png", "a.png"]
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_images(tmp_path, MEMBERS)
+
+
+def pack(kind, *extra):
+    path = f"photos.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in (*MEMBERS, *extra):
+                archive.write(name)
+    else:
+        with tarfile.open(path, {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[kind]) as archive:
+            for name in (*MEMBERS, *extra):
+                archive.add(name)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz"])
+def test_the_images_of_an_archive_in_natural_order(images, kind):
+    inputs = open_container(pack(kind))
+    assert inputs.names == [f"photos.{kind}/{name}" for name in ["a.png", "b/2.png", "b/10.png"]]
+    assert [source.read() for source in inputs.sources] == [images[i].read_bytes() for i in (2, 0, 1)]
+    assert gather([f"photos.{kind}"]).names == inputs.names
+
+
+def test_what_is_left_out_of_an_archive_is_noted(images):
+    for name in ("notes.txt", ".hidden.png"):
+        images[0].parent.parent.joinpath(name).write_bytes(b"x")
+    inputs = open_container(pack("zip", "notes.txt", ".hidden.png"))
+    assert len(inputs.names) == 3
+    assert "left out 2 files (hidden or not an image): notes.txt and .hidden.png" in inputs.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason", "remedy"),
+    [
+        ("list.txt", b"a.png\n", "it is a text file", "--from"),
+        ("photos.rar", b"Rar!\x1a\x07\x01\x00", "is a RAR archive, which recog does not read. Unpack it", ""),
+        ("photos.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which recog does not read. Unpack it", ""),
+        ("cut.zip", b"PK\x03\x04" + b"\0" * 40, "", "Other inputs|Download it"),
+    ],
+)
+def test_what_is_no_archive_says_what_to_do(images, tmp_path, name, data, reason, remedy):
+    (tmp_path / name).write_bytes(data)
+    (source,) = gather([name]).sources
+    assert isinstance(source, Unusable)
+    assert reason in source.error.reason
+    assert any(word in source.error.remedy for word in remedy.split("|"))
+
+
+def test_an_archive_without_images(images, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with zipfile.ZipFile("notes.zip", "w") as archive:
+        archive.write("notes.txt")
+    (source,) = open_container("notes.zip").sources
+    assert source.error.reason == "this archive holds no image file"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"b/2.png\nb/10.png\na.png\n",
+        b"b/2.png\r\nb/10.png\r\n\r\na.png",
+        b"\xef\xbb\xbfb/2.png\nb/10.png\na.png",
+        b"b/2.png\0b/10.png\0a.png\0",
+    ],
+    ids=["lines", "Windows", "byte order mark", "NUL, as find -print0 writes"],
+)
+def test_a_list_of_paths(images, tmp_path, data):
+    (tmp_path / "list.txt").write_bytes(data)
+    inputs = read_list("list.txt")
+    assert inputs.names == inputs.sources == MEMBERS
+    assert inputs.notes == ("list.txt: 3 paths",)
+
+
+def test_paths_start_in_the_folder_of_the_list_else_in_the_current_one(images, tmp_path):
+    (tmp_path / "b" / "list.txt").write_text("2.png\n10.png\n")
+    inputs = read_list("b/list.txt")
+    assert (inputs.names, inputs.sources) == (["2.png", "10.png"], ["b/2.png", "b/10.png"])
+    assert inputs.notes == ("b/list.txt: 2 paths, relative to b",)
+    (tmp_path / "b" / "list.txt").write_text("b/2.png\nb/10.png\n")
+    inputs = read_list("b/list.txt")
+    assert inputs.sources == ["b/2.png", "b/10.png"]
+    assert inputs.notes == ("b/list.txt: 2 paths, relative to the current folder",)
+
+
+def test_a_list_may_name_images_that_are_given_too(images, tmp_path):
+    (tmp_path / "b" / "list.txt").write_text("2.png\n2.png\n")
+    inputs = gather(["b/2.png"], list_file="b/list.txt")
+    assert inputs.names == ["b/2.png"]
+    assert "2 images named more than once" in inputs.notes[-1]
+
+
+def test_a_list_from_standard_input_with_a_name_that_is_not_utf8(monkeypatch):
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"caf\xe9.png\nb c.png\n"), isatty=lambda: False)
+    )
+    assert read_list("-").names == [os.fsdecode(b"caf\xe9.png"), "b c.png"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"", "names no image"), (b"\n \n", "names no image"), (b"\xff\xfea\0", "UTF-16"), (None, "it is|is an image")],
+)
+def test_what_is_no_list_is_refused(images, tmp_path, data, message):
+    (tmp_path / "list.txt").write_bytes(images[0].read_bytes() if data is None else data)
+    with pytest.raises(DataError, match=message):
+        read_list("list.txt")
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_list("absent.txt")
+
+
+def test_a_terminal_is_no_list(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(ConfigError, match="which is a terminal"):
+        read_list("-")
