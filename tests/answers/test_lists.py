@@ -55,8 +55,8 @@ def test_what_is_left_out_of_an_archive_is_noted(images):
     ("name", "data", "reason", "remedy"),
     [
         ("list.txt", b"a.png\n", "it is a text file", "--from"),
-        ("photos.rar", b"Rar!\x1a\x07\x01\x00", "is a RAR archive, which recog does not read. Unpack it", ""),
-        ("photos.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which recog does not read. Unpack it", ""),
+        ("photos.rar", b"Rar!\x1a\x07\x01\x00", "it is a RAR archive, which recog does not read. Unpack it", ""),
+        ("photos.7z", b"7z\xbc\xaf\x27\x1c", "it is a 7z archive, which recog does not read. Unpack it", ""),
         ("cut.zip", b"PK\x03\x04" + b"\0" * 40, "", "Other inputs|Download it"),
     ],
 )

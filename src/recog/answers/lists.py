@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ def open_container(file: str, *, name_encoding: str = "") -> Inputs:
             return _images_of(tar_tree(path, read_tar(path)), file)
         check_not_packed(path)
     except DataError as error:
-        return _unusable(BadImage(file, str(error).rstrip("."), "Other inputs are not affected."))
+        reason = re.sub(rf"^{re.escape(file)} ", "it ", str(error)).rstrip(".")
+        return _unusable(BadImage(file, reason, "Other inputs are not affected."))
     if path.suffix.lower() == ".txt":
         return _unusable(BadImage(file, "it is a text file, not an image", _NAME_LIST))
     if file.lower().endswith(ARCHIVE_SUFFIXES):
