@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -172,6 +173,13 @@ def idx_bytes(array):
     """An idx file of uint8, as yann.lecun.com/exdb/mnist describes it."""
     array = np.asarray(array, dtype=np.uint8)
     return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+def write_list(path, text, encoding="utf-8"):
+    """A list of images, and an empty file for each .png that it names."""
+    for name in re.findall(r"(?<=\")[^\"]+\.png|[^,;\t\n\"]+\.png", text):
+        write_text(Path(path).parent / name.strip(), "")
+    return write_text(path, text, encoding)
 
 
 def write_text(path, text, encoding="utf-8"):

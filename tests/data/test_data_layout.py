@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from containers import add, labelled_pngs, write_csv, write_folder, write_parquet, write_text
+from containers import add, labelled_pngs, write_csv, write_folder, write_list, write_parquet, write_text
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.data_layout import DataLayout
@@ -29,10 +29,10 @@ def test_values_without_a_meaning(settings, says):
 def test_split_words_in_a_csv(tmp_path):
     cells = ["Training", "PublicTest", "dev", "eval", "train1"]
     rows = [f"{i}.png,cat,{cell}" for i, cell in enumerate(cells)]
-    path = write_text(tmp_path / "list.csv", "\n".join(["path,label,split", *rows]))
+    path = write_list(tmp_path / "list.csv", "\n".join(["path,label,split", *rows]))
     data = open_source(tmp_path / "list.csv")
     assert [sample.split for sample in data.samples] == ["train", "test", "val", "test", "train"], path
-    write_text(tmp_path / "list.csv", "path,label,split\n1.png,cat,holdout")
+    write_list(tmp_path / "list.csv", "path,label,split\n1.png,cat,holdout")
     with pytest.raises(DataError, match="line 2 has the split 'holdout'; it must be train, val or test"):
         open_source(tmp_path / "list.csv")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from containers import png, write_text
+from containers import png, write_list
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.data_layout import DataLayout
@@ -24,8 +24,7 @@ def build(root, paths):
 
 
 def listed(root, header, rows):
-    write_text(root / "list.csv", "\n".join([header, *rows]))
-    return root / "list.csv"
+    return write_list(root / "list.csv", "\n".join([header, *rows]))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,23 @@ Group = Annotated[
     str,
     typer.Option(help="Images to keep in one split: 'subfolder', a column, or a regular expression on the path."),
 ]
+PathColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of image paths in a list, if its name does not tell.")
+]
+LabelColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of labels in a list, if its name does not tell.")
+]
+SplitColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of train, val and test in a list; 'none' ignores it.")
+]
+GroupColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of groups (patient, clip) in a list; 'none' ignores it.")
+]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DIR", help="Folder of the images of a list, if not beside it; repeatable."),
+]
+Encoding = Annotated[str, typer.Option(help="Encoding of a list's text, such as cp1252 or utf-16; UTF-8 by default.")]
 LabelSeparator = Annotated[str, typer.Option(help="Multi-label data: separator of labels in a CSV cell, such as '|'.")]
 LabelColumns = Annotated[
     str,
@@ -59,16 +76,17 @@ def split_columns(columns: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
-def data_layout(
-    split_folders: str, classes_at_depth: int | None, label_pattern: str, exclude: Sequence[str] | None, group: str
-) -> DataLayout:
-    """`split_folders` are SPLIT=FOLDER, joined by commas."""
+def data_layout(values: Mapping[str, Any]) -> DataLayout:
+    """Of the arguments of a command those that state the layout; a text may be several values, joined by commas."""
+    from dataclasses import fields
+
     from recog.data.data_layout import DataLayout
 
-    return DataLayout(
-        split_folders=split_columns(split_folders),
-        classes_at_depth=classes_at_depth,
-        label_pattern=label_pattern,
-        exclude=tuple(exclude or ()),
-        group=group,
-    )
+    given: dict[str, Any] = {}
+    for field in fields(DataLayout):
+        value = values[field.name]
+        if isinstance(field.default, tuple):
+            given[field.name] = split_columns(value) if isinstance(value, str) else tuple(value or ())
+        else:
+            given[field.name] = value
+    return DataLayout(**given)

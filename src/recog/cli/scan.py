@@ -11,12 +11,18 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import (
     ClassesAtDepth,
+    Encoding,
     Exclude,
     Group,
+    GroupColumn,
+    Images,
+    LabelColumn,
     LabelColumns,
     LabelPattern,
     LabelSeparator,
     NameEncoding,
+    PathColumn,
+    SplitColumn,
     SplitFolders,
     TaskOption,
     data_layout,
@@ -55,6 +61,12 @@ def scan(
     label_pattern: LabelPattern = "",
     exclude: Exclude = None,
     group: Group = "",
+    path_column: PathColumn = "",
+    label_column: LabelColumn = "",
+    split_column: SplitColumn = "",
+    group_column: GroupColumn = "",
+    images: Images = None,
+    encoding: Encoding = "",
     label_separator: LabelSeparator = "",
     label_columns: LabelColumns = "",
     task: TaskOption = None,
@@ -66,7 +78,7 @@ def scan(
     labels = label_format(label_separator, label_columns, names, task)
     if preview is not None:
         check_preview(preview)
-    layout = data_layout(split_folders, classes_at_depth, label_pattern, exclude, group)
+    layout = data_layout(locals())
     config = _read_settings(settings or [], preview)
     report = _scan_with_bar(data, labels, layout, config.limits)
     if as_json:

@@ -1,8 +1,8 @@
-"""What the user states about the layout of the data: split folders, where the label stands, what to leave out, groups."""
+"""What the user states about the data: folders and their levels, labels in names, groups, columns and images of a list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,12 @@ class DataLayout:
     label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
     exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
     group: str = ""  # 'subfolder', a column, or a regular expression; see `recog.data.groups`
+    path_column: str = ""  # columns of a list of images; found by their names if empty (`recog.data.lists.columns`)
+    label_column: str = ""
+    split_column: str = ""  # 'none': no column
+    group_column: str = ""  # 'none': no column
+    images: tuple[str, ...] = ()  # folders that a list's paths are relative to; found beside the list if empty
+    encoding: str = ""  # of the text of a list, such as 'cp1252'; UTF-8 if empty
 
     def __post_init__(self) -> None:
         for entry in self.split_folders:
@@ -48,6 +54,16 @@ class DataLayout:
                     "a label pattern and --classes-at-depth both state where the label is. Give one of them."
                 )
         check_globs(self.exclude)
+        if self.group and self.group_column:
+            raise ConfigError(f"--group {self.group} and --group-column {self.group_column} exclude each other.")
+        if self.encoding and not _is_text_encoding(self.encoding):
+            raise ConfigError(f"the encoding is '{self.encoding}'; expected one such as utf-8, utf-16, cp1252 or gbk.")
+
+    @property
+    def states_a_list(self) -> bool:
+        """Whether the user names columns or images of a list, so that the data are one."""
+        columns = (self.path_column, self.label_column, self.split_column, self.group_column)
+        return any(columns) or bool(self.images or self.encoding)
 
     @property
     def given_splits(self) -> dict[str, list[str]]:
@@ -84,15 +100,37 @@ class DataLayout:
             return split_of_name(folder)
         return next((split for split, folders in self.given_splits.items() if folder in folders), None)
 
-    def check_unused(self, name: str, kind: str, *, may_split: bool = False) -> None:
-        """DataError where the user states folder levels or file names for data of a `kind` that has none, or only splits."""
-        for option, is_given in (
-            ("--split-folders", bool(self.split_folders) and not may_split),
-            ("--classes-at-depth", self.classes_at_depth is not None),
-            ("--label-pattern", bool(self.label_pattern)),
-        ):
-            if is_given:
-                raise DataError(f"{option} is for folders of images, and {name} is {kind}. Leave {option} out.")
+    def check_unused(self, name: str, kind: str, *, takes: Collection[str] = ()) -> None:
+        """DataError where the user states what data of a `kind` do not have; `takes` are the options that it has a use for."""
+        for option, (is_given, use) in self._stated.items():
+            if is_given and option not in takes:
+                raise DataError(f"{option} is for {use}, and {name} is {kind}. Leave {option} out.")
+
+    @property
+    def _stated(self) -> dict[str, tuple[bool, str]]:
+        """{option: (whether it is given, what it is for)}"""
+        folders, lists = "folders of images", "lists of images"
+        return {
+            "--split-folders": (bool(self.split_folders), folders),
+            "--classes-at-depth": (self.classes_at_depth is not None, folders),
+            "--label-pattern": (bool(self.label_pattern), folders),
+            "--path-column": (bool(self.path_column), lists),
+            "--label-column": (bool(self.label_column), lists),
+            "--split-column": (bool(self.split_column), lists),
+            "--group-column": (bool(self.group_column), lists),
+            "--images": (bool(self.images), lists),
+            "--encoding": (bool(self.encoding), lists),
+        }
 
 
+def _is_text_encoding(name: str) -> bool:
+    try:
+        return isinstance("".encode(name), bytes)
+    except (LookupError, ValueError):
+        return False
+
+
+FOLDER_OPTIONS = ("--split-folders", "--classes-at-depth", "--label-pattern")
+COLUMN_OPTIONS = ("--path-column", "--label-column", "--split-column", "--group-column")
+LIST_OPTIONS = (*COLUMN_OPTIONS, "--images", "--encoding")
 DETECTED = DataLayout()

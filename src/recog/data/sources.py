@@ -17,12 +17,12 @@ from recog.core.task import Task
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
-from recog.data.data_layout import DETECTED, DataLayout
+from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, FOLDER_OPTIONS, LIST_OPTIONS, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
-from recog.data.lists.tables import CSV_SUFFIXES, find_metadata, read_csv, read_metadata
+from recog.data.lists.tables import LIST_SUFFIXES, find_metadata, read_list, read_metadata
 from recog.data.names import SPLIT_FOLDERS
 from recog.data.places import (
     check_not_packed,
@@ -192,7 +192,7 @@ def _read_pattern(pattern: str, labels: LabelFormat, layout: DataLayout) -> Data
     if all(path.name.lower().endswith(TAR_SUFFIXES) for path in paths):
         layout.check_unused(pattern, "a list of shards")
         return read_shards(paths, root=root, name=root.resolve().name, labels=labels)
-    packed = [path for path in paths if path.name.lower().endswith((*ARCHIVE_SUFFIXES, *CSV_SUFFIXES))]
+    packed = [path for path in paths if path.name.lower().endswith((*ARCHIVE_SUFFIXES, *LIST_SUFFIXES))]
     if packed:
         raise DataError(
             f"{pattern} names {len(paths)} paths, among them {packed[0]}; expected folders, images, shards or Parquet files. "
@@ -209,27 +209,28 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
         layout.check_unused(str(path), "a folder of arrays")
         return read_arrays(arrays)
     if tables := find_parquet(path, layout):
-        layout.check_unused(str(path), "a folder of Parquet files", may_split=True)
+        layout.check_unused(str(path), "a folder of Parquet files", takes=("--split-folders", *COLUMN_OPTIONS))
         return read_parquet(tables, root=path, labels=labels, layout=layout)
     if shards := find_shards(path, layout):
-        layout.check_unused(str(path), "a folder of shards", may_split=True)
+        layout.check_unused(str(path), "a folder of shards", takes=("--split-folders",))
         return read_shards(shards, root=path, name=path.resolve().name, labels=labels, layout=layout)
     return _read_tree(walk_tree(path), labels, layout)
 
 
 def _read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
     tree = without_excluded(tree, layout.exclude)
-    if layout.label_pattern:
-        return read_labelled_names(tree, layout)
-    metadata = find_metadata(tree)
-    return read_metadata(tree, metadata, labels, layout) if metadata else read_class_folders(tree, layout)
+    metadata = [] if layout.label_pattern else find_metadata(tree)
+    if metadata:
+        return read_metadata(tree, metadata, labels, layout)
+    layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
+    return read_labelled_names(tree, layout) if layout.label_pattern else read_class_folders(tree, layout)
 
 
 def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     suffix = path.suffix.lower()
     if suffix in PARQUET_SUFFIXES or is_parquet(path):
-        layout.check_unused(str(path), "one Parquet file")
-        return read_parquet([path], root=path.parent, labels=labels)
+        layout.check_unused(str(path), "one Parquet file", takes=COLUMN_OPTIONS)
+        return read_parquet([path], root=path.parent, labels=labels, layout=layout)
     if suffix == ".npy" or is_npz(path):
         layout.check_unused(str(path), "a file of arrays")
         return read_arrays([path])
@@ -241,9 +242,9 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
             layout.check_unused(str(path), "one WebDataset shard")
             return read_shards([path], root=path.parent, name=path.name.partition(".")[0], labels=labels)
         return _read_tree(tar_tree(path, content), labels, layout)
-    if suffix in CSV_SUFFIXES:
-        layout.check_unused(str(path), "a list of images, which has a column 'split'")
-        return read_csv(path, labels)
+    if suffix in LIST_SUFFIXES:
+        layout.check_unused(str(path), "a list of images, which has a column 'split'", takes=LIST_OPTIONS)
+        return read_list(path, labels, layout)
     check_not_packed(path)
     raise DataError(f"{path} is a file; expected {KINDS}.")
 

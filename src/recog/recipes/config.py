@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -42,6 +42,12 @@ class DataConfig:
     label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
     exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
     group: str = ""  # what keeps images in one split: 'subfolder', a column, or a regular expression on the path
+    path_column: str = ""  # columns of a list of images; found by their names if empty
+    label_column: str = ""
+    split_column: str = ""  # 'none': the list has no splits
+    group_column: str = ""  # 'none': the list has no groups
+    images: tuple[str, ...] = ()  # folders of the images of a list; found beside it if empty
+    encoding: str = ""  # of the text of a list; UTF-8 if empty
     grey16_max: int | None = None  # the level of 16-bit images that becomes 255; found in the training images if None
     fingerprint: str | None = None  # of the data that this config was planned for; a difference is reported
 
@@ -52,13 +58,7 @@ class DataConfig:
 
     @property
     def layout(self) -> DataLayout:
-        return DataLayout(
-            split_folders=self.split_folders,
-            classes_at_depth=self.classes_at_depth,
-            label_pattern=self.label_pattern,
-            exclude=self.exclude,
-            group=self.group,
-        )
+        return DataLayout(**{field.name: getattr(self, field.name) for field in fields(DataLayout)})
 
     @property
     def labels(self) -> LabelFormat:
@@ -137,6 +137,12 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "label_pattern": "data.label_pattern",
         "exclude": "data.exclude",
         "group": "data.group",
+        "path_column": "data.path_column",
+        "label_column": "data.label_column",
+        "split_column": "data.split_column",
+        "group_column": "data.group_column",
+        "images": "data.images",
+        "encoding": "data.encoding",
         "label_separator": "data.label_separator",
         "label_columns": "data.label_columns",
         "task": "data.task",

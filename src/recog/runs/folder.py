@@ -39,7 +39,7 @@ LAUNCH = "launch.txt"
 
 
 def load_run_config(path: Path) -> TrainConfig:
-    """A TrainConfig from TOML; relative data.source, model.weights and model.parent are relative to the file's folder.
+    """A TrainConfig from TOML; relative paths of data, images, weights and a parent are relative to the file's folder.
 
     Links are resolved.
     """
@@ -48,6 +48,8 @@ def load_run_config(path: Path) -> TrainConfig:
     source = folder / config.data.source
     if config.data.source and (os.path.exists(source) or is_path(config.data.source)):
         config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
+    images = tuple(os.path.relpath(folder / path) for path in config.data.images)
+    config = replace(config, data=replace(config.data, images=images))
     weights = folder / config.model.weights
     if config.model.weights not in ("auto", "none") and os.path.exists(weights):
         config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
@@ -90,7 +92,7 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
 
 def check_new_run(config: TrainConfig, name: str | None, runs: Path = RUNS, *, world: World | None = None) -> None:
     """ConfigError or DiskError where no run can be created in `runs`, under `name` or that of the data, and record its paths."""
-    for path in (config.data.source, config.model.weights, config.model.parent):
+    for path in (config.data.source, config.model.weights, config.model.parent, *config.data.images):
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -142,7 +144,8 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
     if parent:
         parent = _relative(parent, folder)
     model = replace(config.model, weights=weights, parent=parent)
-    config = replace(config, data=replace(config.data, source=source), model=model)
+    images = tuple(_relative(path, folder) for path in config.data.images)
+    config = replace(config, data=replace(config.data, source=source, images=images), model=model)
     write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
 
 

@@ -112,8 +112,9 @@ def _recorded(
         with contextlib.suppress(ConfigError):
             fields_of = [field.name for field in fields(DataLayout)]
             recorded = build_config(DataLayout, {name: data[name] for name in fields_of if name in data})
-            choices = product((recorded.exclude, ()), (recorded.group, ""))
-            layouts = [*(replace(recorded, exclude=exclude, group=group) for exclude, group in choices), layout]
+            # without the folders of images first: another list may have images of the same names beside it
+            choices = product(((), recorded.images), (recorded.exclude, ()), (recorded.group, ""))
+            layouts = [*(replace(recorded, images=i, exclude=e, group=g) for i, e, g in choices), layout]
     for each in dict.fromkeys(product(formats, layouts)):
         if each != (labels, layout):
             yield each

@@ -1,5 +1,5 @@
 import pytest
-from containers import write_text
+from containers import write_list, write_text
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.lists.label_format import (
@@ -9,7 +9,7 @@ from recog.data.lists.label_format import (
     find_label_columns,
     labels_of_bits,
 )
-from recog.data.lists.tables import read_csv
+from recog.data.lists.tables import read_list
 from recog.data.sources import open_source
 
 BARS = LabelFormat(separator="|")
@@ -89,47 +89,47 @@ def test_columns_that_were_named_must_be_there_and_hold_0_and_1(wanted, says):
 class TestCsv:
     def test_labels_joined_by_a_separator(self, tmp_path):
         text = "path,label,split\n1.png,cat|dog,train\n2.png,,train\n3.png,eel,test\n4.png,nan,train\n"
-        data = read_csv(write_text(tmp_path / "x.csv", text), BARS)
+        data = read_list(write_list(tmp_path / "x.csv", text), BARS)
         assert (data.task, data.class_names) == ("multilabel", ("cat", "dog", "eel", "nan"))
         assert sets_of(data) == [("1.png", {"cat", "dog"}), ("2.png", set()), ("3.png", {"eel"}), ("4.png", {"nan"})]
         assert data.exclusions == ()
 
     def test_a_column_may_be_called_labels_then(self, tmp_path):
-        data = read_csv(write_text(tmp_path / "x.csv", "path,labels\n1.png,b a\n"), LabelFormat(separator=" "))
+        data = read_list(write_list(tmp_path / "x.csv", "path,labels\n1.png,b a\n"), LabelFormat(separator=" "))
         assert sets_of(data) == [("1.png", {"a", "b"})]
 
     def test_numbers_that_pandas_wrote_are_mended_label_by_label(self, tmp_path):
-        data = read_csv(write_text(tmp_path / "x.csv", "path,label\n1.png,1.0|10\n2.png,2\n"), BARS)
+        data = read_list(write_list(tmp_path / "x.csv", "path,label\n1.png,1.0|10\n2.png,2\n"), BARS)
         assert data.class_names == ("1", "2", "10")
 
     def test_columns_of_0_and_1_name_the_labels_in_natural_order_and_keep_their_case(self, tmp_path):
         text = "Path,split,Dog 10,Dog 2,width\n1.png,train,1,1,640\n2.png,val,0,0,480\n"
-        data = read_csv(write_text(tmp_path / "x.csv", text))
+        data = read_list(write_list(tmp_path / "x.csv", text))
         assert (data.task, data.class_names) == ("multilabel", ("Dog 2", "Dog 10"))
         assert [(s.labels, s.split) for s in data.samples] == [((0, 1), "train"), ((), "val")]
         assert data.notes == ("labels are the 2 columns Dog 10, Dog 2; no labels: width",)
 
     def test_of_several_such_columns_the_user_may_name_the_labels(self, tmp_path):
-        path = write_text(tmp_path / "x.csv", "path,cat,dog,night\n1.png,1,0,1\n")
-        assert read_csv(path).class_names == ("cat", "dog", "night")
-        assert read_csv(path, LabelFormat(columns=("dog", "cat"))).class_names == ("cat", "dog")
+        path = write_list(tmp_path / "x.csv", "path,cat,dog,night\n1.png,1,0,1\n")
+        assert read_list(path).class_names == ("cat", "dog", "night")
+        assert read_list(path, LabelFormat(columns=("dog", "cat"))).class_names == ("cat", "dog")
 
     @pytest.mark.parametrize("text", ["path,cat,dog\n1.png,1,maybe\n", "path,cat\n1.png,1\n", "path,cat,dog\n"])
     def test_fewer_than_two_such_columns_are_no_labels(self, tmp_path, text):
         with pytest.raises(DataError, match=r"no column 'label'.* columns of 0 and 1"):
-            read_csv(write_text(tmp_path / "x.csv", text))
+            read_list(write_list(tmp_path / "x.csv", text))
 
     def test_a_label_column_stands_before_columns_of_0_and_1(self, tmp_path):
-        data = read_csv(write_text(tmp_path / "x.csv", "path,label,night,rain\n1.png,cat,0,1\n"))
+        data = read_list(write_list(tmp_path / "x.csv", "path,label,night,rain\n1.png,cat,0,1\n"))
         assert (data.task, data.class_names) == ("multiclass", ("cat",))
 
     def test_one_row_per_label_is_refused_with_the_way_out(self, tmp_path):
         with pytest.raises(DataError, match=r"the label 'dog', but line 2 gives it 'cat'.*Join the labels"):
-            read_csv(write_text(tmp_path / "x.csv", "path,label\n1.png,cat\n1.png,dog\n"), BARS)
+            read_list(write_list(tmp_path / "x.csv", "path,label\n1.png,cat\n1.png,dog\n"), BARS)
 
     def test_no_label_anywhere_is_nothing_to_learn(self, tmp_path):
         with pytest.raises(DataError, match="has a label; there is nothing to learn"):
-            read_csv(write_text(tmp_path / "x.csv", "path,label\n1.png,\n"), BARS)
+            read_list(write_list(tmp_path / "x.csv", "path,label\n1.png,\n"), BARS)
 
 
 def test_class_folders_have_no_separator(tmp_path):
@@ -142,8 +142,8 @@ def test_class_folders_have_no_separator(tmp_path):
 def test_a_label_that_train_lacks_is_an_error_and_one_that_test_lacks_is_not(tmp_path):
     text = "path,label,split\n1.png,cat,train\n2.png,cat|dog,{}\n3.png,,{}\n"
     with pytest.raises(DataError, match="split 'train' .* lacks 1 of 2 classes: dog"):
-        open_source(write_text(tmp_path / "a.csv", text.format("test", "train")), labels=BARS)
-    assert open_source(write_text(tmp_path / "b.csv", text.format("train", "test")), labels=BARS).task == "multilabel"
+        open_source(write_list(tmp_path / "a.csv", text.format("test", "train")), labels=BARS)
+    assert open_source(write_list(tmp_path / "b.csv", text.format("train", "test")), labels=BARS).task == "multilabel"
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

@@ -1,4 +1,4 @@
-"""metadata.jsonl of a Hugging Face imagefolder: one JSON object per image."""
+"""Lists of images as JSON lines, such as metadata.jsonl of a Hugging Face imagefolder: one JSON object per image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from recog.core.errors import DataError
+from recog.data.data_layout import DETECTED, DataLayout
+from recog.data.lists.columns import (
+    Columns,
+    describe_columns,
+    find_columns,
+    further_columns,
+    missing_label,
+    split_of_cell,
+)
 from recog.data.lists.label_format import (
     LabelFormat,
     bit_text,
@@ -13,10 +22,14 @@ from recog.data.lists.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.lists.rows import RESERVED, Listing, Row, cells_of, find_columns, split_of_cell
+from recog.data.lists.rows import Listing, Row, cells_of
+
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+
+Object = tuple[str, Mapping[str, object]]  # (where, a line's object)
 
 
-def _json_objects(text: str, where: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+def _json_objects(text: str, where: str) -> Iterator[Object]:
     """(where, object) of each line that is not empty."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -31,52 +44,78 @@ def _json_objects(text: str, where: str) -> Iterator[tuple[str, Mapping[str, obj
         yield here, row
 
 
-def json_listing(text: str, where: str, labels: LabelFormat) -> Listing:
-    header = next((list(row) for _, row in _json_objects(text, where)), [])
-    has_label = any("label" in row or "labels" in row for _, row in _json_objects(text, where))
+def json_listing(text: str, where: str, labels: LabelFormat, layout: DataLayout = DETECTED) -> Listing:
+    return object_listing(list(_json_objects(text, where)), where, labels, layout)
+
+
+def object_listing(objects: Sequence[Object], where: str, labels: LabelFormat, layout: DataLayout) -> Listing:
+    """The rows of objects, whose keys are the columns; each may lack those that not all have."""
+    header = list(dict.fromkeys(str(key) for _, row in objects for key in row))
+    columns = find_columns(
+        header,
+        lambda place: (bit_text(row.get(header[place])) for _, row in objects),
+        where,
+        layout,
+        first="file_name",
+    )
     bits: dict[str, int] = {}
-    if not labels.separator and (labels.columns or not has_label):
-        cells = ((here, _texts(row, header)) for here, row in _json_objects(text, where))
-        bits = find_label_columns(header, cells, where=where, reserved=RESERVED, wanted=labels.columns)
-    further = [key for i, key in enumerate(header) if key not in RESERVED and i not in bits.values()]
-    rows = _json_rows(text, where, labels, header, bits)
-    return Listing(rows, tuple(bits), label_column_notes(list(bits), further))
+    if not labels.separator and (labels.columns or "label" not in columns.at):
+        cells = [(here, _texts(row, header)) for here, row in objects]
+        bits = find_label_columns(header, cells, where=where, reserved=columns.reserved, wanted=labels.columns)
+    if not bits and "label" not in columns.at:
+        raise missing_label(columns, where)
+    further = further_columns(columns, bits)
+    notes = [*columns.notes, *label_column_notes(list(bits), list(further))]
+    rows = _rows(objects, columns, bits, further, labels)
+    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits))
 
 
 def _texts(row: Mapping[str, object], header: Sequence[str]) -> list[str]:
     return [bit_text(row.get(key)) for key in header]
 
 
-def _json_rows(
-    text: str, where: str, labels: LabelFormat, header: Sequence[str], bits: Mapping[str, int]
+def _rows(
+    objects: Sequence[Object],
+    columns: Columns,
+    bits: Mapping[str, int],
+    further: Mapping[str, int],
+    labels: LabelFormat,
 ) -> Iterator[Row]:
-    held = {header[i] for i in bits.values()}
-    for here, row in _json_objects(text, where):
-        label_key = "labels" if "labels" in row and "label" not in row else "label"
-        find_columns([str(key) for key in row], here, "file_name", label_column=None if bits else label_key)
-        group = row.get("group")
-        known = {*RESERVED, *(held or {label_key})}
+    names = columns.names
+    for here, row in objects:
+        label_key = None if bits else _label_key(row, names["label"])
+        missing = next((key for key in (names["path"], label_key) if key is not None and key not in row), None)
+        if missing is not None:
+            raise DataError(f"{here} has no '{missing}', which other lines have; it has: {', '.join(list(row)[:20])}.")
+        split, group = (row.get(names[role]) if role in names else None for role in ("split", "group"))
         yield Row(
             here,
-            str(row["file_name"]),
-            labels_of_bits(_texts(row, header), bits) if bits else _json_labels(row[label_key], here, labels),
-            split_of_cell(str(row["split"]), here) if "split" in row else None,
+            str(row[names["path"]]),
+            labels_of_bits(_texts(row, columns.header), bits)
+            if label_key is None
+            else _labels(row[label_key], here, labels),
+            None if split is None else split_of_cell(bit_text(split), here, names["split"]),
             None if group is None else str(group),
-            is_list=bool(bits or labels.separator) or isinstance(row[label_key], list),
-            columns=cells_of({key: cell for key, cell in row.items() if key not in known}),
+            is_list=bool(bits or labels.separator) or (label_key is not None and isinstance(row[label_key], list)),
+            columns=cells_of({key: row[key] for key in further if key in row and key != label_key}),
         )
 
 
-def _json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
+def _label_key(row: Mapping[str, object], key: str) -> str:
+    """'labels' where a line has it in place of 'label'."""
+    return "labels" if key == "label" and key not in row and "labels" in row else key
+
+
+def _labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
     """None for null and NaN, which mean unlabelled; an empty list is an empty set of labels."""
     if value is None or value != value:
         return None
     if isinstance(value, list):
-        return tuple(dict.fromkeys(_json_label(item, here) for item in value))
-    return labels.labels_in(_json_label(value, here))
+        return tuple(dict.fromkeys(_label(item, here) for item in value))
+    return labels.labels_in(_label(value, here))
 
 
-def _json_label(label: object, here: str) -> str:
+def _label(label: object, here: str) -> str:
     if isinstance(label, bool) or not isinstance(label, (str, int, float)):
         raise DataError(f"{here} has the label {str(label)[:40]}; expected one name or one number, or a list of them.")
     return str(label)

@@ -1,4 +1,4 @@
-"""The rows of a list of images, whatever file holds it: which columns it must have, and which are there to slice by."""
+"""The rows of a list of images, whatever file holds it, and their cells to slice by."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from recog.core.config import nearest
-from recog.core.errors import DataError
-from recog.data.names import split_of_name
-
-RESERVED = frozenset({"path", "file_name", "split", "group"})
 _MAX_CELL = 200  # characters of a cell to slice by; a caption is none
 
 
@@ -34,37 +29,7 @@ class Listing:
     rows: Iterator[Row]
     label_columns: tuple[str, ...]
     notes: list[str]
-
-
-def find_columns(columns: list[str], where: str, path_column: str, *, label_column: str | None) -> dict[str, int]:
-    """{column: its place}; `label_column` is None where other columns hold the labels."""
-    if not any(columns):
-        raise DataError(f"{where} is empty; expected a header with the columns {path_column} and label.")
-    needed = [column for column in (path_column, label_column) if column is not None]
-    for wanted in needed:
-        if wanted not in columns:
-            listed = ", ".join(column or "(no name)" for column in columns[:20])
-            near = nearest(wanted, columns)
-            rename = f"{near} Rename that column to '{wanted}'." if near else ""
-            several = " For several labels an image, name the separator that joins them, or give columns of 0 and 1."
-            raise DataError(
-                f"{where} has no column '{wanted}'; it has: {listed}. Expected {path_column} and label, "
-                f"and if you like, split and group.{rename}{several if wanted == 'label' else ''}"
-            )
-    twice = [column for column in (*needed, "split", "group") if columns.count(column) > 1]
-    if twice:
-        raise DataError(f"{where} has the column '{twice[0]}' twice; keep one of them.")
-    return {column: i for i, column in enumerate(columns)}
-
-
-def split_of_cell(cell: str | None, line: str) -> str:
-    split = split_of_name(cell or "")
-    if split is None:
-        raise DataError(
-            f"{line} has the split '{cell or ''}'; it must be train, val or test, in every row or in none (dev is read as "
-            "val, eval as test)."
-        )
-    return split
+    why: str  # what its columns were recognised by
 
 
 def cells_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

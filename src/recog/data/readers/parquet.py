@@ -14,6 +14,7 @@ from recog.core.files import is_hidden, natural_key
 from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
+from recog.data.lists.columns import split_of_cell
 from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -23,7 +24,7 @@ from recog.data.lists.label_format import (
     label_column_notes,
     labels_of_bits,
 )
-from recog.data.lists.rows import cells_of, split_of_cell
+from recog.data.lists.rows import cells_of
 from recog.data.names import class_name_of, split_of_name, splits_of_files
 from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
 from recog.data.readers.parquet_schema import (

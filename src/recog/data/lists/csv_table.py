@@ -1,0 +1,135 @@
+"""Lists of images as CSV or TSV: their text, their cells, and the rows that these mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from recog.core.errors import DataError
+from recog.core.files import shown
+from recog.core.images.formats import has_image_suffix
+from recog.data.data_layout import DataLayout
+from recog.data.lists.columns import (
+    Columns,
+    describe_columns,
+    find_columns,
+    further_columns,
+    missing_label,
+    split_of_cell,
+)
+from recog.data.lists.label_format import LabelFormat, find_label_columns, label_column_notes, labels_of_bits
+from recog.data.lists.rows import Listing, Row
+from recog.data.names import split_of_name
+
+CSV_SUFFIXES = (".csv", ".tsv")
+_DELIMITERS = ",;\t"
+_MAX_LINE = 1 << 20
+
+Line = tuple[str, list[str]]  # (where, cells)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a CSV file, all lines of one length."""
+
+    where: str
+    header: list[str]
+    lines: list[Line]
+    notes: tuple[str, ...] = ()
+
+    def column(self, place: int) -> Iterator[str]:
+        return (cells[place].strip() for _, cells in self.lines)
+
+
+def decode_text(data: bytes, where: str, encoding: str = "") -> str:
+    """The text of a list. DataError where it is not in `encoding`, or without one, not UTF-8."""
+    if not encoding and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(
+            f"{where} is UTF-16 text. Use --encoding utf-16, or save it as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
+        )
+    try:
+        return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        near = data[max(0, error.start - 20) : error.start + 20].decode("latin-1").splitlines()
+        raise DataError(
+            f"{where} is not {encoding or 'UTF-8'}: line {line} has the byte 0x{data[error.start]:02x} near "
+            f"{shown(near[0] if near else '')}. Name its encoding, such as --encoding cp1252 (Windows), latin-1 or gbk."
+        ) from None
+
+
+def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str], bool]) -> Table:
+    """`holds` tells whether an image of a path is there: a first line with one is no header."""
+    first_line = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=first_line.count)
+    csv.field_size_limit(_MAX_LINE)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[Line] = []
+    try:
+        header = [column.strip() for column in next(lines, [])]
+        for cells in lines:
+            line = f"{where}, line {lines.line_num}"
+            if cells and len(cells) != len(header):
+                raise DataError(
+                    f"{line} has {len(cells)} cells, but the header has {len(header)}. Put a cell that holds "
+                    f"'{delimiter}' in double quotes."
+                )
+            rows += [(line, cells)] if cells else []
+    except csv.Error as error:
+        raise DataError(f"{where}, line {lines.line_num} is not valid CSV: {error}.") from None
+    paths = [place for place, cell in enumerate(header) if has_image_suffix(cell) and holds(cell)]
+    if not paths:
+        return Table(where, header, rows)
+    return _without_header(Table(where, header, [(f"{where}, line 1", header), *rows]), paths, layout)
+
+
+def _without_header(table: Table, paths: Sequence[int], layout: DataLayout) -> Table:
+    """The table with columns named by their numbers, and where these are plain, by their roles."""
+    names = [str(place + 1) for place in range(len(table.header))]
+    others = [place for place in range(len(names)) if place not in paths]
+    splits = [place for place in others if all(split_of_name(cell) for cell in table.column(place))]
+    if len(paths) == 1 and not layout.path_column:
+        names[paths[0]] = "path"
+    if len(splits) == 1 and len(others) > 1 and not layout.split_column:
+        names[splits[0]] = "split"
+        others.remove(splits[0])
+    if len(others) == 1 and not layout.label_column:
+        names[others[0]] = "label"
+    found = [f"column {place + 1} is the {name}" for place, name in enumerate(names) if not name.isdigit()]
+    note = f"no header, as the first line names an image that exists{''.join(f'; {each}' for each in found)}"
+    return Table(table.where, names, table.lines, (note,))
+
+
+def csv_listing(table: Table, labels: LabelFormat, layout: DataLayout, *, first: str = "path") -> Listing:
+    """The rows of a table; columns of 0 and 1 hold the labels where they are named, or where no column is called a label."""
+    columns = find_columns(table.header, table.column, table.where, layout, first=first)
+    bits: dict[str, int] = {}
+    if not labels.separator and (labels.columns or "label" not in columns.at):
+        bits = find_label_columns(
+            table.header, table.lines, where=table.where, reserved=columns.reserved, wanted=labels.columns
+        )
+    if not bits and "label" not in columns.at:
+        raise missing_label(columns, table.where)
+    further = further_columns(columns, bits)
+    notes = [*table.notes, *columns.notes, *label_column_notes(list(bits), list(further))]
+    return Listing(_rows(table, columns, bits, further, labels), tuple(bits), notes, describe_columns(columns, bits))
+
+
+def _rows(
+    table: Table, columns: Columns, bits: Mapping[str, int], further: Mapping[str, int], labels: LabelFormat
+) -> Iterator[Row]:
+    at = columns.at
+    for line, cells in table.lines:
+        split, group = (cells[at[role]].strip() or None if role in at else None for role in ("split", "group"))
+        yield Row(
+            line,
+            cells[at["path"]].strip(),
+            labels_of_bits(cells, bits) if bits else labels.labels_in(cells[at["label"]].strip()),
+            split_of_cell(split, line, columns.names["split"]) if "split" in at else None,
+            group,
+            is_list=bool(bits or labels.separator),
+            columns=tuple((name, sys.intern(cells[i].strip())) for name, i in further.items()),
+        )

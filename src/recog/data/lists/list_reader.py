@@ -1,0 +1,132 @@
+"""From the rows of a list to a Dataset: rows that repeat, unlabelled images, and the numbers of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recog.core.errors import DataError
+from recog.core.files import natural_key, shown
+from recog.core.images.decode import Readable
+from recog.core.task import Task
+from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
+from recog.data.lists.class_numbers import find_class_numbers
+from recog.data.lists.image_finder import Place
+from recog.data.lists.rows import Row
+from recog.data.names import class_name_of
+from recog.data.tree import base_of, parent_of
+
+
+@dataclass
+class ListReader:
+    """Collects rows, drops those that repeat, and gives the labels their numbers at the end."""
+
+    name: str
+    where: str
+    declared: tuple[str, ...] = ()  # class names, where columns name them
+    exclusions: list[Exclusion] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    names: dict[str, Row] = field(default_factory=dict)
+    sources: list[Path | Readable] = field(default_factory=list)
+    beside: Sequence[Place] = ()  # where the names of numbered classes may stand
+
+    def add(self, row: Row, name: str, source: Path | Readable) -> None:
+        if row.labels is None:
+            self.exclusions.append(Exclusion(name=name, reason=f"{NO_LABEL} ({_line(row)})"))
+            return
+        first = self.names.get(name)
+        if first is None:
+            self.names[name] = row
+            self.sources.append(source)
+            return
+        if (first.labels, first.split) != (row.labels, row.split):
+            join = " Join the labels of an image in one row." if row.is_list else ""
+            raise DataError(
+                f"{row.where} gives {shown(name)} {_named(row)}{_in(row.split)}, but {_line(first)} gives it "
+                f"{_named(first).rpartition('label ')[2]}{_in(first.split)}. One image has one "
+                f"{'set of labels' if row.is_list else 'label'} and one split.{join}"
+            )
+        self.exclusions.append(Exclusion(name=name, reason=f"listed again ({_line(row)})"))
+
+    def dataset(self, *, layout: str, why: str) -> Dataset:
+        if not self.names:
+            raise DataError(f"{self.where} lists no image with a label.")
+        labels = self._labels()
+        class_names = tuple(sorted({*labels.values(), *self.declared}, key=natural_key))
+        if not class_names:
+            raise DataError(f"no image that {self.where} lists has a label; there is nothing to learn.")
+        number_of = {name: number for number, name in enumerate(class_names)}
+        splits = {row.split for row in self.names.values()}
+        if None in splits and len(splits) > 1:
+            raise DataError(
+                f"{self.where} lists some images in train, val or test folders and some outside; move these."
+            )
+        samples = tuple(
+            Sample(
+                name=name,
+                source=source,
+                labels=tuple(sorted(number_of[labels[label]] for label in row.labels or ())),
+                split=row.split,
+                group=row.group,
+                columns=row.columns,
+                subfolder=base_of(parent_of(name)) or None,
+            )
+            for (name, row), source in zip(self.names.items(), self.sources, strict=True)
+        )
+        return Dataset(
+            name=self.name,
+            layout=layout,
+            why=why,
+            class_names=class_names,
+            samples=samples,
+            task=self._task(),
+            exclusions=tuple(self.exclusions),
+            notes=tuple(self.notes),
+        )
+
+    def _task(self) -> Task:
+        return "multilabel" if any(row.is_list for row in self.names.values()) else "multiclass"
+
+    def _labels(self) -> dict[str, str]:
+        """{label as written: class name}. Numbers written as 1.0, as pandas does, become 1; a fraction is no class."""
+        written = {label: row for row in self.names.values() for label in row.labels or ()}
+        numbers = {label: _float(label) for label in written}
+        if not numbers or any(number is None for number in numbers.values()):
+            return {label: class_name_of(label) for label in written}
+        names = {label: class_name_of(label) for label in written}
+        if any("." in label for label in written):
+            fraction = next((label for label, number in numbers.items() if number and number != int(number)), None)
+            if fraction is not None:
+                raise DataError(
+                    f"{written[fraction].where} has the label {fraction}, a fraction, and all labels are numbers. recog sorts "
+                    "images into classes; make classes of the numbers first."
+                )
+            self.notes.append("labels such as 1.0 were read as 1")
+            names = {label: str(int(number or 0)) for label, number in numbers.items()}
+        if not all(name.isdecimal() for name in names.values()) or not (found := find_class_numbers(self.beside)):
+            return names
+        name_of, note = found.name_all({int(name) for name in names.values()})
+        self.notes.append(note)
+        return {label: name_of[int(name)] for label, name in names.items()}
+
+
+def _line(row: Row) -> str:
+    return row.where.rpartition(", ")[2]
+
+
+def _named(row: Row) -> str:
+    labels = row.labels or ()
+    return f"the label '{labels[0]}'" if len(labels) == 1 else f"the labels {', '.join(labels) or '(none)'}"
+
+
+def _in(split: str | None) -> str:
+    return f" in {split}" if split else ""
+
+
+def _float(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < 2**53 else None
