@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recog.bundle.features import FEATURES
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, write_manifest
@@ -89,6 +89,9 @@ class PretrainedConfig:
     crop_mode: str
 
 
+HeadLayers = Literal["last", "multi"]  # what the last linear layer reads; multi: recog.models.inner_layers
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """What recog reads of config.json; timm's further keys are timm's."""
@@ -98,6 +101,7 @@ class NetworkConfig:
     label_names: tuple[str, ...]
     pretrained_cfg: PretrainedConfig
     library: str = "timm"
+    head_layers: HeadLayers = "last"
     model_args: Mapping[str, Any] = field(default_factory=dict)
 
 

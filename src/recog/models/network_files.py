@@ -16,11 +16,13 @@ from torch import nn
 
 from recog.bundle.manifest import MANIFEST, read_manifest
 from recog.bundle.seal import CONFIG, ONNX, WEIGHTS, NetworkConfig, check_files, read_network_config
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, ConfigError
 from recog.core.files import pretty_json
 from recog.core.task import Task
-from recog.models.build import BuiltModel
+from recog.models.build import BuiltModel, build_model
 from recog.models.classifier import Classifier, broken_weights, first_reason
+from recog.models.config import ModelConfig
+from recog.models.inner_layers import InnerLayers, with_layers
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
 
@@ -48,6 +50,8 @@ def save_network_config(
             "model_args": {"in_chans": preprocess.channels},
             "pretrained_cfg": pretrained_cfg,
         }
+        if isinstance(classifier.network, InnerLayers):
+            table["head_layers"] = "multi"
         if model.library == "own":
             table["served_by"] = ONNX  # only: the module's code is not part of a bundle
         path.write_bytes(pretty_json(table))
@@ -116,6 +120,8 @@ def load_classifier(folder: Path) -> Classifier:
 
 def _rebuild(config: NetworkConfig, folder: Path) -> nn.Module:
     name = config.architecture
+    if config.head_layers == "multi":
+        return _rebuild_inner_layers(config, folder)
     own = own_network(name)
     if own is not None:
         _, height, width = config.pretrained_cfg.input_size
@@ -127,3 +133,14 @@ def _rebuild(config: NetworkConfig, folder: Path) -> nn.Module:
         raise BundleError(f"{folder} contains the network '{name}', which is unknown to this release and to timm.")
     rebuilt: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     return rebuilt
+
+
+def _rebuild_inner_layers(config: NetworkConfig, folder: Path) -> nn.Module:
+    channels, height, width = config.pretrained_cfg.input_size
+    wanted = ModelConfig(name=config.architecture, weights="none", image_size=(height, width), channels=channels)
+    try:
+        model, _, _ = with_layers(build_model(wanted, num_classes=config.num_classes), "multi")
+    except ConfigError as error:
+        raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: {error}") from None
+    model.classifier.network.load_state_dict(load_file(folder / WEIGHTS))
+    return model.classifier.network

@@ -17,6 +17,7 @@ from recog.data.balance import class_sizes, loss_weights
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
+from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
 from recog.recipes.events import FeatureTime, HeadLog, score_answers
 from recog.recipes.plan import Plan
@@ -68,10 +69,9 @@ def learn_head(
     (of_train, train_uniforms), (of_val, val_uniforms) = (
         run_engine(engine, split.store.rows()) for split in (train, val)
     )
+    train_features, val_features = _standardised(classifier, of_train.features, of_val.features)
     is_balanced = plan.balance in ("weights", "sampler")
-    together = _pool(
-        train, val, np.concatenate([of_train.features, of_val.features]), num_classes if is_balanced else None
-    )
+    together = _pool(train, val, np.concatenate([train_features, val_features]), num_classes if is_balanced else None)
     smallest = int(class_sizes(together.targets, num_classes).min())
     config, found = plan.head, None
     if smallest < FEW_IMAGES:
@@ -79,9 +79,9 @@ def learn_head(
         config = replace(config, l2=(found.l2,))
     best: tuple[float, LinearHead] | None = None
     weights = loss_weights(train.targets, num_classes) if is_balanced else None
-    heads = fit_heads(of_train.features, train.targets, config, num_classes=num_classes, weights=weights)
+    heads = fit_heads(train_features, train.targets, config, num_classes=num_classes, weights=weights)
     for trial, head in enumerate(heads, start=1):
-        scores = score_answers(head(of_val.features), val.targets)
+        scores = score_answers(head(val_features), val.targets)
         if best is None or scores.nll < best[0]:
             best = (scores.nll, head)
         if found is None:
@@ -101,6 +101,19 @@ def learn_head(
         return None, found
     uniforms = np.concatenate([train_uniforms, val_uniforms])
     return hold_out_head(together, uniforms, best[1], plan, num_train=len(train.targets)), found
+
+
+def _standardised(
+    classifier: Classifier, train: NDArray[np.float32], val: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features [N, D] of the splits as `classifier` gives them from here on: of several layers, standardised on train."""
+    network = classifier.network
+    if not isinstance(network, InnerLayers):
+        return train, val
+    mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    network.standardise(torch.from_numpy(mean), torch.from_numpy(std))
+    shift, scale = (tensor.numpy() for tensor in (network.shift, network.scale))
+    return (train - shift) * scale, (val - shift) * scale
 
 
 def _pool(

@@ -15,7 +15,7 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.training.config import Device, LossPlan, OptimPlan, Precision
+from recog.training.config import Device, HeadConfig, LossPlan, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -116,6 +116,8 @@ def plan(
     }
     if recipe == "head":
         return Plan(**decided), reasons
+    if fine:
+        decided["head"] = _last_layer(config.head)
     if config.stop.measure not in TASK_MEASURES[dataset.task].stop_measures:
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
@@ -143,6 +145,16 @@ def plan(
         }
     )
     return steps, reasons
+
+
+def _last_layer(head: HeadConfig) -> HeadConfig:
+    """Of a network whose weights are trained: its head has to follow them."""
+    if head.layers == "multi":
+        raise ConfigError(
+            "head.layers is multi, but recipe finetune trains the network up to its last layer, which the head reads. Remove "
+            "head.layers, or use --recipe head."
+        )
+    return replace(head, layers="last")
 
 
 def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[str]]:

@@ -67,6 +67,7 @@ from recog.models.build import BuiltModel, build_from_parent, build_model, build
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle, with_known_name
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
+from recog.models.inner_layers import with_layers
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
 from recog.recipes.parent import with_parent
@@ -195,6 +196,9 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     if device.type == "cuda":
         torch.cuda.set_device(device)
     model = _build(plan, network, data.dataset)
+    if plan.recipe == "head":
+        model, layers, layer_notes = with_layers(model, plan.head.layers)
+        plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     decoded = _decode(data, model, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)

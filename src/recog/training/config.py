@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from recog.bundle.seal import HeadLayers
 from recog.core.errors import ConfigError
 from recog.core.task import Task
 
@@ -165,6 +166,7 @@ class LossPlan(LossConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
+    layers: HeadLayers | None = None  # multi: the means of inner layers beside the last one; planned if None
     l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # strengths to try, per image, on standardised features
     max_iterations: int = 300
 
