@@ -175,6 +175,7 @@ def test_config_fields():
         "data.split_folders",
         "data.task",
         "head.l2",
+        "head.layers",
         "head.max_iterations",
         "limits.max_bytes",
         "limits.max_pixels",

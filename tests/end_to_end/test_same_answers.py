@@ -16,7 +16,7 @@ from recog.bundle.manifest import read_manifest
 from recog.core.images.decode import decode
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
-from recog.training.config import OptimConfig
+from recog.training.config import HeadConfig, OptimConfig
 from recog.verbs.train import Run, train_events
 
 TIMM_SCRIPT = """
@@ -129,7 +129,7 @@ def test_timm_and_onnx_agree_on_200_photos(flowers, tmp_path):
     """design.md section 4: the ONNX file from image files against torch rebuilt from model.safetensors without recog."""
     import recog
 
-    config = TrainConfig(recipe="head", data=DataConfig(source=str(flowers)))
+    config = TrainConfig(recipe="head", head=HeadConfig(layers="last"), data=DataConfig(source=str(flowers)))
     run = run_to_end(config, tmp_path, "flowers")
     assert run.report.accuracy >= 0.85
     assert run.report.num_images == 200

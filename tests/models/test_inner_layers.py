@@ -19,20 +19,20 @@ def multi(name="test_efficientnet", **settings):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "options"),
     [
-        ("test_efficientnet", {"image_size": (40, 48)}),
-        ("test_resnet", {"channels": 1, "image_size": (48, 64)}),  # its last stage is what its last layer pools
-        ("test_convnext", {}),
-        ("test_vit", {"image_size": (64, 96)}),  # its maps are patches
+        ("test_efficientnet", {"image_size": (40, 48)}, {"extra_blocks": True}),
+        ("test_resnet", {"channels": 1, "image_size": (48, 64)}, {}),  # its last stage is what its last layer pools
+        ("test_convnext", {}, {}),
+        ("test_vit", {"image_size": (64, 96)}, {}),  # its maps are patches
     ],
 )
-def test_the_features_are_signed_roots_of_the_means_of_every_stage(name, settings):
+def test_the_features_are_signed_roots_of_the_means_of_every_stage(name, settings, options):
     plain = build(name, weights="none", **settings)
     images = images_for(plain)
     with torch.no_grad():
         pixels = plain.classifier.normalise(images)
-        maps, stages = plain.classifier.network.forward_intermediates(pixels)
+        maps, stages = plain.classifier.network.forward_intermediates(pixels, **options)
         last = plain.classifier(images)[1]
         means = [stage.mean(dim=(2, 3)) for stage in stages if stage is not maps]
         expected = torch.cat([*means, last], dim=1)

@@ -242,3 +242,9 @@ def test_small_images_are_not_mirrored_for_a_network_that_learnt_small_images():
 def test_images_that_are_squashed_are_trained_whole(mode, geometry):
     config = TrainConfig(recipe="scratch", model=ModelConfig(name="resnet8", image_size=(32, 32), crop_mode=mode))
     assert planned(config, PHOTOS)[0].augment.geometry == geometry
+
+
+def test_the_head_of_finetune_is_on_the_last_layer():
+    assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.layers == "last"
+    with pytest.raises(ConfigError, match=r"head.layers is multi, but recipe finetune .* or use --recipe head"):
+        planned(TrainConfig(recipe="finetune", head=HeadConfig(layers="multi")), PHOTOS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 
 import torch
 from torch import nn
@@ -36,7 +38,7 @@ class InnerLayers(nn.Module):
         self.fc = nn.Linear(self.num_features, num_classes)
 
     def _parts(self, images: torch.Tensor) -> list[torch.Tensor]:
-        maps, stages = self.body.forward_intermediates(images)  # type: ignore[operator]
+        maps, stages = _forward_stages(self.body, images)
         # the last stage may be the last layer's own input
         means = [stage.mean(dim=(2, 3)) for stage in stages if stage is not maps]
         return [*means, self.body.forward_head(maps, pre_logits=True)]  # type: ignore[operator]
@@ -63,6 +65,12 @@ class InnerLayers(nn.Module):
 
 
 MIN_STD = 1e-6
+
+
+def _forward_stages(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What the last layer pools, and the maps [B, C, H, W] of every stage: of all blocks where timm offers them."""
+    forward: Callable[..., tuple[torch.Tensor, list[torch.Tensor]]] = network.forward_intermediates  # type: ignore[assignment]
+    return forward(images, **({"extra_blocks": True} if "extra_blocks" in signature(forward).parameters else {}))
 
 
 def with_layers(model: BuiltModel, layers: HeadLayers | None) -> tuple[BuiltModel, HeadLayers, list[str]]:
@@ -96,15 +104,14 @@ def with_layers(model: BuiltModel, layers: HeadLayers | None) -> tuple[BuiltMode
 def _why_not(model: BuiltModel) -> str | None:
     """Why the network has no features of several layers; None where it has."""
     network = model.classifier.network
-    intermediates = getattr(network, "forward_intermediates", None)
-    if model.library != "timm" or not callable(intermediates):
+    if model.library != "timm" or not callable(getattr(network, "forward_intermediates", None)):
         return f"{model.name} does not give those of its inner layers"
     height, width = model.preprocess.image_size
     images = torch.linspace(-1, 1, model.preprocess.channels * height * width)
     images = images.reshape(1, model.preprocess.channels, height, width)
     try:
         with torch.no_grad():
-            maps, stages = intermediates(images)
+            maps, stages = _forward_stages(network, images)
             same = torch.allclose(maps, network.forward_features(images), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
     except (RuntimeError, ValueError, AssertionError, TypeError):
         return f"{model.name} fails where its inner layers are asked for"

@@ -25,7 +25,7 @@ DISTANCE_METHODS = ("mahalanobis", "energy_mahalanobis")
 FEATURE_METHODS = ("knn", *DISTANCE_METHODS)
 MAX_NEIGHBOURS = 10
 MAX_NUMBER = 1e100  # of a threshold or weight: their product with any distance is finite
-MAX_DIMENSIONS = 2048  # of features, for Mahalanobis: its matrix has their square
+MAX_DIMENSIONS = 2560  # of features, for Mahalanobis: its matrix has their square
 
 
 @dataclass(frozen=True, kw_only=True)
