@@ -1,13 +1,17 @@
 """Features of several layers: the means of a network's own stages, and a bundle that loads them again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small_models import build, images_for, logits_of, save_bundle_files
+from small_models import CLASSES, build, images_for, logits_of, save_bundle_files
 
+from recog.bundle.manifest import Manifest, TrainingData, write_manifest
 from recog.core.errors import BundleError, ConfigError
+from recog.models.build import build_from_parent
+from recog.models.config import ModelConfig
 from recog.models.inner_layers import InnerLayers, with_layers
 from recog.models.network_files import load_classifier
 
@@ -93,6 +97,30 @@ def test_its_weights_start_the_plain_network_too(tmp_path):
     plain = build("test_efficientnet", weights=str(tmp_path / "model.safetensors"))
     ours, theirs = model.classifier.network.body.state_dict(), plain.classifier.network.state_dict()
     assert all(np.array_equal(theirs[name], tensor) for name, tensor in ours.items())
+
+
+def test_its_network_can_be_continued(tmp_path):
+    """As `--from BUNDLE` does; the head read other features than the last layer, so a new one is fitted."""
+    model, _ = multi()
+    save_bundle_files(model, tmp_path)
+    preprocess = replace(model.preprocess, image_size=(96, 96))
+    data = TrainingData(name="d", fingerprint="sha256:", num_images={})
+    manifest = Manifest(
+        task="multiclass",
+        architecture=model.name,
+        class_names=tuple(CLASSES),
+        preprocess=preprocess,
+        data=data,
+        seed=0,
+        files={},
+    )
+    write_manifest(tmp_path, manifest)
+    config = ModelConfig(parent=str(tmp_path), parent_digest="ab")
+    built = build_from_parent(config, CLASSES, task="multiclass", with_head=True)
+    ours, theirs = model.classifier.network.body.state_dict(), built.classifier.network.state_dict()
+    assert all(np.array_equal(theirs[name], tensor) for name, tensor in ours.items())
+    assert not built.has_head
+    assert built.library == "timm"
 
 
 def test_a_network_without_inner_layers_has_a_head_on_the_last_one():

@@ -98,9 +98,11 @@ def build_from_parent(config: ModelConfig, class_names: Sequence[str], *, task: 
         if own is not None:
             network = _own_from_parent(folder, own, len(class_names), size=size, channels=channels)
             _set_own_rates(saved.architecture, network, config.rates)
-        elif saved.head_layers == "multi":  # its head reads other features than the last layer of the timm network in it
-            settings = {"name": saved.architecture, "weights": str(folder / WEIGHTS), "parent": ""}
-            plain = replace(config, **settings, image_size=size, channels=channels)
+        elif (
+            saved.head_layers == "multi"
+        ):  # its head reads other features than the last layer of the timm network in it
+            plain = replace(config, name=saved.architecture, weights=str(folder / WEIGHTS), parent="")
+            plain = replace(plain, image_size=size, channels=channels)
             network = _build_timm(plain, len(class_names)).classifier.network
         else:
             network = create_from_bundle(folder, size, {"num_classes": len(class_names), **config.rates})
