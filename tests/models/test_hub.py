@@ -1,5 +1,6 @@
 """Hosts of pretrained weights that answer, refuse, hang or do not exist, without any network but this machine's own."""
 
+import hashlib
 import http.server
 import socket
 import threading
@@ -8,7 +9,7 @@ import time
 import pytest
 import timm
 from huggingface_hub import constants
-from safetensors.torch import save_file
+from safetensors.torch import save
 from small_models import build
 
 from recog.core.errors import ConfigError
@@ -128,18 +129,51 @@ def test_packages_are_those_of_the_weights_table():
     assert set(PACKAGED_WEIGHTS) == PACKAGED
 
 
+def keep(cache, file):
+    path = cache / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
+
+
 @pytest.mark.parametrize(
-    "found", ["hub/models--timm--resnet18.a1_in1k", "hub/models--other--net", "torch/hub/checkpoints/x.pth"]
+    ("name", "file"),
+    [
+        ("resnet18", "hub/models--timm--resnet18.a1_in1k/snapshots/abc/model.safetensors"),
+        ("resnet18.a1_in1k", "hub/models--timm--resnet18.a1_in1k/snapshots/abc/pytorch_model.bin"),
+        ("fastvit_mci0", "hub/models--apple--mobileclip_s0_timm/snapshots/abc/model.safetensors"),  # of another owner
+        (
+            "vit_base_patch16_clip_quickgelu_224",
+            "hub/models--timm--vit_base_patch16_clip_224.metaclip_2pt5b/snapshots/abc/model.safetensors",
+        ),
+        ("alexnet", "torch/hub/checkpoints/alexnet-owt-7be5be79.pth"),
+        ("legacy_seresnet18", "torch/hub/checkpoints/seresnet18-4bb0ce65.pth"),
+    ],
 )
-def test_what_may_be_downloaded_is_left_to_timm(found, no_caches, monkeypatch):
-    (no_caches / found).mkdir(parents=True)
+def test_what_may_be_downloaded_is_left_to_timm(name, file, no_caches, monkeypatch):
+    keep(no_caches, file)
     monkeypatch.setattr(hub, "why_unreachable", lambda url: pytest.fail(f"asked {url}"))
-    check_download(ModelConfig(name="resnet18"))
+    check_download(ModelConfig(name=name))
 
 
-def test_downloaded_weights_are_used_without_asking_a_host(no_caches, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("recog.models.timm_bridge.why_unreachable", lambda url: pytest.fail(f"asked {url}"))
+@pytest.mark.parametrize(
+    "file",
+    [
+        "hub/models--timm--resnet18d.ra2_in1k/snapshots/abc/model.safetensors",
+        "hub/models--timm--resnet18.a1_in1k/snapshots/abc/config.json",  # without weights
+        "hub/models--facebook--dinov2-small/snapshots/abc/model.safetensors",
+        "torch/hub/checkpoints/other-0676ba61.pth",
+    ],
+)
+def test_other_downloads_do_not_delay_the_refusal(file, no_caches, monkeypatch):
+    keep(no_caches, file)
+    monkeypatch.setattr(hub, "why_unreachable", lambda url: "no route")
+    with pytest.raises(ConfigError, match="no route"):
+        check_download(ModelConfig(name="resnet18"))
+
+
+@pytest.fixture
+def downloaded(no_caches):
+    """resnet18 as the hub's client keeps it: a file under its sha256 and a link to it."""
     published = timm.get_pretrained_cfg("resnet18")
     assert not is_cached(published)
     root = no_caches / "hub" / f"models--{published.hf_hub_id.replace('/', '--')}"
@@ -147,14 +181,36 @@ def test_downloaded_weights_are_used_without_asking_a_host(no_caches, monkeypatc
         (root / folder).mkdir(parents=True)
     (root / "refs" / "main").write_text("abc")
     donor = timm.create_model("resnet18")
-    save_file(donor.state_dict(), root / "snapshots" / "abc" / "model.safetensors")
+    data = save(donor.state_dict())
+    blob = root / "blobs" / hashlib.sha256(data).hexdigest()
+    blob.write_bytes(data)
+    (root / "snapshots" / "abc" / "model.safetensors").symlink_to(blob)
     assert is_cached(published)
+    return donor, blob
+
+
+def test_downloaded_weights_are_used_without_asking_a_host(downloaded, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("recog.models.timm_bridge.why_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    donor, _ = downloaded
     begun = time.perf_counter()
     model = build("resnet18")
     assert time.perf_counter() - begun < 15  # the client's own retries alone take 24 s
     assert model.origin.source == "hub timm/resnet18.a1_in1k"
     assert model.classifier.network.conv1.weight.equal(donor.conv1.weight)
     assert constants.HF_HUB_OFFLINE is False
+
+
+def test_one_flipped_bit_in_downloaded_weights_is_noticed(downloaded, monkeypatch, caplog):
+    _, blob = downloaded
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    monkeypatch.setattr("recog.models.timm_bridge.why_unreachable", lambda url: "no route")
+    with pytest.raises(ConfigError, match=r"Could not download pretrained weights for resnet18 \(no route\)"):
+        build("resnet18")
+    assert "model.safetensors are damaged" in caplog.text
+    assert not blob.exists()
 
 
 def test_the_clients_settings_are_restored(monkeypatch):

@@ -30,7 +30,9 @@ def test_the_parent_brings_network_preprocessing_and_recipe():
     model = continued.model
     assert (continued.recipe, model.name, model.image_size, model.channels) == ("finetune", "resnet8", (8, 8), 1)
     assert (model.mean, model.std, model.parent_digest) == ((0.304402,), (0.375538,), DIGEST)
-    assert reasons == ["recipe finetune: the parent was trained by scratch; it starts from the parent's whole network"]
+    assert reasons == [
+        "recipe finetune, as the parent was trained by scratch; it starts from the parent's whole network"
+    ]
     assert with_parent(continued) == (continued, [])  # as a resumed run reads it
 
 
@@ -38,9 +40,9 @@ def test_the_parent_brings_network_preprocessing_and_recipe():
     ("recipe", "optim", "expected"),
     [
         ("head", None, "recipe head: the parent was trained by it"),
-        ("head", OptimConfig(epochs=3), "recipe finetune: optim.epochs only apply to it"),
-        ("finetune", None, "recipe finetune: the parent was trained by finetune"),
-        (None, None, "recipe finetune: the parent was trained by another program"),
+        ("head", OptimConfig(epochs=3), "recipe finetune, as head does not use optim.epochs;"),
+        ("finetune", None, "recipe finetune, as the parent was trained by finetune"),
+        (None, None, "recipe finetune, as the parent was trained by another program"),
     ],
 )
 def test_the_recipe_is_the_parents_unless_a_setting_needs_steps(recipe, optim, expected, monkeypatch):

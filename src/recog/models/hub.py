@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import os
+import re
 import ssl
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from recog.core.errors import ConfigError
+from recog.core.files import sha256_file
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
+from recog.models.names import source_of
 from recog.models.table import own_network, timm_name
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
+
+logger = logging.getLogger(__name__)
 
 DEADLINE_S = 2.0  # for an answer from a host
 TORCHVISION = "https://download.pytorch.org"
@@ -43,7 +48,7 @@ def endpoint() -> str:
 def check_download(model: ModelConfig) -> None:
     """ConfigError where weights of `model` must be downloaded and their host does not answer, without importing torch.
 
-    Where downloads may have the weights of `model`, which timm alone can tell, nothing is checked here.
+    Where there are downloads that may be the weights of `model`, nothing is checked here.
     """
     name = timm_name(model.name or "")
     own = own_network(name)
@@ -56,15 +61,26 @@ def check_download(model: ModelConfig) -> None:
 
 
 def _may_be_downloaded(name: str) -> bool:
-    """Whether the hub's client keeps weights that may be those of `name`, or torch any."""
+    """Whether the hub's client or torch keeps weights that may be those of `name`, told by timm's source files."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(os.environ.get("HF_HOME") or caches / "huggingface") / "hub"
     torch_home = Path(os.environ.get("TORCH_HOME") or caches / "torch")
-    repositories = [path.name for path in Path(os.environ.get("HF_HUB_CACHE") or hub).glob("models--*")]
-    of_timm, own = "models--timm--", f"models--timm--{name.partition('.')[0]}"
-    if any(repository.startswith(own) or not repository.startswith(of_timm) for repository in repositories):
-        return True
-    return next((torch_home / "hub" / "checkpoints").glob("*"), None) is not None
+    base, dot, _ = name.partition(".")
+    source = source_of(base)
+    bases = (base, base.replace("_quickgelu", ""))  # which share their weights
+    for folder in Path(os.environ.get("HF_HUB_CACHE") or hub).glob("models--*--*"):
+        owner, repository = folder.name.split("--", 2)[1:]
+        is_own = repository == name if dot else repository.partition(".")[0] in bases
+        if (is_own if owner == "timm" else f"hf_hub_id='{owner}/" in source) and _has_weights(folder):
+            return True
+    files = (torch_home / "hub" / "checkpoints").glob("*")
+    return any(file.name.startswith(f"{base}-") or file.name in source for file in files)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(
+        file.suffix in (".safetensors", ".bin", ".pth") and file.is_file() for file in folder.glob("snapshots/*/*")
+    )
 
 
 def why_unreachable(url: str) -> str | None:
@@ -108,17 +124,52 @@ def _ask_as_client(url: str) -> str | None:
 
 def is_cached(weights: PretrainedCfg) -> bool:
     """Whether the weights were downloaded before."""
+    return _cached_file(weights) is not None
+
+
+def _cached_file(weights: PretrainedCfg) -> Path | None:
     if weights.hf_hub_id:
         from huggingface_hub import try_to_load_from_cache
 
         named = weights.hf_hub_filename
         names = (named,) if named else ("model.safetensors", "pytorch_model.bin")
-        return any(isinstance(try_to_load_from_cache(weights.hf_hub_id, name), str) for name in names)
+        found = (try_to_load_from_cache(weights.hf_hub_id, name) for name in names)
+        return next((Path(path) for path in found if isinstance(path, str)), None)
     if weights.url:
         import torch
 
-        return (Path(torch.hub.get_dir()) / "checkpoints" / host_of(weights).rpartition("/")[2]).is_file()
-    return False
+        file = Path(torch.hub.get_dir()) / "checkpoints" / host_of(weights).rpartition("/")[2]
+        return file if file.is_file() else None
+    return None
+
+
+def is_cached_intact(weights: PretrainedCfg) -> bool:
+    """As `is_cached`; a file that is damaged is removed first, with a warning, so that it is downloaded again."""
+    file = _cached_file(weights)
+    if file is not None:
+        drop_damaged(file)
+    return is_cached(weights)
+
+
+_HASH_IN_NAME = re.compile(r"(?:^|-)([0-9a-f]{8,64})(?:\.|$)")
+
+
+def drop_damaged(file: Path) -> None:
+    """Remove the downloaded `file` if its sha256 does not begin as its name states; their clients compare on download only.
+
+    The hub's client keeps a file under its sha256, with links to it; torch's files have its first digits before the suffix.
+    """
+    kept = file.resolve()
+    named = _HASH_IN_NAME.search(kept.name)
+    if named is None or not kept.is_file():
+        return
+    found = sha256_file(kept)
+    if not found.startswith(named[1]):
+        logger.warning(
+            "warning: the cached weights %s are damaged (sha256 %s...); they are downloaded again", file, found[:8]
+        )
+        kept.unlink()
+        file.unlink(missing_ok=True)
 
 
 def host_of(weights: PretrainedCfg) -> str:
@@ -131,22 +182,23 @@ def host_of(weights: PretrainedCfg) -> str:
 @contextlib.contextmanager
 def quiet_hub(*, offline: bool) -> Iterator[None]:
     """The hub's client writes no warnings in the block, and progress bars on a terminal only; `offline`, it asks no host."""
-    from huggingface_hub import constants, logging
+    from huggingface_hub import constants
+    from huggingface_hub import logging as hub_logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     verbosity, was_offline, had_bars = (
-        logging.get_verbosity(),
+        hub_logging.get_verbosity(),
         constants.HF_HUB_OFFLINE,
         not are_progress_bars_disabled(),
     )
-    logging.set_verbosity(ERROR)
+    hub_logging.set_verbosity(logging.ERROR)
     constants.HF_HUB_OFFLINE = was_offline or offline
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(verbosity)
         constants.HF_HUB_OFFLINE = was_offline
         if had_bars:
             enable_progress_bars()

@@ -112,17 +112,28 @@ def unknown_network(name: str, timm_names: Iterable[str]) -> ConfigError:
 
 
 @functools.cache
+def _timm_sources() -> tuple[str, ...]:
+    """The text of timm's source files, read without importing timm, which takes seconds; none without timm."""
+    found = importlib.util.find_spec("timm")
+    if found is None or found.origin is None:
+        return ()
+    files = (Path(found.origin).parent / "models").glob("*.py")
+    return tuple(file.read_text(encoding="utf-8", errors="replace") for file in files)
+
+
+def source_of(name: str) -> str:
+    """The source file of timm that registers the network `name`; empty if there is none."""
+    return next((text for text in _timm_sources() if re.search(rf"^def {re.escape(name)}\(", text, re.MULTILINE)), "")
+
+
+@functools.cache
 def read_timm_names() -> frozenset[str]:
-    """The names that timm's source files register, read without importing timm, which takes seconds; empty without timm.
+    """The names that timm's source files register; empty without timm.
 
     Deprecated names are among them; `timm.list_models()` is a subset (tests/models/test_names.py).
     """
-    found = importlib.util.find_spec("timm")
-    if found is None or found.origin is None:
-        return frozenset()
     names: set[str] = set()
-    for file in (Path(found.origin).parent / "models").glob("*.py"):
-        text = file.read_text(encoding="utf-8", errors="replace")
+    for text in _timm_sources():
         names.update(_REGISTERED.findall(text))
         if "register_model_deprecations" in text:
             names.update(_DEPRECATED.findall(text[text.index("register_model_deprecations") :]))

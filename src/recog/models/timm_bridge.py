@@ -16,7 +16,7 @@ from torch import nn
 from recog.core.errors import ConfigError
 from recog.models.classifier import first_reason
 from recog.models.config import check_local_weights
-from recog.models.hub import host_of, is_cached, no_weights, quiet_hub, why_unreachable
+from recog.models.hub import host_of, is_cached_intact, no_weights, quiet_hub, why_unreachable
 from recog.models.torchvision_names import from_torchvision
 from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
 from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, unwrapped, wrong_weights
@@ -104,7 +104,7 @@ def _has_same_body(state: Mapping[str, torch.Tensor], network: nn.Module) -> boo
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     try:
         published = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        cached = published is not None and is_cached(published)
+        cached = published is not None and is_cached_intact(published)
         if published is not None and published.has_weights and not cached:
             reason = why_unreachable(host_of(published))
             if reason is not None:

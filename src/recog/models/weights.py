@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.torch import save
 
 from recog.core.errors import ConfigError, DataError, MissingExtraError
 from recog.core.files import cache_folder, sha256_bytes, sha256_file, write_bytes_atomic
-from recog.models.hub import no_weights, why_unreachable
+from recog.models.hub import drop_damaged, no_weights, why_unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +79,6 @@ PACKAGED_WEIGHTS: Mapping[str, PackagedWeights] = MappingProxyType(
     }
 )
 """By timm's name of the network."""
-
-
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # of a file of torchvision's, the first digits of its sha256
 
 
 def find_packaged_weights(name: str, target: Mapping[str, torch.Tensor]) -> Path:
@@ -157,7 +153,7 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
     """
     weights = torchvision.models.get_weight(name)
     file = torchvision_file(name)
-    _drop_damaged(file)
+    drop_damaged(file)
     if not file.is_file() and (reason := why_unreachable(weights.url)) is not None:
         raise no_weights(f"torchvision weights {name}", reason)
     try:
@@ -165,19 +161,6 @@ def load_torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], Weight
     except Exception as error:  # noqa: BLE001  whatever the download raises, there are no weights
         raise no_weights(f"torchvision weights {name}", str(error) or type(error).__name__) from None
     return dict(state), WeightsOrigin(source=f"torchvision {name}", licence="BSD-3-Clause, torchvision's")
-
-
-def _drop_damaged(file: Path) -> None:
-    """Remove torchvision's cached `file` unless its sha256 begins as its name ends: torch compares them on download only."""
-    named = _HASH_IN_NAME.search(file.name)
-    if named is None or not file.is_file():
-        return
-    found = sha256_file(file.resolve())
-    if not found.startswith(named[1]):
-        logger.warning(
-            "warning: the cached weights %s are damaged (sha256 %s...); they are downloaded again", file, found[:8]
-        )
-        file.unlink()
 
 
 def torchvision_file(name: str) -> Path:

@@ -27,12 +27,10 @@ def with_parent(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     if earlier == "head" and not by_steps:
         reason = "recipe head: the parent was trained by it; --recipe finetune trains its whole network"
         return replace(config, recipe="head"), [reason]
-    why = (
-        f"{', '.join(by_steps)} only apply to it"
-        if by_steps
-        else f"the parent was trained by {earlier or 'another program'}"
-    )
-    return replace(config, recipe="finetune"), [f"recipe finetune: {why}; it starts from the parent's whole network"]
+    why = f"as the parent was trained by {earlier or 'another program'}"
+    if by_steps:
+        why = f"as head does not use {', '.join(by_steps)}"
+    return replace(config, recipe="finetune"), [f"recipe finetune, {why}; it starts from the parent's whole network"]
 
 
 def _recipe_of(bundle: Path) -> Recipe | None:
