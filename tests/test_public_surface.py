@@ -19,6 +19,7 @@ GOLDEN = ROOT / "tests" / "golden" / "digits-format-1"
 
 def test_verbs():
     assert [name for name in recog.__all__ if name.islower()] == [
+        "bench",
         "compare",
         "evaluate",
         "load",
@@ -27,7 +28,7 @@ def test_verbs():
         "verify",
     ]
     assert (
-        *("scan", "train", "evaluate", "compare", "predict", "verify"),
+        *("scan", "train", "evaluate", "compare", "predict", "bench", "verify"),
         *("runs", "report", "models", "cache"),
     ) == COMMANDS
 
@@ -37,6 +38,7 @@ def test_classes():
         "Answers",
         "AugmentConfig",
         "BadImage",
+        "BenchReport",
         "BundleError",
         "CalibrationConfig",
         "CheckpointConfig",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from recog.runtime.verify import verify
     from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
+    from recog.verbs.bench import BenchReport, bench
     from recog.verbs.compare import ComparisonRun, compare
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.scan import ScanReport, ScanRun, scan
@@ -59,6 +60,7 @@ __all__ = [
     "Answers",
     "AugmentConfig",
     "BadImage",
+    "BenchReport",
     "BundleError",
     "CalibrationConfig",
     "CheckpointConfig",
@@ -98,6 +100,7 @@ __all__ = [
     "TrainingError",
     "TrainingStopped",
     "Verification",
+    "bench",
     "compare",
     "evaluate",
     "load",
@@ -136,6 +139,7 @@ _NAMES = {
     "recog.runtime.verify": ("verify",),
     "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
+    "recog.verbs.bench": ("BenchReport", "bench"),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),

@@ -34,10 +34,11 @@ def files_after(home: Path, *arguments: str) -> list[str]:
         ("-m", "recog", "verify", str(GOLDEN)),
         ("-c", CONSOLE_SCRIPT, "verify", str(GOLDEN)),
         ("-c", f"import recog; recog.load({str(GOLDEN)!r})"),
-        ("-c", "from recog.runtime.engine import OnnxEngine"),
+        ("-c", "from recog.runtime.engines.onnxruntime_engine import OnnxEngine"),
+        ("-c", f"import recog; recog.load({str(GOLDEN)!r}, engine='openvino')"),
         ("-m", "recog", "models", "lite"),
     ],
-    ids=["module", "console script", "load", "submodule", "timm and the hub"],
+    ids=["module", "console script", "load", "submodule", "openvino", "timm and the hub"],
 )
 def test_nothing_is_written_by_the_way(tmp_path, arguments):
     assert files_after(tmp_path / "home", *arguments) == []

@@ -14,7 +14,7 @@ from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig
 from recog.models.resnet import resnet8
-from recog.runtime.engine import OnnxEngine
+from recog.runtime.engines.onnxruntime_engine import OnnxEngine
 
 CLASSES = ["cat", "Löwe", "犬 🐕", 'with "quotes", a comma and \\', "<b>&amp;", "1"]
 IMAGE_SIZE = (12, 8)  # not square

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from recog.cli import build_app
 from recog.core.errors import BundleError
-from recog.runtime.engine import OnnxEngine
+from recog.runtime.engines.onnxruntime_engine import OnnxEngine
 from recog.runtime.onnx_graph import MAX_BYTES, check_graph
 from recog.runtime.predictor import load
 

@@ -16,7 +16,7 @@ from recog.export.onnx import export_onnx
 from recog.export.torch_engine import TorchEngine
 from recog.models.network_files import load_classifier
 from recog.models.table import MODELS, Own
-from recog.runtime.engine import OnnxEngine
+from recog.runtime.engines.onnxruntime_engine import OnnxEngine
 
 pytestmark = pytest.mark.slow
 

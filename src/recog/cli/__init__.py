@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 import recog
 from recog.cli.process import run_process
 
-COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "verify", "runs", "report", "models", "cache")
+COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "bench", "verify", "runs", "report", "models", "cache")
 NEED_NOTHING = ("runs", "models", "cache")  # do their work without an argument; the others show their help
 
 _HELP = """Train, evaluate and deploy image classifiers.

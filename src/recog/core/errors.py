@@ -102,6 +102,7 @@ _EXTRA_OF = {
     "sklearn": "train",
     "tensorboard": "train",
     "pyarrow": "data",
+    "openvino": "fast",
 }
 
 

@@ -22,7 +22,7 @@ from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
 from recog.recipes.events import FeatureTime, HeadLog, score_answers
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import LabelledImages, Prepared
-from recog.runtime.engine import Engine, OnnxEngine
+from recog.runtime.engine import Engine, open_engine
 from recog.training.head import FEW_IMAGES, HeadData, LinearHead, cross_validate, fit_heads
 
 HeadEvent = FeatureTime | HeadLog | CrossValidation
@@ -44,7 +44,7 @@ def learn_frozen(
             channels=preprocess.channels,
             class_names=prepared.dataset.class_names,
         )
-        engine = OnnxEngine(path, num_threads=plan.compute.num_threads)
+        engine = open_engine(path, num_threads=plan.compute.num_threads)
         yield _measure_features(engine, train, num_images=len(train.targets) + len(prepared.val.targets))
         return (yield from learn_head(classifier, engine, train, prepared.val, plan))
 

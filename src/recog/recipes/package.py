@@ -48,7 +48,7 @@ from recog.recipes.plan import Plan, StepsPlan
 from recog.recipes.prepare import Prepared
 from recog.report.card import render_card
 from recog.report.measure import Measured, measure
-from recog.runtime.engine import OnnxEngine
+from recog.runtime.engine import FileEngine, open_engine
 from recog.runtime.predictor import Predictor
 from recog.runtime.verify import verify
 
@@ -70,21 +70,21 @@ class Packed:
         ]
 
 
-def export(folder: Path, prepared: Prepared) -> OnnxEngine:
+def export(folder: Path, prepared: Prepared) -> FileEngine:
     """Write weights, config.json and the ONNX file of the trained network into `folder`; returns the engine of the file."""
     model, class_names, task = prepared.model, prepared.dataset.class_names, prepared.dataset.task
     size, channels = model.preprocess.image_size, model.preprocess.channels
     save_weights(model, folder / WEIGHTS)
     save_network_config(model, folder / CONFIG, class_names=class_names, task=task)
     export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
-    return OnnxEngine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
+    return open_engine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
 
 
 def pack(
     folder: Path,
     prepared: Prepared,
     *,
-    engine: OnnxEngine,
+    engine: FileEngine,
     calibration: Calibration,
     statistics: FeatureStatistics | None,
     summary: TrainingSummary,

@@ -67,7 +67,7 @@ def measure(
 
     Bad images are listed in the report. DataError if the policy refuses them or none is left.
     """
-    answers = predictor.predict_each((sample.source for sample in samples), reject=predictor.can_reject)
+    answers = predictor.predict_each([sample.source for sample in samples], reject=predictor.can_reject)
     good, (predictions,), bad = sort_answers(dataset, samples, answers, policy=policy)
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
     targets = targets_of(good, len(predictor.class_names), dataset.task)

@@ -39,26 +39,29 @@ _REFUSE = {
 }
 _HARMLESS = {("node", 7): (b"", b"ai.onnx"), ("tensor", 14): (0,)}  # the standard's domain, in both its spellings; here
 
+_METADATA = ("model", 14)  # entries of key (1) and value (2)
+
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # wire types; 3 and 4, groups, are not used by ONNX
 
 
-def check_graph(path: Path) -> None:
-    """Raise BundleError unless `path` is an ONNX file of plain operators that holds all its weights."""
+def check_graph(path: Path) -> dict[str, str]:
+    """The metadata of the ONNX file at `path`; BundleError unless it has plain operators only and holds all its weights."""
     try:
         with open_regular(path, error=BundleError) as file:
             size = os.fstat(file.fileno()).st_size
             if not 0 < size <= MAX_BYTES:
                 raise ValueError(f"it has {size:,} bytes")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                _check_message(data)
+                return _check_message(data)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise BundleError(f"{path} is not an ONNX file that recog exported: {error}.") from None
 
 
-def _check_message(data: mmap.mmap) -> None:
+def _check_message(data: mmap.mmap) -> dict[str, str]:
     has_graph = False
+    metadata: dict[str, str] = {}
     pending = [("model", 0, len(data))]
     num_fields = 0
     while pending:
@@ -68,7 +71,9 @@ def _check_message(data: mmap.mmap) -> None:
             num_fields += 1
             if num_fields > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
-            if number in descend and isinstance(value, range):
+            if (message, number) == _METADATA and isinstance(value, range):
+                metadata |= [_entry(data, value)]
+            elif number in descend and isinstance(value, range):
                 has_graph = True
                 pending.append((descend[number], value.start, value.stop))
             elif number in refuse:
@@ -77,6 +82,14 @@ def _check_message(data: mmap.mmap) -> None:
                     raise ValueError(f"it holds {refuse[number]}")
     if not has_graph:
         raise ValueError("it holds no graph")
+    return metadata
+
+
+def _entry(data: mmap.mmap, place: range) -> tuple[str, str]:
+    """Key and value of one entry of the metadata."""
+    texts = {number: value for number, value in _fields(data, place.start, place.stop) if isinstance(value, range)}
+    key, value = (data[texts[n].start : texts[n].stop].decode() if n in texts else "" for n in (1, 2))
+    return key, value
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int | range]]:

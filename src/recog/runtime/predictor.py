@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -27,7 +27,7 @@ from recog.core.images.formats import is_image_file
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
-from recog.runtime.engine import Engine, OnnxEngine
+from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, open_engine
 from recog.runtime.prediction import Prediction
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
@@ -63,6 +63,7 @@ class Predictor:
         read_statistics: Callable[[], FeatureStatistics] | None = None,
         num_threads: int | None = None,
         folder: Path | None = None,
+        engine_name: str = "",
     ) -> None:
         self.manifest = manifest
         self.class_names = manifest.class_names
@@ -70,6 +71,7 @@ class Predictor:
         self.calibration = calibration
         self.engine = engine
         self._num_threads = num_threads  # that read images; None: one per core
+        self.engine_name = engine_name  # of ENGINES; empty for an Engine of your own
         self._folder = folder  # of the bundle, resolved; None if it was not loaded from one
         self._read_statistics = read_statistics  # called when they are first needed, as most uses never do
 
@@ -85,7 +87,7 @@ class Predictor:
             raise ConfigError(
                 "this Predictor was not loaded from a bundle and cannot be copied; use recog.load(BUNDLE)."
             )
-        return _load_same, (self._folder, dict(self.manifest.files), self._num_threads)
+        return _load_same, (self._folder, dict(self.manifest.files), self._num_threads, self.engine_name)
 
     @property
     def can_reject(self) -> bool:
@@ -135,7 +137,7 @@ class Predictor:
         """
         none = np.zeros((1, *self.preprocess.image_size, self.preprocess.channels), np.uint8)
         batches = [self.engine(none).features[:0]]  # so that no source gives [0, D]
-        for _, images in self._read_batches(iter(sources), _check_size(batch_size), folder=_working_folder()):
+        for _, images in self._read_batches(sources, _check_size(batch_size), folder=_working_folder()):
             batches.append(self.engine(np.stack([_or_raise(image) for image in images])).features)
         return np.concatenate(batches)
 
@@ -150,20 +152,37 @@ class Predictor:
         _check_size(batch_size)
         if reject and self._check_reject().needs_features:
             _ = self._statistics  # read, so that a damaged file is found before the first answer
-        return self._answer_all(iter(sources), batch_size, reject=reject, folder=_working_folder())
+        return self._answer_all(sources, batch_size, reject=reject, folder=_working_folder())
 
     def _answer_all(
-        self, pending: Iterator[ImageSource], batch_size: int, *, reject: bool, folder: str
+        self, sources: Iterable[ImageSource], batch_size: int, *, reject: bool, folder: str
     ) -> Iterator[Prediction | BadImage]:
-        for chunk, images in self._read_batches(pending, batch_size, folder=folder):
+        for chunk, images in self._read_batches(sources, batch_size, folder=folder):
             yield from self._answer(images, chunk, reject=reject)
 
     def _read_batches(
-        self, pending: Iterator[ImageSource], batch_size: int, *, folder: str
+        self, sources: Iterable[ImageSource], batch_size: int, *, folder: str
     ) -> Iterator[tuple[list[ImageSource], list[NDArray[np.uint8] | BadImage]]]:
-        with ThreadPoolExecutor(self._num_threads or num_cores()) as pool:
-            while chunk := list(islice(pending, batch_size)):
-                yield chunk, list(pool.map(partial(self._read, folder=folder), chunk))
+        """Batches of sources and their images. Of a collection the next batch is read while the caller works on this one.
+
+        An iterator is not asked for sources before they are needed, as it may wait for them.
+        """
+        read = partial(self._read, folder=folder)
+        pending = iter(sources)
+        pool = ThreadPoolExecutor(self._num_threads or num_cores())
+
+        def begin() -> tuple[list[ImageSource], list[Future[NDArray[np.uint8] | BadImage]]]:
+            chunk = list(islice(pending, batch_size))
+            return chunk, [pool.submit(read, source) for source in chunk]
+
+        try:
+            chunk, images = begin()
+            while chunk:
+                following = None if isinstance(sources, Iterator) else begin()
+                yield chunk, [image.result() for image in images]
+                chunk, images = following or begin()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _read(self, source: ImageSource, *, folder: str) -> NDArray[np.uint8] | BadImage:
         file = os.path.join(folder, source) if isinstance(source, (str, Path)) else source
@@ -225,17 +244,19 @@ class Predictor:
         return rule
 
 
-def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
+def load(bundle: str | Path, *, num_threads: int | None = None, engine: str = REFERENCE_ENGINE) -> Predictor:
     """The Predictor of a bundle folder, a run folder or a run's name, on `num_threads` threads, by default one per core.
 
-    The files that are read are checked against the manifest's hashes, and what stands twice against itself.
+    `engine` is one of ENGINES, or 'auto': the one that `recog bench` has found to be the fastest for this bundle on this machine,
+    if it was run. The files that are read are checked against the manifest's hashes, and what stands twice against itself.
     """
     folder = find_bundle(bundle)
     manifest = read_manifest(folder)
     check_files(folder, manifest, (CONFIG, CALIBRATION, ONNX))
     check_facts(manifest, read_network_config(folder))
-    engine = OnnxEngine(folder / ONNX, num_threads=num_threads)
-    _check_engine(engine, manifest, folder)
+    name = _chosen_engine(manifest, num_threads) if engine == "auto" else check_engine_name(engine)
+    opened = open_engine(folder / ONNX, name, num_threads=num_threads)
+    _check_engine(opened, manifest, folder)
     calibration = Calibration.from_dict(read_bundle_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
     if manifest.task != calibration.task:
@@ -253,22 +274,29 @@ def load(bundle: str | Path, *, num_threads: int | None = None) -> Predictor:
     return Predictor(
         manifest=manifest,
         calibration=calibration,
-        engine=engine,
+        engine=opened,
         read_statistics=read_statistics,
         num_threads=num_threads,
         folder=lasting,
+        engine_name=name,
     )
 
 
-def _load_same(folder: Path, files: dict[str, str], num_threads: int | None) -> Predictor:
+def _load_same(folder: Path, files: dict[str, str], num_threads: int | None, engine: str) -> Predictor:
     """A copy of a Predictor; BundleError where the bundle in `folder` is another one by now."""
-    predictor = load(folder, num_threads=num_threads)
+    predictor = load(folder, num_threads=num_threads, engine=engine)
     if dict(predictor.manifest.files) != files:
         raise BundleError(f"{folder} holds another bundle than when this Predictor was loaded; load it again.")
     return predictor
 
 
-def _check_engine(engine: OnnxEngine, manifest: Manifest, folder: Path) -> None:
+def _chosen_engine(manifest: Manifest, num_threads: int | None) -> str:
+    from recog.runtime.engine_choice import chosen_engine  # only where it is asked for, to start sooner
+
+    return chosen_engine(manifest, num_threads)
+
+
+def _check_engine(engine: FileEngine, manifest: Manifest, folder: Path) -> None:
     preprocess, names = manifest.preprocess, manifest.class_names
     pairs = {
         "class names": (engine.class_names, names),

@@ -1,0 +1,57 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from recog.core.errors import BundleError, one_line
+from recog.core.hardware import check_num_threads, num_cores
+from recog.runtime.engine import EngineSpec, Outputs, check_images, check_signature, checked_outputs, read_class_names
+from recog.runtime.onnx_graph import check_graph
+
+_TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU, in float32.
+
+    `class_names` is what the file's own metadata says; `image_shape` (H, W, C) and `num_classes` what its graph takes and gives.
+    """
+
+    def __init__(self, path: Path, *, num_threads: int | None = None, spinning: bool = True) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_cores() if num_threads is None else check_num_threads(num_threads)
+        self.class_names = read_class_names(check_graph(path), path)
+        options.inter_op_num_threads = 1
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # none of its own lines: what fails is raised, and its warnings are about its optimiser
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class below Exception
+            raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from None
+        self._path = path
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.image_shape, self.num_classes, self._num_features = check_signature(
+            {value.name: (_TYPES.get(value.type, value.type), *value.shape) for value in inputs},
+            {value.name: (_TYPES.get(value.type, value.type), *value.shape) for value in outputs},
+            path,
+        )
+
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        check_images(images, self.image_shape)
+        try:
+            logits, features = self._session.run(["logits", "features"], {"images": images})
+        except Exception as error:  # noqa: BLE001  as above
+            raise BundleError(f"{self._path} failed on {len(images)} images: {one_line(error)}") from None
+        expected = (len(images), self.num_classes, self._num_features)
+        return checked_outputs(logits, features, expected=expected, path=self._path)
+
+
+def open_file(path: Path, spec: EngineSpec, *, num_threads: int | None) -> OnnxEngine:
+    return OnnxEngine(path, num_threads=num_threads, spinning=spec.spinning)
