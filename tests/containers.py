@@ -187,3 +187,20 @@ def write_text(path, text, encoding="utf-8"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode(encoding))
     return path
+
+
+def write_named(images, root, form="{name}{i}.png"):
+    """{(class, i): the path below `root` that its bytes are written to}."""
+    paths = {(name, i): form.format(name=name, i=i) for name, i in images}
+    for image, path in paths.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(images[image])
+    return paths
+
+
+def digest(dataset):
+    """The fingerprint of a dataset: equal for the same images with the same labels and splits."""
+    from recog.data.inspection import fingerprint, hash_samples
+
+    names = [sample.name for sample in dataset.samples]
+    return fingerprint(dataset, dict(zip(names, hash_samples(dataset.samples), strict=True)))

@@ -9,7 +9,16 @@ from typing import Literal
 import pytest
 
 from recog.core.errors import BundleError, ConfigError, DataError
-from recog.core.records import MAX_DEPTH, convert_record, decode_object, decode_record, read_bytes, read_record
+from recog.core.records import (
+    MAX_DEPTH,
+    convert_record,
+    decode_object,
+    decode_record,
+    decode_typed,
+    object_keys,
+    read_bytes,
+    read_record,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +138,30 @@ class TestFiles:
                 read_bytes(tmp_path / name)
         with pytest.raises(BundleError, match="link is a symbolic link; expected a regular file"):
             read_bytes(tmp_path / "link")
+
+
+@dataclass(frozen=True)
+class _Sized:
+    name: str
+    sizes: tuple[int, ...]
+
+
+def test_a_typed_document_skips_what_it_does_not_know():
+    text = '{"name": "a", "sizes": [1, 2], "more": {"deep": [[[1e999]]]}}'
+    assert decode_typed(text, _Sized, where="x") == _Sized("a", (1, 2))
+    assert object_keys(text, where="x") == {"name", "sizes", "more"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"name": 3, "sizes": []}', "x: name is a whole number; expected text"),
+        ('{"name": "a"}', "x: sizes is missing"),
+        ('{"name": "a", "sizes": [1, 2', "x is not valid JSON"),
+        ('{"name": "\\ud800", "sizes": []}', "x "),
+        ('{"more": ' + "[" * 100_000, "x is "),
+    ],
+)
+def test_a_typed_document_that_is_none(text, says):
+    with pytest.raises(DataError, match=says):
+        decode_typed(text, _Sized, where="x", error=DataError)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from containers import labelled_pngs, write_folder, write_text
 from PIL import Image
 
 from recog.core.errors import DataError, MissingExtraError
@@ -349,3 +350,27 @@ def test_another_task_than_the_data_have_is_refused():
     assert open_source("digits", labels=LabelFormat(task="multiclass")).task == "multiclass"
     with pytest.raises(DataError, match="digits has one label an image; expected none to several of each"):
         open_source("digits", labels=LabelFormat(task="multilabel"))
+
+
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_captions_beside_class_folders_are_no_labels(tmp_path, folder):
+    root = write_folder(labelled_pngs(2), tmp_path / "pets" / folder)
+    rows = "".join(f"{path.relative_to(root)},a small animal\n" for path in sorted(root.rglob("*.png")))
+    write_text(root / "metadata.csv", f"file_name,text\n{rows}")
+    if folder:
+        write_folder(labelled_pngs(1, size=9), tmp_path / "pets/test")
+    data = open_source(tmp_path / "pets")
+    assert data.class_names == ("ant", "bee", "cow")
+    assert (
+        data.notes[0]
+        == f"{folder}metadata.csv has no column of labels and is not used; the labels are the folders' names"
+    )
+    with pytest.raises(DataError, match="which --label-column names"):
+        open_source(tmp_path / "pets", layout=DataLayout(label_column="species"))
+
+
+def test_captions_without_class_folders(tmp_path):
+    write_text(tmp_path / "metadata.csv", "file_name,text\n1.png,a cat\n")
+    write_text(tmp_path / "1.png", "")
+    with pytest.raises(DataError, match="has no column 'label'"):
+        open_source(tmp_path)

@@ -88,11 +88,38 @@ def decode_object(
     data: bytes | str, *, where: str, error: type[RecogError] = BundleError, max_int: int = MAX_INT
 ) -> dict[str, Any]:
     """A JSON object whose numbers are finite and fit 64 bits or `max_int`, at most `MAX_DEPTH` levels deep, no key twice."""
-    table = _decode_json(data, where, error)
+    table = decode_values(data, where=where, error=error, max_int=max_int)
     if not isinstance(table, dict):
         raise error(f"{where} holds no JSON object.")
-    check_values(table, where=where, error=error, max_int=max_int)
     return table
+
+
+def decode_values(
+    data: bytes | str, *, where: str, error: type[RecogError] = BundleError, max_int: int = MAX_INT
+) -> Any:
+    """As `decode_object`, of any JSON value."""
+    value = _decode_json(data, where, error)
+    check_values(value, where=where, error=error, max_int=max_int)
+    return value
+
+
+def decode_typed(text: str, kind: type[T], *, where: str, error: type[RecogError] = BundleError) -> T:
+    """A JSON document as the dataclass `kind`. Keys that it does not have are skipped without being built: for large files."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as problem:
+        raise error(f"{where}: {_in_words(str(problem))}.") from None
+    except msgspec.DecodeError as problem:
+        raise error(f"{where} is not valid JSON: {str(problem)[:200]}.") from None
+    except UnicodeError:
+        raise error(f"{where} holds text that is not Unicode: half of a surrogate pair.") from None
+    except RecursionError:
+        raise error(f"{where} is nested too deep.") from None
+
+
+def object_keys(text: str, *, where: str, error: type[RecogError] = BundleError) -> frozenset[str]:
+    """The keys of a JSON object, whose values are not built."""
+    return frozenset(decode_typed(text, dict[str, msgspec.Raw], where=where, error=error))
 
 
 def decode_names(data: bytes | str, *, where: str, error: type[RecogError] = BundleError) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ class DataLayout:
         return {
             "--split-folders": (bool(self.split_folders), folders),
             "--classes-at-depth": (self.classes_at_depth is not None, folders),
-            "--label-pattern": (bool(self.label_pattern), folders),
+            "--label-pattern": (bool(self.label_pattern), f"{folders} and text lists"),
             "--path-column": (bool(self.path_column), lists),
             "--label-column": (bool(self.label_column), lists),
             "--split-column": (bool(self.split_column), lists),

@@ -68,6 +68,7 @@ class Dataset:
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     task: Task = "multiclass"
+    has_label_columns: bool = False  # of 0 and 1, which leave the task open where every image has exactly one 1
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood or corrected while reading, for the user
     test_fraction: float | None = None  # the source's customary one, where it has one

@@ -21,8 +21,12 @@ from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, FOLDER_OPTIONS, LIS
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
+from recog.data.lists.columns import MissingLabelError
+from recog.data.lists.csv_table import CSV_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
+from recog.data.lists.pixels import find_pixels, read_pixels
 from recog.data.lists.tables import LIST_SUFFIXES, find_metadata, read_list, read_metadata
+from recog.data.lists.text_list import TEXT_LIST_SUFFIXES
 from recog.data.names import SPLIT_FOLDERS
 from recog.data.places import (
     check_not_packed,
@@ -48,7 +52,7 @@ __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digi
 
 Source = str | Path | Items | Mapping[str, Items]  # a path or a name; what `read_items` takes
 KINDS = (
-    "a folder of class folders (with or without train, val and test), a CSV file with the columns path and label, "
+    "a folder of class folders (with or without train, val and test), a list of images (CSV, JSON, text), "
     "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
 )
 MAX_UNLABELLED = 0.01  # of the images that a list names; above it, something is wrong with the labels
@@ -99,6 +103,7 @@ def open_source(
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     _check_labels_used(dataset, labels, is_zip_file=isinstance(source, str) and is_zip(user_path(source)))
     dataset = _without_excluded(dataset, layout.exclude)
+    dataset = _with_task(dataset, labels)
     if labels.task is not None and dataset.task != labels.task:
         raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")
     _check_labelled(dataset)
@@ -120,6 +125,20 @@ def _check_labels_used(dataset: Dataset, labels: LabelFormat, *, is_zip_file: bo
         raise DataError(
             f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
         )
+
+
+def _with_task(dataset: Dataset, labels: LabelFormat) -> Dataset:
+    """Multi-label data as multiclass where every image has exactly one label, and the user says so or columns leave it open."""
+    wants = labels.task == "multiclass" or (labels.task is None and dataset.has_label_columns)
+    if dataset.task != "multilabel" or not wants or any(len(sample.labels) != 1 for sample in dataset.samples):
+        return dataset
+    if labels.task == "multiclass":
+        return replace(dataset, task="multiclass")
+    note = (
+        f"every image has exactly one 1 in the {len(dataset.class_names)} label columns: one label an image; --task multilabel "
+        "reads them as any number of labels"
+    )
+    return replace(dataset, task="multiclass", notes=(*dataset.notes, note))
 
 
 def _without_excluded(dataset: Dataset, globs: Sequence[str]) -> Dataset:
@@ -220,10 +239,25 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
 def _read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
     tree = without_excluded(tree, layout.exclude)
     metadata = [] if layout.label_pattern else find_metadata(tree)
-    if metadata:
-        return read_metadata(tree, metadata, labels, layout)
+    try:
+        if metadata:
+            return read_metadata(tree, metadata, labels, layout)
+    except MissingLabelError as missing:
+        if labels.is_given or layout.states_a_list:
+            raise
+        return _read_beside(tree, metadata, layout, missing)
     layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
     return read_labelled_names(tree, layout) if layout.label_pattern else read_class_folders(tree, layout)
+
+
+def _read_beside(tree: Tree, metadata: Sequence[str], layout: DataLayout, missing: MissingLabelError) -> Dataset:
+    """The class folders beside metadata without labels, such as captions. Raises `missing` where there are none."""
+    try:
+        dataset = read_class_folders(tree, layout)
+    except DataError:
+        raise missing from None
+    note = f"{metadata[0]} has no column of labels and is not used; the labels are the folders' names"
+    return replace(dataset, notes=(note, *dataset.notes))
 
 
 def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
@@ -243,7 +277,10 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
             return read_shards([path], root=path.parent, name=path.name.partition(".")[0], labels=labels)
         return _read_tree(tar_tree(path, content), labels, layout)
     if suffix in LIST_SUFFIXES:
-        layout.check_unused(str(path), "a list of images, which has a column 'split'", takes=LIST_OPTIONS)
+        takes = (*LIST_OPTIONS, "--label-pattern") if suffix in TEXT_LIST_SUFFIXES else LIST_OPTIONS
+        layout.check_unused(str(path), "a list of images, which has a column 'split'", takes=takes)
+        if suffix in CSV_SUFFIXES and (pixels := find_pixels(path, layout)):
+            return read_pixels(path, pixels, labels, layout)
         return read_list(path, labels, layout)
     check_not_packed(path)
     raise DataError(f"{path} is a file; expected {KINDS}.")

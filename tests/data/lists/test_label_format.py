@@ -1,5 +1,5 @@
 import pytest
-from containers import write_list, write_text
+from containers import digest, labelled_pngs, write_list, write_text
 
 from recog.core.errors import ConfigError, DataError
 from recog.data.lists.label_format import (
@@ -7,6 +7,7 @@ from recog.data.lists.label_format import (
     bit_text,
     check_same_columns,
     find_label_columns,
+    joined_label_notes,
     labels_of_bits,
 )
 from recog.data.lists.tables import read_list
@@ -186,3 +187,77 @@ def test_metadata_with_columns_of_0_and_1(tmp_path, name):
     write_text(folder / "test" / name, head + row("000.png", 1, 5) + row("001.png", 0, 0))
     with pytest.raises(DataError, match="has no column 'label'"):
         open_source(folder)
+
+
+ONE_HOT = "path,cat,dog,eel\n1.png,1,0,0\n2.png,0,1.0,0\n3.png,0,0,1\n4.png,1,0,0\n"
+
+
+class TestOneHotColumns:
+    def test_they_are_one_label_an_image_with_a_note(self, tmp_path):
+        data = open_source(write_list(tmp_path / "x.csv", ONE_HOT))
+        assert (data.task, [s.label for s in data.samples]) == ("multiclass", [0, 1, 2, 0])
+        assert data.notes[-1].startswith(
+            "every image has exactly one 1 in the 3 label columns: one label an image; --task"
+        )
+        plain = open_source(write_list(tmp_path / "y.csv", "path,label\n1.png,cat\n2.png,dog\n3.png,eel\n4.png,cat\n"))
+        assert digest(data) == digest(plain)
+
+    @pytest.mark.parametrize("columns", [(), ("cat", "dog", "eel")])
+    def test_the_user_decides(self, tmp_path, columns):
+        path = write_list(tmp_path / "x.csv", ONE_HOT)
+        for task in ("multiclass", "multilabel"):
+            data = open_source(path, labels=LabelFormat(columns=columns, task=task))
+            assert (data.task, [s.labels for s in data.samples]) == (task, [(0,), (1,), (2,), (0,)])
+            assert not any("--task" in note for note in data.notes)
+
+    def test_a_row_with_none_or_two_is_several_labels(self, tmp_path):
+        path = write_list(tmp_path / "x.csv", ONE_HOT + "5.png,0,0,0\n")
+        assert open_source(path).task == "multilabel"
+        with pytest.raises(DataError, match="none to several labels an image; expected exactly one"):
+            open_source(path, labels=LabelFormat(task="multiclass"))
+
+    def test_parquet(self, tmp_path):
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        png = labelled_pngs(1)["ant", 0]
+        columns = {"image": [{"bytes": png, "path": f"{i}.png"} for i in range(2)], "cat": [1, 0], "dog": [0, 1]}
+        pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+        data = open_source(tmp_path / "x.parquet")
+        assert (data.task, [s.label for s in data.samples]) == ("multiclass", [0, 1])
+
+    def test_lists_of_one_label_are_lists(self, tmp_path):
+        path = write_list(
+            tmp_path / "x.jsonl", '{"path": "1.png", "label": ["a"]}\n{"path": "2.png", "label": ["b"]}\n'
+        )
+        assert open_source(path).task == "multilabel"
+        assert open_source(path, labels=LabelFormat(task="multiclass")).task == "multiclass"
+
+
+JOINED = [  # different labels, the separator that is hinted at
+    (["a", "b", "a|b"], None),  # one alone may be a name
+    (["a|b", "b|c", "a|c", "a|b|c"], "|"),
+    (["cat;dog", "dog", "cat", "dog;cat"], ";"),
+    (["haze primary", "clear primary", "haze water", "clear water", "haze", "clear primary water"], " "),
+    (["golden retriever", "labrador retriever", "flat retriever"], None),
+    (["red car", "blue car", "red bus", "blue bus"], None),
+    (["tench, Tinca tinca", "goldfish, Carassius auratus"], None),
+    (["['a', 'b']", "['a']"], ","),
+    (["cat", "dog"], None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("labels", "sign"), JOINED)
+def test_joined_labels_are_hinted_at(labels, sign):
+    notes = joined_label_notes(labels)
+    assert [note.rpartition("if they are: ")[2] for note in notes] == ([f"--label-separator '{sign}'"] if sign else [])
+
+
+def test_the_hint_works(tmp_path):
+    cells = ["\"['a', 'b']\"", "\"['a']\"", '"[""c, d"", \'b\']"', "[]"]
+    path = write_list(tmp_path / "x.csv", "path,label\n" + "".join(f"{i}.png,{cell}\n" for i, cell in enumerate(cells)))
+    assert "--label-separator ','" in open_source(path).notes[-1]
+    data = open_source(path, labels=LabelFormat(separator=","))
+    assert sets_of(data)[:2] == [("0.png", {"a", "b"}), ("1.png", {"a"})]
+    assert sets_of(data)[3] == ("3.png", set())

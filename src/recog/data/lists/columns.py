@@ -94,17 +94,17 @@ def find_columns(
     where: str,
     layout: DataLayout,
     *,
-    first: str = "path",
+    first: str | None = "path",
     fits: Callable[[Role, int], bool] = lambda role, place: True,
 ) -> Columns:
     """The columns of a list with this `header`: those that `layout` names, else those that are called as such columns are.
 
-    `first` is the name of the path's column that goes before others, `fits` whether a column's type suits a role. There is no
-    label where no column is called so; `missing_label` then says so, unless columns of 0 and 1 hold the labels. DataError where
-    a named column or one for the path is not there, or several may be meant.
+    `first` is the name of the path's column that goes before others, None where there is no path; `fits` whether a column's
+    type suits a role. There is no label where no column is called so; `missing_label` then says so, unless columns of 0 and 1
+    hold the labels. DataError where a named column or one for the path is not there, or several may be meant.
     """
     if not any(header):
-        raise DataError(f"{where} is empty; expected a header with the columns {first} and label.")
+        raise DataError(f"{where} is empty; expected a header with the columns {first or 'of pixels'} and label.")
     search = _Search(tuple(header), cells, where, fits)
     at: dict[Role, int] = {}
     named: Mapping[Role, str] = {
@@ -114,17 +114,24 @@ def find_columns(
         "group": layout.group_column,
     }
     for role, name in named.items():
-        own = dict.fromkeys((first, *OWN_NAMES["path"])) if role == "path" else OWN_NAMES[role]
+        if role == "path" and first is None:
+            continue
+        own = dict.fromkeys((first or "", *OWN_NAMES["path"])) if role == "path" else OWN_NAMES[role]
         place = search.named(role, name) if name else search.known(role, tuple(own), has_group=bool(layout.group))
         if place is not None:
             at[role] = place
-    if "path" not in at:
+    if first is not None and "path" not in at:
         raise search.missing("path", first)
     return Columns(tuple(header), at, tuple(search.notes(at, named)))
 
 
-def missing_label(columns: Columns, where: str) -> DataError:
-    return _Search(columns.header, lambda place: (), where, lambda role, place: True).missing("label", "label")
+class MissingLabelError(DataError):
+    """No column of a list is called as one of labels, and none hold only 0 and 1."""
+
+
+def missing_label(columns: Columns, where: str) -> MissingLabelError:
+    search = _Search(columns.header, lambda place: (), where, lambda role, place: True)
+    return MissingLabelError(str(search.missing("label", "label")))
 
 
 def split_of_cell(cell: str | None, line: str, column: str = "split") -> str:

@@ -25,8 +25,8 @@ from recog.data.lists.rows import Listing, Row
 from recog.data.names import split_of_name
 
 CSV_SUFFIXES = (".csv", ".tsv")
-_DELIMITERS = ",;\t"
-_MAX_LINE = 1 << 20
+DELIMITERS = ",;\t"
+MAX_LINE = 1 << 20
 
 Line = tuple[str, list[str]]  # (where, cells)
 
@@ -64,8 +64,8 @@ def decode_text(data: bytes, where: str, encoding: str = "") -> str:
 def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str], bool]) -> Table:
     """`holds` tells whether an image of a path is there: a first line with one is no header."""
     first_line = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first_line.count)
-    csv.field_size_limit(_MAX_LINE)
+    delimiter = max(DELIMITERS, key=first_line.count)
+    csv.field_size_limit(MAX_LINE)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Line] = []
     try:
@@ -115,7 +115,9 @@ def csv_listing(table: Table, labels: LabelFormat, layout: DataLayout, *, first:
         raise missing_label(columns, table.where)
     further = further_columns(columns, bits)
     notes = [*table.notes, *columns.notes, *label_column_notes(list(bits), list(further))]
-    return Listing(_rows(table, columns, bits, further, labels), tuple(bits), notes, describe_columns(columns, bits))
+    kind = f"CSV of paths and {'columns of 0 and 1' if bits else 'labels'}"
+    rows = _rows(table, columns, bits, further, labels)
+    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits), kind)
 
 
 def _rows(

@@ -239,13 +239,17 @@ def given_places(folders: Sequence[str]) -> list[list[Place]]:
     return [places]
 
 
-def places_on_disk(root: Path) -> list[list[Place]]:
-    """`root`, the folder of a list; in it those named like splits, and images/; else images/ beside it."""
+def places_on_disk(root: Path, stem: str = "") -> list[list[Place]]:
+    """`root`, the folder of a list; in it those named like splits, and images/; else images/ beside it, or what the list is of.
+
+    COCO has annotations/instances_val2017.json beside val2017: `stem` is the list's name, whose last word is the folder's.
+    """
     folders = sorted((entry.name for entry in os.scandir(root) if entry.is_dir()), key=natural_key)
     groups = _in_order(disk_place(root, ""), [disk_place(root / name, f"{name}/") for name in folders])
-    outside = root.absolute().parent / _IMAGES
-    if outside.is_dir() and not any(place.prefix.lower() == f"{_IMAGES}/" for group in groups for place in group):
-        groups.append([disk_place(outside, f"{_IMAGES}/")])
+    for name in (_IMAGES, stem.rpartition("_")[2]):
+        outside = root.absolute().parent / name
+        if name and outside.is_dir() and not any(place.prefix.lower() == f"{name}/" for g in groups for place in g):
+            groups.append([disk_place(outside, f"{name}/")])
     return groups
 
 

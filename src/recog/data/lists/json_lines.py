@@ -48,7 +48,9 @@ def json_listing(text: str, where: str, labels: LabelFormat, layout: DataLayout 
     return object_listing(list(_json_objects(text, where)), where, labels, layout)
 
 
-def object_listing(objects: Sequence[Object], where: str, labels: LabelFormat, layout: DataLayout) -> Listing:
+def object_listing(
+    objects: Sequence[Object], where: str, labels: LabelFormat, layout: DataLayout, *, form: str = "JSON lines"
+) -> Listing:
     """The rows of objects, whose keys are the columns; each may lack those that not all have."""
     header = list(dict.fromkeys(str(key) for _, row in objects for key in row))
     columns = find_columns(
@@ -67,7 +69,8 @@ def object_listing(objects: Sequence[Object], where: str, labels: LabelFormat, l
     further = further_columns(columns, bits)
     notes = [*columns.notes, *label_column_notes(list(bits), list(further))]
     rows = _rows(objects, columns, bits, further, labels)
-    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits))
+    kind = f"{form} of paths and {'columns of 0 and 1' if bits else 'labels'}"
+    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits), kind)
 
 
 def _texts(row: Mapping[str, object], header: Sequence[str]) -> list[str]:
@@ -93,7 +96,7 @@ def _rows(
             str(row[names["path"]]),
             labels_of_bits(_texts(row, columns.header), bits)
             if label_key is None
-            else _labels(row[label_key], here, labels),
+            else json_labels(row[label_key], here, labels),
             None if split is None else split_of_cell(bit_text(split), here, names["split"]),
             None if group is None else str(group),
             is_list=bool(bits or labels.separator) or (label_key is not None and isinstance(row[label_key], list)),
@@ -106,7 +109,7 @@ def _label_key(row: Mapping[str, object], key: str) -> str:
     return "labels" if key == "label" and key not in row and "labels" in row else key
 
 
-def _labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
+def json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...] | None:
     """None for null and NaN, which mean unlabelled; an empty list is an empty set of labels."""
     if value is None or value != value:
         return None

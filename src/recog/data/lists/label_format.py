@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
+from recog.core.files import shown
 from recog.core.task import Task
 from recog.data.names import class_name_of
 
 _BITS = {"0": False, "1": True, "0.0": False, "1.0": True}  # pandas writes 1.0 where a column had a gap
 MIN_COLUMNS = 2
+_JOINING = ("|", ";", ",", " ")  # what joins labels in a cell, the surest first
+_LITERAL = re.compile(r"\[.*\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,8 @@ class LabelFormat:
         """
         if not self.separator:
             return (cell,) if cell else None
+        if self.separator == "," and _LITERAL.fullmatch(cell):  # ['a', 'b'], as pandas writes a list
+            cell = re.sub(r"(['\"])(.*?)\1", r"\2", cell.strip("[] "))
         parts = (class_name_of(part.strip()) for part in cell.split(self.separator))
         return tuple(dict.fromkeys(part for part in parts if part))
 
@@ -117,6 +123,24 @@ def find_label_columns(
 def labels_of_bits(cells: Sequence[str], columns: Mapping[str, int]) -> tuple[str, ...]:
     """The labels whose column holds 1."""
     return tuple(name for name, column in columns.items() if _BITS[cells[column].strip()])
+
+
+def joined_label_notes(labels: Sequence[str]) -> list[str]:
+    """A hint where labels, of which each image has one, look like several joined ones; `labels` are the different ones."""
+    for sign in _JOINING:
+        joined = [label for label in labels if _is_joined(label, sign)]
+        parts = {part.strip(" '\"[]") for label in labels for part in label.split(sign)}
+        needed = 3 * len(parts) / 2 if sign == " " else len(parts) + 1
+        if len(joined) > 1 and (len(labels) >= needed or _LITERAL.fullmatch(joined[0])):
+            return [
+                f"{len(joined):,} of {len(labels):,} labels look like several joined ones, such as {shown(joined[0][:60])}; if "
+                f"they are: --label-separator '{sign}'"
+            ]
+    return []
+
+
+def _is_joined(label: str, sign: str) -> bool:
+    return sign in label.strip() or (sign == "," and _LITERAL.fullmatch(label) is not None)
 
 
 def check_same_columns(found: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
@@ -13,9 +16,12 @@ from recog.core.task import Task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.lists.class_numbers import find_class_numbers
 from recog.data.lists.image_finder import Place
+from recog.data.lists.label_format import joined_label_notes
 from recog.data.lists.rows import Row
 from recog.data.names import class_name_of
 from recog.data.tree import base_of, parent_of
+
+MIN_REPEATED = 0.1  # of the images, and two: where so many have several labels in rows of their own, a row is one label
 
 
 @dataclass
@@ -28,10 +34,12 @@ class ListReader:
     exclusions: list[Exclusion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: dict[str, Row] = field(default_factory=dict)
-    sources: list[Path | Readable] = field(default_factory=list)
+    sources: list[Path | Readable | NDArray[np.uint8]] = field(default_factory=list)
+    task: Task | None = None  # as the user states it
+    repeats: dict[str, list[Row]] = field(default_factory=dict)  # further rows of an image, with other labels
     beside: Sequence[Place] = ()  # where the names of numbered classes may stand
 
-    def add(self, row: Row, name: str, source: Path | Readable) -> None:
+    def add(self, row: Row, name: str, source: Path | Readable | NDArray[np.uint8]) -> None:
         if row.labels is None:
             self.exclusions.append(Exclusion(name=name, reason=f"{NO_LABEL} ({_line(row)})"))
             return
@@ -41,18 +49,19 @@ class ListReader:
             self.sources.append(source)
             return
         if (first.labels, first.split) != (row.labels, row.split):
-            join = " Join the labels of an image in one row." if row.is_list else ""
-            raise DataError(
-                f"{row.where} gives {shown(name)} {_named(row)}{_in(row.split)}, but {_line(first)} gives it "
-                f"{_named(first).rpartition('label ')[2]}{_in(first.split)}. One image has one "
-                f"{'set of labels' if row.is_list else 'label'} and one split.{join}"
-            )
+            if row.is_list or row.split != first.split or self.task == "multiclass":
+                raise _contradiction(name, first, row)
+            self.repeats.setdefault(name, []).append(row)
+            return
         self.exclusions.append(Exclusion(name=name, reason=f"listed again ({_line(row)})"))
 
     def dataset(self, *, layout: str, why: str) -> Dataset:
         if not self.names:
             raise DataError(f"{self.where} lists no image with a label.")
+        task = self._task()
         labels = self._labels()
+        if task == "multiclass":
+            self.notes += joined_label_notes(list(labels))
         class_names = tuple(sorted({*labels.values(), *self.declared}, key=natural_key))
         if not class_names:
             raise DataError(f"no image that {self.where} lists has a label; there is nothing to learn.")
@@ -80,13 +89,31 @@ class ListReader:
             why=why,
             class_names=class_names,
             samples=samples,
-            task=self._task(),
+            task=task,
+            has_label_columns=bool(self.declared),
             exclusions=tuple(self.exclusions),
             notes=tuple(self.notes),
         )
 
     def _task(self) -> Task:
-        return "multilabel" if any(row.is_list for row in self.names.values()) else "multiclass"
+        """The task, after the labels of images that stand in several rows are joined."""
+        if self.repeats:
+            self._join_rows()
+        is_list = self.task == "multilabel" or any(row.is_list for row in self.names.values())
+        return "multilabel" if is_list else "multiclass"
+
+    def _join_rows(self) -> None:
+        """DataError where so few images have rows with different labels that these are rather mistakes."""
+        if self.task is None and len(self.repeats) < max(2, MIN_REPEATED * len(self.names)):
+            name, rows = next(iter(self.repeats.items()))
+            raise _contradiction(name, self.names[name], rows[0])
+        for name, rows in self.repeats.items():
+            labels = dict.fromkeys(label for row in (self.names[name], *rows) for label in row.labels or ())
+            self.names[name] = replace(self.names[name], labels=tuple(labels), is_list=True)
+        self.notes.append(
+            f"{len(self.repeats):,} of {len(self.names):,} images stand in several rows with different labels: any number of "
+            "labels an image"
+        )
 
     def _labels(self) -> dict[str, str]:
         """{label as written: class name}. Numbers written as 1.0, as pandas does, become 1; a fraction is no class."""
@@ -109,6 +136,17 @@ class ListReader:
         name_of, note = found.name_all({int(name) for name in names.values()})
         self.notes.append(note)
         return {label: name_of[int(name)] for label, name in names.items()}
+
+
+def _contradiction(name: str, first: Row, row: Row) -> DataError:
+    help_ = " Join the labels of an image in one row." if row.is_list else ""
+    if not row.is_list and row.split == first.split:
+        help_ = " If an image may have several: --task multilabel."
+    return DataError(
+        f"{row.where} gives {shown(name)} {_named(row)}{_in(row.split)}, but {_line(first)} gives it "
+        f"{_named(first).rpartition('label ')[2]}{_in(first.split)}. One image has one "
+        f"{'set of labels' if row.is_list else 'label'} and one split.{help_}"
+    )
 
 
 def _line(row: Row) -> str:

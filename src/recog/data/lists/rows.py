@@ -30,6 +30,7 @@ class Listing:
     label_columns: tuple[str, ...]
     notes: list[str]
     why: str  # what its columns were recognised by
+    kind: str = "CSV of paths and labels"
 
 
 def cells_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

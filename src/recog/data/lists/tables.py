@@ -21,14 +21,16 @@ from recog.data.lists.image_finder import (
     places_on_disk,
     tree_place,
 )
+from recog.data.lists.json_document import JSON_SUFFIXES, document_listing
 from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, json_listing
 from recog.data.lists.label_format import AS_FOUND, LabelFormat, check_same_columns
 from recog.data.lists.list_reader import ListReader
 from recog.data.lists.rows import Listing
+from recog.data.lists.text_list import TEXT_LIST_SUFFIXES, is_table, text_listing
 from recog.data.names import SPLIT_FOLDERS, split_of_name
 from recog.data.tree import Tree, base_of, parent_of
 
-LIST_SUFFIXES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES)
+LIST_SUFFIXES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES, *JSON_SUFFIXES, *TEXT_LIST_SUFFIXES)
 _METADATA = ("metadata.csv", "metadata.jsonl")
 
 
@@ -38,7 +40,7 @@ def read_list(path: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = D
 
     In place of labels there may be columns of 0 and 1, one per label.
     """
-    places = given_places(layout.images) if layout.images else places_on_disk(path.parent)
+    places = given_places(layout.images) if layout.images else places_on_disk(path.parent, path.stem)
     finder = ImageFinder(places, split_of_name(path.stem), is_given=bool(layout.images))
     listing = read_listing(path, str(path), labels, layout, finder)
     reader = ListReader(
@@ -46,14 +48,13 @@ def read_list(path: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = D
         where=str(path),
         declared=listing.label_columns,
         notes=listing.notes,
+        task=labels.task,
         beside=[disk_place(path.parent, "")],
     )
     add_rows(reader, listing, finder)
     finder.check_any_found(str(path), len(reader.names))
     reader.notes += finder.notes
-    kind = "JSON lines" if path.suffix.lower() in JSON_LINES_SUFFIXES else "CSV"
-    what = "columns of 0 and 1" if listing.label_columns else "labels"
-    return reader.dataset(layout=f"{kind} of paths and {what}", why=listing.why)
+    return reader.dataset(layout=listing.kind, why=listing.why)
 
 
 def add_rows(reader: ListReader, listing: Listing, finder: ImageFinder) -> None:
@@ -73,8 +74,14 @@ def read_listing(
     """The rows of one file, of the kind that the end of `where` tells."""
     data = source.read_bytes() if isinstance(source, Path) else source.read()
     text = decode_text(data, where, layout.encoding)
-    if where.lower().endswith(JSON_LINES_SUFFIXES):
+    suffix = where.lower()
+    if suffix.endswith(JSON_LINES_SUFFIXES):
         return json_listing(text, where, labels, layout)
+    if suffix.endswith(JSON_SUFFIXES):
+        return document_listing(text, where, labels, layout, finder.holds)
+    if suffix.endswith(TEXT_LIST_SUFFIXES) and not is_table(text):
+        return text_listing(text, where, labels, layout)
+    layout.check_unused(where, "a table", takes=("--split-folders", *LIST_OPTIONS))
     return csv_listing(read_table(text, where, layout, finder.holds), labels, layout, first=first)
 
 
@@ -98,6 +105,7 @@ def read_metadata(
         where=tree.where,
         exclusions=list(tree.exclusions),
         notes=list(tree.notes),
+        task=labels.task,
         beside=[tree_place(tree, folder) for folder in dict.fromkeys([*map(parent_of, tables), ""])],
     )
     split_of = _split_folders(tree, layout)

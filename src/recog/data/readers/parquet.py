@@ -21,6 +21,7 @@ from recog.data.lists.label_format import (
     bit_text,
     check_same_columns,
     find_label_columns,
+    joined_label_notes,
     label_column_notes,
     labels_of_bits,
 )
@@ -125,6 +126,7 @@ def read_parquet(
     if not class_names:
         raise DataError(f"no image of {root if len(files) > 1 else files[0]} has a label; there is nothing to learn.")
     number_of = {name: number for number, name in enumerate(class_names)}
+    is_list = any(row.is_list for row in rows)
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
         layout=f"{len(files)} Parquet file{'s' * (len(files) > 1)}",
@@ -141,9 +143,10 @@ def read_parquet(
             )
             for row in rows
         ),
-        task="multilabel" if any(row.is_list for row in rows) else "multiclass",
+        task="multilabel" if is_list else "multiclass",
+        has_label_columns=bool(bits),
         exclusions=tuple(exclusions),
-        notes=tuple(notes),
+        notes=(*notes, *(joined_label_notes(class_names) if not is_list else ())),
     )
 
 

@@ -157,6 +157,7 @@ def read_shards(
             for row in rows
         ),
         task="multilabel" if any(row.labels.is_list for row in rows) else "multiclass",
+        has_label_columns=bool(labels.columns),
         exclusions=tuple(exclusions),
         notes=tuple(notes),
     )
