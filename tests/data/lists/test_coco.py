@@ -102,3 +102,15 @@ def test_labels_are_neither_joined_nor_columns(tmp_path):
     path = write_coco(tmp_path / "x.json", coco(["a.png"], [(0, "ant")]))
     with pytest.raises(DataError, match="is a COCO file, in which labels are neither joined nor columns"):
         open_source(path, labels=LabelFormat(separator="|"))
+
+
+def test_a_file_in_each_split_folder(tmp_path):
+    """As Roboflow writes it."""
+    for split in ("train", "valid"):
+        write_folder(IMAGES, tmp_path / "folders" / split)
+        paths = write_named(IMAGES, tmp_path / "coco" / split)
+        boxes = [(number, name) for number, (name, _) in enumerate(paths)]
+        write_coco(tmp_path / "coco" / split / "_annotations.coco.json", coco(paths.values(), boxes))
+    data = open_source(tmp_path / "coco")
+    assert digest(data) == digest(open_source(tmp_path / "folders"))
+    assert (data.layout, data.given_splits) == ("COCO JSON", ("train", "val"))

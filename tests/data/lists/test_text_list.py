@@ -97,3 +97,23 @@ def test_what_cannot_be_used_is_said(tmp_path, text, says):
 def test_options_of_tables(labels, layout, says):
     with pytest.raises(DataError, match=says):
         text_listing("a.png cat", "x.txt", labels, layout)
+
+
+def test_lists_named_as_splits_in_the_folder_of_the_images(tmp_path):
+    paths = write_named(IMAGES, tmp_path / "pets", "all/{name}{i}.png")
+    for split, numbers in (("train", (0, 1)), ("test", (2,))):
+        lines = [f"{path} {name}" for (name, i), path in paths.items() if i in numbers]
+        write_text(tmp_path / f"pets/{split}.txt", "\n".join(lines))
+    data = open_source(tmp_path / "pets")
+    assert (data.layout, data.why) == ("text list of paths and labels", "it holds test.txt, train.txt")
+    for split, numbers in (("train", (0, 1)), ("test", (2,))):
+        write_folder({image: IMAGES[image] for image in IMAGES if image[1] in numbers}, tmp_path / "folders" / split)
+    assert digest(data) == digest(open_source(tmp_path / "folders"))
+
+
+@pytest.mark.parametrize("text", ["a note\n", "", "gone.png cat\n", "ant/000.png\n"])
+def test_other_text_files_in_a_folder_of_classes(tmp_path, text):
+    root = write_folder(IMAGES, tmp_path)
+    for split in ("train", "test"):
+        write_text(root / f"{split}.txt", text)
+    assert open_source(root).layout == "class folders"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recog.core.errors import DataError
-from recog.core.files import shown
+from recog.core.files import shown, size_of_regular
 from recog.core.images.decode import Readable
 from recog.data.data_layout import DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
@@ -26,12 +26,14 @@ from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, json_listing
 from recog.data.lists.label_format import AS_FOUND, LabelFormat, check_same_columns
 from recog.data.lists.list_reader import ListReader
 from recog.data.lists.rows import Listing
-from recog.data.lists.text_list import TEXT_LIST_SUFFIXES, is_table, text_listing
+from recog.data.lists.text_list import TEXT_LIST_SUFFIXES, is_table, lists_images, text_listing
 from recog.data.names import SPLIT_FOLDERS, split_of_name
 from recog.data.tree import Tree, base_of, parent_of
 
 LIST_SUFFIXES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES, *JSON_SUFFIXES, *TEXT_LIST_SUFFIXES)
-_METADATA = ("metadata.csv", "metadata.jsonl")
+_METADATA = ("metadata.csv", "metadata.jsonl", "_annotations.coco.json")  # the last is Roboflow's
+_MAX_BYTES = 1 << 30  # of a list
+_LOOKED_AT = 4096  # bytes of a text file that tell whether it lists images
 
 
 def read_list(path: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED) -> Dataset:
@@ -72,6 +74,8 @@ def read_listing(
     first: str = "path",
 ) -> Listing:
     """The rows of one file, of the kind that the end of `where` tells."""
+    if isinstance(source, Path) and (size := size_of_regular(source)) > _MAX_BYTES:
+        raise DataError(f"{where} has {size:,} bytes; at most {_MAX_BYTES:,} of a list are read.")
     data = source.read_bytes() if isinstance(source, Path) else source.read()
     text = decode_text(data, where, layout.encoding)
     suffix = where.lower()
@@ -86,13 +90,33 @@ def read_listing(
 
 
 def find_metadata(tree: Tree) -> list[str]:
-    """metadata.csv or .jsonl in the root or in folders directly below it, as a Hugging Face imagefolder has them."""
+    """metadata.csv, .jsonl or Roboflow's COCO file in the root or in folders directly below it; else lists of splits."""
     places = ["", *tree.folders_in("")]
     found = [name for place in places for name in tree.files_in(place) if base_of(name) in _METADATA]
     folders = [parent_of(name) for name in found]
-    if len(set(folders)) < len(folders):
-        raise DataError(f"{tree.where} has metadata.csv and metadata.jsonl side by side; keep one of them.")
-    return found
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice is not None:
+        both = " and ".join(base_of(name) for name in found if parent_of(name) == twice)
+        raise DataError(f"{tree.where} has {both} side by side; keep one of them.")
+    return found or _split_lists(tree)
+
+
+def _split_lists(tree: Tree) -> list[str]:
+    """train.txt and test.txt or the like in the root, whose first lines name images that are there, with labels."""
+    names = [name for name in tree.files_in("") if name.lower().endswith(TEXT_LIST_SUFFIXES)]
+    splits = [split for name in names if (split := split_of_name(name.rpartition(".")[0]))]
+    if "train" not in splits or len(set(splits)) < max(2, len(splits)):
+        return []
+    lists = [name for name in names if split_of_name(name.rpartition(".")[0])]
+    finder = ImageFinder(places_in_tree(tree, ""))
+    return lists if all(lists_images(_beginning(tree.files[name]), finder.holds) for name in lists) else []
+
+
+def _beginning(source: Path | Readable) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file.read(_LOOKED_AT).decode("utf-8", "replace")
+    return source.read()[:_LOOKED_AT].decode("utf-8", "replace")
 
 
 def read_metadata(
@@ -113,7 +137,8 @@ def read_metadata(
     for table in tables:
         where = f"{tree.where.rstrip('/')}/{table}"
         places = given_places(layout.images) if layout.images else places_in_tree(tree, parent_of(table))
-        finder = ImageFinder(places, is_given=bool(layout.images))
+        list_split = None if base_of(table) in _METADATA else split_of_name(base_of(table))
+        finder = ImageFinder(places, list_split, is_given=bool(layout.images))
         listing = read_listing(tree.files[table], where, labels, layout, finder, first="file_name")
         found.append((where, listing.label_columns))
         reader.declared = listing.label_columns
@@ -124,7 +149,7 @@ def read_metadata(
                     f"{row.where} names {shown(row.path)}, which is not in {tree.where}: {image.source.reason}. Add the file or "
                     "drop the row."
                 )
-            split = row.split or split_of.get(image.name.partition("/")[0])
+            split = row.split or list_split or split_of.get(image.name.partition("/")[0])
             if split is None and layout.split_folders:
                 reader.exclusions.append(Exclusion(name=image.name, reason="not in one of the given split folders"))
             else:
@@ -137,7 +162,8 @@ def read_metadata(
         for name in tree.files
         if name not in listed and name not in tables and name not in skipped
     ]
-    return reader.dataset(layout="Hugging Face imagefolder", why=f"it holds {', '.join(tables[:3])}")
+    kind = "Hugging Face imagefolder" if base_of(tables[0]).startswith("metadata.") else listing.kind
+    return reader.dataset(layout=kind, why=f"it holds {', '.join(tables[:3])}")
 
 
 def _split_folders(tree: Tree, layout: DataLayout) -> dict[str, str]:

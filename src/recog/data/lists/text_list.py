@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from recog.core.errors import DataError
 from recog.core.files import shown
@@ -49,6 +49,13 @@ def text_listing(text: str, where: str, labels: LabelFormat, layout: DataLayout)
     if pattern is not None:
         why = f"a path a line, with the label in it by the pattern {pattern.template}"
     return Listing(_rows(text, where, labels, pattern), (), [], why, "text list of paths and labels")
+
+
+def lists_images(text: str, holds: Callable[[str], bool]) -> bool:
+    """Whether the first line has a label and a path that `holds` knows; `text` may be the beginning of the list."""
+    first = next(iter(_lines(text)), None)
+    path, label = _path_and_label(first[1]) if first else ("", "")
+    return bool(label) and holds(path)
 
 
 def _rows(text: str, where: str, labels: LabelFormat, pattern: LabelPattern | None) -> Iterator[Row]:
