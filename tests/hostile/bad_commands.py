@@ -155,16 +155,36 @@ def _odd_run(change: Callable[[Path], object]) -> Callable[[Path], object]:
     return build
 
 
-def _pipe(name: str) -> Callable[[Path], object]:
+def _interrupted(change: Callable[[Path], object] = lambda run: None) -> Callable[[Path], object]:
+    """A run as it is after an interruption: without its bundle and report."""
+
+    def cut(run: Path) -> None:
+        shutil.rmtree(run / "bundle")
+        for name in ("report.json", "report.html"):
+            (run / name).unlink()
+        change(run)
+
+    return _odd_run(cut)
+
+
+def _put_pipe(name: str) -> Callable[[Path], object]:
     def change(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
 
-    return _odd_run(change)
+    return change
+
+
+def _pipe(name: str) -> Callable[[Path], object]:
+    return _odd_run(_put_pipe(name))
+
+
+def _put_text(name: str, text: str) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_text(text)
 
 
 def _text(name: str, text: str) -> Callable[[Path], object]:
-    return _odd_run(lambda run: (run / name).write_text(text))
+    return _odd_run(_put_text(name, text))
 
 
 def _bundle_elsewhere(run: Path) -> None:
@@ -188,9 +208,18 @@ def run_folders():
         54, "evaluations as a link", evaluate, 3, linked, _odd_run(lambda run: (run / "evaluations").symlink_to("/"))
     )
     yield Command(54, "a bundle that is a link elsewhere", evaluate, 4, "", _odd_run(_bundle_elsewhere))
-    yield Command(54, "run.toml that is no TOML", resume, (2, 7), "", _text("run.toml", "x = ["))
-    yield Command(54, "a pipe for run.toml", resume, (2, 3, 7), "", _pipe("run.toml"))
-    yield Command(54, "a pipe for debug.log", resume, (2, 3, 7), "", _pipe("debug.log"))
+    yield Command(
+        54, "a finished run", resume, 7, "run is finished: there is nothing to resume", _odd_run(lambda run: None)
+    )
+    yield Command(54, "an interrupted run", resume, 0, "done in", _interrupted())
+    for name, change, code, says in (
+        ("run.toml that is no TOML", _put_text("run.toml", "x = ["), 2, "run.toml"),
+        ("a pipe for run.toml", _put_pipe("run.toml"), 7, "there is no run 'run' to resume"),
+        ("a pipe for debug.log", _put_pipe("debug.log"), 0, "debug.log cannot be written in full"),
+        ("a pipe for metrics.jsonl", _put_pipe("metrics.jsonl"), 0, "metrics.jsonl cannot be written in full"),
+        ("deep JSON for splits.json", _put_text("splits.json", deep), 4, "^error: run/splits.json is nested more"),
+    ):
+        yield Command(54, name, resume, code, says, _interrupted(change))
 
 
 def streams():

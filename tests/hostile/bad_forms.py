@@ -164,8 +164,8 @@ def _(folder):
 class Items:
     """A Dataset with numbers as labels; `classes` names them where it is given."""
 
-    def __init__(self, labels, classes=None):
-        self.labels = labels
+    def __init__(self, labels, classes=None, images=None):
+        self.labels, self.images = labels, images
         if classes is not None:
             self.classes = classes
 
@@ -173,7 +173,8 @@ class Items:
         return len(self.labels)
 
     def __getitem__(self, i):
-        return np.full((9, 9), i, np.uint8), self.labels[i]
+        image = np.full((9, 9), i, np.uint8) if self.images is None else self.images[i]
+        return image, self.labels[i]
 
 
 class Wrapped:

@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import ledger
+import numpy as np
 import pytest
 from bad_datasets import CASES, pets
-from bad_forms import FORM_KINDS
+from bad_forms import FORM_KINDS, Items
 from bad_layouts import LAYOUT_KINDS
 from containers import labelled_pngs, write_folder, write_text, write_zip
 from ledger import DATASET_KINDS
@@ -17,10 +18,13 @@ from ledger import DATASET_KINDS
 from recog.core.errors import BadImage, DataError
 from recog.core.images.decode import decode
 from recog.core.preprocess import Preprocess
+from recog.data.readers.named import read_digits
 from recog.data.sources import open_source
 from recog.data.store import ImageStore, read_exact, read_images
+from recog.verbs.evaluate import evaluate
 from recog.verbs.scan import scan
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
 MAX_S = 2.0
 MAX_GROWTH_MIB = 32
 NUM_REPEATS = 100
@@ -31,6 +35,7 @@ TESTED_APART = {
         "test_41_a_file_that_changes_or_goes_after_it_was_hashed",
         "test_41_an_archive_that_is_cut_after_it_was_opened",
     ),
+    48: ("test_48_evaluate",),
 }
 
 
@@ -158,6 +163,21 @@ def test_41_an_archive_that_is_cut_after_it_was_opened(tmp_path):
     for sample in samples:
         with pytest.raises(BadImage, match=re.escape(sample.name)):
             decode(sample.source, name=sample.name)
+
+
+def test_48_evaluate():
+    """Numbers without names are the bundle's own where its classes are numbers; a number too many and other names are refused."""
+    images = np.stack([sample.source for sample in read_digits().samples[:50]])
+    labels = [sample.label for sample in read_digits().samples[:50]]
+    expected = evaluate(GOLDEN, Items(labels, images=images)).report.accuracy
+    assert expected > 0.5
+    swapped = [str(9 - number) for number in range(10)]
+    renumbered = Items([9 - label for label in labels], swapped, images=images)
+    assert evaluate(GOLDEN, renumbered).report.accuracy == expected
+    with pytest.raises(DataError, match="label 10, but there are names for 10 classes"):
+        evaluate(GOLDEN, Items([*labels[:-1], 10], images=images))
+    with pytest.raises(DataError, match="2 of 2 classes that the bundle does not know: cat, dog"):
+        evaluate(GOLDEN, Items([0, 1] * 25, ["cat", "dog"], images=images))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

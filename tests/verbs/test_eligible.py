@@ -79,6 +79,11 @@ def test_the_recorded_pattern_and_exclusions_are_used_where_they_match(tmp_path)
     assert sorted(splits_of(read(build(tmp_path / "none", *paths[:2]), trained, ("cat", "rose")))) == paths[:2]
 
 
+def test_a_split_may_lack_classes_as_the_others_are_not_measured(tmp_path):
+    data = build(tmp_path / "data", "train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
+    assert read(data, bundle(tmp_path / "run"), ("cat", "dog")).class_names == ("cat", "dog")
+
+
 def test_what_does_not_fit_is_read_as_found(tmp_path):
     flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
     for settings in (

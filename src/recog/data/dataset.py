@@ -224,6 +224,15 @@ def labels_without_images(dataset: Dataset) -> dict[str, list[str]]:
     return {split: names for split, names in found.items() if names}
 
 
+def describe_unmeasurable(dataset: Dataset) -> list[str]:
+    """One line for each split in which a label cannot be measured; no line where all can."""
+    return [
+        f"{split} cannot measure {len(names)} of {len(dataset.class_names)} labels, as no image there has them, or all have: "
+        f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+        for split, names in labels_without_images(dataset).items()
+    ]
+
+
 def choose_reference(labels: Sequence[int], limit: int = MAX_REFERENCE_IMAGES) -> list[int]:
     """Indices of up to `limit` samples, the classes in turn, each class's samples in order."""
     seen: dict[int, int] = {}

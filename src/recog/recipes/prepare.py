@@ -29,8 +29,8 @@ from recog.data.dataset import (
     check_trainable,
     class_counts,
     describe_exclusions,
+    describe_unmeasurable,
     in_content_order,
-    labels_without_images,
     targets_of,
 )
 from recog.data.groups import suspect_groups
@@ -413,8 +413,5 @@ def _describe_splits(dataset: Dataset) -> list[str]:
         least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
         lines.append(f"{split}: {len(dataset.subset(split)):,} images, {least}{max(counts):,} {per}")
     if dataset.task == "multilabel":
-        lines += [
-            f"in {split} no image differs in {len(names)} labels, so they cannot be measured there: {', '.join(names[:10])}"
-            for split, names in labels_without_images(dataset).items()
-        ]
+        lines += describe_unmeasurable(dataset)
     return lines

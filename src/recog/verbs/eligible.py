@@ -17,7 +17,7 @@ from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.data.data_layout import DETECTED, DataLayout
-from recog.data.dataset import Dataset, Sample, check_class_map
+from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import hash_kind, hash_samples
 from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import Source, open_source
@@ -64,7 +64,6 @@ def open_as_trained(
         )
     if dataset is None:
         dataset = read(labels=labels, layout=layout)
-    check_class_map(dataset)
     return dataset
 
 

@@ -20,7 +20,7 @@ from recog.data.dataset import (
     check_trainable,
     class_counts,
     class_map_gaps,
-    labels_without_images,
+    describe_unmeasurable,
 )
 from recog.data.groups import suspect_groups
 from recog.data.inspection import (
@@ -213,8 +213,7 @@ def _warnings(
     yield from overlap.notes()
     yield from suspect_groups(dataset)
     if dataset.task == "multilabel":
-        for split, names in labels_without_images(dataset).items():
-            yield f"in split {split} no image differs in {len(names)} labels: {', '.join(names[:10])}; n/a in its numbers"
+        yield from describe_unmeasurable(dataset)
     if imbalance is not None and imbalance >= IMBALANCE_WARNING:
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)

@@ -332,6 +332,7 @@ def _resume(
     with locked(folder):
         find_unfinished(folder)  # again: the process that held the lock may have finished it
         remove_leftovers(folder)
+        read_seen(folder)  # which the report needs at the end
         config = load_run_config(folder / RUN_CONFIG) if dataset is not None else resumed_config(folder, source)
         if not config.data.source and dataset is None:
             raise ConfigError(
