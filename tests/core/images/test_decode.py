@@ -363,6 +363,9 @@ def test_a_file_at_its_end_is_not_called_empty():
     num_bytes = file.seek(0, io.SEEK_END)
     with pytest.raises(BadImage, match=rf"the open file is at its end, byte {num_bytes:,}\. Call seek\(0\) first"):
         decode(file)
+    file.seek(20)
+    with pytest.raises(BadImage, match=r"read from byte 20 on, where it is not an image; .*\. Call seek\(0\) first"):
+        decode(file)
     file.seek(0)
     assert np.array_equal(decode(file), picture())
     with pytest.raises(BadImage, match=r"it is empty \(0 bytes\)"):

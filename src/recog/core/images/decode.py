@@ -273,8 +273,8 @@ def _opened(source: object, name: str, limits: ImageLimits, *, whole: bool) -> I
         check_size(source.size, name, limits)
         yield source
         return
+    position = _position(source)
     if isinstance(source, Readable):
-        position = _position(source)
         source = source.read()
         if source == b"" and position:
             raise BadImage(name, f"the open file is at its end, byte {position:,}", "Call seek(0) first.")
@@ -288,7 +288,7 @@ def _opened(source: object, name: str, limits: ImageLimits, *, whole: bool) -> I
         if whole:
             file = io.BytesIO(data)
         prefix = file.read(PREFIX_BYTES)
-        kind = recognise(prefix, name)
+        kind = _recognise(prefix, name, position)
         image = open_with_pillow(kind, file, name)
         check_size(image.size, name, limits)
         check_tiles(image, name)
@@ -298,8 +298,17 @@ def _opened(source: object, name: str, limits: ImageLimits, *, whole: bool) -> I
         yield image
 
 
-def _position(file: Readable) -> int:
-    """Where reading would begin; 0 where the file does not tell, as a pipe or a member of an archive."""
+def _recognise(prefix: bytes, name: str, position: int) -> str:
+    """As `recognise`; an open file that is read from `position` on is not called damaged for that."""
+    try:
+        return recognise(prefix, name)
+    except BadImage as error:
+        reason = f"the open file was read from byte {position:,} on, where {error.reason}"
+        raise BadImage(name, reason, "Call seek(0) first.") if position else error from None
+
+
+def _position(file: object) -> int:
+    """Where reading would begin; 0 where it is no file or does not tell, as a pipe or a member of an archive."""
     try:
         return int(file.tell())  # type: ignore[attr-defined]
     except (AttributeError, OSError):
