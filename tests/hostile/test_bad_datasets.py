@@ -174,7 +174,7 @@ def test_48_evaluate():
     swapped = [str(9 - number) for number in range(10)]
     renumbered = Items([9 - label for label in labels], swapped, images=images)
     assert evaluate(GOLDEN, renumbered).report.accuracy == expected
-    with pytest.raises(DataError, match="label 10, but there are names for 10 classes"):
+    with pytest.raises(DataError, match="the label '10', which is none of: 0, 1, 2"):
         evaluate(GOLDEN, Items([*labels[:-1], 10], images=images))
     with pytest.raises(DataError, match="2 of 2 classes that the bundle does not know: cat, dog"):
         evaluate(GOLDEN, Items([0, 1] * 25, ["cat", "dog"], images=images))
