@@ -153,6 +153,26 @@ def write_parquet(images, folder, declare=True):
     return folder / "pets.parquet"
 
 
+def write_saved(images, folder):
+    """As datasets.Dataset.save_to_disk writes it: an Arrow stream of two batches, state.json, dataset_info.json."""
+    import pyarrow as pa
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for name, _ in images})
+    image = pa.array(
+        [{"bytes": data, "path": f"{i}.png"} for (_, i), data in images.items()],
+        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+    )
+    info = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pa.table({"image": image, "label": pa.array([names.index(name) for name, _ in images], pa.int64())})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=len(images) // 2 + 1)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    (folder / "dataset_info.json").write_text("{}")
+    return folder
+
+
 CONTAINERS = {
     "folder": write_folder,
     "csv": write_csv,
@@ -166,6 +186,7 @@ CONTAINERS = {
     "metadata.csv": write_metadata_csv,
     "parquet, declared classes": write_parquet,
     "parquet, names": write_parquet_of_names,
+    "save_to_disk": write_saved,
 }
 
 

@@ -38,6 +38,7 @@ from recog.data.places import (
     pattern_root,
 )
 from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
+from recog.data.readers.arrow import ARROW_SUFFIX, find_arrow
 from recog.data.readers.folders import read_class_folders, read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.labels_in_names import read_labelled_names
@@ -206,8 +207,8 @@ def _read_pattern(pattern: str, labels: LabelFormat, layout: DataLayout) -> Data
     if len(paths) == 1:
         return _read(str(paths[0]), paths[0], labels, layout)
     if all(path.suffix.lower() in PARQUET_SUFFIXES for path in paths):
-        layout.check_unused(pattern, "a list of Parquet files")
-        return read_parquet(paths, root=root, labels=labels)
+        layout.check_unused(pattern, "a list of Parquet files", takes=COLUMN_OPTIONS)
+        return read_parquet(paths, root=root, labels=labels, layout=layout)
     if all(path.name.lower().endswith(TAR_SUFFIXES) for path in paths):
         layout.check_unused(pattern, "a list of shards")
         return read_shards(paths, root=root, name=root.resolve().name, labels=labels)
@@ -227,6 +228,9 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if arrays := find_arrays(path):
         layout.check_unused(str(path), "a folder of arrays")
         return read_arrays(arrays)
+    if saved := find_arrow(path):
+        layout.check_unused(str(path), "a folder of Arrow files", takes=("--split-folders", *COLUMN_OPTIONS))
+        return read_parquet(saved, root=path, labels=labels, layout=layout)
     if tables := find_parquet(path, layout):
         layout.check_unused(str(path), "a folder of Parquet files", takes=("--split-folders", *COLUMN_OPTIONS))
         return read_parquet(tables, root=path, labels=labels, layout=layout)
@@ -262,8 +266,8 @@ def _read_beside(tree: Tree, metadata: Sequence[str], layout: DataLayout, missin
 
 def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     suffix = path.suffix.lower()
-    if suffix in PARQUET_SUFFIXES or is_parquet(path):
-        layout.check_unused(str(path), "one Parquet file", takes=COLUMN_OPTIONS)
+    if suffix in (*PARQUET_SUFFIXES, ARROW_SUFFIX) or is_parquet(path):
+        layout.check_unused(str(path), "one Parquet or Arrow file", takes=COLUMN_OPTIONS)
         return read_parquet([path], root=path.parent, labels=labels, layout=layout)
     if suffix == ".npy" or is_npz(path):
         layout.check_unused(str(path), "a file of arrays")

@@ -1,11 +1,11 @@
-"""Parquet as Hugging Face writes image data: a column image of {bytes, path} and a column label, a list of labels, or columns
-of 0 and 1, one per label.
+"""Parquet, and Arrow files, as Hugging Face writes image data: a column image of {bytes, path} and a column label, a list of
+labels, or columns of 0 and 1, one per label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from recog.data.lists.label_format import (
 )
 from recog.data.lists.rows import cells_of
 from recog.data.names import class_name_of, split_of_name, splits_of_files
+from recog.data.readers.arrow import ARROW_SUFFIX, ArrowFile
 from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
 from recog.data.readers.parquet_schema import (
     check_columns,
@@ -78,7 +79,7 @@ class _File:
 
     path: Path
     name: str  # relative to the root, with '/'
-    table: Any  # pyarrow.parquet.ParquetFile
+    table: Any  # pyarrow.parquet.ParquetFile or ArrowFile
     split: str | None
     label_column: str | None  # None where `bits` hold the labels
     class_names: tuple[str, ...]  # that it declares
@@ -101,13 +102,14 @@ class _Row:
 def read_parquet(
     files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
 ) -> Dataset:
-    """Images are copied once into a temporary file, as Parquet has no random access to a row."""
+    """Images of Parquet files are copied once into a temporary file, as these have no random access to a row."""
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
     notes: list[str] = []
     declared: list[tuple[str, ...]] = []
     bits = _find_bits(files, root, labels)
-    spool = Spool("reading Parquet", sum(path.stat().st_size for path in files))
+    is_arrow = files[0].suffix.lower() == ARROW_SUFFIX
+    spool = Spool("reading Parquet", 0 if is_arrow else sum(path.stat().st_size for path in files))
     try:
         for path, split in zip(files, _splits_of(files, root, layout), strict=True):
             file = _describe(path, root, bits, split)
@@ -129,7 +131,7 @@ def read_parquet(
     is_list = any(row.is_list for row in rows)
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
-        layout=f"{len(files)} Parquet file{'s' * (len(files) > 1)}",
+        layout=f"{len(files)} {'Arrow' if is_arrow else 'Parquet'} file{'s' * (len(files) > 1)}",
         why=_why(bits, declared[0]),
         class_names=class_names,
         samples=tuple(
@@ -166,7 +168,7 @@ def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[s
         has_label = label_column_of(table) in schema.names
         if labels.separator or "image" not in schema.names or (has_label and not labels.columns):
             return {}
-        if table.metadata.num_rows == 0:
+        if _num_rows(table) == 0:
             continue
         header = [f.name for f in schema if f.name != "image" and (labels.columns or is_number(f.type))]
         wanted = labels.columns or header
@@ -184,7 +186,13 @@ def _describe(path: Path, root: Path, bits: Mapping[str, str], split: str | None
     check_columns(table, path, label_column)
     known = {*_KNOWN, label_column, *bits.values()}
     plain = [field for field in table.schema_arrow if field.name not in known and is_plain(field.type)]
-    long = [field.name for field in plain if is_text(field.type) and holds_long_texts(path, table.metadata, field.name)]
+    long = [
+        field.name
+        for field in plain
+        if is_text(field.type)
+        and not isinstance(table, ArrowFile)
+        and holds_long_texts(path, table.metadata, field.name)
+    ]
     return _File(
         path=path,
         name=path.relative_to(root).as_posix(),
@@ -198,7 +206,13 @@ def _describe(path: Path, root: Path, bits: Mapping[str, str], split: str | None
     )
 
 
+def _num_rows(table: Any) -> int:
+    return int(table.num_rows if isinstance(table, ArrowFile) else table.metadata.num_rows)
+
+
 def _open(path: Path) -> Any:
+    if path.suffix.lower() == ARROW_SUFFIX:
+        return ArrowFile(path)
     try:
         import pyarrow
         import pyarrow.parquet
@@ -247,6 +261,9 @@ def _cells(table: Any, path: Path, name: str, columns: Sequence[str]) -> Iterato
     """
     import pyarrow
 
+    if isinstance(table, ArrowFile):
+        yield from _arrow_cells(table, name, columns)
+        return
     leaves = [table.schema.column(i).path for i in range(len(table.schema))]
     is_struct = "image" in columns and "image" not in leaves
     read = [column for column in columns if column != "image" or not is_struct]
@@ -265,6 +282,19 @@ def _cells(table: Any, path: Path, name: str, columns: Sequence[str]) -> Iterato
                     number += 1
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from None
+
+
+def _arrow_cells(table: ArrowFile, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+
+    try:
+        for number, row in enumerate(table.rows(columns)):
+            yield (
+                f"{name}/{number:06d}",
+                {column: cell if column == "image" else _cell(cell, table.path) for column, cell in row.items()},
+            )
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(table.path, error) from None
 
 
 def _cell(scalar: Any, path: Path) -> Any:
@@ -297,7 +327,7 @@ def _row(
     group = cells.get("group")
     return _Row(
         name=name,
-        source=spool.add(name, [data]),
+        source=replace(data, name=name) if isinstance(data, StoredBytes) else spool.add(name, [data]),
         labels=labels[0],
         split=split if stated is None else split_of_cell(str(stated), name),
         group=None if group is None else str(group),
