@@ -7,7 +7,7 @@ import pytest
 from answers.examples import ANIMALS, answer, bad, prediction, predictor
 
 from recog.answers.columns import default_columns, parse_columns
-from recog.answers.writers import CsvWriter, JsonWriter, Layout, answer_file, check_output
+from recog.answers.writers import AnswerLayout, CsvWriter, JsonWriter, answer_file, check_output
 from recog.core.errors import ConfigError, DataError, DiskError
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
@@ -26,7 +26,7 @@ def layout(columns="", *, task="multiclass", top=1, sets=False, raw=False):
         if columns
         else default_columns(model, top=top, sets=sets)
     )
-    return Layout(columns=found, is_nested=not columns, top=top, sets=sets, raw=raw)
+    return AnswerLayout(columns=found, is_nested=not columns, top=top, sets=sets, raw=raw)
 
 
 def write(path, given, answers=ANSWERS):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -268,3 +269,44 @@ class TestImagesThatTheRunUsed:
     def test_the_runs_own_report_counts_them_too(self, files_run):
         facts = files_run.report.data
         assert (facts.split, facts.num_seen_in_training, facts.num_seen_in_selection) == ("test", 0, 0)
+
+
+def test_the_results_of_each_image(run_folder, tmp_path):
+    files = {suffix: tmp_path / f"results{suffix}" for suffix in (".csv", ".json", ".jsonl", ".parquet")}
+    reports = [evaluate(run_folder, "digits", predictions=file).report for file in files.values()]
+    results = reports[0].predictions
+    assert (len(results), results.is_correct.sum()) == (360, reports[0].num_correct)
+    wrong = {result.path: (result.true[0], result.predicted[0]) for result in results if not result.is_correct}
+    assert wrong.keys() >= {error.name for error in reports[0].errors}
+    assert all(wrong[error.name] == (error.true_class, error.predicted_class) for error in reports[0].errors)
+    confusion = reports[0].confusion_matrix
+    assert sum(confusion[pair] for pair in set(wrong.values())) == len(wrong)
+    with files[".csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in files[".jsonl"].read_text().splitlines()]
+    assert lines == json.loads(files[".json"].read_text())
+    for row, line, result in zip(rows, lines, results, strict=True):
+        assert (row["path"], row["true"], row["predicted"]) == (result.path, result.true[0], result.predicted[0])
+        assert row["correct"] == str(line["correct"]).lower() == str(result.is_correct).lower()
+        assert line["set"] == list(result.label_set)
+        assert [line[f"prob_{name}"] for name in results.class_names] == result.probs.tolist()
+    table = pytest.importorskip("pyarrow.parquet").read_table(files[".parquet"])
+    assert table.to_pylist() == lines
+
+
+def test_where_results_cannot_be_written(run_folder, tmp_path):
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(DataError, match="a.csv exists already"):
+        evaluate(run_folder, "digits", predictions=tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="--predictions is a.txt; its name has to end with .csv"):
+        evaluate(run_folder, "digits", predictions=Path("a.txt"))
+
+
+def test_a_report_as_a_dataframe(run_folder):
+    pytest.importorskip("pandas")
+    report = evaluate(run_folder, "digits").report
+    frame = report.to_dataframe()
+    assert list(frame.index) == list(report.class_names)
+    assert frame.loc["3", "support"] == report.classes[3].support
+    assert frame.loc["3", "recall_ci95"] == report.classes[3].recall_ci95
+    assert "threshold" not in frame

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from recog.answers.stream import UNSURE, Answer
 from recog.core.config import did_you_mean
@@ -15,20 +15,21 @@ from recog.report.text import listing
 from recog.runtime.prediction import Prediction
 from recog.runtime.predictor import Predictor
 
-Cell = str | float | list[str] | None
+T = TypeVar("T")
+Cell = str | float | bool | list[str] | None
 SEPARATOR = " | "  # of several labels in one cell of a CSV
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """`value` gives text, a number, several texts, or None where an answer has no such value."""
+class Column(Generic[T]):
+    """Of a table of `T`, such as Answer. `value` is a text, number, flag or several texts, or None where a T has none."""
 
     header: str
-    kind: Literal["text", "number", "texts"]
-    value: Callable[[Answer], Cell]
+    kind: Literal["text", "number", "flag", "texts"]
+    value: Callable[[T], Cell]
 
 
-def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Column, ...]:
+def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Column[Answer], ...]:
     """file, label_1, prob_1, ...; with several labels per image: file, labels and the probability of each; then error."""
     known = _known(predictor, sets=sets, reject=False)
     if predictor.manifest.task == "multilabel":
@@ -38,13 +39,13 @@ def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Colu
     return known["file"], *ranked, *((known["set"],) if sets else ()), known["error"]
 
 
-def parse_columns(text: str, predictor: Predictor, *, sets: bool, reject: bool) -> tuple[Column, ...]:
+def parse_columns(text: str, predictor: Predictor, *, sets: bool, reject: bool) -> tuple[Column[Answer], ...]:
     """The columns that `text` names: COLUMN or HEADER=COLUMN, joined by commas; 'probs' is one column per class.
 
     ConfigError where one is not known or a header stands twice.
     """
     known = _known(predictor, sets=sets, reject=reject)
-    columns: list[Column] = []
+    columns: list[Column[Answer]] = []
     for part in map(str.strip, text.split(",")):
         header, _, name = part.rpartition("=") if part not in known else ("", "", part)
         if name == "probs" and not header:
@@ -63,7 +64,7 @@ def parse_columns(text: str, predictor: Predictor, *, sets: bool, reject: bool) 
     return tuple(columns)
 
 
-def check_ids(columns: Sequence[Column], names: Sequence[str]) -> None:
+def check_ids(columns: Sequence[Column[Answer]], names: Sequence[str]) -> None:
     """DataError where 'id', a file name without suffix, would stand for two of `names`."""
     if all(column.value is not _stem for column in columns):
         return
@@ -77,17 +78,17 @@ def check_ids(columns: Sequence[Column], names: Sequence[str]) -> None:
             )
 
 
-def _listed(known: dict[str, Column]) -> str:
+def _listed(known: dict[str, Column[Answer]]) -> str:
     probs = [name for name in known if name.startswith("prob:")]
     plain = [name for name in known if name not in probs]
     return ", ".join([*plain, *probs[:3], *(["prob:..."] if len(probs) > 3 else [])])
 
 
-def _renamed(column: Column, header: str) -> Column:
+def _renamed(column: Column[Answer], header: str) -> Column[Answer]:
     return Column(header=header, kind=column.kind, value=column.value)
 
 
-def _known(predictor: Predictor, *, sets: bool, reject: bool) -> dict[str, Column]:
+def _known(predictor: Predictor, *, sets: bool, reject: bool) -> dict[str, Column[Answer]]:
     """Every column by its name, apart from the ranked ones of the default table."""
     multilabel = predictor.manifest.task == "multilabel"
     columns = [
@@ -112,7 +113,7 @@ def _known(predictor: Predictor, *, sets: bool, reject: bool) -> dict[str, Colum
     return {column.header: column for column in columns}
 
 
-def _ranked(rank: int) -> tuple[Column, Column]:
+def _ranked(rank: int) -> tuple[Column[Answer], Column[Answer]]:
     """The label at `rank` and its probability; of an unknown image the answer alone, as that has no probability."""
     return (
         Column(header=f"label_{rank}", kind="text", value=partial(_label_at, rank)),

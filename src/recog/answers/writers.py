@@ -1,4 +1,4 @@
-"""Answers as CSV, JSON, JSON lines or Parquet, written one by one, into a new file or on standard output."""
+"""Tables such as answers as CSV, JSON, JSON lines or Parquet, row by row, into a new file or on standard output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, Generic, Protocol, TextIO, TypeVar
 
 from recog.answers.columns import SEPARATOR, Cell, Column
 from recog.answers.stream import Answer
@@ -20,51 +20,64 @@ from recog.core.outputs import check_new_path
 from recog.core.text import escape_json, visible
 from recog.report.text import spreadsheet_cell
 
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+_INSTEAD = " For standard output use --csv or --json."
 _ROWS_OF_GROUP = 10_000  # that are held until they are written to a Parquet file
 
 
-class AnswerWriter(Protocol):
-    """`add` each answer in order, then `close`."""
+class Writer(Protocol[T_contra]):
+    """`add` each row in order, then `close`."""
 
-    def add(self, answer: Answer) -> None: ...
+    def add(self, row: T_contra) -> None: ...
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(Generic[T]):
+    """What is written of each T, a row of the table."""
+
+    columns: tuple[Column[T], ...]
+    raw: bool = False  # CSV without the quote before cells that a spreadsheet would run
+
+    def record(self, row: T) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {column.header: column.value(row) for column in self.columns}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerLayout(Layout[Answer]):
     """What is written of an answer: `columns`, or in JSON by default the nested `record` of it."""
 
-    columns: tuple[Column, ...]
     is_nested: bool  # no columns were asked for
     top: int
     sets: bool
-    raw: bool = False  # CSV without the quote before cells that a spreadsheet would run
 
-    def record(self, answer: Answer) -> dict[str, Any]:
+    def record(self, row: Answer) -> dict[str, Any]:
         """Plain values for JSON."""
         if not self.is_nested:
-            return {column.header: column.value(answer) for column in self.columns}
-        result = answer.result
+            return super().record(row)
+        result = row.result
         if isinstance(result, BadImage):
-            return {"file": answer.name, "error": result.reason, "remedy": result.remedy}
+            return {"file": row.name, "error": result.reason, "remedy": result.remedy}
         table = result.to_dict(top=self.top)
         if not self.sets:
             table.pop("set", None)
-        changed = {"labels": list(answer.labels)} if result.task == "multilabel" else {"label": answer.labels[0]}
-        return {"file": answer.name, **table, **changed}
+        changed = {"labels": list(row.labels)} if result.task == "multilabel" else {"label": row.labels[0]}
+        return {"file": row.name, **table, **changed}
 
 
-class CsvWriter:
-    """A header and a row per answer; hidden characters are escaped."""
+class CsvWriter(Generic[T]):
+    """A header and a row each; hidden characters are escaped."""
 
-    def __init__(self, file: TextIO, layout: Layout) -> None:
+    def __init__(self, file: TextIO, layout: Layout[T]) -> None:
         self._layout = layout
         self._rows = csv.writer(file, lineterminator="\n")
         self._write([column.header for column in layout.columns])
 
-    def add(self, answer: Answer) -> None:
-        self._write([_text(column.value(answer)) for column in self._layout.columns])
+    def add(self, row: T) -> None:
+        self._write([_text(column.value(row)) for column in self._layout.columns])
 
     def close(self) -> None:
         pass
@@ -74,15 +87,15 @@ class CsvWriter:
         self._rows.writerow(texts if self._layout.raw else map(spreadsheet_cell, texts))
 
 
-class JsonWriter:
-    """One list of all answers, or with `lines` an object per line. `ascii`: valid in every encoding."""
+class JsonWriter(Generic[T]):
+    """One list of all, or with `lines` an object per line. `ascii`: valid in every encoding."""
 
-    def __init__(self, file: TextIO, layout: Layout, *, lines: bool = False, ascii_only: bool = False) -> None:
+    def __init__(self, file: TextIO, layout: Layout[T], *, lines: bool = False, ascii_only: bool = False) -> None:
         self._file, self._layout, self._lines, self._ascii_only = file, layout, lines, ascii_only
         self._num_written = 0
 
-    def add(self, answer: Answer) -> None:
-        record = self._layout.record(answer)
+    def add(self, row: T) -> None:
+        record = self._layout.record(row)
         text = json.dumps(record, indent=None if self._lines else 2, ensure_ascii=self._ascii_only, allow_nan=False)
         text = escape_json(text)
         if self._lines:
@@ -98,23 +111,23 @@ class JsonWriter:
 
 
 @dataclass
-class ParquetWriter:
-    """Typed columns: text, float64 and lists of text. Hidden characters are escaped, as in a CSV."""
+class ParquetWriter(Generic[T]):
+    """Typed columns: text, float64, boolean and lists of text. Hidden characters are escaped, as in a CSV."""
 
     file: BinaryIO
-    layout: Layout
+    layout: Layout[T]
     _rows: list[tuple[Cell, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
-        kinds = {"text": pa.string(), "number": pa.float64(), "texts": pa.list_(pa.string())}
+        kinds = {"text": pa.string(), "number": pa.float64(), "flag": pa.bool_(), "texts": pa.list_(pa.string())}
         self._schema = pa.schema([(visible(column.header), kinds[column.kind]) for column in self.layout.columns])
         self._writer = parquet.ParquetWriter(self.file, self._schema)
 
-    def add(self, answer: Answer) -> None:
-        self._rows.append(tuple(_escaped(column.value(answer)) for column in self.layout.columns))
+    def add(self, row: T) -> None:
+        self._rows.append(tuple(_escaped(column.value(row)) for column in self.layout.columns))
         if len(self._rows) >= _ROWS_OF_GROUP:
             self._flush()
 
@@ -131,52 +144,50 @@ class ParquetWriter:
         self._rows.clear()
 
 
-def _csv(file: BinaryIO, layout: Layout) -> AnswerWriter:
+def _csv(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
     return _Encoded(file, lambda text: CsvWriter(text, layout))
 
 
-def _json(file: BinaryIO, layout: Layout) -> AnswerWriter:
+def _json(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
     return _Encoded(file, lambda text: JsonWriter(text, layout))
 
 
-def _json_lines(file: BinaryIO, layout: Layout) -> AnswerWriter:
+def _json_lines(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
     return _Encoded(file, lambda text: JsonWriter(text, layout, lines=True))
 
 
-class _Encoded:
+class _Encoded(Generic[T]):
     """A writer of text on a binary file, as UTF-8."""
 
-    def __init__(self, file: BinaryIO, writer: Callable[[TextIO], AnswerWriter]) -> None:
+    def __init__(self, file: BinaryIO, writer: Callable[[TextIO], Writer[T]]) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         self._writer = writer(self._text)
 
-    def add(self, answer: Answer) -> None:
-        self._writer.add(answer)
+    def add(self, row: T) -> None:
+        self._writer.add(row)
 
     def close(self) -> None:
         self._writer.close()
         self._text.detach()  # flushed; the file stays open for its owner
 
 
-WRITERS: Mapping[str, Callable[[BinaryIO, Layout], AnswerWriter]] = MappingProxyType(
+WRITERS: Mapping[str, Callable[[BinaryIO, Layout[Any]], Writer[Any]]] = MappingProxyType(
     {".csv": _csv, ".json": _json, ".jsonl": _json_lines, ".parquet": ParquetWriter}
 )
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, option: str = "--output", *, instead: str = _INSTEAD) -> None:
     """ConfigError, DataError or DiskError unless `path` is a new file of a known kind that can be created."""
     if path.suffix.lower() not in WRITERS:
         *first, last = WRITERS
-        raise ConfigError(
-            f"--output is {path}; its name has to end with {', '.join(first)} or {last}. For standard output use --csv or --json."
-        )
-    check_new_path(path, "--output")
+        raise ConfigError(f"{option} is {path}; its name has to end with {', '.join(first)} or {last}.{instead}")
+    check_new_path(path, option)
     if path.suffix.lower() == ".parquet":
         import pyarrow  # noqa: F401  missing: reported before the work
 
 
 @contextlib.contextmanager
-def answer_file(path: Path, layout: Layout) -> Iterator[AnswerWriter]:
+def answer_file(path: Path, layout: Layout[T]) -> Iterator[Writer[T]]:
     """A writer whose file becomes `path` when the block ends, and vanishes when the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
@@ -192,6 +203,8 @@ def _text(cell: Cell) -> str:
         return ""
     if isinstance(cell, list):
         return SEPARATOR.join(cell)
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
     return f"{cell:.6f}" if isinstance(cell, float) else cell
 
 

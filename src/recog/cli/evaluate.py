@@ -38,6 +38,12 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="New folder for report.json and report.html; default: the run folder.")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="New .csv, .json, .jsonl or .parquet file: true and predicted class and probabilities of each image."
+        ),
+    ] = None,
     bad_images: Annotated[
         Literal["auto", "skip", "error", "quarantine"],
         typer.Option(
@@ -88,6 +94,7 @@ def evaluate(
         labels=label_format(label_separator, label_columns, names),
         layout=data_layout(locals()),
         include_seen=include_seen,
+        predictions=predictions,
     )
     for note in result.notes:
         print_note(note)
@@ -99,3 +106,5 @@ def evaluate(
         print_lines(*brief_lines(result.report, max_name=MAX_NAME if sys.stdout.isatty() else None))
     if result.folder is not None:
         print_note(f"report: {result.folder / 'report.html'}")
+    if predictions is not None:
+        print_note(f"predictions: {predictions}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from recog.answers.stream import Answer, Summary
-    from recog.answers.writers import AnswerWriter
+    from recog.answers.writers import Writer
     from recog.runtime.prediction import Prediction
     from recog.verbs.predict import AnswerJob, AnswerOptions
 
@@ -184,7 +184,7 @@ def _bar(job: AnswerJob, form: Form) -> Iterator[Progress | None]:
         yield bar
 
 
-def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> AnswerWriter | None:
+def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> Writer[Answer] | None:
     if form == "counts":
         return None
     if form == "table":

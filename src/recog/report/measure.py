@@ -16,11 +16,13 @@ from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.hardware import num_cores
 from recog.core.images.decode import ImageLimits, decode, probe
 from recog.core.preprocess import Preprocess
+from recog.core.task import Task
 from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
-from recog.evaluation.measures.task import TASK_MEASURES, is_correct
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.predictions import Predictions
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
@@ -40,9 +42,9 @@ class Measured:
     """A report, the samples it was computed from and how they were read."""
 
     report: Report
+    results: Predictions  # of each image, as `report.predictions`
     preprocess: Preprocess
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
-    is_correct: NDArray[np.bool_]  # [N], in that order; multi-label: all labels right
 
     def html(self, *, with_pictures: bool = True) -> str:
         """The report page, with thumbnails of the errors unless the data are private."""
@@ -72,7 +74,7 @@ def measure(
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
     targets = targets_of(good, len(predictor.class_names), dataset.task)
     is_class = TASK_MEASURES[dataset.task].is_class(targets, len(good), len(predictor.class_names))
-    right = is_correct(np.stack([answer.preds for answer in predictions]), is_class)
+    results = _results(dataset.task, good, predictions, is_class)
     logits = np.stack([answer.logits for answer in predictions])
     report = evaluate(
         logits,
@@ -82,12 +84,12 @@ def measure(
         data=facts,
         calibration=predictor.calibration,
     )
-    report = replace(report, **_evidence(predictor.calibration, logits, targets, predictions, right))
+    report = replace(report, predictions=results, **_evidence(predictor.calibration, logits, targets, results))
     return Measured(
         report=report,
+        results=results,
         preprocess=predictor.preprocess,
         samples={sample.name: sample for sample in good},
-        is_correct=right,
     )
 
 
@@ -116,23 +118,35 @@ def sort_answers(
     return good, predictions, bad
 
 
+def _results(
+    task: Task, samples: Sequence[Sample], answers: Sequence[Prediction], is_class: NDArray[np.bool_]
+) -> Predictions:
+    in_set = [answer.in_set for answer in answers if answer.in_set is not None]
+    is_unknown = [answer.is_unknown for answer in answers if answer.is_unknown is not None]
+    return Predictions(
+        task=task,
+        paths=tuple(sample.name for sample in samples),
+        class_names=answers[0].class_names,
+        is_class=is_class,
+        preds=np.stack([answer.preds for answer in answers]),
+        probs=np.stack([answer.probs for answer in answers]),
+        in_set=np.stack(in_set) if in_set else None,
+        is_unknown=np.array(is_unknown) if is_unknown else None,
+    )
+
+
 def _evidence(
-    calibration: Calibration,
-    logits: NDArray[np.float32],
-    targets: Targets,
-    predictions: Sequence[Prediction],
-    right: NDArray[np.bool_],
+    calibration: Calibration, logits: NDArray[np.float32], targets: Targets, results: Predictions
 ) -> dict[str, Any]:
     """Results of the prediction sets and of 'unknown' for the report, where the bundle has them."""
-    in_sets = [answer.in_set for answer in predictions if answer.in_set is not None]
     if calibration.sets is None and calibration.unknown is None:
         return {}
     trust = measure_trust(calibration, logits, targets.astype(np.int64))
-    if calibration.sets is not None and in_sets:
-        trust = replace(trust, sets=measure_sets(calibration.sets, np.stack(in_sets), targets.astype(np.int64)))
-    if calibration.unknown is not None and predictions[0].is_unknown is not None:
-        is_unknown = np.array([bool(answer.is_unknown) for answer in predictions])
-        trust = replace(trust, unknown=measure_unknown(calibration.unknown, is_unknown, right))
+    if calibration.sets is not None and results.in_set is not None:
+        trust = replace(trust, sets=measure_sets(calibration.sets, results.in_set, targets.astype(np.int64)))
+    if calibration.unknown is not None and results.is_unknown is not None:
+        unknown = measure_unknown(calibration.unknown, results.is_unknown, results.is_correct)
+        trust = replace(trust, unknown=unknown)
     return {"trust": trust}
 
 
@@ -161,15 +175,18 @@ def add_slices(measured: Measured, by: Sequence[str]) -> Measured:
 def _slicing(measured: Measured, by: str) -> Slicing:
     samples = list(measured.samples.values())
     if by == "source-folder":
-        return slice_by_name(by, [_folder(sample) for sample in samples], measured.is_correct)
+        return slice_by_name(by, [_folder(sample) for sample in samples], measured.results.is_correct)
     if by == "size":
         return slice_by_value(
-            by, _each(samples, lambda sample: _size(sample, measured.preprocess.limits)), measured.is_correct, unit="px"
+            by,
+            _each(samples, lambda sample: _size(sample, measured.preprocess.limits)),
+            measured.results.is_correct,
+            unit="px",
         )
     if by == "brightness":
         values = _each(samples, lambda sample: _brightness(sample, measured.preprocess))
-        return slice_by_value(by, values, measured.is_correct, unit="of 255")
-    return _by_cells(by, [_cell(sample, by) for sample in samples], measured.is_correct)
+        return slice_by_value(by, values, measured.results.is_correct, unit="of 255")
+    return _by_cells(by, [_cell(sample, by) for sample in samples], measured.results.is_correct)
 
 
 def _cell(sample: Sample, column: str) -> str:

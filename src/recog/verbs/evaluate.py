@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from recog.answers.columns import Cell, Column
+from recog.answers.writers import Layout, answer_file, check_output
 from recog.core.errors import DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.core.outputs import check_new_path
@@ -16,6 +19,7 @@ from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.predictions import ImageResult, Predictions
 from recog.evaluation.results.report import Report
 from recog.report.measure import Measured, add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
@@ -41,13 +45,14 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     source: Source,
     *,
     split: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     bad_images: BadImagePolicy = "auto",
     slice_by: Sequence[str] = (),
     labels: LabelFormat = AS_FOUND,
     layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
     include_seen: bool = False,
+    predictions: str | Path | None = None,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
     by size, brightness, source-folder, or a column of the list of images. `class_names` names the number labels of a Dataset
@@ -55,9 +60,13 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
 
     Of data with splits the test split is measured, unless `split` names another. Images that the run trained, selected or
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
+    `predictions` is a new .csv, .json, .jsonl or .parquet file for the results of each image, which `report.predictions` has.
     """
+    out, predictions = (None if path is None else Path(path) for path in (out, predictions))
     if out is not None:
         check_new_path(out, "--out")
+    if predictions is not None:
+        check_output(predictions, "--predictions", instead="")
     side = Side.load(bundle)
     manifest = side.predictor.manifest
     dataset = open_as_trained(source, side.folder, manifest, labels=labels, layout=layout, class_names=class_names)
@@ -79,8 +88,48 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
         folder, note = (out, None) if out is not None else _claim_in(side.run, dataset.name)
         if folder is not None:
             _write(folder, measured, with_quarantine=bad_images == "quarantine")
+    if predictions is not None:
+        _write_results(predictions, measured.results)
     notes = [*chosen.notes, *dataset.notes, *describe_exclusions(dataset), note, opening.note if opening else None]
     return EvaluationRun(report=measured.report, folder=folder, notes=tuple(filter(None, notes)))
+
+
+def _write_results(path: Path, results: Predictions) -> None:
+    with answer_file(path, Layout(columns=_result_columns(results))) as writer:
+        for result in results:
+            writer.add(result)
+
+
+def _result_columns(results: Predictions) -> tuple[Column[ImageResult], ...]:
+    """path, true, predicted, correct, set and unknown where the bundle has them, and the probability of each class."""
+    if results.task == "multilabel":
+        classes = [
+            Column[ImageResult](header="true", kind="texts", value=lambda result: list(result.true)),
+            Column[ImageResult](header="predicted", kind="texts", value=lambda result: list(result.predicted)),
+        ]
+    else:
+        classes = [
+            Column[ImageResult](header="true", kind="text", value=lambda result: result.true[0]),
+            Column[ImageResult](header="predicted", kind="text", value=lambda result: result.predicted[0]),
+        ]
+    columns = [
+        Column[ImageResult](header="path", kind="text", value=lambda result: result.path),
+        *classes,
+        Column[ImageResult](header="correct", kind="flag", value=lambda result: result.is_correct),
+    ]
+    if results.in_set is not None:
+        columns.append(Column(header="set", kind="texts", value=lambda result: list(result.label_set or ())))
+    if results.is_unknown is not None:
+        columns.append(Column(header="unknown", kind="flag", value=lambda result: result.is_unknown))
+    columns += (
+        Column(header=f"prob_{name}", kind="number", value=partial(_prob_of, k))
+        for k, name in enumerate(results.class_names)
+    )
+    return tuple(columns)
+
+
+def _prob_of(label: int, result: ImageResult) -> Cell:
+    return float(result.probs[label])
 
 
 def _claim_in(run: Path | None, name: str) -> tuple[Path | None, str | None]:

@@ -15,7 +15,7 @@ from recog.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
     from recog.answers.sorting import Sorter
-    from recog.answers.writers import Layout
+    from recog.answers.writers import AnswerLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,18 @@ class AnswerFiles:
             raise ConfigError("--link is for --sort-into. Add --sort-into DIR, or remove --link.")
 
 
-def layout_of(predictor: Predictor, options: AnswerOptions) -> Layout:
+def layout_of(predictor: Predictor, options: AnswerOptions) -> AnswerLayout:
     """How a table or JSON of answers is laid out. ConfigError where a column is not known."""
     from recog.answers.columns import default_columns, parse_columns
-    from recog.answers.writers import Layout
+    from recog.answers.writers import AnswerLayout
 
     if options.columns:
         columns = parse_columns(options.columns, predictor, sets=options.sets, reject=options.reject)
     else:
         columns = default_columns(predictor, top=options.top, sets=options.sets)
-    return Layout(columns=columns, is_nested=not options.columns, top=options.top, sets=options.sets, raw=options.raw)
+    return AnswerLayout(
+        columns=columns, is_nested=not options.columns, top=options.top, sets=options.sets, raw=options.raw
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
+
+import numpy as np
 
 from recog.core.task import Task
 from recog.evaluation.measures.counts import (
@@ -22,6 +24,7 @@ from recog.evaluation.measures.counts import (
 from recog.evaluation.measures.intervals import Hits, Interval
 from recog.evaluation.measures.resampling import Bootstrap
 from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.predictions import ConfusionMatrix, Predictions, data_frame
 from recog.evaluation.results.reliability import ProbabilityBin
 from recog.evaluation.results.report_format import FORMAT_VERSION
 from recog.evaluation.results.rows import (
@@ -56,6 +59,7 @@ class Report(ABC):
     errors: tuple[Any, ...]  # the worst first, at most as many as were asked for
     slices: tuple[Slicing, ...] = ()  # of the accuracy
     training: TrainingFacts | None = None  # None where it is not the report of a training run
+    predictions: Predictions | None = field(default=None, compare=False)  # of each image; not part of report.json
 
     def __repr__(self) -> str:
         data = f"{self.data.name!r}, split={self.data.split!r}, num_images={self.num_images}"
@@ -118,6 +122,14 @@ class Report(ABC):
         """The 95 % interval of a headline metric, by its name."""
         return self.accuracy_ci95 if metric == "accuracy" else self.bootstrap.intervals.get(metric)
 
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with a row per class: support, precision, recall, F1 and so on, with their intervals."""
+        table = [asdict(row) for row in self.classes]
+        kept = [
+            name for name in table[0] if name not in ("name", "threshold") or (name == "threshold" and table[0][name])
+        ]
+        return data_frame({name: [row[name] for row in table] for name in kept}, index=self.class_names)
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """`report.json`: plain JSON types, null where undefined."""
@@ -156,6 +168,11 @@ class MulticlassReport(Report):
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]
     trust: Trust
+
+    @property
+    def confusion_matrix(self) -> ConfusionMatrix:
+        """`confusion` by class names, and as an array."""
+        return ConfusionMatrix(self.class_names, np.array(self.confusion, dtype=np.int64))
 
     @property
     def balanced_accuracy(self) -> float:
