@@ -17,7 +17,7 @@ def test_a_row_per_engine_and_the_fastest(digits_run, capsys):
     assert "images/s, batch 32" in shown.out
     assert "openvino-bf16" in shown.out
     assert "\nfastest: " in shown.out
-    assert "recorded for recog.load(" in shown.err
+    assert "recorded for recog predict" in shown.err
 
 
 def test_json(digits_run, capsys):

@@ -6,8 +6,9 @@ from answers.examples import write_images
 from recog.answers.inputs import gather
 from recog.answers.stream import Summary
 from recog.core.errors import ConfigError, DataError
+from recog.runtime.engine_choice import record_engine
 from recog.runtime.predictor import load
-from recog.verbs.predict import AnswerFiles, AnswerOptions, layout_of, plan_answers
+from recog.verbs.predict import AnswerFiles, AnswerOptions, layout_of, load_for, plan_answers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -35,6 +36,23 @@ def test_answers_come_in_order_and_the_counts_last(predictor, photos):
     assert (summary.num_images, summary.num_bad, summary.num_of_label.total()) == (5, 0, 5)
     expected = predictor.predict([f"photos/{i}.png" for i in range(5)])
     assert [answer.labels for answer in answers] == [(prediction.label,) for prediction in expected]
+
+
+def test_the_recorded_engine_serves_many_images_and_a_named_one_any_number(predictor, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, other = GOLDEN / "digits-format-1-trust", "onnxruntime-no-spinning"
+    record_engine(predictor.manifest, None, other)
+    used = {
+        (engine, num_images): load_for(folder, engine, num_images=num_images).engine_name
+        for engine in ("auto", "onnxruntime", other)
+        for num_images in (63, 64)
+    }
+    assert used == {
+        ("auto", 63): "onnxruntime", ("auto", 64): other, ("onnxruntime", 63): "onnxruntime",
+        ("onnxruntime", 64): "onnxruntime", (other, 63): other, (other, 64): other,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="there is no engine 'tpu'; expected auto, onnxruntime"):
+        load_for(folder, "tpu", num_images=1)
 
 
 def test_all_files_are_whole_when_the_counts_come(predictor, photos, tmp_path):

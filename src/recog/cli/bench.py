@@ -50,7 +50,7 @@ def bench(
             print_lines(f"{row.engine} is not chosen: {row.reason}")
     print_lines(f"fastest: {report.chosen}")
     if report.recorded_in:
-        print_note(f"recorded for recog.load({report.bundle!r}, engine='auto'): {report.recorded_in}")
+        print_note(f"recorded for recog predict and recog.load(..., engine='auto'): {report.recorded_in}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -67,6 +67,9 @@ def predict(
         str | None, typer.Option(metavar="I/N", help="Part I of N of the images, to divide them among machines.")
     ] = None,
     names: NameEncoding = "",
+    engine: Annotated[
+        str, typer.Option(help="What runs the network: auto, or an engine that recog bench lists.")
+    ] = "auto",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
@@ -77,8 +80,8 @@ def predict(
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
     form = _stdout_form(output, is_filed=bool(sort_into or sheet), as_json=as_json, as_csv=as_csv or csv_raw)
     from recog.answers.inputs import gather, parse_shard
-    from recog.runtime.predictor import load
-    from recog.verbs.predict import AnswerFiles, AnswerOptions, plan_answers
+    from recog.bundle.locate import find_bundle
+    from recog.verbs.predict import AnswerFiles, AnswerOptions, load_for, plan_answers
 
     options = AnswerOptions(
         top=top, sets=sets, reject=reject, min_confidence=min_confidence, columns=columns, raw=csv_raw
@@ -87,8 +90,9 @@ def predict(
     files = AnswerFiles(output=output, sort_into=sort_into, link=link, sheet=sheet)
     files.check()
     part = None if shard is None else parse_shard(shard)
-    predictor = load(bundle)
+    folder = find_bundle(bundle)
     inputs = gather(images or [], list_file=list_file, name_encoding=names)
+    predictor = load_for(folder, engine, num_images=len(inputs.names))
     job = plan_answers(predictor, inputs, options, files, shard=part)
     for note in job.inputs.notes:
         print_note(note)

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from recog.answers.stream import Answer, Inputs, Summary, answer_each, check_min_confidence
 from recog.core.errors import ConfigError
-from recog.runtime.predictor import Predictor
+from recog.runtime.engine import REFERENCE_ENGINE
+from recog.runtime.predictor import Predictor, load
 
 if TYPE_CHECKING:
     from recog.answers.sorting import Sorter
     from recog.answers.writers import AnswerLayout
+
+
+MIN_IMAGES_FOR_AUTO = 64  # for fewer, importing another engine takes longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,13 @@ class AnswerFiles:
             check_sort_into(self.sort_into)
         elif self.link:
             raise ConfigError("--link is for --sort-into. Add --sort-into DIR, or remove --link.")
+
+
+def load_for(folder: Path, engine: str, *, num_images: int) -> Predictor:
+    """The bundle in `folder`, for so many images, by `engine`: one of ENGINES, or 'auto' for the recorded one where it pays."""
+    if engine == "auto" and num_images < MIN_IMAGES_FOR_AUTO:
+        engine = REFERENCE_ENGINE
+    return load(folder, engine=engine)
 
 
 def layout_of(predictor: Predictor, options: AnswerOptions) -> AnswerLayout:
