@@ -94,9 +94,16 @@ class _Command(TyperCommand):
     def _meant(self, option: str) -> str:
         own = [name for parameter in self.params for name in parameter.opts if name.startswith("--")]
         near = difflib.get_close_matches(option, own, n=1, cutoff=0.75)
-        if not near and self.name == "train":
+        if self.name == "train" and (not near or _is_known_elsewhere(option)):
             near = [_as_option(key, own) for key in _settings_named(option)]
         return f". Did you mean {' or '.join(near)}?" if near else f"; see recog {self.name} --help"
+
+
+def _is_known_elsewhere(option: str) -> bool:
+    """Whether another tool has this option for a setting of ours, such as --imgsz."""
+    from recog.core.config import SETTINGS_ELSEWHERE
+
+    return "".join(filter(str.isalnum, option.lower())) in SETTINGS_ELSEWHERE
 
 
 def _settings_named(option: str) -> list[str]:
