@@ -20,7 +20,7 @@ from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import ConformalSets
 from recog.evaluation.trust.unknown import UnknownRule, fit_statistics
 from recog.runtime.engine import Outputs
-from recog.runtime.predictor import Predictor, list_images, load
+from recog.runtime.predictor import Predictor, load
 
 CLASSES = ("dark", "middle", "bright")
 
@@ -209,19 +209,6 @@ def test_a_network_that_answers_nan_is_an_error_not_a_label(predictor):
 
 
 # folders
-
-
-def test_a_folder_is_listed_in_natural_order_and_depth(tmp_path):
-    for name in ("b10.png", "b2.PNG", "a/x.jpg", ".hidden.png", "notes.txt", "a/.ipynb_checkpoints/x.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "download").write_bytes(b"\x89PNG\r\n\x1a\n")  # an image without a suffix
-    listed = list_images(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in listed.images]
-    others = [path.relative_to(tmp_path).as_posix() for path in listed.others]
-    assert sorted(others) == [".hidden.png", "a/.ipynb_checkpoints", "notes.txt"]
-    assert sorted(found) == sorted(["b2.PNG", "b10.png", "a/x.jpg", "download"])
-    assert found.index("b2.PNG") < found.index("b10.png")
 
 
 def test_a_folder_without_images_is_an_error(tmp_path, predictor):

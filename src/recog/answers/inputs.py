@@ -14,7 +14,8 @@ from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.images.decode import DEFAULT_LIMITS
 from recog.core.images.formats import has_image_suffix, is_image_file
 from recog.report.text import listing, plural
-from recog.runtime.predictor import ImageSource, list_images
+from recog.runtime.folders import list_images
+from recog.runtime.predictor import ImageSource
 
 STDIN = ("-", "/dev/stdin")
 _STDIN_NAME = "stdin"
@@ -115,12 +116,11 @@ def _expand_folder(folder: str) -> Inputs:
         return Inputs(names=[error.name], sources=[Unusable(error)])
     except DataError as error:  # a folder that cannot be listed
         return Inputs(names=[folder], sources=[Unusable(BadImage(folder, str(error), "Check its permissions."))])
-    names = [str(path) for path in found.images]
     notes: tuple[str, ...] = ()
     if found.others:
-        others = listing([str(other.relative_to(folder)) for other in found.others])
+        others = listing([os.path.relpath(other, folder) for other in found.others])
         notes = (f"{folder}: left out {plural(len(found.others), 'file')} (hidden or not an image): {others}",)
-    return Inputs(names=names, sources=names, notes=notes)
+    return Inputs(names=found.images, sources=found.images, notes=notes)
 
 
 def _expand_place(image: str, name_encoding: str) -> Inputs:

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -45,10 +44,21 @@ _RUN_FILES = frozenset(
 )  # each is in a run folder or in a bundle, and nowhere else
 
 
-def natural_key(name: str) -> tuple[Any, ...]:
-    """Sorts 'class2' before 'class10'; names equal but for case or Unicode form keep one fixed order."""
+def natural_key(name: str) -> str:
+    """Sorts 'class2' before 'class10'; names equal but for case or Unicode form keep one fixed order.
+
+    A text, as a folder of a million images has as many keys: numbers have the count of their digits before them, and what
+    separates the parts sorts before all that may be in one.
+    """
     parts = _DIGITS.split(unicodedata.normalize("NFC", name).casefold())
-    return (*((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), (-2, name))
+    key = ""
+    for i, part in enumerate(parts):
+        if i % 2:
+            digits = str(int(part))
+            key += f"{chr(len(digits) + 1)}{digits}"
+        else:
+            key += f"{part}\0"
+    return f"{key}\1{name}"
 
 
 def is_litter(name: str) -> bool:
@@ -73,51 +83,6 @@ def is_written_by_recog(names: Collection[str]) -> bool:
 def printable_name(name: str) -> str:
     """`name` as text that any file or terminal takes: bytes that are not UTF-8, as old archives leave them, become \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """(sub-folders, other entries, hidden entries) of `folder`, each in natural order whatever the file system's order is."""
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-        hidden = [path for path in entries if is_hidden(path.name)]
-        shown = [path for path in entries if not is_hidden(path.name)]
-        return [p for p in shown if p.is_dir()], [p for p in shown if not p.is_dir()], hidden
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror}.") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderWalk:
-    """All entries below a folder, at any depth: files in natural order, hidden entries, and links that lead back.
-
-    Folders that recog wrote, such as a run, count as hidden.
-    """
-
-    files: list[Path]
-    hidden: list[Path]
-    loops: list[Path]
-
-
-def walk_folder(root: Path) -> FolderWalk:
-    walk = FolderWalk(files=[], hidden=[], loops=[])
-    # a link to a folder above `root` would list what stands beside it, such as another class, as if it were within
-    seen = {above.resolve() for above in root.absolute().parents} | set(root.resolve().parents)
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        identity = folder.resolve()
-        if identity in seen:
-            walk.loops.append(folder)
-            continue
-        seen.add(identity)
-        folders, files, hidden = list_folder(folder)
-        if folder != root and is_written_by_recog([path.name for path in (*folders, *files)]):
-            walk.hidden.append(folder)
-            continue
-        pending += reversed(folders)
-        walk.files.extend(files)
-        walk.hidden.extend(hidden)
-    return walk
 
 
 _FLAGS = {

@@ -20,14 +20,13 @@ from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
 from recog.core.errors import BadImage, BundleError, ConfigError
-from recog.core.files import walk_folder
 from recog.core.hardware import num_cores
 from recog.core.images.decode import Readable
-from recog.core.images.formats import is_image_file
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
 from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, open_engine
+from recog.runtime.folders import list_images
 from recog.runtime.prediction import Prediction
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
@@ -309,25 +308,6 @@ def _check_engine(engine: FileEngine, manifest: Manifest, folder: Path) -> None:
                 f"{folder}: {ONNX} and {MANIFEST} disagree on the {fact}: {in_onnx!r} and {in_manifest!r}; the bundle is "
                 "not used."
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageFiles:
-    """The files below a folder, in natural order: the images, by suffix or content, and all others."""
-
-    images: tuple[Path, ...]
-    others: tuple[Path, ...]  # no images, hidden, or folders that a link leads back to
-
-
-def list_images(folder: Path) -> ImageFiles:
-    """The files below `folder`; BadImage, under the folder's name, where none of them is an image."""
-    walk = walk_folder(folder)
-    images = tuple(path for path in walk.files if is_image_file(path))
-    if not images:
-        raise BadImage(str(folder), "this folder holds no image file", "Name image files, or a folder of them.")
-    known = frozenset(images)
-    others = (*(path for path in walk.files if path not in known), *walk.hidden, *walk.loops)
-    return ImageFiles(images=images, others=others)
 
 
 def _working_folder() -> str:
