@@ -12,10 +12,10 @@ from rich.console import Console
 from recog.cli import output, progress
 from recog.cli.progress import TrainPrinter
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult, FeatureTime
+from recog.recipes.events import EpochResult, FeatureTime, HeadFitted, HeadLog, StartKept
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
-from recog.verbs.train import Note, Planned
+from recog.verbs.train import EXPORTING, Note, Planned
 
 
 @pytest.fixture
@@ -53,13 +53,57 @@ def test_a_file_has_one_line_for_each_epoch_that_improves(show):
         lines
         == [
             "run folder: runs/digits-1",
-            "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6400 images/s",  # one step says nothing about the time left
+            "3 epochs; those that improve are listed (--verbose: all)",
+            "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6,400 images/s",  # one step says nothing about the time left
             # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
-            "3 epochs: about 100 s expected; --epochs N shortens it",
-            "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6400 images/s",
+            "the remaining steps: about 100 s expected; --epochs N shortens it",
+            "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6,400 images/s",
         ]
     )
-    assert sum(line.startswith("epoch ") for line in show(is_terminal=False, verbose=True).splitlines()) == 3
+    verbose = show(is_terminal=False, verbose=True).splitlines()
+    assert sum(line.startswith("epoch ") for line in verbose) == 3
+    assert not any("those that improve" in line for line in verbose)
+
+
+def lines_of(monkeypatch, *events, recipe="finetune"):
+    """What is printed into a file for `events`."""
+    text = io.StringIO()
+    monkeypatch.setattr(output, "notes", Console(file=text, width=80, highlight=False))
+    printer = TrainPrinter()
+    config = TrainConfig(recipe=recipe, optim=OptimConfig(epochs=2))
+    for event in (Planned(folder=Path("runs/a"), config=config, num_steps=20), *events):
+        printer.show(event)
+    printer.close()
+    return text.getvalue().splitlines()
+
+
+def epoch(number, accuracy, num_images=640):
+    log = EpochLog(epoch=number, train_loss=0.4, train_s=1.0, num_images=num_images)
+    return EpochResult(log=log, val_accuracy=accuracy, val_nll=0.5, is_best=False)
+
+
+@pytest.mark.parametrize(("recipe", "start"), [("finetune", "head"), ("scratch", "network that training began with")])
+def test_a_start_that_no_epoch_improved_on_is_stated_with_the_best_epoch(recipe, start, monkeypatch):
+    kept = StartKept(num_epochs=2, score=0.9, nll=0.3)
+    assert lines_of(monkeypatch, epoch(1, 0.75), epoch(2, 0.5), kept, recipe=recipe)[2:] == [
+        f"the {start} is kept (val 90.0%, NLL 0.300), as none of 2 epochs improved on it; the best, epoch 1: "
+        "accuracy 75.0%, NLL 0.500"
+    ]
+
+
+def test_the_chosen_head_is_stated(monkeypatch):
+    tried = HeadLog(trial=1, l2=0.1, val_accuracy=0.8, val_nll=0.4)
+    assert lines_of(monkeypatch, tried, HeadFitted(l2=0.1))[2:] == [
+        "head with L2 0.1: val accuracy 80.0%, NLL 0.400",
+        "the head with L2 0.1 is used: the lowest NLL",
+    ]
+
+
+def test_short_times_and_a_pace_of_no_images_are_left_out(monkeypatch):
+    resumed_at_its_end = replace(epoch(1, 0.9, num_images=0), is_best=True)
+    steps = [StepLog(epoch=1, step=n, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32) for n in (1, 2, 3)]
+    lines = lines_of(monkeypatch, FeatureTime(num_images=90, seconds=0.5), *steps, resumed_at_its_end)
+    assert not any("expected" in line or "images/s" in line for line in lines)
 
 
 def test_the_time_of_features_and_of_fine_tuning(monkeypatch):
@@ -74,7 +118,7 @@ def test_the_time_of_features_and_of_fine_tuning(monkeypatch):
     for step, now[0] in ((1, 10.0), (2, 14.0), (3, 18.0)):
         printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
     printer.close()
-    features, training = text.getvalue().splitlines()[1:3]
+    features, training = text.getvalue().splitlines()[2:4]
     assert features == "features of 3,670 images: about 61 s expected; --set model.image_size=N shortens it"
     # 100 steps are left, at (18 s - 10 s) / 2 each: 400 s
     assert training == "8 epochs: about 7 min expected; --epochs N or --recipe head shortens it"
@@ -96,7 +140,9 @@ def test_the_pace_is_that_of_the_steps_and_the_bar_ends_with_them(monkeypatch):
     assert printer._progress.tasks[0].fields["pace"] == "16 images/s, 4 s left"
     for step, now[0] in ((3, 104.0), (4, 106.0)):
         printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
-    printer.show(Note(text="exporting, calibrating, evaluating"))
+    printer.show(Note(text=EXPORTING))
+    assert [task.description for task in printer._progress.tasks] == [EXPORTING]
+    printer.close()
     assert printer._progress is None
 
 

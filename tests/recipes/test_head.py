@@ -10,7 +10,7 @@ from recog.data.store import ImageStore
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import HeadLog, describe_cross_validation
+from recog.recipes.events import HeadFitted, HeadLog, describe_cross_validation
 from recog.recipes.head import learn_head
 from recog.recipes.prepare import LabelledImages
 from recog.training.config import HeadConfig
@@ -51,5 +51,7 @@ def test_under_twenty_images_per_class_are_cross_validated(balance):
 
 def test_from_twenty_images_per_class_on_the_validation_split_chooses():
     _, events = learn(40, 8)
-    assert [type(event) for event in events] == [HeadLog, HeadLog]
-    assert all(event.num_folds == 0 for event in events)
+    *tried, chosen = events
+    assert [type(event) for event in events] == [HeadLog, HeadLog, HeadFitted]
+    assert all(event.num_folds == 0 for event in tried)
+    assert chosen.l2 == min(tried, key=lambda log: log.val_nll).l2

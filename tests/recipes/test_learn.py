@@ -11,7 +11,7 @@ from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.models.resnet import resnet8
 from recog.recipes.config import LoaderConfig, TrainConfig
-from recog.recipes.events import EpochResult, FirstBatch, TrainingSummary
+from recog.recipes.events import EpochResult, FirstBatch, StartKept, TrainingSummary
 from recog.recipes.learn import learn_network
 from recog.recipes.prepare import LabelledImages
 from recog.training.config import LossConfig, OptimConfig
@@ -68,8 +68,10 @@ def test_the_best_epoch_is_what_is_left():
 
 def test_training_stops_early_on_the_named_measure():
     events, _, summary = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
-    last = events[-1]
+    last, kept = events[-2:]
     assert isinstance(last, EarlyStopped)
+    assert kept == StartKept(num_epochs=3, score=kept.score, nll=kept.nll)  # by a rate of 1e-9 nothing is learnt
+    assert kept.score == max(result.val_accuracy for result in epochs_of(events))
     assert (summary.num_epochs, summary.num_steps) == (3, 12)
     assert (last.epoch, last.num_epochs, last.best_epoch, last.measure) == (3, 9, 1, "val_accuracy")
     assert len(epochs_of(events)) == 3

@@ -43,7 +43,7 @@ def answers(classifier, split):
 
 
 def test_the_strength_with_the_lowest_val_bce_is_taken():
-    classifier, tried, held_out, _, config = learn(200, 80)
+    classifier, (*tried, _), held_out, _, config = learn(200, 80)
     assert [type(event) for event in tried] == [HeadLog, HeadLog]
     val = split_of(80, 2)
     logits = answers(classifier, val)

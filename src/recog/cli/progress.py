@@ -5,27 +5,37 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
-from recog.recipes.events import EpochResult, FeatureTime, HeadChoice, HeadLog, describe_cross_validation
+from recog.recipes.events import (
+    EpochResult,
+    FeatureTime,
+    HeadChoice,
+    HeadFitted,
+    HeadLog,
+    StartKept,
+    describe_cross_validation,
+)
+from recog.report.text import plural
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
-from recog.verbs.train import Note, Planned, Run, TrainEvent
+from recog.verbs.train import EXPORTING, Note, Planned, Run, TrainEvent
 
 NUM_TIMED = 2  # steps from which the time of training is expected
+MIN_EXPECTED_S = 10  # a shorter time is not announced
 
 
 class TrainPrinter:
-    """Shows the events of a run on stderr: a bar on a terminal, and a line for each epoch that improves, or for all if
-    `verbose`.
+    """Shows the events of a run on stderr: what is being done on a terminal, and a line for each epoch that improves, or for
+    all if `verbose`.
     """
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
         self.folder: Path | None = None  # of the run, once it is planned
-        self._progress: Progress | None = None
+        self._progress: Progress | None = None  # a bar during the steps, else what is being done and for how long
         self._task = TaskID(0)
         self._started = time.perf_counter()
         self._num_images = 0
@@ -34,53 +44,71 @@ class TrainPrinter:
         self._step_times: list[float] = []  # of this process; a run may be resumed
         self._num_epochs = 0
         self._val = ""  # of the last epoch
+        self._best: EpochResult | None = None  # of this process
+        self._show_activity("reading the images")
 
     def show(self, event: TrainEvent) -> None:
         match event:
             case Note():
                 self._show_note(event)
             case Planned():
-                self.folder = event.folder
-                self._num_epochs, self._num_steps = event.config.optim.epochs or 0, event.num_steps
-                self._recipe = event.config.recipe or ""
-                print_note(f"run folder: {event.folder}")
-                if event.num_steps:
-                    self._open_bar(event.num_steps)
+                self._show_plan(event)
             case StepLog():
                 self._show_step(event)
-            case FeatureTime() | HeadLog() | HeadChoice() | CrossValidation() | EarlyStopped():
+            case FeatureTime():
+                self._show_activity("computing features")
+                if event.seconds >= MIN_EXPECTED_S:
+                    print_note(_line_of(event))
+            case HeadLog() | HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped():
                 print_note(_line_of(event))
             case EpochResult():
                 self._show_epoch(event)
+            case StartKept():
+                self._show_start_kept(event)
             case Run():
                 self.close()
 
     def _show_note(self, note: Note) -> None:
         if self._num_steps and self._last_step == self._num_steps:
             self.close()  # the network is trained; what follows is not counted in steps
+        if note.text == EXPORTING:
+            self._show_activity(note.text)
         if self._verbose or not note.is_detail:
             print_note(note.text)
+
+    def _show_plan(self, planned: Planned) -> None:
+        self.folder = planned.folder
+        self._num_epochs, self._num_steps = planned.config.optim.epochs or 0, planned.num_steps
+        self._recipe = planned.config.recipe or ""
+        print_note(f"run folder: {planned.folder}")
+        if self._num_steps and not self._verbose:
+            print_note(f"{plural(self._num_epochs, 'epoch')}; those that improve are listed (--verbose: all)")
+        self._show_activity("preparing the network")
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
+    def _show_activity(self, text: str) -> None:
+        self._open(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        if self._progress is not None:
+            self._progress.add_task(text, total=None)
+
     def _open_bar(self, num_steps: int) -> None:
-        self._started = time.perf_counter()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=12),
-            TextColumn("{task.fields[pace]}"),
-            console=notes,
-            transient=True,
-            disable=not notes.is_terminal,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("training", total=num_steps, pace="")
+        self._open(TextColumn("{task.description}"), BarColumn(bar_width=12), TextColumn("{task.fields[pace]}"))
+        if self._progress is not None:
+            self._task = self._progress.add_task("training", total=num_steps, pace="")
+
+    def _open(self, *columns: ProgressColumn) -> None:
+        self.close()
+        if notes.is_terminal:
+            self._progress = Progress(*columns, console=notes, transient=True)
+            self._progress.start()
 
     def _show_step(self, log: StepLog) -> None:
         if not self._step_times:
+            self._open_bar(self._num_steps)
             self._started = time.perf_counter()  # the head of recipe finetune came before
             self._first_step = log.step
         else:
@@ -104,33 +132,49 @@ class TrainPrinter:
     def _show_expected(self, log: StepLog) -> None:
         """The time that training will take, from the steps after the first, which allocates."""
         pace = (self._step_times[-1] - self._step_times[0]) / NUM_TIMED
+        seconds = pace * (self._num_steps - log.step)
+        if seconds < MIN_EXPECTED_S:
+            return
         shorter = "--epochs N or --recipe head" if self._recipe == "finetune" else "--epochs N"
-        expected = _about(pace * (self._num_steps - log.step))
-        print_note(f"{self._num_epochs} epochs: {expected} expected; {shorter} shortens it")
+        what = plural(self._num_epochs, "epoch") if self._first_step == 1 else "the remaining steps"
+        print_note(f"{what}: {_about(seconds)} expected; {shorter} shortens it")
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
         self._val = f"  val {_quality(result).removeprefix('accuracy ')}"
+        if self._best is None or _rank(result) > _rank(self._best):
+            self._best = result
         if not (self._verbose or result.is_best):
             return
-        left = self._time_left()
+        pace = f", {log.num_images / log.train_s:,.0f} images/s" if log.num_images else ""  # 0: resumed at its end
         print_note(
             f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "
-            f"NLL {result.val_nll:.3f}, {log.num_images / log.train_s:.0f} images/s{left}"
+            f"NLL {result.val_nll:.3f}{pace}{self._time_left()}"
             f"{', best' if result.is_best and self._verbose else ''}"
+        )
+
+    def _show_start_kept(self, event: StartKept) -> None:
+        start = "head" if self._recipe == "finetune" else "network that training began with"
+        best = self._best
+        reached = (
+            "" if best is None else f"; the best, epoch {best.log.epoch}: {_quality(best)}, NLL {best.val_nll:.3f}"
+        )
+        print_note(
+            f"the {start} is kept (val {event.score:.1%}, NLL {event.nll:.3f}), as none of "
+            f"{plural(event.num_epochs, 'epoch')} improved on it{reached}"
         )
 
     def _time_left(self) -> str:
         """At the pace of the steps since the first of this process, validation included."""
         num_done = self._last_step - self._first_step
-        if self._progress is None or not num_done:
+        if not num_done:
             return ""
         elapsed = time.perf_counter() - self._started
         seconds = elapsed / num_done * (self._num_steps - self._last_step)
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
 
 
-def _line_of(event: FeatureTime | HeadLog | HeadChoice | CrossValidation | EarlyStopped) -> str:
+def _line_of(event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> str:
     if isinstance(event, FeatureTime):
         return f"features of {event.num_images:,} images: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
@@ -145,6 +189,11 @@ def _about(seconds: float) -> str:
     if seconds < 120:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
+
+
+def _rank(result: EpochResult) -> tuple[float, float]:
+    """Of two epochs, the one with the greater rank is better."""
+    return (result.val_accuracy if result.val_map is None else result.val_map), -result.val_nll
 
 
 def _quality(event: HeadLog | EpochResult) -> str:

@@ -50,7 +50,7 @@ def hold_out_head(
             logits=head(images.features[num_train:]),
             targets=images.targets[num_train:],
             uniforms=uniforms[num_train:],
-            data="val, also used to choose the head's L2",
+            data=f"val, also used to choose the head's L2, {head.l2:g}",
             known=known,
         )
     chosen = replace(plan.head, l2=(head.l2,))
@@ -59,7 +59,8 @@ def hold_out_head(
         logits=logits[0, 0],
         targets=images.targets,
         uniforms=uniforms,
-        data=f"train and val, cross-fitted in {images.num_folds(num_classes)} folds, also used to choose the head's L2",
+        data=f"train and val, cross-fitted in {images.num_folds(num_classes)} folds, also used to choose the "
+        f"head's L2, {head.l2:g}",
         known=known,
     )
 

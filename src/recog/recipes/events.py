@@ -130,6 +130,25 @@ class HeadChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadFitted:
+    """The strength that was chosen on the validation split."""
+
+    l2: float
+
+    def __str__(self) -> str:
+        return f"the head with L2 {self.l2:g} is used: the lowest NLL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartKept:
+    """No epoch was better on the validation split than the weights that the epochs began with, which are kept."""
+
+    num_epochs: int
+    score: float  # of the weights that are kept: accuracy, or mAP of multi-label images
+    nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FirstBatch:
     """What the network sees first, augmented: images uint8 [B, H, W, C]."""
 
@@ -153,7 +172,9 @@ LearnEvent = (
     | SkippedStep
     | EpochResult
     | FeatureTime
+    | HeadFitted
     | HeadLog
+    | StartKept
     | HeadChoice
     | CrossValidation
     | EarlyStopped

@@ -19,13 +19,13 @@ from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
-from recog.recipes.events import FeatureTime, HeadLog, score_answers
+from recog.recipes.events import FeatureTime, HeadFitted, HeadLog, score_answers
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import LabelledImages, Prepared
 from recog.runtime.engine import Engine, open_engine
 from recog.training.head import FEW_IMAGES, HeadData, LinearHead, cross_validate, fit_heads
 
-HeadEvent = FeatureTime | HeadLog | CrossValidation
+HeadEvent = FeatureTime | HeadFitted | HeadLog | CrossValidation
 NUM_MEASURED = 32  # images of the batch from which the time of all is expected
 
 
@@ -94,6 +94,8 @@ def learn_head(
             )
     if best is None:
         raise TrainingError("no L2 strength was tried; head.l2 is empty.")
+    if found is None:
+        yield HeadFitted(l2=best[1].l2)
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(best[1].weight))
         classifier.classifier.bias.copy_(torch.from_numpy(best[1].bias))

@@ -19,6 +19,7 @@ from recog.recipes.events import (
     FirstBatch,
     HeadChoice,
     LearnEvent,
+    StartKept,
     TrainingSummary,
     ValScores,
     score_answers,
@@ -34,7 +35,7 @@ from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
 
-StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped
+StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | StartKept
 
 
 def learn(
@@ -132,6 +133,9 @@ def _train_and_keep_best(
             if stopped is not None:
                 yield stopped
                 break
+    if progress.measured and not progress.best_epoch:
+        score, minus_nll = progress.best_rank
+        yield StartKept(num_epochs=len(progress.measured), score=score, nll=-minus_nll)
     state.classifier.load_state_dict(progress.best_weights)
     return TrainingSummary(
         num_epochs=len(progress.measured),

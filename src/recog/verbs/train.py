@@ -69,6 +69,8 @@ from recog.verbs.embedded import progress_line, state_kept
 if TYPE_CHECKING:
     from torch import nn
 
+EXPORTING = "exporting, calibrating, evaluating"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -371,7 +373,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         summary, held_out = yield from _recorded(learn(prepared, resume, world), journal, prepared)
         with journal.suppressed(TENSORBOARD):
             journal.board.outcome(config_to_dict(plan), journal.outcome)
-    yield Note(text="exporting, calibrating, evaluating")
+    yield Note(text=EXPORTING)
     measured_on = _open_measured_split(folder, prepared)
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
