@@ -99,5 +99,5 @@ def test_levels_are_refused_where_there_are_none(tmp_path, kind, layout):
 
 
 def test_groups_are_refused_for_an_object():
-    with pytest.raises(DataError, match="a Dataset has no paths or columns"):
+    with pytest.raises(DataError, match="these have no paths or columns"):
         open_source([(np.zeros((8, 8, 3), dtype=np.uint8), 0)], layout=DataLayout(group="subfolder"))

@@ -158,10 +158,10 @@ class TestSplitFolders:
             read_folder(tmp_path)
 
     @pytest.mark.parametrize(
-        "names", [("train/cat/1.png", "train/dog/1.png", "test/1.png"), ("train/1.png", "test/2.png")]
+        "names", [("train/1.png", "test/cat/1.png", "test/dog/1.png"), ("train/1.png", "test/2.png")]
     )
     def test_a_split_without_class_folders_is_not_a_class(self, tmp_path, names):
-        """Kaggle's usual layout: train/CLASS/ and a flat test/. As classes, the network would tell train from test."""
+        """As classes, the network would tell train from test."""
         build(tmp_path, *names)
         with pytest.raises(DataError, match=r"/(train|test) is a split by its name but holds no class folders"):
             read_folder(tmp_path)

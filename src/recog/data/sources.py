@@ -17,15 +17,14 @@ from recog.core.task import Task
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
-from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, FOLDER_OPTIONS, LIST_OPTIONS, DataLayout
+from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
-from recog.data.lists.columns import MissingLabelError
 from recog.data.lists.csv_table import CSV_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.lists.pixels import find_pixels, read_pixels
-from recog.data.lists.tables import LIST_SUFFIXES, find_metadata, read_list, read_metadata
+from recog.data.lists.tables import LIST_SUFFIXES, read_list
 from recog.data.lists.text_list import TEXT_LIST_SUFFIXES
 from recog.data.names import SPLIT_FOLDERS
 from recog.data.places import (
@@ -39,15 +38,15 @@ from recog.data.places import (
 )
 from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
 from recog.data.readers.arrow import ARROW_SUFFIX, find_arrow
-from recog.data.readers.folders import read_class_folders, read_folder
+from recog.data.readers.folders import read_folder
 from recog.data.readers.idx import find_idx, read_idx
-from recog.data.readers.labels_in_names import read_labelled_names
 from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.own import Items, read_items
 from recog.data.readers.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.readers.shards import TAR_SUFFIXES, find_shards, has_labels, read_shards
-from recog.data.tree import ARCHIVE_SUFFIXES, Tree, exclusion_by, walk_tree, without_excluded
+from recog.data.readers.tree_layouts import read_tree
+from recog.data.tree import ARCHIVE_SUFFIXES, exclusion_by, walk_tree
 
 __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digits", "read_folder"]
 
@@ -218,7 +217,7 @@ def _read_pattern(pattern: str, labels: LabelFormat, layout: DataLayout) -> Data
             f"{pattern} names {len(paths)} paths, among them {packed[0]}; expected folders, images, shards or Parquet files. "
             "Name one archive or list, or unpack the archives."
         )
-    return _read_tree(only_matching(walk_tree(root), root, paths, pattern), labels, layout)
+    return read_tree(only_matching(walk_tree(root), root, paths, pattern), labels, layout)
 
 
 def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
@@ -237,31 +236,7 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if shards := find_shards(path, layout):
         layout.check_unused(str(path), "a folder of shards", takes=("--split-folders",))
         return read_shards(shards, root=path, name=path.resolve().name, labels=labels, layout=layout)
-    return _read_tree(walk_tree(path), labels, layout)
-
-
-def _read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
-    tree = without_excluded(tree, layout.exclude)
-    metadata = [] if layout.label_pattern else find_metadata(tree)
-    try:
-        if metadata:
-            return read_metadata(tree, metadata, labels, layout)
-    except MissingLabelError as missing:
-        if labels.is_given or layout.states_a_list:
-            raise
-        return _read_beside(tree, metadata, layout, missing)
-    layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
-    return read_labelled_names(tree, layout) if layout.label_pattern else read_class_folders(tree, layout)
-
-
-def _read_beside(tree: Tree, metadata: Sequence[str], layout: DataLayout, missing: MissingLabelError) -> Dataset:
-    """The class folders beside metadata without labels, such as captions. Raises `missing` where there are none."""
-    try:
-        dataset = read_class_folders(tree, layout)
-    except DataError:
-        raise missing from None
-    note = f"{metadata[0]} has no column of labels and is not used; the labels are the folders' names"
-    return replace(dataset, notes=(note, *dataset.notes))
+    return read_tree(walk_tree(path), labels, layout)
 
 
 def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
@@ -273,13 +248,13 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
         layout.check_unused(str(path), "a file of arrays")
         return read_arrays([path])
     if is_zip(path):
-        return _read_tree(zip_tree(path, encoding=labels.names), labels, layout)
+        return read_tree(zip_tree(path, encoding=labels.names), labels, layout)
     if is_tar(path):
         content = read_tar(path)
         if has_labels(content):
             layout.check_unused(str(path), "one WebDataset shard")
             return read_shards([path], root=path.parent, name=path.name.partition(".")[0], labels=labels)
-        return _read_tree(tar_tree(path, content), labels, layout)
+        return read_tree(tar_tree(path, content), labels, layout)
     if suffix in LIST_SUFFIXES:
         takes = (*LIST_OPTIONS, "--label-pattern") if suffix in TEXT_LIST_SUFFIXES else LIST_OPTIONS
         layout.check_unused(str(path), "a list of images, which has a column 'split'", takes=takes)

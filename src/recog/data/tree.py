@@ -19,6 +19,7 @@ from recog.data.file_names import excluded_by
 
 HIDDEN = "hidden or left behind by a tool"
 OWN = "written by recog"
+_UNLABELLED = "unlabelled"
 ARCHIVE_SUFFIXES = (
     ".zip",
     ".tar",
@@ -90,6 +91,21 @@ class Tree:
             return is_image_content(source.read_prefix())
         except BadImage:
             return False
+
+
+def unlabelled_folder(tree: Tree, folder: str, why: str) -> Exclusion:
+    """A folder of images that is left aside, as nothing says what they show."""
+    num_images = sum(has_image_suffix(name) for name in tree.files_below(folder))
+    return Exclusion(name=folder, reason=f"{_UNLABELLED}, as {why}; {num_images:,} images")
+
+
+def predict_notes(tree: Tree, exclusions: Sequence[Exclusion]) -> list[str]:
+    """What may be done with the folders that are left aside as unlabelled."""
+    folders = [exclusion.name for exclusion in exclusions if exclusion.reason.startswith(_UNLABELLED)]
+    if not folders:
+        return []
+    where = f"{tree.where.rstrip('/')}/{folders[0]}"
+    return [f"images without labels are left aside: {', '.join(folders)}; once trained: recog predict RUN {where}"]
 
 
 def parent_of(name: str) -> str:

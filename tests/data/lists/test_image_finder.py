@@ -61,6 +61,8 @@ def test_a_list_that_is_named_for_a_split(tmp_path):
     root = write(tmp_path, "train/1.png", "test/1.png")
     assert image(ImageFinder(places_on_disk(root), "train"), "1.png") == "train/1.png"
     assert image(ImageFinder(places_on_disk(root), "train"), "1.png", "val") == "train/1.png"
+    write(root, "images/1.png")
+    assert image(ImageFinder(places_on_disk(root), "val"), "1.png") == "images/1.png"
 
 
 def test_folders_that_the_user_names(tmp_path):

@@ -6,6 +6,7 @@ from containers import labelled_pngs, write_folder, write_text
 from recog.core.errors import DataError
 from recog.data.names import class_name_of
 from recog.data.readers.folders import read_class_folders
+from recog.data.sources import open_source
 from recog.data.tree import walk_tree
 
 IMAGES = labelled_pngs(2)
@@ -33,8 +34,8 @@ def test_one_class_of_many_folders_stays_one_class_when_it_holds_images(tmp_path
 
 def test_a_list_beside_loose_images_is_pointed_to(tmp_path):
     write_text(tmp_path / "labels.csv", "path,label")
-    with pytest.raises(DataError, match="It holds labels.csv; name that file"):
-        read_class_folders(walk_tree(tmp_path))
+    with pytest.raises(DataError, match="The list labels.csv in it cannot be used: .*labels.csv lists no image"):
+        open_source(tmp_path)
 
 
 def test_two_unicode_forms_are_one_name():

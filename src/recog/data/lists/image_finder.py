@@ -147,11 +147,14 @@ class ImageFinder:
         return Found(name, MissingFile(name=name, reason=reason))
 
     def _groups_for(self, split: str | None) -> Sequence[Sequence[Place]]:
-        """Without the places of other splits, where there is one of the row's or the list's split."""
+        """Without the places of other splits where there is one of the row's or the list's split, else with these last."""
         for wanted in (split, self.list_split):
             if wanted and any(place.split == wanted for group in self.groups for place in group):
                 return [[place for place in group if place.split in (None, wanted)] for group in self.groups]
-        return self.groups
+        if not (split or self.list_split):
+            return self.groups
+        others = [place for group in self.groups for place in group if place.split]
+        return [*([place for place in group if not place.split] for group in self.groups), others]
 
     def _ends(self, text: str) -> list[str]:
         """What to look up below a place, in this order; none where the path leads out of the list's folder."""

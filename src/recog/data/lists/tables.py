@@ -109,10 +109,11 @@ def _split_lists(tree: Tree) -> list[str]:
         return []
     lists = [name for name in names if split_of_name(name.rpartition(".")[0])]
     finder = ImageFinder(places_in_tree(tree, ""))
-    return lists if all(lists_images(_beginning(tree.files[name]), finder.holds) for name in lists) else []
+    return lists if all(lists_images(beginning_of(tree.files[name]), finder.holds) for name in lists) else []
 
 
-def _beginning(source: Path | Readable) -> str:
+def beginning_of(source: Path | Readable) -> str:
+    """The first text of a file, enough to tell what it is."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             return file.read(_LOOKED_AT).decode("utf-8", "replace")

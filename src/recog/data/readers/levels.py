@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from recog.core.config import nearest
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.core.images.formats import has_image_suffix
@@ -13,7 +14,7 @@ from recog.data.data_layout import DataLayout
 from recog.data.dataset import SPLITS, Exclusion
 from recog.data.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
 from recog.data.readers.labels_in_names import is_mask_folder, suggest_label_pattern
-from recog.data.tree import ARCHIVE_SUFFIXES, Tree, ancestors_of, base_of, parent_of
+from recog.data.tree import ARCHIVE_SUFFIXES, Tree, ancestors_of, base_of, parent_of, predict_notes, unlabelled_folder
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,18 @@ def find_levels(tree: Tree, layout: DataLayout) -> Levels:
     beside = [child for f in split_folders for outer in (root, *ancestors_of(f)) for child in tree.folders_in(outer)]
     unused = [folder for folder in dict.fromkeys(beside) if not any(_overlap(folder, f) for f in split_folders)]
     strays = [name for folder in dict.fromkeys(["", root, *split_folders, *above]) for name in tree.files_in(folder)]
+    exclusions = (
+        *(Exclusion(name=name, reason=_stray(name)) for name in strays),
+        *(_unused(tree, folder, layout) for folder in unused),
+    )
+    notes = [] if below or layout.classes_at_depth or layout.group else list(_depth_notes(tree, classes, depth))
     return Levels(
         root=root,
         split_names=tuple(dict.fromkeys(base_of(folder) for folder in split_folders or [b.folder for b in below])),
         is_class_first=bool(below),
         classes=tuple(below or classes),
-        exclusions=(
-            *(Exclusion(name=name, reason=_stray(name)) for name in strays),
-            *(Exclusion(name=folder, reason=_describe_unused(tree, folder)) for folder in unused),
-        ),
-        notes=() if below or layout.classes_at_depth or layout.group else tuple(_depth_notes(tree, classes, depth)),
+        exclusions=exclusions,
+        notes=(*predict_notes(tree, exclusions), *notes),
     )
 
 
@@ -90,19 +93,19 @@ def _stray(name: str) -> str:
     return "an archive within the data; unpack it" if is_archive else "not in a class folder"
 
 
-def _describe_unused(tree: Tree, folder: str) -> str:
-    num_images = sum(has_image_suffix(name) for name in tree.files_below(folder))
-    return f"not one of the given split folders; {num_images:,} images"
+def _unused(tree: Tree, folder: str, layout: DataLayout) -> Exclusion:
+    if not layout.split_folders:
+        return unlabelled_folder(tree, folder, "it has no class folders")
+    num_images = sum(map(has_image_suffix, tree.files_below(folder)))
+    return Exclusion(name=folder, reason=f"not one of the given split folders; {num_images:,} images")
 
 
 def _no_classes(tree: Tree, files: list[str]) -> str:
     found = f"{len(files)} files but no class folders" if files else "nothing"
-    tables = [base_of(name) for name in files if name.lower().endswith((".csv", ".tsv"))]
-    hint = f" It holds {tables[0]}; name that file instead if it lists the images." if tables else ""
     packed = [
         name for name in (*tree.files, *(e.name for e in tree.exclusions)) if name.lower().endswith(ARCHIVE_SUFFIXES)
     ]
-    hint += f" It holds {len(packed)} archives, such as {packed[0]}: unpack them and name the folder." if packed else ""
+    hint = f" It holds {len(packed)} archives, such as {packed[0]}: unpack them and name the folder." if packed else ""
     hint += suggest_label_pattern([name for name in files if has_image_suffix(name)])
     where = tree.where.rstrip("/")
     return f"{tree.where} holds {found}; expected one folder of images per class, such as {where}/cat and {where}/dog.{hint}"
@@ -154,7 +157,10 @@ def _named_splits(tree: Tree, root: str, layout: DataLayout) -> dict[str, list[s
     if others:
         raise DataError(_beside_splits(tree, root, named, others))
     found: dict[str, list[str]] = {}
+    aside = _unlabelled(tree, named)
     for folder, split in named.items():
+        if folder in aside:
+            continue
         if split in found:
             both = f"{split}={base_of(found[split][0])},{split}={base_of(folder)}"
             raise DataError(
@@ -165,6 +171,25 @@ def _named_splits(tree: Tree, root: str, layout: DataLayout) -> dict[str, list[s
             raise DataError(_flat_split(tree, folder))
         found[split] = [folder]
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def _unlabelled(tree: Tree, named: Mapping[str, str]) -> list[str]:
+    """Of the split folders those for val and test that do not sort their images, where train does.
+
+    A single folder in one, which is no class of train, sorts nothing either: test/test or test/unknown.
+    """
+    classes = {base_of(child) for folder in named if named[folder] == "train" for child in tree.folders_in(folder)}
+    aside = []
+    for folder, split in named.items():
+        inner = [base_of(child) for child in tree.folders_in(folder)]
+        is_flat = len(inner) < 2 and not any(name in classes or nearest(name, classes) for name in inner)
+        if split != "train" and len(classes) > 1 and is_flat and _holds_images(tree, folder):
+            aside.append(folder)
+    return aside
+
+
+def _holds_images(tree: Tree, folder: str) -> bool:
+    return any(map(has_image_suffix, tree.files_below(folder)))
 
 
 def _flat_split(tree: Tree, folder: str) -> str:
