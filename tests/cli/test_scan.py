@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from containers import idx_bytes, labelled_pngs, png, write_folder, write_text
+from containers import idx_bytes, labelled_pngs, png, write_folder, write_named, write_text
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -93,3 +93,18 @@ def test_more_than_50_megapixels_can_be_allowed(tmp_path):
     assert "50,410,000 in all; the limit is 50,000,000" in refused.output
     assert "bad files: 0" in allowed.output
     assert run(folder, "--set", "limits.max_pixels=200000000").exit_code == 2
+
+
+def test_labels_in_file_names_and_files_to_leave_out(tmp_path):
+    images = labelled_pngs(4, classes=("cat", "dog"))
+    for end in ("", "_mask"):
+        write_named(images, tmp_path, "{name}.{i}" + end + ".png")
+    for i in range(2):
+        write_named({("note", i): images["cat", i]}, tmp_path, "{name}{i}.png")
+    done = run(tmp_path, "--label-pattern", "{label}.{}.png", "--exclude", "*_mask.png", "--exclude", "note?.png")
+    assert done.exit_code == 0, done.output
+    assert "8 images, 2 classes" in done.output
+    assert "note: left out by --exclude: 8 by '*_mask.png', 2 by 'note?.png'" in done.output
+    done = run(tmp_path, "--label-pattern", "{lable}.png")
+    assert done.exit_code == 2
+    assert "expected {label} once" in done.output

@@ -110,6 +110,8 @@ SUGGESTED = [  # two classes with twelve files each -> what their names suggest
     ("{i}_{name}.jpg", "'{number}_{label}.jpg'"),
     ("{i}_label_{name}.jpg", "'{number}_{label}.jpg' gives 2 classes: label_cat, label_dog"),
     ("{name}-{i}a.jpg", "'{label}-{}.jpg'"),
+    ("{name}0{i}-1{i}.jpg", "'{label}{number}-{number}.jpg' gives 2 classes: cat, dog"),
+    ("{name}_{i}_flip.jpg", "'{label}_{number}_{}.jpg' gives 2 classes: cat, dog"),
     ("IMG_{i}{name}.jpg", ""),  # every name would be a class
     ("P{i}_00{name}.jpg", ""),
 ]
@@ -121,6 +123,11 @@ def test_what_names_suggest(form, says):
     suggestion = suggest_label_pattern(names)
     assert says in suggestion
     assert bool(says) == bool(suggestion)
+
+
+def test_numbers_of_imagenet_are_classes():
+    names = [f"n0{synset}_{i}.JPEG" for synset in (1440764, 1443537) for i in range(9)]
+    assert "'{label}_{number}.JPEG' gives 2 classes: n01440764, n01443537" in suggest_label_pattern(names)
 
 
 def test_parts_of_patients_are_no_classes():

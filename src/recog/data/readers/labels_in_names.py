@@ -19,6 +19,7 @@ from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, parent_of
 
 _MASK_WORDS = ("mask", "masks", "seg", "segmentation", "segmented", "groundtruth", "ground_truth", "gt", "annotation")
 _MASK = re.compile(rf"(.+?)([-_. ]+)({'|'.join(_MASK_WORDS)})((?:[-_. ]*\d+)?)", re.IGNORECASE)
+_WORDNET = re.compile(r"n\d{8}")  # numbers of ImageNet's classes
 _MIN_PER_LABEL = 3  # images, on average, of a pattern that is suggested
 _MIN_MATCHED = 0.99
 _SIGNS = ("_", ".", "-", " ")
@@ -26,6 +27,8 @@ _SUGGESTED = (  # the surest first
     *(f"{{label}}{sign}{{number}}" for sign in _SIGNS),
     "{label} ({number})",
     "{label}{number}",
+    *(f"{{label}}{a}{{number}}{b}{{number}}" for a, b in product((*_SIGNS, ""), _SIGNS)),
+    *(f"{{label}}{a}{{number}}{b}{{}}" for a, b in product((*_SIGNS, ""), _SIGNS)),
     *(f"{{number}}{sign}{{label}}" for sign in _SIGNS),
     *(f"{{number}}{a}{{label}}{b}{{}}" for a, b in product(_SIGNS, _SIGNS)),
     *(f"{{label}}{sign}{{}}" for sign in _SIGNS),
@@ -157,7 +160,7 @@ def suggest_label_pattern(names: Sequence[str]) -> str:
         found = [label for base in bases if (label := pattern.label_of(base)) is not None]
         counts = Counter(found)
         is_usual = len(found) >= _MIN_MATCHED * len(bases) and 1 < len(counts) <= len(bases) / _MIN_PER_LABEL
-        if is_usual and not are_numbered(list(counts)):
+        if is_usual and (all(map(_WORDNET.fullmatch, counts)) or not are_numbered(list(counts))):
             labels = sorted(counts, key=natural_key)
             listed = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
             return (
