@@ -85,3 +85,5 @@ def test_a_list_of_one_label_an_image_may_be_stated_as_multilabel(tmp_path):
         write_list(tmp_path / "x.csv", "image,label\n1.png,a\n2.png,b\n"), labels=LabelFormat(task="multilabel")
     )
     assert (data.task, [s.labels for s in data.samples]) == ("multilabel", [(0,), (1,)])
+    joined = write_list(tmp_path / "y.csv", "image,label\n1.png,a|b\n2.png,b|a\n3.png,a\n")
+    assert "--label-separator '|'" in open_source(joined, labels=LabelFormat(task="multilabel")).notes[-1]

@@ -58,9 +58,10 @@ class ListReader:
     def dataset(self, *, layout: str, why: str) -> Dataset:
         if not self.names:
             raise DataError(f"{self.where} lists no image with a label.")
+        is_one_a_row = not any(row.is_list for row in self.names.values())
         task = self._task()
         labels = self._labels()
-        if task == "multiclass":
+        if is_one_a_row:
             self.notes += joined_label_notes(list(labels))
         class_names = tuple(sorted({*labels.values(), *self.declared}, key=natural_key))
         if not class_names:
@@ -139,13 +140,13 @@ class ListReader:
 
 
 def _contradiction(name: str, first: Row, row: Row) -> DataError:
-    help_ = " Join the labels of an image in one row." if row.is_list else ""
+    remedy = " Join the labels of an image in one row." if row.is_list else ""
     if not row.is_list and row.split == first.split:
-        help_ = " If an image may have several: --task multilabel."
+        remedy = " If an image may have several: --task multilabel."
     return DataError(
         f"{row.where} gives {shown(name)} {_named(row)}{_in(row.split)}, but {_line(first)} gives it "
         f"{_named(first).rpartition('label ')[2]}{_in(first.split)}. One image has one "
-        f"{'set of labels' if row.is_list else 'label'} and one split.{help_}"
+        f"{'set of labels' if row.is_list else 'label'} and one split.{remedy}"
     )
 
 
