@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from answers.examples import write_images
 
-from recog.answers.inputs import gather
+from recog.answers.inputs import ListOptions, gather
 from recog.answers.lists import open_container, read_list
 from recog.answers.stream import Unusable
-from recog.core.errors import ConfigError, DataError
+from recog.core.errors import BadImage, ConfigError, DataError
+from recog.data.data_layout import DataLayout
 
 MEMBERS = ["b/2.png", "b/10.png", "a.png"]
 
@@ -134,3 +135,77 @@ def test_a_terminal_is_no_list(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(ConfigError, match="which is a terminal"):
         read_list("-")
+
+
+@pytest.mark.parametrize("read", [open_container, read_list])
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("list.csv", "path,label\nb/2.png,cat\na.png,\n", ["b/2.png", "a.png"]),
+        ("list.tsv", "Image ID\tside\nb/2.png\tleft\na.png\t\n", ["b/2.png", "a.png"]),
+        ("list.csv", "id,label\na,0\nb/10,0\n", ["a", "b/10"]),  # a sample submission
+        ("list.csv", "b/2.png,cat\na.png,dog\n", ["b/2.png", "a.png"]),
+    ],
+    ids=["path", "another name", "without suffixes", "no header"],
+)
+def test_the_images_of_a_csv_by_its_column_of_paths(images, tmp_path, read, name, text, names):
+    (tmp_path / name).write_text(text)
+    inputs = read(name)
+    assert inputs.names == names
+    assert [os.path.exists(source) for source in inputs.sources] == [True, True]
+    assert inputs.notes[0].startswith(f"{name}: 2 images, column ")
+
+
+def test_images_of_a_csv_lie_beside_it_or_in_the_folders_that_are_named(images, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "test.csv").write_text("id\n2\n10\n")
+    with pytest.raises(DataError, match="--images DIR"):
+        gather(["lists/test.csv"])
+    inputs = gather(["lists/test.csv"], ListOptions(images=("b",)))
+    assert (inputs.names, inputs.sources) == (["2", "10"], ["b/2.png", "b/10.png"])
+
+
+def test_a_row_without_its_image_keeps_its_place(images, tmp_path):
+    (tmp_path / "list.csv").write_text("path\na.png\nA.PNG\n")
+    inputs = open_container("list.csv")
+    assert inputs.names == ["a.png", "A.PNG"]
+    assert isinstance(inputs.sources[1], Unusable)  # as which --link takes it, too
+    with pytest.raises(BadImage, match="there is no such file; the nearest is 'a.png'"):
+        inputs.sources[1].read()
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "message"),
+    [
+        ("a,b\n1,2\n", DataLayout(), "--path-column COLUMN"),
+        ("file,name\na.png,x\n", DataLayout(), "several columns that may be the path of an image: file, name"),
+        ("path\n", DataLayout(), "it has a header only"),
+        ("path\n../x.png\n", DataLayout(), "leads out of the list's folder"),
+        ("caf\xe9\na.png\n", DataLayout(), "--encoding"),
+    ],
+)
+def test_a_csv_that_cannot_be_understood_is_refused_with_the_option_that_helps(images, tmp_path, text, layout, message):
+    (tmp_path / "list.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=message):
+        open_container("list.csv", layout)
+
+
+def test_the_column_and_encoding_that_are_named_are_taken(images, tmp_path):
+    (tmp_path / "list.csv").write_bytes("file,name,caf\xe9\na.png,b/2.png,x\n".encode("latin-1"))
+    layout = DataLayout(path_column="name", encoding="latin-1")
+    assert open_container("list.csv", layout).names == ["b/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ListOptions(names="gbk"), "--names is for zip archives"),
+        (ListOptions(names="no-such"), "no-such"),
+        (ListOptions(path_column="x"), "--path-column is for CSV lists"),
+        (ListOptions(images=("b",)), "--images is for CSV lists"),
+        (ListOptions(encoding="latin-1"), "--encoding is for CSV lists"),
+    ],
+)
+def test_options_without_use_are_refused(images, options, message):
+    with pytest.raises(ConfigError, match=message):
+        gather(["a.png"], options)

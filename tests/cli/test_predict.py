@@ -46,6 +46,8 @@ def place(tmp_path, monkeypatch):
         for name in NAMES:
             archive.add(f"photos/{name}", name)
     Path("list.txt").write_text("".join(f"photos/{name}\n" for name in NAMES))
+    Path("list.csv").write_text("path,label\n" + "".join(f"photos/{name},?\n" for name in NAMES))
+    Path("ids.csv").write_text("id,label\n0,0\n1,0\n2,0\n3,0\n")  # as a sample submission
     return tmp_path
 
 
@@ -75,11 +77,15 @@ def expected(place):
         (["photos.tgz"], "photos.tgz/"),
         (["--from", "list.txt"], "photos/"),
         (["--from", "list.txt", "photos"], "photos/"),
+        (["list.csv"], "photos/"),
+        (["--from", "list.csv"], "photos/"),
+        (["ids.csv", "--images", "photos"], ""),
+        (["ids.csv", "--images", "photos", "--path-column", "id", "--encoding", "utf-8"], ""),
     ],
 )
 def test_every_input_gives_the_same_answers(place, expected, given, prefix):
     rows = rows_of(run(BUNDLE, *given, "--csv").stdout)
-    assert [row["file"] for row in rows] == [prefix + name for name in NAMES]
+    assert [row["file"] for row in rows] == [prefix + name for name in (NAMES if prefix else "0123")]
     assert [(row["label_1"], row["prob_1"]) for row in rows] == expected
 
 
@@ -125,6 +131,8 @@ def test_a_submission(place, expected):
     run(BUNDLE, "photos", "--output", "submission.csv", "--columns", "id,label")
     labels = [label for label, _ in expected]
     assert Path("submission.csv").read_text() == "id,label\n" + "".join(f"{i},{labels[i]}\n" for i in range(4))
+    run(BUNDLE, "ids.csv", "--images", "photos", "--output", "again.csv", "--columns", "id,label")
+    assert Path("again.csv").read_text() == Path("submission.csv").read_text()
     run(BUNDLE, "photos", "--output", "probs.csv", "--columns", "image_id=name,probs")
     rows = rows_of(Path("probs.csv").read_text())
     assert list(rows[0]) == ["image_id", *(str(digit) for digit in range(10))]
@@ -195,12 +203,14 @@ def test_shards_joined_are_the_whole(place):
         (["photos", "--min-confidence", "80"], 2, "less than or equal to 1"),
         (["photos", "--names", "gbk"], 2, "--names is for zip archives"),
         (["photos.zip", "--names", "no-such"], 2, "no-such"),
+        (["photos", "--path-column", "x"], 2, "--path-column is for CSV lists"),
+        (["list.csv", "--path-column", "x"], 3, "which --path-column names"),
+        (["ids.csv"], 3, "Name the folder of the images: --images DIR"),
         ([], 2, "no image is named"),
         (["--from", "absent.txt"], 3, "cannot be read: No such file"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_answer(place, arguments, code, message):
-    Path("list.csv").write_text("path\nphotos/0.png\n")
     before = sorted(place.rglob("*"))
     result = run(BUNDLE, *arguments, expect=code)
     assert message in " ".join(result.stderr.split())
@@ -260,7 +270,6 @@ def test_csv_with_a_file_means_output(given, expected):
 
 
 def test_csv_with_a_file_that_exists_is_ambiguous(place):
-    Path("list.csv").write_text("path\n")
     with pytest.raises(ConfigError, match="list.csv is ambiguous, as list.csv exists.* write --from list.csv"):
         to_output(["run", "--csv", "list.csv"])
 
@@ -328,7 +337,11 @@ def test_ctrl_c_leaves_no_file(place):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "interrupted; no partial files were left" in errors
-    assert sorted(path.name for path in place.iterdir()) == ["list.txt", "many", "photos", "photos.tgz", "photos.zip"]
+    assert sorted(path.name for path in place.iterdir()) == [
+        "ids.csv",
+        "list.csv",
+        *("list.txt", "many", "photos", "photos.tgz", "photos.zip"),
+    ]
 
 
 PLAIN = """

@@ -6,8 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recog.answers.stream import Inputs, Unusable
 from recog.core.errors import BadImage, ConfigError, DataError
@@ -16,6 +17,9 @@ from recog.core.images.formats import has_image_suffix, is_image_file
 from recog.report.text import listing, plural
 from recog.runtime.folders import list_images
 from recog.runtime.predictor import ImageSource
+
+if TYPE_CHECKING:
+    from recog.data.data_layout import DataLayout
 
 STDIN = ("-", "/dev/stdin")
 _STDIN_NAME = "stdin"
@@ -32,34 +36,59 @@ def parse_shard(text: str) -> tuple[int, int]:
     return index, count
 
 
-def gather(images: Sequence[str], *, list_file: str | None = None, name_encoding: str = "") -> Inputs:
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """How archives and lists are read; the names are those of the options."""
+
+    names: str = ""  # encoding of names in zip archives that state none
+    path_column: str = ""
+    images: tuple[str, ...] = ()  # folders that hold the images of a CSV list
+    encoding: str = ""  # of the text of a CSV list
+
+    def check(self, given: Sequence[str]) -> None:
+        """ConfigError where a value has no meaning, or nothing in `given` has a use for it."""
+        if self == ListOptions():
+            return
+        from recog.answers.lists import is_csv
+        from recog.data.lists.label_format import LabelFormat
+
+        LabelFormat(names=self.names)  # ConfigError where there is no such encoding
+        if self.names and not any(file.lower().endswith(".zip") for file in given):
+            raise ConfigError("--names is for zip archives, and none is given. Remove --names.")
+        for_lists = {"--path-column": self.path_column, "--images": self.images, "--encoding": self.encoding}
+        unused = next((option for option, value in for_lists.items() if value), None)
+        if unused and not any(map(is_csv, given)):
+            raise ConfigError(f"{unused} is for CSV lists, and none is given. Remove {unused}.")
+
+    def layout(self) -> DataLayout:
+        from recog.data.data_layout import DataLayout
+
+        return DataLayout(path_column=self.path_column, images=self.images, encoding=self.encoding)
+
+
+DEFAULT_OPTIONS = ListOptions()
+
+
+def gather(images: Sequence[str], options: ListOptions = DEFAULT_OPTIONS, *, list_file: str | None = None) -> Inputs:
     """The images that `images` and the list `list_file` name, in that order, each path once.
 
-    An input without a usable image stays in its place as `Unusable`. `name_encoding` is that of the names in zip archives
-    which state none. ConfigError where an argument is empty or standard input is asked for twice.
+    An input without a usable image stays in its place as `Unusable`. ConfigError where an argument is empty, standard input is
+    asked for twice, or one of `options` is of no use; DataError where a list cannot be read.
     """
     if sum(image in STDIN for image in (*images, list_file)) > 1:
         raise ConfigError("standard input is given twice. It holds one image, or with --from one list.")
     given = [*images, *([list_file] if list_file is not None else [])]
     if not given:
         raise ConfigError("no image is named. Give files, folders or archives, or a list with --from.")
-    if name_encoding:
-        _check_encoding(name_encoding, images)
-    parts = [_expand(image, name_encoding) for image in images]
+    options.check(given)
+    parts = [_expand(image, options) for image in images]
     if list_file is not None:
         from recog.answers.lists import read_list
 
-        parts.append(read_list(list_file))
-    joined = parts[0] if len(parts) == 1 and list_file is None else _join(parts)
+        parts.append(read_list(list_file, options.layout()))
+    is_folder = len(given) == 1 and os.path.isdir(given[0])  # names no path twice
+    joined = parts[0] if is_folder else _join(parts)
     return replace(joined, name=listing(given, 3))
-
-
-def _check_encoding(name_encoding: str, images: Sequence[str]) -> None:
-    from recog.data.lists.label_format import LabelFormat
-
-    LabelFormat(names=name_encoding)  # ConfigError where there is no such encoding
-    if not any(image.lower().endswith(".zip") for image in images):
-        raise ConfigError("--names is for zip archives, and none is given. Remove --names.")
 
 
 def _join(parts: Iterable[Inputs]) -> Inputs:
@@ -93,7 +122,7 @@ def working_folder() -> str:
         return ""
 
 
-def _expand(image: str, name_encoding: str) -> Inputs:
+def _expand(image: str, options: ListOptions) -> Inputs:
     if not image:
         raise ConfigError("the name of an image is empty. Give files or folders; '.' is this folder.")
     if image in STDIN:
@@ -101,12 +130,12 @@ def _expand(image: str, name_encoding: str) -> Inputs:
     if os.path.isdir(image):  # never raises, whatever the name
         return _expand_folder(image)
     if _MAYBE_PLACE.search(image) and not os.path.lexists(image):
-        return _expand_place(image, name_encoding)
+        return _expand_place(image, options)
     if has_image_suffix(image) or not os.path.isfile(image) or is_image_file(Path(image)):
         return Inputs(names=[image], sources=[image])
     from recog.answers.lists import open_container
 
-    return open_container(image, name_encoding=name_encoding)
+    return open_container(image, options.layout(), name_encoding=options.names)
 
 
 def _expand_folder(folder: str) -> Inputs:
@@ -123,17 +152,17 @@ def _expand_folder(folder: str) -> Inputs:
     return Inputs(names=found.images, sources=found.images, notes=notes)
 
 
-def _expand_place(image: str, name_encoding: str) -> Inputs:
+def _expand_place(image: str, options: ListOptions) -> Inputs:
     """The files and folders that a pattern names, where no shell has replaced it; the file of an address file://."""
     from recog.data.places import expand_pattern, is_pattern, local_path
 
     try:
         if is_pattern(image):
-            return _join(_expand(str(path), name_encoding) for path in expand_pattern(image))
+            return _join(_expand(str(path), options) for path in expand_pattern(image))
         path = local_path(image)
     except DataError as error:
         return Inputs(names=[image], sources=[Unusable(BadImage(image, str(error).rstrip("."), "Check the path."))])
-    return Inputs(names=[path], sources=[path]) if path == image else _expand(path, name_encoding)
+    return Inputs(names=[path], sources=[path]) if path == image else _expand(path, options)
 
 
 def _read_stdin() -> ImageSource:

@@ -1,4 +1,4 @@
-"""Archives and lists of paths as inputs of `recog predict`."""
+"""Archives, lists of paths and CSV lists as inputs of `recog predict`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from pathlib import Path
 
 from recog.answers.stream import Inputs, Unusable
 from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.images.decode import Readable
 from recog.core.images.formats import PREFIX_BYTES, is_image_content
 from recog.data.archives.tars import is_tar, read_tar
 from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Exclusion
+from recog.data.lists.columns import find_columns
+from recog.data.lists.csv_table import CSV_SUFFIXES, decode_text, read_table
+from recog.data.lists.image_finder import ImageFinder, given_places, places_on_disk
+from recog.data.names import split_of_name
 from recog.data.places import check_not_packed
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree
 from recog.report.text import listing, plural
@@ -25,12 +31,15 @@ _REPLACE = "Download it or make it again, as .zip or .tar."
 _NAME_LIST = "If it is a list of image files, one a line, pass it with --from."
 
 
-def open_container(file: str, *, name_encoding: str = "") -> Inputs:
-    """The images in the archive `file`, or that the list `file` names; an `Unusable` where it is neither.
+def open_container(file: str, layout: DataLayout = DETECTED, *, name_encoding: str = "") -> Inputs:
+    """The images in the archive `file`, or that the CSV `file` lists; an `Unusable` where it is neither.
 
-    Members of an archive are called ARCHIVE/MEMBER. `name_encoding`: as of `zip_tree`.
+    Members of an archive are called ARCHIVE/MEMBER. `name_encoding`: as of `zip_tree`. DataError where a CSV has no column of
+    paths or none of its images is there.
     """
     path = Path(file)
+    if is_csv(file):
+        return _read_csv(file, layout)
     try:
         if is_zip(path):
             return _images_of(zip_tree(path, encoding=name_encoding), file)
@@ -66,12 +75,47 @@ def _images_of(tree: Tree, file: str) -> Inputs:
     return Inputs(names=[f"{file}/{name}" for name in members], sources=sources, notes=tuple(notes))
 
 
-def read_list(file: str) -> Inputs:
-    """The images that a text file names, one path a line or separated by NUL characters; '-' reads standard input.
+def is_csv(file: str) -> bool:
+    return file.lower().endswith(CSV_SUFFIXES)
+
+
+def _read_csv(file: str, layout: DataLayout) -> Inputs:
+    """The images of a list, found as for training; other columns, labels too, are not used. Names are those of the list."""
+    path = Path(file)
+    places = given_places(layout.images) if layout.images else places_on_disk(path.parent)
+    finder = ImageFinder(places, split_of_name(path.stem), is_given=bool(layout.images))
+    table = read_table(decode_text(_read_bytes(file), file, layout.encoding), file, layout, finder.holds)
+    columns = find_columns(table.header, table.column, file, DataLayout(path_column=layout.path_column))
+    names: list[str] = []
+    sources: list[ImageSource] = []
+    for where, cells in table.lines:
+        names.append(cells[columns.at["path"]].strip())
+        sources.append(_listed_source(finder.find(names[-1], None, where).source))
+    finder.check_any_found(file, len(names))
+    if not names:
+        raise DataError(f"{file} lists no image; it has a header only.")
+    used = f"{file}: {plural(len(names), 'image')}, column {columns.names['path']}"
+    return Inputs(names=names, sources=sources, notes=(used, *table.notes, *finder.notes))
+
+
+def _listed_source(source: Path | Readable) -> ImageSource:
+    if isinstance(source, Path):
+        return str(source)
+    try:
+        source.read()
+    except BadImage as error:  # of a missing file
+        return Unusable(error)
+    return source
+
+
+def read_list(file: str, layout: DataLayout = DETECTED) -> Inputs:
+    """The images that a text file names, one path a line or separated by NUL characters, or a CSV; '-': standard input.
 
     Relative paths start in the list's folder, or where the first of them is not there but in the current folder, in that.
     DataError where the list cannot be read or names nothing.
     """
+    if is_csv(file):
+        return _read_csv(file, layout)
     names = [os.fsdecode(line) for line in _lines(_read_bytes(file), file)]
     if not names:
         raise DataError(f"{file} names no image; expected one path a line.")

@@ -45,7 +45,7 @@ GroupColumn = Annotated[
 ]
 Images = Annotated[
     list[str] | None,
-    typer.Option(metavar="DIR", help="Folder of the images of a list, if not beside it; repeatable."),
+    typer.Option("--images", metavar="DIR", help="Folder of the images of a list, if not beside it; repeatable."),
 ]
 Encoding = Annotated[str, typer.Option(help="Encoding of a list's text, such as cp1252 or utf-16; UTF-8 by default.")]
 LabelSeparator = Annotated[str, typer.Option(help="Multi-label data: separator of labels in a CSV cell, such as '|'.")]

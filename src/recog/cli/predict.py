@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import NameEncoding
+from recog.cli.labels import Encoding, Images, NameEncoding, PathColumn
 from recog.cli.output import notes, print_cells, print_note
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.text import visible
@@ -41,7 +41,7 @@ def predict(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Image files, folders, patterns, zip or tar archives; '-' reads one image from standard input."
+            help="Image files, folders, patterns, zip or tar archives, CSV lists; '-': one image from standard input."
         ),
     ] = None,
     list_file: Annotated[
@@ -66,6 +66,9 @@ def predict(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Part I of N of the images, to divide them among machines.")
     ] = None,
+    path_column: PathColumn = "",
+    image_folders: Images = None,
+    encoding: Encoding = "",
     names: NameEncoding = "",
     engine: Annotated[
         str, typer.Option(help="What runs the network: auto, or an engine that recog bench lists.")
@@ -79,7 +82,7 @@ def predict(
 ) -> None:
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
     form = _stdout_form(output, is_filed=bool(sort_into or sheet), as_json=as_json, as_csv=as_csv or csv_raw)
-    from recog.answers.inputs import gather, parse_shard
+    from recog.answers.inputs import ListOptions, gather, parse_shard
     from recog.bundle.locate import find_bundle
     from recog.verbs.predict import AnswerFiles, AnswerOptions, load_for, plan_answers
 
@@ -91,7 +94,8 @@ def predict(
     files.check()
     part = None if shard is None else parse_shard(shard)
     folder = find_bundle(bundle)
-    inputs = gather(images or [], list_file=list_file, name_encoding=names)
+    lists = ListOptions(names=names, path_column=path_column, images=tuple(image_folders or ()), encoding=encoding)
+    inputs = gather(images or [], lists, list_file=list_file)
     predictor = load_for(folder, engine, num_images=len(inputs.names))
     job = plan_answers(predictor, inputs, options, files, shard=part)
     for note in job.inputs.notes:
