@@ -81,7 +81,7 @@ def open_source(
     split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it;
     `layout` which folders are splits and classes, and which images belong together, where that cannot be detected.
     """
-    if source == "":
+    if isinstance(source, str) and not source:
         raise DataError(
             "the name of the data is empty. Give a folder, a file or the name of a data set; '.' is this folder."
         )
@@ -89,8 +89,9 @@ def open_source(
         source = local_path(str(source))
     try:
         if not isinstance(source, str):
-            dataset = read_items(source, labels=labels, class_names=class_names, default_names=default_names)
-            layout.check_unused(dataset.name, dataset.layout)
+            dataset = read_items(
+                source, labels=labels, layout=layout, class_names=class_names, default_names=default_names
+            )
             if layout.group and not any(isinstance(sample.source, Path) for sample in dataset.samples):
                 raise DataError("groups are for files of images; these have no paths or columns. Leave group out.")
         elif class_names is None:

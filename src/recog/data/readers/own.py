@@ -15,7 +15,9 @@ from PIL import Image
 from recog.core.errors import BadImage, DataError
 from recog.core.files import shown, user_path
 from recog.core.hardware import available_memory_bytes
+from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, SPLITS, Dataset, Exclusion, Sample
+from recog.data.lists.frames import is_frame, names_below, read_frames
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.names import SPLIT_FOLDERS
 from recog.data.readers.own_images import Scale, agree_on_scale, image_array
@@ -49,22 +51,26 @@ def read_items(
     items: Items | Mapping[str, Items],
     *,
     labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
     class_names: Sequence[str] | None = None,
     default_names: Sequence[str] | None = None,
 ) -> Dataset:
     """The labelled images of `items`, or of {'train': items, 'test': items}.
 
-    `items` are pairs (image, label), as a list or a Dataset of torch or torchvision has them, or a tuple of the images and the
-    labels. An image is a path, which is read when it is needed, or is held in memory: a Pillow image, an array [H, W] or
-    [H, W, C] or a tensor [C, H, W] of 8-bit levels, which may be written as floats k/255. A label is a number or name, in
-    whatever array or tensor; of several labels, zeros and ones or a list of names. Each item is read once, so that random
-    transforms cannot make two images of one.
+    `items` are pairs (image, label), as a list or a Dataset of torch has them, a tuple of the images and the labels, or
+    a DataFrame (`read_frames`). An image is a path, which is read when it is needed, or is held in memory: a Pillow image, an
+    array [H, W] or [H, W, C] or a tensor [C, H, W] of 8-bit levels, which may be written as floats k/255. A label is a number or
+    name, in whatever array or tensor; of several labels, zeros and ones or a list of names. Each item is read once, so that
+    random transforms cannot make two images of one.
 
     Class names are `class_names`, else those of the dataset (`find_class_names`), else `default_names`, else the labels.
     """
+    parts = _by_split(items)
+    if any(map(is_frame, parts.values())):
+        return read_frames(_only_frames(parts), labels, layout, class_names=class_names)
+    layout.check_unused("the data", "an object of the program")
     if labels.is_given:
         raise DataError("a label separator or label columns are for lists of images; leave them out, or name the list.")
-    parts = _by_split(items)
     names = class_names if class_names is not None else _class_names_of(parts)
     found: list[_Item] = []
     bad: list[Exclusion] = []
@@ -126,6 +132,13 @@ def _by_split(items: Items | Mapping[str, Items]) -> dict[str | None, Items]:
             f"the splits are {', '.join(map(repr, items)) or 'none'}; expected some of {', '.join(SPLITS)}, each once."
         )
     return dict(zip(splits, items.values(), strict=True))
+
+
+def _only_frames(parts: Mapping[str | None, Items]) -> Mapping[str | None, Items]:
+    other = next((part for part in parts.values() if not is_frame(part)), None)
+    if other is not None:
+        raise DataError(f"one split is a DataFrame and another {_kind(other)}; give all in one form.")
+    return parts
 
 
 def _read_part(part: Items, split: str | None) -> Iterator[_Item | Exclusion]:
@@ -199,25 +212,9 @@ def _kind(part: object) -> str:
 
 def _with_file_names(items: Sequence[_Item]) -> tuple[list[_Item], str]:
     """The items with the paths of their files below the folder that holds all of them, and that folder's name."""
-    files = [os.path.abspath(item.image) for item in items if isinstance(item.image, Path)]
-    if not files:
-        return list(items), ""
-    if not any(map(os.path.exists, files)):
-        raise DataError(
-            f"none of the {len(files):,} image files exists, such as {shown(files[0])}. Relative paths begin at the "
-            "working folder."
-        )
-    try:
-        root = os.path.commonpath([os.path.dirname(file) for file in files])
-    except ValueError:  # on several drives
-        root = ""
-    named = [
-        replace(item, name=os.path.relpath(item.image, root or None).replace(os.sep, "/"))
-        if isinstance(item.image, Path)
-        else item
-        for item in items
-    ]
-    return named, os.path.basename(root)
+    names, root = names_below([item.image for item in items if isinstance(item.image, Path)])
+    name_of = iter(names)
+    return [replace(item, name=next(name_of)) if isinstance(item.image, Path) else item for item in items], root
 
 
 def _without_repeats(items: Sequence[_Item]) -> tuple[list[_Item], list[Exclusion]]:
