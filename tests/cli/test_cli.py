@@ -223,7 +223,7 @@ def test_of_a_folder_every_image_is_answered_and_what_is_left_out_is_named(digit
     photos = digit_files / "photos"
     (photos / "0.png").rename(photos / "download")
     (photos / "1.png").rename(photos / "1.jpg_large")
-    (photos / "scan.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
+    (photos / "scan.jxl").write_bytes(b"\0\0\0\x0cJXL \r\n\x87\n")
     (photos / "notes.txt").write_text("a note")
     done = run("predict", digits_run.bundle, "photos", "--json", cwd=digit_files, expect=3)
     rows = {row["file"]: row.get("error") for row in json.loads(done.stdout)}
@@ -232,7 +232,7 @@ def test_of_a_folder_every_image_is_answered_and_what_is_left_out_is_named(digit
         "photos/2.png",
         "photos/download",
     ]
-    assert "it looks like JPEG 2000" in rows["photos/scan.jp2"]
+    assert "it looks like JPEG XL" in rows["photos/scan.jxl"]
     assert "photos: left out 1 file (hidden or not an image): notes.txt" in done.stderr
 
 

@@ -512,37 +512,37 @@ for build, says in REFUSED:
 case(42, "zip that claims less", "warned", "cat/bomb.png: the member of pets.zip is damaged", 8)(zip_that_claims_less)
 
 
-JP2 = b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200)  # the signature of ISO/IEC 15444-1, annex I
-NOT_READ = ".*it is not an image that recog reads; it looks like JPEG 2000"
+JXL = b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(200)  # the signature of ISO/IEC 18181-2
+NOT_READ = ".*it is not an image that recog reads; it looks like JPEG XL"
 
 
-def half_jp2(folder, suffix=".jp2"):
-    """8 cats, of which 4 are JPEG 2000, and 8 dogs."""
+def half_jxl(folder, suffix=".jxl"):
+    """8 cats, of which 4 are JPEG XL, and 8 dogs."""
     pets(folder, 8)
     for i in range(4):
         (folder / f"cat/{i:03d}.png").unlink()
-        (folder / f"cat/{i:03d}{suffix}").write_bytes(JP2 + bytes([i]))
+        (folder / f"cat/{i:03d}{suffix}").write_bytes(JXL + bytes([i]))
     return folder
 
 
-@case(44, "half a class of .jp2", "untrainable", "cat/000.jp2" + NOT_READ, 12)
+@case(44, "half a class of .jxl", "untrainable", "cat/000.jxl" + NOT_READ, 12)
 def _(folder):
-    return half_jp2(folder)
+    return half_jxl(folder)
 
 
-@case(44, "half a class of JPEG 2000 without a suffix", "untrainable", "cat/000" + NOT_READ, 12)
+@case(44, "half a class of JPEG XL without a suffix", "untrainable", "cat/000" + NOT_READ, 12)
 def _(folder):
-    return half_jp2(folder, "")
+    return half_jxl(folder, "")
 
 
-@case(44, "zip: half a class of JPEG 2000 of another suffix", "untrainable", "cat/000.jpc" + NOT_READ, 12)
+@case(44, "zip: half a class of JPEG XL of another suffix", "untrainable", "cat/000.jxlc" + NOT_READ, 12)
 def _(folder):
-    return packed(half_jp2(folder / "a", ".jpc"), zipfile.ZipFile, folder / "pets.zip")
+    return packed(half_jxl(folder / "a", ".jxlc"), zipfile.ZipFile, folder / "pets.zip")
 
 
-@case(44, "tar: half a class of .jp2", "untrainable", "cat/000.jp2" + NOT_READ, 12)
+@case(44, "tar: half a class of .jxl", "untrainable", "cat/000.jxl" + NOT_READ, 12)
 def _(folder):
-    return packed(half_jp2(folder / "a"), tarfile.open, folder / "pets.tar")
+    return packed(half_jxl(folder / "a"), tarfile.open, folder / "pets.tar")
 
 
 def packed(folder, open_archive, path):
@@ -552,12 +552,12 @@ def packed(folder, open_archive, path):
     return path
 
 
-@case(44, "shard: half a class of JPEG 2000 of two suffixes", "untrainable", "pets-000002.tar/0.jp2" + NOT_READ, 8)
+@case(44, "shard: half a class of JPEG XL of two suffixes", "untrainable", "pets-000002.tar/0.jxl" + NOT_READ, 8)
 def _(folder):
     root = write_shards(labelled_pngs(4, classes=(CAT, DOG)), folder / "s")
     with tarfile.open(root / "pets-000002.tar", "w") as archive:
         for i in range(4):
-            add(archive, f"{i}.{('jp2', 'blob')[i % 2]}", JP2 + bytes([i]))
+            add(archive, f"{i}.{('jxl', 'blob')[i % 2]}", JXL + bytes([i]))
             add(archive, f"{i}.cls", b"0")
     return root
 

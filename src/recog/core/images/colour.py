@@ -39,8 +39,8 @@ def full_scale(image: Image.Image, grey16_max: int) -> int:
 
     To be asked before the pixels are loaded.
     """
-    if _codec(image).startswith("ppm"):
-        return FULL_SCALE_16  # Pillow has then applied the maximum that the header declares
+    if _codec(image).startswith(("ppm", "jpeg2k")):
+        return FULL_SCALE_16  # Pillow has then applied the maximum or the number of bits that the header declares
     bits = bits_per_channel(image)
     return min(grey16_max, (1 << bits) - 1) if bits < 16 else grey16_max
 

@@ -41,6 +41,7 @@ from recog.core.images.image_file import (
     has_late_png_metadata,
     open_encoded,
 )
+from recog.core.images.jpeg2000 import check_jpeg2000
 from recog.core.images.pillow_file import check_size, check_strict, check_tiles, load_pixels, open_with_pillow
 
 __all__ = [
@@ -293,8 +294,7 @@ def _opened(source: object, name: str, limits: ImageLimits, *, whole: bool) -> I
         check_size(image.size, name, limits)
         check_tiles(image, name)
         if whole:
-            check_strict(kind, name)
-            check_body(kind, data, image.width * image.height, name)
+            _check_whole(kind, data, image.size, name)
         yield image
 
 
@@ -305,6 +305,13 @@ def _recognise(prefix: bytes, name: str, position: int) -> str:
     except BadImage as error:
         reason = f"the open file was read from byte {position:,} on, where {error.reason}"
         raise BadImage(name, reason, "Call seek(0) first.") if position else error from None
+
+
+def _check_whole(kind: str, data: bytes, size: tuple[int, int], name: str) -> None:
+    check_strict(kind, name)
+    check_body(kind, data, size[0] * size[1], name)
+    if kind == "JPEG2000":
+        check_jpeg2000(data, size, name)
 
 
 def _position(file: object) -> int:

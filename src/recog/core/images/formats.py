@@ -15,19 +15,14 @@ PREFIX_BYTES = 1024  # enough to tell every kind below, and an SVG behind an XML
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".avif", ".heic", ".heif"}
+    | {".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".tga", ".dcm"}
     # not read, but images: each is a bad file with its format as the reason
     | {
-        ".jp2",
-        ".j2k",
-        ".jpf",
-        ".jpx",
         ".jxl",
         ".jxr",
         ".psd",
-        ".tga",
         ".exr",
         ".hdr",
-        ".dcm",
         ".dng",
         ".cr2",
         ".nef",
@@ -44,6 +39,14 @@ _ALLOWED: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"II[*+]\0(?!.{4}CR)|MM\0[*+]", re.DOTALL), "TIFF"),  # "CR" follows in Canon's raw files
     (re.compile(rb"BM.{4}", re.DOTALL), "BMP"),
     (re.compile(rb"P[1-6]\s"), "PPM"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG2000"),
+    (  # without a signature: type, colour map, place, size, depth and orientation, all within their limits
+        re.compile(
+            rb".(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09].{4}[\x0f\x10\x18\x20]).{4}(?!\0\0).{2}(?!\0\0).{2}[\x08\x10\x18\x20][\0-\x2f]",
+            re.DOTALL,
+        ),
+        "TGA",
+    ),
 )
 
 _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -55,7 +58,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb".{128}DICM", re.DOTALL), "a DICOM file"),
     (re.compile(rb"II\*\0|FUJIFILM|IIR[OS]|IIU\0"), "a camera's raw file"),
     (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"), "JPEG XL"),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
     (re.compile(rb"II\xbc"), "JPEG XR"),
     (re.compile(rb"\0\0\x01\0"), "an icon (ICO)"),
     (re.compile(rb"P[Ff]\s"), "a float image (PFM)"),
@@ -88,7 +90,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
 
 _REFUSED_IMAGES = frozenset(
     {"PostScript (EPS)", "a Photoshop document (PSD)", "a FITS file", "a DICOM file", "a camera's raw file"}
-    | {"JPEG XL", "JPEG 2000", "JPEG XR", "an icon (ICO)", "a float image (PFM)", "an SVG drawing"}
+    | {"JPEG XL", "JPEG XR", "an icon (ICO)", "a float image (PFM)", "an SVG drawing"}
     | {"OpenEXR", "a Radiance HDR image", "a QOI image", "a DDS texture"}
 )
 _STRICT: Mapping[str, re.Pattern[bytes]] = MappingProxyType(

@@ -189,6 +189,8 @@ def check_body(kind: str, data: bytes, num_pixels: int, name: str) -> None:
         _check_jpeg(data, num_pixels, name)
     if kind == "PNG":
         _check_png(data, name)
+    if kind == "TGA":
+        _check_tga(data, num_pixels, name)
 
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in scan data only stuffing and restarts follow 0xFF
@@ -226,6 +228,14 @@ def _check_png(data: bytes, name: str) -> None:
             return
         position = end + 4
     raise BadImage(name, f"this PNG has more than {_MAX_PNG_CHUNKS:,} chunks", REPLACE)
+
+
+def _check_tga(data: bytes, num_pixels: int, name: str) -> None:
+    """Pillow fills up what is missing behind run lengths; an image of `n` pixels takes `n` / 128 of these or more."""
+    is_packed, num_bytes = data[2] & 8, -(-data[16] // 8)
+    least = 18 + data[0] + (-(-num_pixels // 128) * (1 + num_bytes) if is_packed else num_pixels * num_bytes)
+    if len(data) < least:
+        raise BadImage(name, "the file is truncated: it ends before the image does", REPLACE)
 
 
 def has_late_png_metadata(file: MeteredFile) -> bool:

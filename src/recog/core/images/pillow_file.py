@@ -34,6 +34,8 @@ _PLUGINS: Mapping[str, str] = MappingProxyType(
         "WEBP": "PIL.WebPImagePlugin",
         "PPM": "PIL.PpmImagePlugin",
         "AVIF": "PIL.AvifImagePlugin",
+        "JPEG2000": "PIL.Jpeg2KImagePlugin",
+        "TGA": "PIL.TgaImagePlugin",
     }
 )
 _MAX_SLOW_SAMPLES = 1 << 21  # of codecs that Pillow runs in Python, at some 0.5 us a sample
@@ -44,7 +46,8 @@ def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
     """`file` with its header read by the plugin for `kind`, as `recognise` gives it. BadImage as far as we know why not."""
     if kind == "HEIF":
         return _open_heif(file, name)
-    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
+    feature = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}.get(kind)
+    if feature is not None and not features.check(feature):
         raise BadImage(name, f"it is {kind}, and this Pillow was built without it", CONVERT)
     importlib.import_module(_PLUGINS[kind])
     metered = MeteredFile(file, name)
@@ -112,7 +115,7 @@ def load_pixels(image: Image.Image) -> Image.Image:
 
 def check_strict(kind: str, name: str) -> None:
     """With Pillow's global switch on, these codecs fill up what is missing; those of the other formats are checked or refuse."""
-    if ImageFile.LOAD_TRUNCATED_IMAGES and kind in ("GIF", "BMP", "TIFF", "PPM"):
+    if ImageFile.LOAD_TRUNCATED_IMAGES and kind in ("GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA"):
         reason = (
             f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on in this process, so whether this {kind} is whole cannot be told"
         )
