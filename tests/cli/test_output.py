@@ -69,3 +69,14 @@ def test_a_terminal_gets_what_fits(capsys, monkeypatch):
     print_rendered(render)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 40
+
+
+def test_a_terminal_folds_notes_between_words_and_keeps_paths_whole(capsys, monkeypatch):
+    """13 columns: 'error: one', 'two', then a path of 18 that no line can hold; the indent of a line goes on."""
+    monkeypatch.setattr(
+        output, "notes", Console(stderr=True, highlight=False, force_terminal=True, width=13, no_color=True)
+    )
+    print_note("one two runs/a-long-name/b", "  three four", prefix=("error: ", ""))
+    assert capsys.readouterr().err == "error: one\ntwo\nruns/a-long-name/b\n  three four\n"
+    print_note("  three-four five")
+    assert capsys.readouterr().err == "  three-four\n  five\n"

@@ -16,7 +16,7 @@ from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
 RECOG = (sys.executable, "-m", "recog")
-FAULT = "import recog.runtime.predictor as p\ndef load(*_): raise ValueError('odd\\n\\x1b[31m')\np.load = load\n"
+FAULT = "import recog.runtime.predictor as p\ndef load(*_, **__): raise ValueError('odd\\n\\x1b[31m')\np.load = load\n"
 FAULT += "from recog.__main__ import main\nmain()"
 
 

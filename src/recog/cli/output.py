@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
@@ -24,13 +25,30 @@ notes = Console(stderr=True, highlight=False)
 
 
 def print_note(*lines: str, prefix: tuple[str, str] = ("", "")) -> None:
-    """Each of `lines` as one line on stderr, never folded, the first after `prefix`, which is (text, style)."""
+    """Each of `lines` as one line on stderr, the first after `prefix`, which is (text, style).
+
+    A terminal folds them between words; in a file or pipe nothing is folded.
+    """
+    text = "\n".join(map(visible, lines))
+    if notes.is_terminal:
+        text = _folded(prefix[0] + text, notes.width).removeprefix(prefix[0])
     try:
-        notes.print(Text.assemble(prefix, "\n".join(map(visible, lines))), soft_wrap=True)
+        notes.print(Text.assemble(prefix, text), soft_wrap=True)
     except BrokenPipeError:
         raise
     except OSError:  # such as a full disk: no note is worth the work
         silence(sys.stderr)
+
+
+def _folded(text: str, width: int) -> str:
+    """`text` with line breaks between words; long words such as paths stay whole, so that they can be copied."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
 
 
 def silence(stream: TextIO) -> None:
