@@ -1,9 +1,11 @@
+import json
 import sys
 
 import pytest
-from containers import labelled_pngs, write_parquet
+from containers import labelled_pngs, write_parquet, write_text
 
 from recog.core.errors import DataError, MissingExtraError
+from recog.data.data_layout import DataLayout
 from recog.data.lists.label_format import LabelFormat
 from recog.data.readers.parquet import read_parquet
 from recog.data.sources import open_source
@@ -55,8 +57,9 @@ def test_rows_without_image_or_label_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"img": [b"x"], "label": [0]}, r"no column 'image'; it has: img, label.* Did you mean 'img'"),
-        ({"image": [b"x"], "labels": [0]}, "Did you mean 'labels'"),
+        ({"photo": [b"x"], "label": [0]}, r"no column 'image'.* it has: photo, label.* --path-column COLUMN"),
+        ({"image": [b"x"], "lable": [0]}, "Did you mean 'lable'"),
+        ({"image": [b"x"], "breed": [0], "y": [0]}, "several columns that may be its label: breed, y"),
         ({"image": [1.5], "label": [0]}, "column image of type double"),
         ({"image": [b"x"], "label": [0.5]}, "column label of type double"),
         ({"image": [b"x"], "label": ["a"], "split": ["trian"]}, "split 'trian'"),
@@ -137,7 +140,7 @@ class TestColumnsOf0And1:
             ([1, None, 0], ("cat", "dog"), "x.parquet/000001 has '' in the label column 'cat'"),
             ([[1], [0], [1]], ("cat", "dog"), r"000000 has '\[1\]' in the label column 'cat'"),
             ([1, 0, 1], ("cats", "dog"), "x.parquet has no label column 'cats'; it has: cat, dog. Did you mean 'cat'"),
-            ([1, 2, 0], (), "no column 'label'.*or two columns or more of 0 and 1"),
+            ([1, 2, 0], (), "no column 'label'.*or columns of 0 and 1"),
         ],
     )
     def test_what_is_no_0_or_1_is_refused_as_of_a_csv(self, tmp_path, cats, wanted, says):
@@ -155,3 +158,50 @@ class TestColumnsOf0And1:
         write(tmp_path / "d.parquet", image=IMAGES, dog=[0, 1, 1], cat=[0, 0, 7])
         with pytest.raises(DataError, match=r"d.parquet has as columns of 0 and 1 none, but .*a.parquet has cat, dog"):
             open_source(tmp_path)
+
+
+def test_columns_by_other_names(tmp_path):
+    columns = {
+        "img": [b"a", b"b"],
+        "fine_label": [1, 0],
+        "coarse_label": [0, 0],
+        "is_valid": [True, False],
+        "patient_id": ["p", "q"],
+        "part": ["train", "test"],
+    }
+    path = write(tmp_path / "x.parquet", **columns)
+    data = open_source(path, one_class_map=False)
+    assert data.why == "the columns img and fine_label"
+    assert [(data.class_names[s.label], s.split, s.group) for s in data.samples] == [
+        ("1", "val", "p"),
+        ("0", "train", "q"),
+    ]
+    assert data.column_names == ("coarse_label", "patient_id", "part")
+    assert data.notes == (
+        "columns: path from img, label from fine_label, split from is_valid, group from patient_id "
+        "(--group-column none ignores it)",
+    )
+    layout = DataLayout(label_column="coarse_label", split_column="none", group_column="none")
+    data = open_source(path, layout=layout, one_class_map=False)
+    assert [(data.class_names[s.label], s.split, s.group) for s in data.samples] == [("0", None, None)] * 2
+
+
+@pytest.mark.parametrize("declare", [False, True])
+def test_paths_in_place_of_images(tmp_path, declare):
+    for name in ("1.png", "2.png"):
+        write_text(tmp_path / "images" / name, "")
+    table = pa.table({"filename": ["1.png", "2"], "label": [1, 0], "caption": ["x", "y"]})
+    if declare:
+        table = table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["ant", "bee"]}}}})}
+        )
+    pq.write_table(table, tmp_path / "x.parquet")
+    data = open_source(tmp_path / "x.parquet")
+    assert data.layout == "Parquet of paths and labels"
+    expected = (
+        [("images/1.png", "bee"), ("images/2.png", "ant")]
+        if declare
+        else [("images/1.png", "1"), ("images/2.png", "0")]
+    )
+    assert [(s.name, data.class_names[s.label]) for s in data.samples] == expected
+    assert data.column_names == ("caption",)

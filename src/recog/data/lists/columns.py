@@ -122,7 +122,7 @@ def find_columns(
             at[role] = place
     if first is not None and "path" not in at:
         raise search.missing("path", first)
-    return Columns(tuple(header), at, tuple(search.notes(at, named)))
+    return Columns(tuple(header), at, tuple(search.notes(at, named, first)))
 
 
 class MissingLabelError(DataError):
@@ -136,7 +136,7 @@ def missing_label(columns: Columns, where: str) -> MissingLabelError:
 
 def split_of_cell(cell: str | None, line: str, column: str = "split") -> str:
     split = split_of_name(cell or "")
-    if split is None and _plain(column) == "isvalid":
+    if split is None and plain_name(column) == "isvalid":
         split = _VALID.get((cell or "").lower())
     if split is None:
         raise DataError(
@@ -173,7 +173,7 @@ class _Search:
             return self._only([i for i, column in enumerate(self.header) if column == name])
         if name == NO_COLUMN and role in ("split", "group"):
             return None
-        places = [i for i, column in enumerate(self.header) if _plain(column) == _plain(name)]
+        places = [i for i, column in enumerate(self.header) if plain_name(column) == plain_name(name)]
         if len(places) == 1:
             return places[0]
         raise DataError(
@@ -188,8 +188,8 @@ class _Search:
             places = [i for i, column in enumerate(columns) if column == name and self.fits(role, i)]
             if places:
                 return self._only(places)
-        known = {_plain(name) for name in NAMES[role]}
-        places = [i for i, column in enumerate(self.header) if _plain(column) in known and self.fits(role, i)]
+        known = {plain_name(name) for name in NAMES[role]}
+        places = [i for i, column in enumerate(self.header) if plain_name(column) in known and self.fits(role, i)]
         if role == "split":
             places = [i for i in places if self._holds_splits(i)]
         if role == "group":
@@ -211,12 +211,12 @@ class _Search:
             f"{several if role == 'label' else ''}"
         )
 
-    def notes(self, at: Mapping[Role, int], named: Mapping[Role, str]) -> Iterable[str]:
+    def notes(self, at: Mapping[Role, int], named: Mapping[Role, str], first: str | None) -> Iterable[str]:
         """What was taken by another name than recog's own, and what looks like a split and is not used."""
         others = [
             f"{role} from {self.header[place]}"
             for role, place in at.items()
-            if self.header[place].strip().lower() not in OWN_NAMES[role]
+            if self.header[place].strip().lower() not in (first, *OWN_NAMES[role])
         ]
         if others:
             ignore = " (--group-column none ignores it)" if "group" in at and not named["group"] else ""
@@ -238,7 +238,7 @@ class _Search:
 
     def _holds_splits(self, place: int) -> bool:
         column = self.header[place]
-        is_flag = _plain(column) == "isvalid"
+        is_flag = plain_name(column) == "isvalid"
         bad = next((c for c in self.cells(place) if not (split_of_name(c) or (is_flag and c.lower() in _VALID))), None)
         if bad is not None:
             self.remarks.append(f"the column {column} is not used as a split: it holds {shown(bad)}")
@@ -268,5 +268,6 @@ class _Search:
         return ", ".join(column or "(no name)" for column in self.header[:_MAX_LISTED]) + more
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name as such names are compared."""
     return "".join(c for c in name.casefold() if not c.isspace() and c not in "_-")

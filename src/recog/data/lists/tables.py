@@ -22,7 +22,7 @@ from recog.data.lists.image_finder import (
     tree_place,
 )
 from recog.data.lists.json_document import JSON_SUFFIXES, document_listing
-from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, json_listing
+from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, Object, json_listing, object_listing
 from recog.data.lists.label_format import AS_FOUND, LabelFormat, check_same_columns
 from recog.data.lists.list_reader import ListReader
 from recog.data.lists.rows import Listing
@@ -36,15 +36,24 @@ _MAX_BYTES = 1 << 30  # of a list
 _LOOKED_AT = 4096  # bytes of a text file that tell whether it lists images
 
 
-def read_list(path: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED) -> Dataset:
+def read_list(
+    path: Path,
+    labels: LabelFormat = AS_FOUND,
+    layout: DataLayout = DETECTED,
+    *,
+    objects: Sequence[Object] | None = None,
+) -> Dataset:
     """A list of paths and labels, and if there, splits and groups. The images lie below the folders that `layout` names,
     else below the list's own folder or those beside it (`places_on_disk`).
 
-    In place of labels there may be columns of 0 and 1, one per label.
+    In place of labels there may be columns of 0 and 1, one per label. `objects` are its rows where they are read already.
     """
     places = given_places(layout.images) if layout.images else places_on_disk(path.parent, path.stem)
     finder = ImageFinder(places, split_of_name(path.stem), is_given=bool(layout.images))
-    listing = read_listing(path, str(path), labels, layout, finder)
+    if objects is not None:
+        listing = object_listing(objects, str(path), labels, layout, form="Parquet")
+    else:
+        listing = read_listing(path, str(path), labels, layout, finder)
     reader = ListReader(
         name=path.stem,
         where=str(path),

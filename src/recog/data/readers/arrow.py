@@ -85,8 +85,8 @@ class ArrowFile:
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(path, str(error).strip().partition("\n")[0]) from None
 
-    def rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """{column: cell} of each row. Images are StoredBytes; of those that are structs, 'bytes' and 'path' are read."""
+    def rows(self, columns: Sequence[str], image: str | None = None) -> Iterator[dict[str, Any]]:
+        """{column: cell} of each row. Cells of the column `image` are StoredBytes, or 'bytes' and 'path' of structs."""
         import pyarrow.ipc
 
         with pyarrow.ipc.open_stream(self._stream) as reader:
@@ -94,7 +94,7 @@ class ArrowFile:
                 chosen = {name: batch.column(batch.schema.get_field_index(name)) for name in columns}
                 for array in chosen.values():
                     array.validate(full=True)  # that no offset leads out of the file
-                cells = [self._images(array) if name == "image" else array for name, array in chosen.items()]
+                cells = [self._images(array) if name == image else array for name, array in chosen.items()]
                 for row in zip(*cells, strict=True):
                     yield dict(zip(chosen, row, strict=True))
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recog.core.errors import DataError, missing_extra
+from recog.core.errors import DataError
 from recog.core.files import is_hidden, natural_key
 from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
-from recog.data.data_layout import DETECTED, DataLayout
+from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
-from recog.data.lists.columns import split_of_cell
+from recog.data.lists.columns import OWN_NAMES, Columns, Role, missing_label, split_of_cell
 from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -26,26 +26,24 @@ from recog.data.lists.label_format import (
     labels_of_bits,
 )
 from recog.data.lists.rows import cells_of
+from recog.data.lists.tables import read_list
 from recog.data.names import class_name_of, split_of_name, splits_of_files
 from recog.data.readers.arrow import ARROW_SUFFIX, ArrowFile
-from recog.data.readers.parquet_pages import holds_long_texts, largest_pages
+from recog.data.readers.parquet_cells import num_rows, open_table, read_cells
+from recog.data.readers.parquet_pages import holds_long_texts
 from recog.data.readers.parquet_schema import (
     check_columns,
     declared_names,
+    find_schema_columns,
     is_list,
     is_number,
     is_plain,
     is_text,
-    label_column_of,
+    path_column_of,
 )
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
-_BATCH_ROWS = 256
-_BATCH_BYTES = 64 << 20  # of the columns that are read; one row may take more
-_READ_BYTES = 1 << 20  # of the file at a time; without it, pyarrow reads the whole column of a row group
-_MAX_LABELS = 10_000  # of one image
-_KNOWN = ("image", "split", "group")
 
 
 def is_parquet(path: Path) -> bool:
@@ -81,7 +79,7 @@ class _File:
     name: str  # relative to the root, with '/'
     table: Any  # pyarrow.parquet.ParquetFile or ArrowFile
     split: str | None
-    label_column: str | None  # None where `bits` hold the labels
+    columns: Columns  # without a label where `bits` hold the labels
     class_names: tuple[str, ...]  # that it declares
     bits: Mapping[str, str]  # {label: its column of 0 and 1}
     further: tuple[str, ...]  # columns to slice by
@@ -103,18 +101,22 @@ def read_parquet(
     files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
 ) -> Dataset:
     """Images of Parquet files are copied once into a temporary file, as these have no random access to a row."""
+    if len(files) == 1 and path_column_of(table := open_table(files[0])):
+        return _read_paths(table, files[0], labels, layout)
+    layout.check_unused(str(files[0]), "a table with the images in it", takes=("--split-folders", *COLUMN_OPTIONS))
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
     notes: list[str] = []
     declared: list[tuple[str, ...]] = []
-    bits = _find_bits(files, root, labels)
+    bits = _find_bits(files, root, labels, layout)
     is_arrow = files[0].suffix.lower() == ARROW_SUFFIX
     spool = Spool("reading Parquet", 0 if is_arrow else sum(path.stat().st_size for path in files))
     try:
         for path, split in zip(files, _splits_of(files, root, layout), strict=True):
-            file = _describe(path, root, bits, split)
+            file = _describe(path, root, bits, split, layout)
             declared.append(file.class_names)
-            notes = [*label_column_notes(list(file.bits), file.further), *file.notes]
+            notes = [*file.notes, *label_column_notes(list(file.bits), file.further)]
+            names = file.columns.names
             rows += _rows(file, spool, exclusions, labels)
     finally:
         spool.close()
@@ -132,7 +134,7 @@ def read_parquet(
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
         layout=f"{len(files)} {'Arrow' if is_arrow else 'Parquet'} file{'s' * (len(files) > 1)}",
-        why=_why(bits, declared[0]),
+        why=_why(names, bits, declared[0]),
         class_names=class_names,
         samples=tuple(
             Sample(
@@ -152,168 +154,127 @@ def read_parquet(
     )
 
 
-def _why(bits: Mapping[str, str], declared: Sequence[str]) -> str:
+def _read_paths(table: Any, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    """A table of paths and labels, as a CSV has it. Numbers that the schema names become names."""
+    columns = [field.name for field in table.schema_arrow if is_plain(field.type) or is_list(field.type)]
+    names = {column: declared_names(table, path, column) for column in columns}
+    rows = []
+    for number, (_, cells) in enumerate(read_cells(table, path, path.name, columns)):
+        row = {c: _named(cell, names[c], f"{path}, row {number}") for c, cell in cells.items()}
+        rows.append((f"{path}, row {number}", row))
+    return read_list(path, labels, layout, objects=rows)
+
+
+def _named(cell: Any, names: tuple[str, ...], where: str) -> Any:
+    if isinstance(cell, list):
+        return [_named(item, names, where) for item in cell]
+    is_number = names and isinstance(cell, int)
+    return None if is_number and cell == -1 else _label_of(cell, names, where) if is_number else cell
+
+
+def _why(names: Mapping[Role, str], bits: Mapping[str, str], declared: Sequence[str]) -> str:
     if bits:
-        return f"the column image and {len(bits)} columns that hold only 0 and 1"
-    return f"the columns image and label{'; class names from its schema' if declared else ''}"
+        return f"the column {names['path']} and {len(bits)} columns that hold only 0 and 1"
+    from_schema = "; class names from its schema" if declared else ""
+    return f"the columns {names['path']} and {names['label']}{from_schema}"
 
 
-def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat) -> dict[str, str]:
+def _columns_of(table: Any, path: Path, name: str, layout: DataLayout) -> tuple[Columns, list[str]]:
+    """The columns by their roles, and those of long texts, which are not read."""
+    fields = [field for field in table.schema_arrow if is_text(field.type)]
+    long = [
+        f.name for f in fields if not isinstance(table, ArrowFile) and holds_long_texts(path, table.metadata, f.name)
+    ]
+
+    def cells(place: int) -> Iterator[str]:
+        column = table.schema_arrow.names[place]
+        return (bit_text(row[column]) for _, row in read_cells(table, path, name, [column]))
+
+    return find_schema_columns(table, path, cells, layout, long), long
+
+
+def _find_bits(files: Sequence[Path], root: Path, labels: LabelFormat, layout: DataLayout) -> dict[str, str]:
     """{label: its column of 0 and 1}, the same in all files; empty where a column of labels holds them."""
     found: list[tuple[str, Sequence[str]]] = []
     bits: dict[str, str] = {}
     for path in files:
-        table = _open(path)
+        table = open_table(path)
         schema, name = table.schema_arrow, path.relative_to(root).as_posix()
-        has_label = label_column_of(table) in schema.names
-        if labels.separator or "image" not in schema.names or (has_label and not labels.columns):
+        columns, _ = _columns_of(table, path, name, layout)
+        if labels.separator or ("label" in columns.at and not labels.columns):
             return {}
-        if _num_rows(table) == 0:
+        if num_rows(table) == 0:
             continue
-        header = [f.name for f in schema if f.name != "image" and (labels.columns or is_number(f.type))]
+        header = [f.name for f in schema if f.name != columns.names["path"] and (labels.columns or is_number(f.type))]
         wanted = labels.columns or header
-        cells = ((row, [bit_text(values.get(c)) for c in header]) for row, values in _cells(table, path, name, wanted))
-        columns = find_label_columns(header, cells, where=str(path), reserved=frozenset(_KNOWN), wanted=labels.columns)
-        bits = {label: header[i] for label, i in columns.items()}
+        cells = (
+            (row, [bit_text(values.get(c)) for c in header]) for row, values in read_cells(table, path, name, wanted)
+        )
+        places = find_label_columns(header, cells, where=str(path), reserved=columns.reserved, wanted=labels.columns)
+        bits = {label: header[i] for label, i in places.items()}
         found.append((str(path), tuple(bits)))
     check_same_columns(found)
     return bits
 
 
-def _describe(path: Path, root: Path, bits: Mapping[str, str], split: str | None) -> _File:
-    table = _open(path)
-    label_column = None if bits else label_column_of(table)
-    check_columns(table, path, label_column)
-    known = {*_KNOWN, label_column, *bits.values()}
-    plain = [field for field in table.schema_arrow if field.name not in known and is_plain(field.type)]
-    long = [
-        field.name
-        for field in plain
-        if is_text(field.type)
-        and not isinstance(table, ArrowFile)
-        and holds_long_texts(path, table.metadata, field.name)
-    ]
+def _describe(path: Path, root: Path, bits: Mapping[str, str], split: str | None, layout: DataLayout) -> _File:
+    table, name = open_table(path), path.relative_to(root).as_posix()
+    columns, long = _columns_of(table, path, name, layout)
+    if bits:
+        columns = replace(columns, at={role: place for role, place in columns.at.items() if role != "label"})
+    elif "label" not in columns.at:
+        raise missing_label(columns, str(path))
+    check_columns(table, path, columns)
+    used = {*OWN_NAMES["split"], *OWN_NAMES["group"], *columns.names.values(), *bits.values()}
+    used -= {columns.names.get("group", "")} - set(OWN_NAMES["group"])  # a group by another name is to slice by too
+    plain = [field.name for field in table.schema_arrow if field.name not in used and is_plain(field.type)]
+    unread = [column for column in plain if column in long]
     return _File(
         path=path,
-        name=path.relative_to(root).as_posix(),
+        name=name,
         table=table,
         split=split,
-        label_column=label_column,
-        class_names=tuple(sorted(bits, key=natural_key)) if bits else declared_names(table, path),
+        columns=columns,
+        class_names=tuple(sorted(bits, key=natural_key))
+        if bits
+        else declared_names(table, path, columns.names["label"]),
         bits=bits,
-        further=tuple(field.name for field in plain if field.name not in long),
-        notes=tuple(f"the column {name} holds long texts, so it is not read" for name in long),
+        further=tuple(column for column in plain if column not in long),
+        notes=(*columns.notes, *(f"the column {column} holds long texts, so it is not read" for column in unread)),
     )
 
 
-def _num_rows(table: Any) -> int:
-    return int(table.num_rows if isinstance(table, ArrowFile) else table.metadata.num_rows)
-
-
-def _open(path: Path) -> Any:
-    if path.suffix.lower() == ARROW_SUFFIX:
-        return ArrowFile(path)
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) or error from None
-    try:
-        table = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES)
-        lists = [field.name for field in table.schema_arrow if is_list(field.type) and is_text(field.type.value_type)]
-        if lists:  # a name in many lists is kept once
-            leaves = [table.schema.column(i).path for i in range(len(table.schema))]
-            in_lists = [path for path in leaves if path.partition(".")[0] in lists]
-            table = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES, read_dictionary=in_lists)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
-    return table
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    sentence = str(error).strip().splitlines()[0].rstrip(".")
-    return DataError(f"{path} is damaged or cut off ({sentence}). Download it again.")
-
-
 def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelFormat) -> Iterator[_Row]:
-    further, names = file.further, file.table.schema_arrow.names
-    label_columns = [file.label_column] if file.label_column is not None else list(file.bits.values())
-    wanted = [*(column for column in _KNOWN if column in names), *label_columns, *further]
+    names, further = file.columns.names, file.further
+    label_columns = [names["label"]] if "label" in names else list(file.bits.values())
+    wanted = list(dict.fromkeys([*names.values(), *label_columns, *further]))
     place = {label: i for i, label in enumerate(file.bits)}
     packed_bytes, total = file.path.stat().st_size, 0
-    for row, cells in _cells(file.table, file.path, file.name, wanted):
+    for row, cells in read_cells(file.table, file.path, file.name, wanted, names["path"]):
         found: tuple[tuple[str, ...], bool] | None
-        if file.label_column is None:
+        if "label" not in names:
             found = labels_of_bits([bit_text(cells[column]) for column in label_columns], place), True
         else:
-            found = _labels_of(cells[file.label_column], file.class_names, labels, row)
-        kept = _row(cells, row, found, file.split, spool, exclusions, cells_of({name: cells[name] for name in further}))
+            found = _labels_of(cells[names["label"]], file.class_names, labels, row)
+        by_role = {role: cells[name] for role, name in names.items()}
+        slices = cells_of({name: cells[name] for name in further})
+        kept = _row(by_role, row, found, file, spool, exclusions, slices)
         if kept is not None:
             yield kept
         total += 0 if kept is None else kept.source.size
         check_totals(file.path, count=0, total=total, held=0, packed_bytes=packed_bytes, limits=DEFAULT_LIMITS)
 
 
-def _cells(table: Any, path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name of the row, {column: cell}) of each row, read in batches of some 64 MiB. DataError where the file is damaged.
-
-    Of an image that is a struct, 'bytes' and 'path' are read only.
-    """
-    import pyarrow
-
-    if isinstance(table, ArrowFile):
-        yield from _arrow_cells(table, name, columns)
-        return
-    leaves = [table.schema.column(i).path for i in range(len(table.schema))]
-    is_struct = "image" in columns and "image" not in leaves
-    read = [column for column in columns if column != "image" or not is_struct]
-    read += [path for path in ("image.bytes", "image.path") if is_struct and path in leaves]
-    number = 0
-    try:
-        for group in range(table.metadata.num_row_groups):
-            row_group = table.metadata.row_group(group)
-            if row_group.num_rows == 0:  # it has no pages either
-                continue
-            num_bytes = largest_pages(path, row_group, read)
-            num_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, num_bytes)))
-            for batch in table.iter_batches(batch_size=num_rows, row_groups=[group], columns=read):
-                for row in range(batch.num_rows):
-                    yield f"{name}/{number:06d}", {column: _cell(batch.column(column)[row], path) for column in columns}
-                    number += 1
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from None
-
-
-def _arrow_cells(table: ArrowFile, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow
-
-    try:
-        for number, row in enumerate(table.rows(columns)):
-            yield (
-                f"{name}/{number:06d}",
-                {column: cell if column == "image" else _cell(cell, table.path) for column, cell in row.items()},
-            )
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(table.path, error) from None
-
-
-def _cell(scalar: Any, path: Path) -> Any:
-    """A cell as Python has it."""
-    if is_list(scalar.type) and scalar.is_valid and len(scalar) > _MAX_LABELS:
-        raise DataError(f"{path} has {len(scalar):,} labels for one image; at most {_MAX_LABELS:,} are read.")
-    return scalar.as_py()
-
-
 def _row(
-    cells: dict[str, Any],
+    cells: Mapping[Role, Any],
     name: str,
     labels: tuple[tuple[str, ...], bool] | None,
-    split: str | None,
+    file: _File,
     spool: Spool,
     exclusions: list[Exclusion],
     columns: tuple[tuple[str, str], ...],
 ) -> _Row | None:
-    image = cells["image"]
+    image = cells["path"]
     data = image.get("bytes") if isinstance(image, dict) else image
     if isinstance(image, dict) and image.get("path"):
         name = f"{name}/{image['path']}"
@@ -329,7 +290,7 @@ def _row(
         name=name,
         source=replace(data, name=name) if isinstance(data, StoredBytes) else spool.add(name, [data]),
         labels=labels[0],
-        split=split if stated is None else split_of_cell(str(stated), name),
+        split=file.split if stated is None else split_of_cell(str(stated), name, file.columns.names["split"]),
         group=None if group is None else str(group),
         is_list=labels[1],
         columns=columns,

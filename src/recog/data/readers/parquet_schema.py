@@ -4,20 +4,64 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from recog.core.config import nearest
 from recog.core.errors import DataError
+from recog.data.data_layout import DataLayout
+from recog.data.lists.columns import NAMES, OWN_NAMES, Cells, Columns, Role, find_columns, plain_name
 from recog.data.names import class_name_of
 
+IMAGE = "image"  # the column of images, as Hugging Face calls it
 
-def declared_names(table: Any, path: Path) -> tuple[str, ...]:
+
+def find_schema_columns(table: Any, path: Path, cells: Cells, layout: DataLayout, long: Collection[str]) -> Columns:
+    """The columns of images (role path), labels, splits and groups, by names and types; `long` texts are never looked at.
+
+    DataError where two have one name.
+    """
+    schema = table.schema_arrow
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} has the column '{twice[0]}' twice; keep one of them.")
+
+    def fits(role: Role, place: int) -> bool:
+        field = schema.field(place)
+        if role == "path":
+            return field.name == IMAGE or holds_images(field.type)
+        if field.name in OWN_NAMES[role]:
+            return True  # and if its type is another one, an error says so
+        if role == "label":
+            item = field.type.value_type if is_list(field.type) else field.type
+            return is_text(item) or _is_integer(item)
+        return is_plain(field.type) and field.name not in long
+
+    return find_columns(schema.names, cells, str(path), layout, first=IMAGE, fits=fits)
+
+
+def path_column_of(table: Any) -> str | None:
+    """Of a table without encoded images: the first column of texts that may be the paths of images."""
+    schema = table.schema_arrow
+    if any(holds_images(field.type) for field in schema):
+        return None
+    known = {plain_name(name) for name in NAMES["path"]}
+    return next((field.name for field in schema if is_text(field.type) and plain_name(field.name) in known), None)
+
+
+def holds_images(kind: Any) -> bool:
+    import pyarrow
+
+    has_bytes = pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return _is_bytes(kind.field("bytes").type if has_bytes else kind)
+
+
+def declared_names(table: Any, path: Path, label_column: str) -> tuple[str, ...]:
     """The names of the ClassLabel that the schema's 'huggingface' metadata declares; empty where there is none."""
     metadata = table.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        feature = features[label_column_of(table)]
+        feature = features[label_column]
         if isinstance(feature, list):  # a list of ClassLabel, as Hugging Face writes it in one of three ways
             feature = feature[0]
         feature = feature.get("feature", feature)
@@ -29,50 +73,28 @@ def declared_names(table: Any, path: Path) -> tuple[str, ...]:
     return names
 
 
-def check_columns(table: Any, path: Path, label_column: str | None) -> None:
+def check_columns(table: Any, path: Path, columns: Columns) -> None:
+    """DataError unless the images are encoded files, the labels numbers or names, or lists of them, and the others plain."""
     import pyarrow
 
-    schema = table.schema_arrow
-    twice = [name for name, count in Counter(schema.names).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} has the column '{twice[0]}' twice; keep one of them.")
-    for wanted in ("image", label_column):
-        if wanted is not None and wanted not in schema.names:
-            raise DataError(
-                f"{path} has no column '{wanted}'; it has: {', '.join(schema.names[:20])}. Expected image (bytes, path) and "
-                f"label, or two columns or more of 0 and 1, one per label.{nearest(wanted, schema.names)}"
-            )
-    image = schema.field("image").type
-    has_bytes = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
-    encoded = image.field("bytes").type if has_bytes else image
-    if not _is_bytes(encoded):
-        where = "'bytes' of the column image" if has_bytes else "the column image"
+    schema, names = table.schema_arrow, columns.names
+    image = schema.field(names["path"]).type
+    if not holds_images(image):
+        has_bytes = pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
+        where = f"'bytes' of the column {names['path']}" if has_bytes else f"the column {names['path']}"
+        encoded = image.field("bytes").type if has_bytes else image
         raise DataError(
             f"{path} has {where} of type {str(encoded)[:80]}; expected the encoded image file as binary, in the column image "
             "or in its field 'bytes'."
         )
-    _check_plain(schema, path, label_column)
-
-
-def _check_plain(schema: Any, path: Path, label_column: str | None) -> None:
-    """DataError unless the labels are numbers or names, or lists of them, and split and group are plain too."""
-    for name in ("split", "group", label_column):
-        if name is None or name not in schema.names:
-            continue
+    for role, name in names.items():
         kind = schema.field(name).type
-        item = kind.value_type if name == label_column and is_list(kind) else kind
-        if not (is_text(item) or _is_integer(item)) and (name == label_column or not is_plain(item)):
-            lists = ", or lists of them" if name == label_column else ""
+        item = kind.value_type if role == "label" and is_list(kind) else kind
+        if role != "path" and not (is_text(item) or _is_integer(item)) and (role == "label" or not is_plain(item)):
+            lists = ", or lists of them" if role == "label" else ""
             raise DataError(
                 f"{path} has the column {name} of type {str(item)[:80]}; expected whole numbers or names{lists}."
             )
-
-
-def label_column_of(table: Any) -> str:
-    schema = table.schema_arrow
-    if "label" in schema.names or "labels" not in schema.names:
-        return "label"
-    return "labels" if is_list(schema.field("labels").type) else "label"
 
 
 def is_list(kind: Any) -> bool:
