@@ -237,6 +237,8 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     if shards := find_shards(path, layout):
         layout.check_unused(str(path), "a folder of shards", takes=("--split-folders",))
         return read_shards(shards, root=path, name=path.resolve().name, labels=labels, layout=layout)
+    if pixels := find_pixels(path, layout):
+        return read_pixels(pixels, path, labels, layout)
     return read_tree(walk_tree(path), labels, layout)
 
 
@@ -260,7 +262,7 @@ def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
         takes = (*LIST_OPTIONS, "--label-pattern") if suffix in TEXT_LIST_SUFFIXES else LIST_OPTIONS
         layout.check_unused(str(path), "a list of images, which has a column 'split'", takes=takes)
         if suffix in CSV_SUFFIXES and (pixels := find_pixels(path, layout)):
-            return read_pixels(path, pixels, labels, layout)
+            return read_pixels(pixels, path, labels, layout)
         return read_list(path, labels, layout)
     check_not_packed(path)
     raise DataError(f"{path} is a file; expected {KINDS}.")

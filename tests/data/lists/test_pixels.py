@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from containers import digest, write_text
+from containers import digest, labelled_pngs, write_folder, write_text
 
 from recog.core.errors import DataError
 from recog.data.data_layout import DataLayout
@@ -106,3 +106,35 @@ def test_there_are_no_files_to_look_for(tmp_path):
     path = write_text(tmp_path / "x.csv", FORMS["no header"][0])
     with pytest.raises(DataError, match="--images is for lists of images, and .* is a CSV of pixels"):
         open_source(path, layout=DataLayout(images=(str(tmp_path),)))
+
+
+HEADER = f"label,{names('pixel{}')}"
+
+
+def test_a_folder_of_splits(tmp_path):
+    write_text(tmp_path / "mnist_train.csv", table(GREY, HEADER))
+    write_text(tmp_path / "mnist_test.csv", table(255 - GREY, HEADER))
+    data = open_source(tmp_path)
+    assert {split: len(data.subset(split)) for split in data.given_splits} == {"train": 6, "test": 6}
+    assert np.array_equal(data.subset("test")[0].source, 255 - GREY[0])
+    assert data.layout == "2 CSV files of pixels and labels"
+    write_text(tmp_path / "more.csv", table(GREY, HEADER))
+    with pytest.raises(DataError, match="more.csv is named for no split; rename it"):
+        open_source(tmp_path)
+
+
+def test_a_folder_of_a_competition(tmp_path):
+    write_text(tmp_path / "train.csv", table(GREY, HEADER))
+    write_text(tmp_path / "test.csv", table(GREY, names("pixel{}"), "{pixels}"))
+    write_text(tmp_path / "sample_submission.csv", "ImageId,Label\n1,0\n")
+    data = open_source(tmp_path)
+    assert (len(data.samples), data.given_splits) == (6, ())
+    assert {e.name: e.reason for e in data.exclusions} == dict.fromkeys(
+        ("test.csv", "sample_submission.csv"), "no pixels with labels"
+    )
+
+
+def test_a_table_beside_class_folders_is_none_of_the_data(tmp_path):
+    write_folder(labelled_pngs(2), tmp_path)
+    write_text(tmp_path / "train.csv", table(GREY, HEADER))
+    assert open_source(tmp_path).layout == "class folders"

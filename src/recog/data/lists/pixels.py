@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import DataError
-from recog.core.files import shown
+from recog.core.files import is_hidden, shown
 from recog.data.data_layout import COLUMN_OPTIONS, DataLayout
-from recog.data.dataset import Dataset
+from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.columns import Columns, find_columns, further_columns, missing_label, split_of_cell
-from recog.data.lists.csv_table import DELIMITERS, MAX_LINE
+from recog.data.lists.csv_table import CSV_SUFFIXES, DELIMITERS, MAX_LINE
 from recog.data.lists.image_finder import disk_place
 from recog.data.lists.label_format import LabelFormat
 from recog.data.lists.list_reader import ListReader
 from recog.data.lists.rows import Row
+from recog.data.names import split_of_name
 
 _JOINED = ("pixels", "pixel")  # names of a column that holds all pixels of an image
 _NAMED = re.compile(r"(?:pixel|px)[\s_-]*\d+|\d+x\d+", re.IGNORECASE)
@@ -41,7 +42,12 @@ class PixelTable:
     pixels: tuple[int, ...]
     joined: int | None
     shape: tuple[int, ...]  # [H, W] or [H, W, 3]
+    encoding: str
     note: str | None = None
+
+    @property
+    def is_unlabelled(self) -> bool:
+        return len(self.header) == len(self.pixels) + (self.joined is not None)
 
     @property
     def words(self) -> str:
@@ -50,9 +56,22 @@ class PixelTable:
         return f"the column {self.header[self.joined]}: {size}" if self.joined is not None else f"pixel columns: {size}"
 
 
-def find_pixels(path: Path, layout: DataLayout) -> PixelTable | None:
-    """None where the CSV holds no pixels. DataError where its pixels make no square image."""
-    with _open(path, layout) as file:
+def find_pixels(path: Path, layout: DataLayout) -> dict[Path, PixelTable]:
+    """The tables of pixels that `path` is, or, of a folder without folders in it, that it holds; none where it has no such.
+
+    DataError where the pixels of one make no square image.
+    """
+    files = [path]
+    if path.is_dir():
+        entries = [entry for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
+        files = [] if any(entry.is_dir() for entry in entries) else entries
+    found = {file: _find(file, layout) for file in files if file.name.lower().endswith(CSV_SUFFIXES) and file.is_file()}
+    return {file: table for file, table in found.items() if table is not None}
+
+
+def _find(path: Path, layout: DataLayout) -> PixelTable | None:
+    encoding = layout.encoding or "utf-8-sig"
+    with _open(path, encoding) as file:
         lines = [line for line in (file.readline(MAX_LINE), file.readline(MAX_LINE)) if line.strip()]
     if len(lines) < 2:
         return None
@@ -67,10 +86,10 @@ def find_pixels(path: Path, layout: DataLayout) -> PixelTable | None:
     joined = next((i for i, name in enumerate(header) if name.lower() in _JOINED), None)
     if joined is not None and len(cells[joined].split()) >= _MIN_PIXELS:
         shape = _shape(len(cells[joined].split()), str(path))
-        return PixelTable(header, True, delimiter, (), joined, shape)
+        return PixelTable(header, True, delimiter, (), joined, shape, encoding)
     named = tuple(i for i, name in enumerate(header) if _NAMED.fullmatch(name))
     if len(named) >= _MIN_PIXELS:
-        return PixelTable(header, True, delimiter, named, None, _shape(len(named), str(path)))
+        return PixelTable(header, True, delimiter, named, None, _shape(len(named), str(path)), encoding)
     return _unnamed(header, cells, delimiter, layout)
 
 
@@ -82,7 +101,7 @@ def _unnamed(header: tuple[str, ...], cells: tuple[str, ...], delimiter: str, la
     numbers = [float(cell) for cell in header]
     is_counted = numbers == list(range(len(numbers)))
     has_header = is_counted or not all(number.is_integer() for number in numbers)  # 0, 0.1, ... are pandas' names
-    label = layout.label_column or "1"
+    label, encoding = layout.label_column or "1", layout.encoding or "utf-8-sig"
     names = tuple(str(i + 1) for i in range(len(header)))
     if label not in names:
         raise DataError(f"the CSV has no names of columns; --label-column is then a number from 1 to {len(names)}.")
@@ -90,54 +109,76 @@ def _unnamed(header: tuple[str, ...], cells: tuple[str, ...], delimiter: str, la
     note = f"no names of columns: column {label} is the label, the other {len(names) - 1} are pixels"
     pixels = tuple(i for i in range(len(names)) if i != place)
     names = (*names[:place], _LABEL, *names[place + 1 :])
-    return PixelTable(names, has_header, delimiter, pixels, None, side, note)
+    return PixelTable(names, has_header, delimiter, pixels, None, side, encoding, note)
 
 
-def read_pixels(path: Path, table: PixelTable, labels: LabelFormat, layout: DataLayout) -> Dataset:
-    """A sample per line; its image is an array uint8 [H, W] or [H, W, 3]."""
-    where = str(path)
-    takes = (*COLUMN_OPTIONS[1:], "--encoding")
-    layout.check_unused(where, "a CSV of pixels", takes=takes)
-    columns, notes = _columns(path, table, layout)
-    reader = ListReader(
-        name=path.stem, where=where, notes=notes, task=labels.task, beside=[disk_place(path.parent, "")]
-    )
-    further = {name: i for name, i in further_columns(columns, {}).items() if i not in table.pixels}
-    num_bytes = 0
-    for number, cells in _lines(path, table, layout):
-        line = f"{where}, line {number}"
-        image = _image(cells, table, line)
-        num_bytes += image.nbytes
-        if num_bytes > _MAX_BYTES:
-            raise DataError(
-                f"{where} holds more than {_MAX_BYTES >> 30} GiB of pixels; write the images to files instead."
-            )
-        split, group = (
-            cells[columns.at[role]].strip() or None if role in columns.at else None for role in ("split", "group")
+def read_pixels(tables: Mapping[Path, PixelTable], path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    """A sample per line of the tables in `path`, a file or folder; its image is an array uint8 [H, W] or [H, W, 3].
+
+    Tables without a label are left aside; several with labels are splits by their names, or parts of one.
+    """
+    layout.check_unused(str(path), "a CSV of pixels", takes=(*COLUMN_OPTIONS[1:], "--encoding"))
+    labelled = {file: table for file, table in tables.items() if not table.is_unlabelled}
+    if not labelled:
+        raise DataError(f"{next(iter(tables))} has pixels only, and no column 'label'.")
+    names = [file.name for file in labelled]
+    splits = [split_of_name(file.stem) for file in labelled] if len(names) > 1 else [None]
+    if None in splits and len(set(splits)) > 1:
+        raise DataError(
+            f"of the tables of pixels in {path}, {names[splits.index(None)]} is named for no split; rename it."
         )
+    aside = [file.name for file in path.iterdir() if file not in labelled] if path.is_dir() else []
+    reader = ListReader(
+        name=path.stem if path.is_file() else path.resolve().name,
+        where=str(path),
+        task=labels.task,
+        exclusions=[Exclusion(name=name, reason="no pixels with labels") for name in sorted(aside)],
+        beside=[disk_place(next(iter(tables)).parent, "")],
+    )
+    num_bytes = 0
+    for (file, table), split in zip(labelled.items(), splits, strict=True):
+        columns, notes = _columns(file, table, layout)
+        reader.notes += [note for note in notes if note not in reader.notes]
+        for row, name, image in _rows(file, table, columns, labels):
+            num_bytes += image.nbytes
+            if num_bytes > _MAX_BYTES:
+                raise DataError(
+                    f"{path} holds more than {_MAX_BYTES >> 30} GiB of pixels; write the images to files instead."
+                )
+            reader.add(row if row.split or split is None else replace(row, split=split), name, image)
+    kind = "CSV of pixels and labels" if len(labelled) == 1 else f"{len(labelled)} CSV files of pixels and labels"
+    return reader.dataset(layout=kind, why=next(iter(labelled.values())).words)
+
+
+def _rows(
+    path: Path, table: PixelTable, columns: Columns, labels: LabelFormat
+) -> Iterator[tuple[Row, str, NDArray[np.uint8]]]:
+    """(row, name of the sample, image) of each line."""
+    at = columns.at
+    further = {name: i for name, i in further_columns(columns, {}).items() if i not in table.pixels}
+    for number, cells in _lines(path, table):
+        line = f"{path}, line {number}"
+        split, group = (cells[at[role]].strip() or None if role in at else None for role in ("split", "group"))
         row = Row(
             line,
             "",
-            labels.labels_in(cells[columns.at["label"]].strip()),
-            split_of_cell(split, line, columns.names["split"]) if "split" in columns.at else None,
+            labels.labels_in(cells[at["label"]].strip()),
+            split_of_cell(split, line, columns.names["split"]) if "split" in at else None,
             group,
             is_list=bool(labels.separator),
             columns=tuple((name, cells[i].strip()) for name, i in further.items()),
         )
-        reader.add(row, f"{path.stem}/{number:06d}", image)
-    return reader.dataset(layout="CSV of pixels and labels", why=table.words)
+        yield row, f"{path.stem}/{number:06d}", _image(cells, table, line)
 
 
 def _columns(path: Path, table: PixelTable, layout: DataLayout) -> tuple[Columns, list[str]]:
     """The columns of labels, splits and groups: where none is called a label, the only one that is left."""
-    if len(table.pixels) == len(table.header):
-        raise DataError(f"{path} has columns of pixels only, and no column 'label'.")
     others = {i for i in range(len(table.header)) if i not in table.pixels and i != table.joined}
     named = tuple(name if i in others else "" for i, name in enumerate(table.header))
     given = replace(layout, label_column="") if table.note else layout
 
     def cells(place: int) -> Iterator[str]:
-        return (row[place].strip() for _, row in _lines(path, table, layout))
+        return (row[place].strip() for _, row in _lines(path, table))
 
     columns = find_columns(named, cells, str(path), given, first=None)
     notes = [*([table.note] if table.note else []), *columns.notes]
@@ -152,13 +193,13 @@ def _columns(path: Path, table: PixelTable, layout: DataLayout) -> tuple[Columns
     return columns, notes
 
 
-def _open(path: Path, layout: DataLayout) -> TextIO:
-    return path.open(encoding=layout.encoding or "utf-8-sig", errors="replace", newline="")
+def _open(path: Path, encoding: str) -> TextIO:
+    return path.open(encoding=encoding, errors="replace", newline="")
 
 
-def _lines(path: Path, table: PixelTable, layout: DataLayout) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, table: PixelTable) -> Iterator[tuple[int, list[str]]]:
     """(number, cells) of the lines with data."""
-    with _open(path, layout) as file:
+    with _open(path, table.encoding) as file:
         lines = csv.reader(file, delimiter=table.delimiter, strict=True)
         try:
             for row, cells in enumerate(lines):
