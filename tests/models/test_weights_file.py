@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from small_models import build
 
 from recog.core.errors import ConfigError
+from recog.models.config import WEIGHTS_SUFFIXES
 from recog.models.weights_file import fit_tensors, read_tensors
 
 NAME = "resnet8"
@@ -48,6 +49,7 @@ FORMS = {  # name: (what is saved for a state dict `s` and another one `o`, the 
         "state_dict.model.",
     ),
     "backbone": (lambda s, o: {"state_dict": prefixed(s, "backbone.")}, "state_dict.backbone."),
+    "student": (lambda s, o: {"student": prefixed(s, "backbone."), "epoch": 1}, "student.backbone."),
     "encoder": (lambda s, o: prefixed(s, "encoder."), "encoder."),
     "DINO": (
         lambda s, o: {"student": prefixed(o, "module.backbone."), "teacher": prefixed(s, "backbone.")},
@@ -69,6 +71,33 @@ def test_containers_and_prefixes(form, suffix, tmp_path):
     assert all(torch.equal(state[key], loaded[key]) for key in state)
     below = f", below '{prefix.rstrip('.')}'" if prefix else ""
     assert model.origin.source == f"file w{suffix}, {len(state)} tensors matched{below}"
+
+
+@pytest.mark.parametrize("suffix", WEIGHTS_SUFFIXES)
+def test_every_suffix(suffix, tmp_path):
+    state = network(1).state_dict()
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(state, tmp_path / f"w{suffix}")
+    assert torch.equal(read_tensors(tmp_path / f"w{suffix}")["fc.weight"], state["fc.weight"])
+
+
+def test_a_head_for_other_classes_is_dropped_and_named(tmp_path):
+    torch.save({"model": network(1, num_classes=7).state_dict()}, tmp_path / "w.pth")
+    source = build(NAME, weights=str(tmp_path / "w.pth")).origin.source
+    assert source.endswith("tensors matched, below 'model', dropped: fc.bias, fc.weight")
+
+
+def test_weights_of_another_network_are_refused_in_five_lines_at_most(tmp_path):
+    state = network(1).state_dict()
+    conv = next(key for key, value in state.items() if value.ndim == 4)
+    others = {f"other\n{i}": torch.zeros(9) for i in range(9)}
+    torch.save({**state, conv: torch.zeros(3, 3, 5, 5), **others}, tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match="do not fit resnet8") as refusal:
+        build(NAME, weights=str(tmp_path / "w.pth"))
+    lines = str(refusal.value).split("\n  ")
+    assert [line.partition(":")[0] for line in lines[1:-1]] == ["Other shapes", "Only in the file"]
+    assert "\n" not in "".join(lines)
+    assert len(lines) <= 5
 
 
 def test_a_file_of_pytorchs_first_format(tmp_path):

@@ -16,6 +16,7 @@ from torch import nn
 from recog.bundle.manifest import MANIFEST, read_bundle_json
 from recog.core.errors import ConfigError
 from recog.core.files import sha256_file, shown
+from recog.core.text import visible
 from recog.models.weights import WeightsOrigin, convert_once
 
 MIN_MATCHED = 0.95  # of the body's parameters: below this the file belongs to another network
@@ -127,7 +128,7 @@ def wrong_weights(path: Path, name: str, fitted: FittedWeights) -> ConfigError:
     if fitted.dropped:
         lines.append(f"Only in the file: {_some(fitted.dropped)}.")
     lines.append("Choose the network that the weights were trained for with --model (recog models PATTERN lists them).")
-    return ConfigError("\n".join(lines))
+    return ConfigError("\n  ".join(lines))
 
 
 def origin_of(path: Path, fit: str) -> WeightsOrigin:
@@ -249,4 +250,4 @@ def _counts(name: str) -> bool:
 
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - NUM_NAMED:,} more" if len(names) > NUM_NAMED else ""
-    return ", ".join(names[:NUM_NAMED]) + more
+    return ", ".join(map(visible, names[:NUM_NAMED])) + more
