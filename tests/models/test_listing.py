@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import timm
 from huggingface_hub import constants
 
 from recog.core.errors import ConfigError
 from recog.models import listing
-from recog.models.listing import list_networks
-from recog.models.table import MODELS
+from recog.models.listing import list_networks, strongest
+from recog.models.table import DOWNLOADS, MODELS
 
 
 def only(pattern):
@@ -97,3 +99,23 @@ def test_a_pattern_that_nothing_matches_names_the_nearest():
         ConfigError, match=r"No network in recog or timm matches 'mobilnet_v2'. Did you mean 'mobilenet_v2'"
     ):
         list_networks("mobilnet_v2")
+
+
+def test_the_strongest_are_those_that_no_other_surpasses_in_accuracy_and_time():
+    """b is slower than a and less accurate; d equals c; e has no accuracy, f was not measured."""
+    facts = only("test_resnet")
+    figures = {
+        "a": (70.0, 2.0),
+        "b": (69.0, 3.0),
+        "c": (80.0, 9.0),
+        "d": (80.0, 9.0),
+        "e": (None, 1.0),
+        "f": (99.0, None),
+    }
+    networks = [replace(facts, name=name, top1=top1, ms=ms) for name, (top1, ms) in figures.items()]
+    assert strongest(networks) == {"a", "c", "d"}
+
+
+def test_networks_worth_a_download_are_in_the_table_with_a_licence():
+    listed = {facts.name: facts for facts in list_networks()}
+    assert {listed[name].licence for name in DOWNLOADS} == {"apache-2.0"}

@@ -46,7 +46,7 @@ def settings_for(name):
     entry = MODELS.get(name)
     if isinstance(entry, Own):
         return {"image_size": (64, 80)} if entry.weights else {}
-    return {"image_size": (64, 64)}
+    return {"image_size": (70, 70) if name.startswith("dinov2") else (64, 64)}  # its patches have 14 px
 
 
 def spread_logits(classifier, images):

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -11,7 +14,7 @@ def test_the_table_states_the_parameters_of_each_network(name):
     entry = MODELS[name]
     with torch.device("meta"):
         if isinstance(entry, Timm):
-            network = timm.create_model(entry.name)
+            network = timm.create_model(entry.name, num_classes=1000)
         else:
             network = entry.build(num_classes=entry.num_classes, in_chans=entry.channels, image_size=entry.image_size)
     assert num_parameters(network) == entry.num_parameters
@@ -75,3 +78,11 @@ def test_what_is_too_small_is_known_without_an_image(name):
     assert network(torch.zeros(1, 1, side, side + 3)).shape == (1, 2)
     assert side == 1 or not entry.takes((side - 1, 99))
     assert side == 1 or not entry.takes((99, side - 1))
+
+
+def test_accuracy_and_time_are_those_of_the_results_file():
+    text = (Path(__file__).parents[2] / "benchmarks" / "results" / "models.md").read_text()
+    rows = re.findall(r"^\| (\w+)(?: \*)? \| ([\d.]+) \| [\d.]+ \| ([\d.]+) % \|$", text, re.MULTILINE)
+    listed = {name: (entry.ms, entry.top1) for name, entry in MODELS.items() if entry.ms is not None}
+    assert {name: (float(ms), float(top1)) for name, ms, top1 in rows} == listed
+    assert {name for name, entry in MODELS.items() if isinstance(entry, Timm)} | {"alexnet"} == set(listed)

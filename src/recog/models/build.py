@@ -24,7 +24,7 @@ from recog.models.classifier import Classifier, broken_weights, check_contract
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig, check_local_weights
 from recog.models.names import unknown_network
 from recog.models.own_module import OwnModule, channels_of
-from recog.models.table import Own, own_network, timm_name
+from recog.models.table import MODELS, Own, own_network, timm_name
 from recog.models.timm_bridge import (
     SIZE_ERRORS,
     cfg_of,
@@ -265,7 +265,9 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
         raise
     _check_rates(name, network, config.rates)
     data = resolve_data_config(pretrained_cfg=cfg_of(network))  # type: ignore[no-untyped-call]
-    image_size = config.image_size or input_size(network)
+    entry = MODELS.get(str(config.name))
+    usual = entry.image_size if entry is not None else None
+    image_size = config.image_size or usual or input_size(network)
     mean = config.mean or _per_channel(data["mean"], channels)
     preprocess = Preprocess(
         image_size=image_size,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import timm
@@ -34,6 +35,8 @@ class NetworkFacts:
     weights: WeightsAt  # installed by pip, cached by an earlier download, to download, or none published
     source: str | None  # of the weights
     licence: str | None  # of the weights, as stated with them
+    top1: float | None = None  # accuracy of the weights on ImageNet-1k, percent; None if not known
+    ms: float | None = None  # per image on one core; None if not measured
 
     @property
     def at_hand(self) -> bool:
@@ -63,6 +66,16 @@ def list_networks(pattern: str | None = None) -> list[NetworkFacts]:
     ]
 
 
+def strongest(networks: Sequence[NetworkFacts]) -> set[str]:
+    """The names of those that no other network surpasses in both accuracy and time."""
+    timed = [
+        (facts.name, facts.top1, facts.ms) for facts in networks if facts.top1 is not None and facts.ms is not None
+    ]
+    return {
+        name for name, top1, ms in timed if not any(t >= top1 and m <= ms and (t, m) != (top1, ms) for _, t, m in timed)
+    }
+
+
 def _matches(name: str, pattern: str) -> bool:
     name, pattern = name.lower(), pattern.lower()
     return fnmatch.fnmatchcase(name, pattern) if set("*?[") & set(pattern) else pattern in name
@@ -71,7 +84,8 @@ def _matches(name: str, pattern: str) -> bool:
 def _facts_of_entry(name: str) -> NetworkFacts:
     entry = MODELS[name]
     if not isinstance(entry, Own):
-        return _facts_of_timm(name, entry.name, entry.num_parameters)
+        facts = _facts_of_timm(name, entry.name, entry.num_parameters)
+        return replace(facts, top1=entry.top1, ms=entry.ms, image_size=entry.image_size or facts.image_size)
     weights: WeightsAt = "none"
     if entry.weights is not None:
         weights = "cached" if torchvision_file(entry.weights).is_file() else "download"
@@ -85,6 +99,8 @@ def _facts_of_entry(name: str) -> NetworkFacts:
         weights=weights,
         source=None if entry.weights is None else f"torchvision {entry.weights}",
         licence=None if entry.weights is None else "bsd-3-clause",
+        top1=entry.top1,
+        ms=entry.ms,
     )
 
 

@@ -30,12 +30,13 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "deit_tiny": "deit_tiny_patch16_224",
         "deit_small": "deit_small_patch16_224",
         "deit_base": "deit_base_patch16_224",
-        **{
-            name: f"vit_{size}_patch14_dinov2"
-            for size in ("small", "base", "large", "giant")
-            for name in (f"dinov2_{size}", f"dinov2_vit{size[0]}14")
-        },
-        "dinov2": "vit_small_patch14_dinov2",
+        "dinov2_vits14": "dinov2_small",
+        "dinov2_vitb14": "dinov2_base",
+        "dinov2_vitl14": "vit_large_patch14_dinov2",
+        "dinov2_vitg14": "vit_giant_patch14_dinov2",
+        "dinov2_large": "vit_large_patch14_dinov2",
+        "dinov2_giant": "vit_giant_patch14_dinov2",
+        "dinov2": "dinov2_small",
         "convnext": "convnext_tiny",
         "deit": "deit_small_patch16_224",
         "densenet": "densenet121",
@@ -45,7 +46,7 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "lenet": "lenet5",
         "mobilenet": "mobilenet_v3_small",
         "mobilenetv3": "mobilenet_v3_small",
-        "mobilenetv4": "mobilenetv4_conv_small",
+        "mobilenetv4": "mobilenet_v4_small",
         "resnet": "resnet18",
         "swin": "swin_tiny_patch4_window7_224",
         "vgg": "vgg16",
