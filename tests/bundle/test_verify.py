@@ -90,7 +90,7 @@ def test_a_reference_that_cannot_be_answered_is_the_bundles_fault(bundle, error)
     def fail(files):
         raise error
 
-    with pytest.raises(BundleError, match="does not answer its reference images"):
+    with pytest.raises(BundleError, match="cannot predict its reference images"):
         verify_bundle(bundle, fail)
 
 
@@ -106,7 +106,7 @@ def test_nan_in_the_sealed_probs_fails(bundle, reseal):
 def test_other_probs_than_the_networks_fail_although_all_hashes_fit(bundle, reseal):
     rewrite_reference(bundle, probs=read_reference(bundle).probs[:, ::-1].copy())
     reseal(bundle)
-    with pytest.raises(BundleError, match="answers its reference images differently"):
+    with pytest.raises(BundleError, match="predicts its reference images differently"):
         verify(bundle)
 
 
@@ -120,7 +120,7 @@ def test_a_reference_of_another_number_of_classes_fails(bundle, reseal):
 def test_reference_images_that_are_not_images_fail(bundle, reseal):
     rewrite_reference(bundle, images=(b"garbage",) * 16)
     reseal(bundle)
-    with pytest.raises(BundleError, match="does not answer its reference images"):
+    with pytest.raises(BundleError, match="cannot predict its reference images"):
         verify(bundle)
 
 
@@ -132,7 +132,7 @@ def test_other_weights_in_the_graph_fail_although_all_hashes_fit(bundle, reseal)
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     onnx.save(model, bundle / "model.onnx")
     reseal(bundle)
-    with pytest.raises(BundleError, match="answers its reference images differently"):
+    with pytest.raises(BundleError, match="predicts its reference images differently"):
         verify(bundle)
 
 

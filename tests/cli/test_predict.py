@@ -336,7 +336,7 @@ def test_ctrl_c_leaves_no_file(place):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted; no partial files were left" in errors
+    assert "interrupted; no file is half-written" in errors
     assert sorted(path.name for path in place.iterdir()) == [
         "ids.csv",
         "list.csv",

@@ -114,5 +114,5 @@ def test_dropped_bands_are_noted(tmp_path):
     ]
     inspected = [Inspected(sha256="", info=info) for info in infos]
     assert list(image_notes(inspected)) == [
-        "2 of 3 images have a band beyond red, green and blue, which are not used",
+        "2 of 3 images with a band beyond red, green and blue, which are not used",
     ]

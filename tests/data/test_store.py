@@ -276,9 +276,10 @@ class TestExcludeBad:
             exclude_bad(self.data(num_images), self.bad(num_bad), policy="auto")
         message = str(caught.value)
         assert (
-            f"{num_bad} of {num_images} files of pets cannot be used (more than 1% of all and more than 3)" in message
+            f"{num_bad} of {num_images:,} files of pets cannot be used (more than 1% of all and more than 3)" in message
         )
-        assert "or leave them out: --bad-images skip" in message
+        assert "Or leave them out: --bad-images skip" in message
+        assert message.count("Replace it.") == 1
 
     @pytest.mark.parametrize("policy", ["skip", "quarantine"])
     def test_what_was_asked_for_has_no_limit(self, policy):
@@ -288,8 +289,8 @@ class TestExcludeBad:
         with pytest.raises(DataError) as caught:
             exclude_bad(self.data(1000), self.bad(1), policy="error")
         message = str(caught.value)
-        assert "1 of 1000 files of pets cannot be used (--bad-images error)" in message
-        assert "000: the file is empty. Replace it." in message
+        assert "1 of 1,000 files of pets cannot be used (--bad-images error)" in message
+        assert message.endswith("  000: the file is empty\n  Replace it.")
         assert "more" not in message
 
     def test_a_warning_counts_what_is_left_out(self):

@@ -27,8 +27,9 @@ def test_everything_that_a_person_asks(tmp_path):
     write_text(tmp_path / "test/cat/broken.png", "")
     write_text(tmp_path / "README.md", "notes")
     report = scan(tmp_path).report
-    assert report.counts == {"train": (31, 4), "test": (7, 0)}
+    assert report.counts == {"train": (31, 4), "test": (6, 0)}  # without broken.png
     assert report.num_images == 42
+    assert report.num_usable_of == {"train": 35, "test": 6}
     assert [e.name for e in report.bad] == ["test/cat/broken.png"]
     assert [e.name for e in report.left_out] == ["README.md"]
     assert [len(names) for names in report.copies] == [4]

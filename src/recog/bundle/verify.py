@@ -48,11 +48,11 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
         try:
             found = predict_probs(reference.images)
         except DataError as error:  # an image that cannot be read, or logits that are not finite
-            raise BundleError(f"{folder} does not answer its reference images: {error}") from None
+            raise BundleError(f"{folder} cannot predict its reference images: {error}") from None
         difference = compare_probs(reference.probs, found)
         if difference > MAX_PROB_DIFFERENCE:
             raise BundleError(
-                f"{folder} answers its reference images differently from when it was sealed: probabilities differ by up to "
+                f"{folder} predicts its reference images differently from when it was written: probabilities differ by up to "
                 f"{difference:.2g}; at most {MAX_PROB_DIFFERENCE:g} is allowed. Do not use it on this machine."
             )
     return Verification(

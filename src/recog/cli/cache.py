@@ -9,6 +9,7 @@ import typer
 
 from recog.cli.guard import guarded
 from recog.cli.output import print_json, print_lines
+from recog.core.text import plural
 
 if TYPE_CHECKING:
     from recog.data.cache import CacheEntry, CacheListing
@@ -27,7 +28,7 @@ def cache(
         print_json(_to_dict(listing))
         return
     for entry in listing.entries:
-        what = entry.problem or f"{entry.name}, {entry.num_images:,} images, {entry.reader}"
+        what = entry.problem or f"{entry.name}, {plural(entry.num_images, 'image')}, {entry.reader}"
         print_lines(f"{entry.num_bytes / 1e6:>10,.1f} MB  {entry.path.name[:16]}  {what}")
     for entry in listing.left:
         print_lines(f"{entry.path} was not removed: {entry.problem}; remove it yourself")

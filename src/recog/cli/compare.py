@@ -26,6 +26,7 @@ from recog.cli.labels import (
     label_format,
 )
 from recog.cli.output import print_json, print_note, print_rendered
+from recog.core.text import plural
 
 
 @guarded
@@ -80,7 +81,9 @@ def compare(
     if as_json:
         print_json(result.to_dict())
         return
-    title = f"{result.data}{f', {result.split} split' if result.split else ''}: {result.report.num_images:,} images"
+    title = (
+        f"{result.data}{f', {result.split} split' if result.split else ''}: {plural(result.report.num_images, 'image')}"
+    )
     print_rendered(
         lambda console: print_comparison(
             result.report, console, name_a=result.name_a, name_b=result.name_b, title=title
@@ -90,7 +93,7 @@ def compare(
 
 def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:
     return [
-        f"warning: {who} was trained, selected or calibrated with {num_seen:,} of the {num_images:,} images; "
+        f"warning: {who} was trained, selected or calibrated with {num_seen:,} of {plural(num_images, 'image')}; "
         f"its numbers are optimistic"
         for who, num_seen in (("A", num_seen_by_a), ("B", num_seen_by_b))
         if num_seen

@@ -176,7 +176,8 @@ class TrainPrinter:
 
 def _line_of(event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> str:
     if isinstance(event, FeatureTime):
-        return f"features of {event.num_images:,} images: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
+        images = plural(event.num_images, "image")
+        return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
         return f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"

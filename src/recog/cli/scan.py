@@ -31,7 +31,7 @@ from recog.cli.labels import (
 from recog.cli.output import notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError, DataError
 from recog.core.outputs import check_preview
-from recog.core.text import visible
+from recog.core.text import span, visible
 from recog.report.text import plural
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _print_report(report: ScanReport) -> None:
     num_classes = plural(len(report.class_names), "class", "classes")
     if report.task == "multilabel":
         num_classes = f"{plural(len(report.class_names), 'label')}, of which each image has any number"
-    print_lines(f"{plural(report.num_images, 'image')}, {num_classes}")
+    unusable = f", of which {len(report.bad):,} cannot be used" if report.bad else ""
+    print_lines(f"{plural(report.num_images, 'image')}{unusable}, {num_classes}")
     _print_classes(report)
     if images.num_images:
         print_lines(f"sizes: {_sizes(images.widths_px, images.heights_px)}")
@@ -155,7 +156,8 @@ def _print_report(report: ScanReport) -> None:
     _print_some("note", report.notes)
     _print_some("warning", report.warnings)
     for text in report.problems:
-        print_lines(f"cannot be trained on: {text}")
+        first, *listed = text.split("\n  ")  # as guard prints an error; other newlines come from names
+        print_lines(f"cannot be trained on: {first}", *(f"  {line}" for line in listed))
     if not report.problems:
         print_lines("can be trained on")
 
@@ -182,13 +184,13 @@ def _print_classes(report: ScanReport) -> None:
         table.add_row(Text(visible(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
     if len(report.class_names) > 1:
         table.add_row(
-            Text("images" if several else "all"), *(f"{n:,}" for n in report.num_images_of.values()), style="bold"
+            Text("images" if several else "all"), *(f"{n:,}" for n in report.num_usable_of.values()), style="bold"
         )
     print_rendered(lambda console: console.print(table, soft_wrap=True))
     if several:
         _print_cardinality(report)
-    if report.imbalance is not None:
-        print_lines(f"largest to smallest class: {report.imbalance:.1f} to 1")
+    if report.imbalance is not None and report.imbalance > 1:
+        print_lines(f"the largest class has {report.imbalance:.1f} times the images of the smallest")
 
 
 def _print_cardinality(report: ScanReport) -> None:
@@ -201,10 +203,12 @@ def _print_cardinality(report: ScanReport) -> None:
 def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:
     if widths[0] == widths[-1] and heights[0] == heights[-1]:
         return f"all {widths[0]} x {heights[0]} px"
-    return (
-        f"median {widths[2]} x {heights[2]} px; width {widths[0]} to {widths[-1]} (90 %: {widths[1]} to {widths[3]}), "
-        f"height {heights[0]} to {heights[-1]} (90 %: {heights[1]} to {heights[3]})"
+    sides = (
+        f"{name} {span(sides[0], sides[-1], 'd')}"
+        + ("" if sides[0] == sides[-1] else f" (90 %: {span(sides[1], sides[3], 'd')})")
+        for name, sides in (("width", widths), ("height", heights))
     )
+    return f"median {widths[2]} x {heights[2]} px; {', '.join(sides)}"
 
 
 def _tally(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded
 from recog.cli.output import print_json, print_lines
+from recog.report.text import plural
 
 
 @guarded
@@ -30,13 +31,13 @@ def verify(
     if as_json:
         print_json(asdict(outcome))
         return
-    print_lines(f"{outcome.num_files} files are as sealed")
+    print_lines(f"{plural(outcome.num_files, 'file')} unchanged since the bundle was written (sha256)")
     if outcome.ignored:
         print_lines(f"ignored, as left behind by file managers: {', '.join(outcome.ignored)}")
     if outcome.max_prob_difference is None:
-        print_lines("the bundle carries no reference images to answer again")
+        print_lines("the bundle has no reference images, so its predictions were not repeated")
     else:
         print_lines(
-            f"{outcome.num_reference_images} reference images answered as sealed: "
-            f"probabilities differ by {outcome.max_prob_difference:.1g} at most"
+            f"{plural(outcome.num_reference_images, 'reference image')} predicted again: probabilities differ by at most "
+            f"{outcome.max_prob_difference:.1g}"
         )

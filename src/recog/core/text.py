@@ -52,3 +52,14 @@ def _escaped(character: str) -> str:
 def _json_escaped(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """'1 class', '2,000 classes'."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def span(low: float, high: float, form: str = ",", between: str = " to ") -> str:
+    """'3 to 1,200', and '300' where both ends read the same; `form` is a format of each."""
+    first, last = f"{low:{form}}", f"{high:{form}}"
+    return first if first == last else f"{first}{between}{last}"

@@ -16,6 +16,7 @@ from recog.core.config import did_you_mean
 from recog.core.errors import DataError
 from recog.core.images.decode import Readable
 from recog.core.task import Task
+from recog.core.text import plural
 from recog.evaluation.measures.task import TASK_MEASURES
 
 Targets = NDArray[np.int64] | NDArray[np.float32]  # labels [N]; or, of multi-label data, zeros and ones [N, K]
@@ -43,7 +44,7 @@ class Sample:
         """The one label. DataError where the image has none or several, as multi-label data may."""
         if len(self.labels) != 1:
             raise DataError(
-                f"{self.name} has {len(self.labels)} labels where exactly one was expected; "
+                f"{self.name} has {plural(len(self.labels), 'label')} where exactly one was expected; "
                 "of multi-label data, read `labels`."
             )
         return self.labels[0]

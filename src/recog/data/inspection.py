@@ -18,6 +18,7 @@ from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import num_cores
 from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
 from recog.core.images.image_file import open_encoded
+from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample
 
 Content = bytes | NDArray[np.uint8]
@@ -170,14 +171,14 @@ def image_notes(
     dropped = [info.num_dropped_bands for info in infos if info.num_dropped_bands]
     if dropped:
         bands = "a band" if max(dropped) == 1 else f"{max(dropped)} bands"
-        yield f"{len(dropped)} of {len(infos)} images have {bands} beyond red, green and blue, which are not used"
+        yield f"{len(dropped):,} of {plural(len(infos), 'image')} with {bands} beyond red, green and blue, which are not used"
     shape = image_size[1] / image_size[0]
     cut = [
         info for info in infos if min(info.width / info.height / shape, shape * info.height / info.width) < _MIN_KEPT
     ]
     if cut and crop_mode == "center":
         yield (
-            f"the centre crop cuts more than a third of {len(cut)} of {len(infos)} images, such as {cut[0].width} x "
+            f"the centre crop cuts more than a third of {len(cut):,} of {plural(len(infos), 'image')}, such as {cut[0].width} x "
             f"{cut[0].height}; --set model.crop_mode=squash or border keeps all of each"
         )
 
@@ -211,7 +212,7 @@ class Overlap:
             )
         if self.groups_across_splits:
             yield (
-                f"leakage: {len(self.groups_across_splits)} groups have images in more than one split, such as "
+                f"leakage: {plural(len(self.groups_across_splits), 'group')} with images in more than one split, such as "
                 f"'{self.groups_across_splits[0]}'; results measured on them are too optimistic"
             )
 

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recog.core.errors import BadImage, DataError
+from recog.core.files import natural_key
 from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
-from recog.core.text import visible
+from recog.core.text import plural, visible
 from recog.data.dataset import Dataset, Exclusion, Sample
 
 BadImagePolicy = Literal["auto", "skip", "error", "quarantine"]
 MAX_BAD_FRACTION, MAX_BAD_FILES = 0.01, 3  # by policy auto the larger of both; more would hide that something is wrong
+MAX_REMEDIES = 3  # that a message on bad files names
 _COUNTED_AT_ONCE = 3 << 20  # bytes: bincount widens what it counts eightfold
 
 Shape = tuple[int, int, int]
@@ -328,21 +330,32 @@ def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePo
 
     DataError by policy 'error', and by policy 'auto' where they are more than 1 % of all and more than 3.
     """
-    too_many = len(bad) > max(MAX_BAD_FRACTION * len(dataset.samples), MAX_BAD_FILES)
     if not bad:
         return dataset
-    listed = "\n".join(f"  {visible(str(error))}" for error in bad[:10])
-    more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
-    if policy == "error" or (policy == "auto" and too_many):
+    if policy == "error" or (policy == "auto" and are_too_many(len(bad), len(dataset.samples))):
         limit = f"more than {MAX_BAD_FRACTION:.0%} of all and more than {MAX_BAD_FILES}"
         why, remedy = (
-            (limit, ", or leave them out: --bad-images skip") if policy == "auto" else ("--bad-images error", "")
+            (limit, "\n  Or leave them out: --bad-images skip.") if policy == "auto" else ("--bad-images error", "")
         )
         raise DataError(
-            f"{len(bad)} of {len(dataset.samples)} files of {dataset.name} cannot be used ({why}):\n{listed}{more}\n"
-            f"  Replace or remove them{remedy}."
+            f"{len(bad):,} of {plural(len(dataset.samples), 'file')} of {dataset.name} cannot be used ({why}):\n"
+            f"{_listed(bad)}{remedy}"
         )
     return dataset.without(Exclusion(name=error.name, reason=error.reason) for error in bad)
+
+
+def _listed(bad: Sequence[BadImage], limit: int = 10) -> str:
+    """The first files by name with their reasons, a line each, then what to do, once."""
+    first = sorted(bad, key=lambda error: natural_key(error.name))[:limit]
+    more = [f"and {len(bad) - limit:,} more"] if len(bad) > limit else []
+    remedies = list(dict.fromkeys(error.remedy for error in first))[:MAX_REMEDIES]
+    lines = [*(f"{error.name}: {error.reason}" for error in first), *more, *remedies]
+    return "\n".join(f"  {visible(line)}" for line in lines)
+
+
+def are_too_many(num_bad: int, num_images: int) -> bool:
+    """Whether policy 'auto' stops at so many bad files."""
+    return num_bad > max(MAX_BAD_FRACTION * num_images, MAX_BAD_FILES)
 
 
 def describe_bad(num_bad: int, num_images: int) -> list[str]:

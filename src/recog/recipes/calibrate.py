@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BadImage
+from recog.core.text import plural, span
 from recog.data.dataset import Targets, choose_reference
 from recog.data.store import Rows, read_exact, read_images
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
@@ -108,11 +109,11 @@ def describe_calibration(calibration: Calibration) -> list[str]:
             f"; cross-validated NLL {fit.nll_before:.3f} -> {fit.nll_after:.3f}, "
             f"ECE {fit.ece_before:.1%} -> {fit.ece_after:.1%}"
         )
-    lines = [f"{what} ({fit.reason}), fitted on {fit.num_images:,} images ({fit.data}){gain}"]
+    lines = [f"{what} ({fit.reason}), fitted on {plural(fit.num_images, 'image')} ({fit.data}){gain}"]
     if thresholds is not None:
         low, high = min(thresholds.values), max(thresholds.values)
         lines.append(
-            f"thresholds: a label is predicted from a probability of {low:.2f} to {high:.2f}, chosen per label by F1; "
+            f"thresholds: a label is predicted from a probability of {span(low, high, '.2f')}, chosen per label by F1; "
             "no prediction sets and no 'unknown' for multi-label images"
         )
     if rule is not None and rule.threshold is None:

@@ -32,6 +32,7 @@ from recog.core.config import config_to_dict, dump_toml
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
 from recog.core.images.decode import decode
+from recog.core.text import plural
 from recog.data.balance import describe_balance, loss_weights
 from recog.data.dataset import Sample, choose_reference
 from recog.evaluation.results.data_facts import DataFacts
@@ -64,7 +65,7 @@ class Packed:
     def notes(self) -> list[str]:
         """What was verified and fitted, as lines of text."""
         return [
-            f"ONNX export verified on {self.parity.num_images} images: max probability difference "
+            f"ONNX export verified on {plural(self.parity.num_images, 'image')}: max probability difference "
             f"{self.parity.max_prob_difference:.1g}",
             *describe_calibration(self.calibration),
         ]

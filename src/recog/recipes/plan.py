@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
+from recog.core.text import plural, span
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
@@ -257,7 +258,7 @@ def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
     kinds = {"multiclass": "classes", "multilabel": "labels (multi-label)"}[dataset.task]
     return [
-        f"{dataset.name}: {dataset.layout}, {len(dataset.samples):,} images, {sizes}{grey}",
+        f"{dataset.name}: {dataset.layout}, {plural(len(dataset.samples), 'image')}, {sizes}{grey}",
         f"{len(dataset.class_names)} {kinds}: {names}",
         *dataset.notes,
     ]
@@ -267,4 +268,4 @@ def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
     heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
     if len(set(sizes)) == 1:
         return f"{widths[0]} x {heights[0]} px"
-    return f"{min(widths)}-{max(widths)} x {min(heights)}-{max(heights)} px"
+    return f"{span(min(widths), max(widths), 'd', '-')} x {span(min(heights), max(heights), 'd', '-')} px"

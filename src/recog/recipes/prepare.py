@@ -20,6 +20,7 @@ from recog.core.errors import BadImage, ConfigError
 from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
+from recog.core.text import plural
 from recog.data.balance import describe_balance
 from recog.data.cache import DecodedImages, decode_for_each
 from recog.data.dataset import (
@@ -411,7 +412,7 @@ def _describe_splits(dataset: Dataset) -> list[str]:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
         per = "with each label" if dataset.task == "multilabel" else "per class"
         least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
-        lines.append(f"{split}: {len(dataset.subset(split)):,} images, {least}{max(counts):,} {per}")
+        lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
     if dataset.task == "multilabel":
         lines += describe_unmeasurable(dataset)
     return lines

@@ -50,11 +50,8 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
     console.print(Text(verdict(comparison)))
     console.print(_accuracies(comparison, name_a, name_b))
     low, high = comparison.difference_ci95
-    num_changed = comparison.num_only_a_right + comparison.num_only_b_right
-    narrow = f"; too narrow: only {num_changed} differ" if 0 < num_changed < FEW_CHANGED else ""
     console.print(
-        f"B - A: {points(comparison.difference)} points; 95% interval {points(low)} to {points(high)} "
-        f"(paired bootstrap{narrow})"
+        f"B - A: {points(comparison.difference)} points; 95% interval {points(low)} to {points(high)} ({_method(comparison)})"
     )
     if (precision := comparison.mean_average_precision) is not None:
         console.print(_mean_precision(precision))
@@ -66,6 +63,15 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
             console.print(_changed(f"{title}: {plural(total, 'image')}", images))
             if total > MAX_LISTED:
                 console.print(f"  and {total - MAX_LISTED:,} more")
+
+
+def _method(comparison: Comparison) -> str:
+    """How the interval of the difference was found; see `paired_interval`."""
+    num_changed = comparison.num_only_a_right + comparison.num_only_b_right
+    if num_changed == 0:
+        return f"Wilson's bound for 0 of {comparison.num_images:,}, as no image differs"
+    narrow = f"; too narrow: only {num_changed} differ" if num_changed < FEW_CHANGED else ""
+    return f"paired bootstrap{narrow}"
 
 
 def _mean_precision(measure: PairedMeasure) -> str:

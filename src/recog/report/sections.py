@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from recog.core.task import Task
+from recog.core.text import span
 from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
 from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
@@ -105,11 +106,11 @@ def _sets(evidence: SetEvidence) -> Section:
         ("Mean set size", f"{evidence.mean_size:.2f}", ""),
     ]
     rows += [
-        (f"Sets of {plural(size, 'class', 'classes')}", percent(count / evidence.num_images), f"{count:,} images")
+        (f"Sets of {plural(size, 'class', 'classes')}", percent(count / evidence.num_images), plural(count, "image"))
         for size, count in evidence.sizes[:MAX_SIZES]
     ]
     if rest := sum(count for _, count in evidence.sizes[MAX_SIZES:]):
-        rows.append(("Larger sets", percent(rest / evidence.num_images), f"{rest:,} images"))
+        rows.append(("Larger sets", percent(rest / evidence.num_images), plural(rest, "image")))
     return Section(
         title="Prediction sets",
         text=_sets_text(evidence),
@@ -195,7 +196,7 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     is_applied = facts.balance_effect or facts.balance == "none"
     yield "Class balancing", facts.balance if is_applied else f"none needed ({facts.balance})"
     if facts.class_weights:
-        yield "Class weights", f"{min(facts.class_weights):.2f} to {max(facts.class_weights):.2f}"
+        yield "Class weights", span(min(facts.class_weights), max(facts.class_weights), ".2f")
     if (found := facts.cross_validation) is not None:
         yield (
             "Cross-validation",

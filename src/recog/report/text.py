@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from recog.core.text import plural as plural  # also for those that format the rest of a report
 from recog.core.text import visible
 
 _UNDEFINED = "n/a"
@@ -30,11 +31,6 @@ def number_range(interval: tuple[float, float] | None, *, dash: str = "-", decim
     if interval is None:
         return _UNDEFINED
     return dash.join(f"{bound:.{decimals}f}" for bound in interval)
-
-
-def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
-    """'1 class', '2,000 classes'."""
-    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
 def listing(names: Sequence[str], limit: int = 8) -> str:

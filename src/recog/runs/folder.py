@@ -19,6 +19,7 @@ from recog.core.errors import BundleError, CheckpointError, ConfigError, DataErr
 from recog.core.files import claim_folder, not_linked, open_regular, write_bytes_atomic
 from recog.core.outputs import check_name
 from recog.core.records import read_bytes
+from recog.core.text import plural
 from recog.data.places import is_pattern
 from recog.data.sources import is_path
 from recog.recipes.config import TrainConfig
@@ -194,7 +195,9 @@ def describe_loaded(loaded: Loaded | None) -> list[str]:
     if loaded is None:
         return []
     lines = [f"skipped a newer checkpoint: {skipped}" for skipped in loaded.skipped]
-    lines.append(f"resuming from {loaded.path}: {loaded.epoch} epochs and {loaded.step} steps of the next are done")
+    lines.append(
+        f"resuming from {loaded.path}: {plural(loaded.epoch, 'epoch')} and {plural(loaded.step, 'step')} of the next are done"
+    )
     from recog.training.checkpoint import describe_versions
 
     versions = describe_versions(loaded)

@@ -16,6 +16,7 @@ from recog.bundle.seal import RUN_CONFIG
 from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
+from recog.core.text import plural
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import hash_kind, hash_samples
@@ -168,10 +169,12 @@ def choose_samples(
         roles = _describe_roles(known, hashes)
         if num_seen == len(samples):
             raise ConfigError(
-                f"all {num_seen:,} images of {dataset.name}{f', {split} split,' if split else ''} were used to make the model "
-                f"({roles}), so they cannot measure it. Use new images, or measure them anyway with --include-seen."
+                f"all {plural(num_seen, 'image')} of {dataset.name}{f', {split} split,' if split else ''} were used to make the "
+                f"model ({roles}), so they cannot measure it. Use new images, or measure them anyway with --include-seen."
             )
-        notes.append(f"left out {num_seen:,} of {len(samples):,} images: {roles}. --include-seen measures them too")
+        notes.append(
+            f"left out {num_seen:,} of {plural(len(samples), 'image')}: {roles}. --include-seen measures them too"
+        )
         samples = tuple(sample for sample, seen in zip(samples, is_seen, strict=True) if not seen)
         hashes = [h for h, seen in zip(hashes, is_seen, strict=True) if not seen]
     if split is None and all(seen is not None and seen.count("test", hashes) == len(hashes) for seen in known):

@@ -11,6 +11,7 @@ import numpy as np
 from recog.core.errors import DataError
 from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits
 from recog.core.task import Task
+from recog.core.text import plural
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import (
     Dataset,
@@ -36,7 +37,7 @@ from recog.data.inspection import (
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
-from recog.data.store import describe_bad, exclude_bad
+from recog.data.store import are_too_many, describe_bad, exclude_bad
 
 ALL = "all"  # what images without a given split are counted under
 IMBALANCE_WARNING = 10.0
@@ -52,6 +53,7 @@ class ScanReport:
     task: Task
     class_names: tuple[str, ...]
     num_images_of: Mapping[str, int]  # split -> images, the bad ones too
+    num_usable_of: Mapping[str, int]  # split -> images without the bad ones, as in what follows
     counts: Mapping[str, tuple[int, ...]]  # split -> images per class; one with several labels counts under each
     num_labels_per_image: Mapping[str, tuple[int, ...]]  # split -> images with 0, 1, 2, ... labels
     images: ImageSummary
@@ -84,7 +86,7 @@ class ScanReport:
         """Mean number of labels of an image, of multi-label data. Tsoumakas and Katakis (2007), IJDWM 3(3)."""
         if self.task == "multiclass":
             return None
-        return sum(sum(counts) for counts in self.counts.values()) / self.num_images
+        return sum(sum(counts) for counts in self.counts.values()) / max(1, sum(self.num_usable_of.values()))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -157,9 +159,14 @@ def scan_events(
 
 def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
     hashes = [image.sha256 for image in inspected]
+    bad = tuple(Exclusion(name=i.bad.name, reason=i.bad.reason) for i in inspected if i.bad is not None)
+    usable = dataset.without(bad)
     overlap = find_overlap(dataset.samples, hashes)
-    counts = _counts(dataset)
-    parts = {split: dataset.subset(split) for split in dataset.given_splits} or {ALL: dataset.samples}
+    counts = _counts(usable, dataset.given_splits)
+    parts, usable_parts = (
+        {split: data.subset(split) for split in dataset.given_splits} or {ALL: data.samples}
+        for data in (dataset, usable)
+    )
     imbalance = _imbalance(counts.get("train") or counts.get(ALL) or ())
     return ScanReport(
         name=dataset.name,
@@ -168,10 +175,11 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
         task=dataset.task,
         class_names=dataset.class_names,
         num_images_of={split: len(samples) for split, samples in parts.items()},
+        num_usable_of={split: len(samples) for split, samples in usable_parts.items()},
         counts=counts,
-        num_labels_per_image={split: _cardinalities(samples) for split, samples in parts.items()},
+        num_labels_per_image={split: _cardinalities(samples) for split, samples in usable_parts.items()},
         images=summarise(inspected),
-        bad=tuple(Exclusion(name=i.bad.name, reason=i.bad.reason) for i in inspected if i.bad is not None),
+        bad=bad,
         left_out=dataset.exclusions,
         copies=_names(overlap.copies),
         across_classes=_names(overlap.across_classes),
@@ -187,9 +195,8 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
     )
 
 
-def _counts(dataset: Dataset) -> dict[str, tuple[int, ...]]:
+def _counts(dataset: Dataset, splits: Sequence[str]) -> dict[str, tuple[int, ...]]:
     num_classes = len(dataset.class_names)
-    splits = dataset.given_splits
     if not splits:
         return {ALL: tuple(class_counts(dataset.samples, num_classes))}
     return {split: tuple(class_counts(dataset.subset(split), num_classes)) for split in splits}
@@ -218,10 +225,11 @@ def _warnings(
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)
     if num_animated:
-        yield f"{num_animated} images are animated; their first frame is used"
+        yield f"{plural(num_animated, 'animated image')}, of which the first frame is used"
     yield from image_notes(inspected)
     num_bad = sum(image.bad is not None for image in inspected)
-    yield from describe_bad(num_bad, len(inspected))
+    if not are_too_many(num_bad, len(inspected)):  # else a problem
+        yield from describe_bad(num_bad, len(inspected))
     yield from describe_small_classes(dataset, SplitConfig())
 
 

@@ -17,6 +17,7 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
 from recog.core.task import Task
+from recog.core.text import plural
 from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.inspection import hash_kind
@@ -456,6 +457,6 @@ def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
         return (str(event),)
     if isinstance(event, EpochResult) and event.log.num_skipped:
         return (
-            f"warning: {event.log.num_skipped} steps of epoch {event.log.epoch} were skipped: loss or gradient not finite",
+            f"warning: skipped {plural(event.log.num_skipped, 'step')} of epoch {event.log.epoch}: loss or gradient not finite",
         )
     return event.notes if isinstance(event, StepLog) else ()

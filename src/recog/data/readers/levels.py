@@ -10,6 +10,7 @@ from recog.core.config import nearest
 from recog.core.errors import DataError
 from recog.core.files import natural_key
 from recog.core.images.formats import has_image_suffix
+from recog.core.text import plural
 from recog.data.data_layout import DataLayout
 from recog.data.dataset import SPLITS, Exclusion
 from recog.data.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
@@ -97,11 +98,11 @@ def _unused(tree: Tree, folder: str, layout: DataLayout) -> Exclusion:
     if not layout.split_folders:
         return unlabelled_folder(tree, folder, "it has no class folders")
     num_images = sum(map(has_image_suffix, tree.files_below(folder)))
-    return Exclusion(name=folder, reason=f"not one of the given split folders; {num_images:,} images")
+    return Exclusion(name=folder, reason=f"not one of the given split folders; {plural(num_images, 'image')}")
 
 
 def _no_classes(tree: Tree, files: list[str]) -> str:
-    found = f"{len(files)} files but no class folders" if files else "nothing"
+    found = f"{plural(len(files), 'file')} but no class folders" if files else "nothing"
     packed = [
         name for name in (*tree.files, *(e.name for e in tree.exclusions)) if name.lower().endswith(ARCHIVE_SUFFIXES)
     ]
