@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import zipfile
 from dataclasses import replace
 
@@ -124,9 +125,32 @@ def numbers_with_classes_txt(root):
     return root
 
 
+def label_studio(root):
+    rows = write_images(root / "images", IMAGES)
+    tasks = [
+        {
+            "id": number,
+            "data": {"image": f"/data/upload/1/{number:08x}-{stem}.png"},
+            "annotations": [{"result": [{"value": {"choices": [label]}, "from_name": "choice", "to_name": "image"}]}],
+        }
+        for number, (stem, label) in enumerate(rows)
+    ]
+    write_text(root / "project-1-at-2026-01-01-10-00-0a1b2c3d.json", json.dumps(tasks))
+    return root
+
+
+def cvat_in_a_zip(root):
+    rows = write_images(root / "files/images", IMAGES)
+    images = "".join(f'<image id="0" name="{stem}.png"><tag label="{label}"/></image>' for stem, label in rows)
+    write_text(root / "files/annotations.xml", f"<annotations><version>1.1</version>{images}</annotations>")
+    return zipped(root / "files", root / "task.zip")
+
+
 @pytest.mark.parametrize(
     "build",
     [
+        label_studio,
+        cvat_in_a_zip,
         kaggle,
         kaggle_with_images,
         kaggle_with_other_folders,

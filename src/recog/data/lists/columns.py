@@ -64,6 +64,7 @@ _VALID = MappingProxyType(
         "0.0": "train",
     }
 )
+_LABEL_STUDIO = {"annotationid", "annotator", "leadtime"}  # columns of its exports, in which 'id' is the task's
 _MAX_LISTED = 20
 
 Cells = Callable[[int], Iterable[str]]  # the cells of the column at a place
@@ -190,6 +191,8 @@ class _Search:
                 return self._only(places)
         known = {plain_name(name) for name in NAMES[role]}
         places = [i for i, column in enumerate(self.header) if plain_name(column) in known and self.fits(role, i)]
+        if role == "path" and {plain_name(column) for column in self.header} >= _LABEL_STUDIO:
+            places = [i for i in places if plain_name(self.header[i]) != "id"]
         if role == "split":
             places = [i for i in places if self._holds_splits(i)]
         if role == "group":

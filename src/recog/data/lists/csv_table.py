@@ -20,7 +20,13 @@ from recog.data.lists.columns import (
     missing_label,
     split_of_cell,
 )
-from recog.data.lists.label_format import LabelFormat, find_label_columns, label_column_notes, labels_of_bits
+from recog.data.lists.label_format import (
+    LabelFormat,
+    choices_of,
+    find_label_columns,
+    label_column_notes,
+    labels_of_bits,
+)
 from recog.data.lists.rows import Listing, Row
 from recog.data.names import split_of_name
 
@@ -126,12 +132,14 @@ def _rows(
     at = columns.at
     for line, cells in table.lines:
         split, group = (cells[at[role]].strip() or None if role in at else None for role in ("split", "group"))
+        cell = "" if bits else cells[at["label"]].strip()
+        choices = choices_of(cell)
         yield Row(
             line,
             cells[at["path"]].strip(),
-            labels_of_bits(cells, bits) if bits else labels.labels_in(cells[at["label"]].strip()),
+            labels_of_bits(cells, bits) if bits else choices or labels.labels_in(cell),
             split_of_cell(split, line, columns.names["split"]) if "split" in at else None,
             group,
-            is_list=bool(bits or labels.separator),
+            is_list=bool(bits or labels.separator or choices),
             columns=tuple((name, sys.intern(cells[i].strip())) for name, i in further.items()),
         )

@@ -10,6 +10,7 @@ from recog.core.images.formats import has_image_suffix
 from recog.data.data_layout import DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.csv_table import CSV_SUFFIXES
+from recog.data.lists.cvat import CVAT_FILE, XML_SUFFIXES
 from recog.data.lists.image_finder import Found, ImageFinder, MissingFile, given_places, places_in_tree, tree_place
 from recog.data.lists.json_lines import JSON_LINES_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat, check_same_columns
@@ -129,7 +130,9 @@ def list_hint(tree: Tree, found: FolderLists) -> str:
 
 
 def _may_be_list(tree: Tree, name: str) -> bool:
-    """By its suffix; of text files, which may hold anything, by their first line too."""
+    """By its suffix; of text files, which may hold anything, by their first line too, of XML by the name."""
+    if name.lower().endswith(XML_SUFFIXES):
+        return base_of(name).lower() == CVAT_FILE
     if not name.lower().endswith(TEXT_LIST_SUFFIXES):
         return name.lower().endswith(LIST_SUFFIXES)
     finder = ImageFinder(places_in_tree(tree, parent_of(name)))

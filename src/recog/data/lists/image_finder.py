@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import natural_key, printable_name, shown, user_path
@@ -19,6 +20,9 @@ from recog.data.names import split_of_name
 from recog.data.tree import Tree, base_of, parent_of
 
 _DRIVE = re.compile(r"^[A-Za-z]:[/\\]")
+# what Label Studio calls a file: /data/upload/PROJECT/8f3c1d2a-cat.jpg, or /data/local-files/?d=pets/cat.jpg
+_LABEL_STUDIO = re.compile(r"/data/(?:local-files/\?d=(?P<local>.+)|upload/(?:\d+/)?(?P<upload>[^/]+))$")
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 _IMAGES = "images"
 
 
@@ -158,6 +162,10 @@ class ImageFinder:
 
     def _ends(self, text: str) -> list[str]:
         """What to look up below a place, in this order; none where the path leads out of the list's folder."""
+        if match := _LABEL_STUDIO.match(text):
+            self._ways["paths of Label Studio matched by the file's name"] = None
+            name = unquote(match["local"] or match["upload"])
+            return list(dict.fromkeys((*_tails(name), *_tails(_UPLOAD_PREFIX.sub("", base_of(name))))))
         full = posixpath.normpath(text)
         is_away = full.startswith(("..", "/")) or _DRIVE.match(text)
         if not is_away:
@@ -243,11 +251,19 @@ def given_places(folders: Sequence[str]) -> list[list[Place]]:
 
 
 def places_on_disk(root: Path, stem: str = "") -> list[list[Place]]:
-    """`root`, the folder of a list; in it those named like splits, and images/; else images/ beside it, or what the list is of.
+    """`root`, the folder of a list; in it, or in its images/, those named like splits, and images/; else images/ beside it, or
+    the folder that the list is of.
 
     COCO has annotations/instances_val2017.json beside val2017: `stem` is the list's name, whose last word is the folder's.
     """
-    folders = sorted((entry.name for entry in os.scandir(root) if entry.is_dir()), key=natural_key)
+    folders = _folders_in(root)
+    folders += [
+        f"{name}/{inner}"
+        for name in folders
+        if name.lower() == _IMAGES
+        for inner in _folders_in(root / name)
+        if split_of_name(inner)
+    ]
     groups = _in_order(disk_place(root, ""), [disk_place(root / name, f"{name}/") for name in folders])
     for name in (_IMAGES, stem.rpartition("_")[2]):
         outside = root.absolute().parent / name
@@ -256,10 +272,17 @@ def places_on_disk(root: Path, stem: str = "") -> list[list[Place]]:
     return groups
 
 
+def _folders_in(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted((entry.name for entry in entries if entry.is_dir()), key=natural_key)
+
+
 def places_in_tree(tree: Tree, folder: str) -> list[list[Place]]:
     """As `places_on_disk`, of a list in `folder` of a tree."""
-    folders = [tree_place(tree, name) for name in tree.folders_in(folder)]
-    groups = _in_order(tree_place(tree, folder), folders)
+    names = tree.folders_in(folder)
+    within = [inner for name in names if base_of(name).lower() == _IMAGES for inner in tree.folders_in(name)]
+    names = [*names, *(inner for inner in within if split_of_name(base_of(inner)))]
+    groups = _in_order(tree_place(tree, folder), [tree_place(tree, name) for name in names])
     beside = "/".join(part for part in (parent_of(folder), _IMAGES) if part)
     if folder and beside in tree.folders and len(groups) < 3:
         groups.append([tree_place(tree, beside)])

@@ -1,4 +1,4 @@
-"""Lists of images as one JSON document: {path: label}, {label: [paths]}, a list of objects, or COCO's form."""
+"""Lists of images as one JSON document: {path: label}, {label: [paths]}, a list of objects, COCO's or Label Studio's form."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recog.data.data_layout import DataLayout
 from recog.data.lists.coco import COCO_KEYS, coco_listing
 from recog.data.lists.json_lines import Object, json_labels, object_listing
 from recog.data.lists.label_format import LabelFormat
+from recog.data.lists.label_studio import is_label_studio, label_studio_listing
 from recog.data.lists.rows import Listing, Row
 from recog.data.names import SPLIT_FOLDERS
 
@@ -31,6 +32,9 @@ def document_listing(text: str, where: str, labels: LabelFormat, layout: DataLay
         _check_options(labels, layout, where, "a COCO file")
         return coco_listing(text, where, labels.task)
     document = decode_values(text, where=where, error=DataError)
+    if isinstance(document, list) and is_label_studio(document):
+        _check_options(labels, layout, where, "an export of Label Studio", takes=("--label-column",))
+        return label_studio_listing(document, where, layout.label_column)
     if isinstance(document, list):
         return object_listing(_objects(document, where), where, labels, layout, form="JSON list")
     if not isinstance(document, dict) or not document:
@@ -57,9 +61,11 @@ def _objects(document: Sequence[object], where: str) -> list[Object]:
     return rows
 
 
-def _check_options(labels: LabelFormat, layout: DataLayout, where: str, kind: str) -> None:
+def _check_options(
+    labels: LabelFormat, layout: DataLayout, where: str, kind: str, *, takes: Sequence[str] = ()
+) -> None:
     """DataError where an option is given that a document of this `kind` has no use for."""
-    layout.check_unused(where, kind, takes=("--split-folders", "--images", "--encoding"))
+    layout.check_unused(where, kind, takes=("--split-folders", "--images", "--encoding", *takes))
     if labels.is_given:
         raise DataError(
             f"{where} is {kind}, in which labels are neither joined nor columns. Leave "

@@ -18,6 +18,7 @@ from recog.data.lists.columns import (
 from recog.data.lists.label_format import (
     LabelFormat,
     bit_text,
+    choices_of,
     find_label_columns,
     label_column_notes,
     labels_of_bits,
@@ -99,7 +100,8 @@ def _rows(
             else json_labels(row[label_key], here, labels),
             None if split is None else split_of_cell(bit_text(split), here, names["split"]),
             None if group is None else str(group),
-            is_list=bool(bits or labels.separator) or (label_key is not None and isinstance(row[label_key], list)),
+            is_list=bool(bits or labels.separator)
+            or (label_key is not None and isinstance(row[label_key], (list, Mapping))),
             columns=cells_of({key: row[key] for key in further if key in row and key != label_key}),
         )
 
@@ -113,6 +115,8 @@ def json_labels(value: object, here: str, labels: LabelFormat) -> tuple[str, ...
     """None for null and NaN, which mean unlabelled; an empty list is an empty set of labels."""
     if value is None or value != value:
         return None
+    if (choices := choices_of(value)) is not None:
+        return choices
     if isinstance(value, list):
         return tuple(dict.fromkeys(_label(item, here) for item in value))
     return labels.labels_in(_label(value, here))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,17 @@ def _is_encoding(name: str) -> bool:
 
 
 AS_FOUND = LabelFormat()  # one label in a cell, unless lists or columns of 0 and 1 say otherwise
+
+
+def choices_of(value: object) -> tuple[str, ...] | None:
+    """The labels of {"choices": [...]}, as Label Studio writes several of an image, as JSON or in a CSV's cell; else None."""
+    if isinstance(value, str) and value.startswith('{"choices"'):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    found = value.get("choices") if isinstance(value, Mapping) else None
+    return tuple(dict.fromkeys(map(str, found))) if isinstance(found, list) else None
 
 
 def bit_text(cell: object) -> str:

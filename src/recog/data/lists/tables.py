@@ -1,4 +1,4 @@
-"""Lists of images: a CSV, TSV or JSON lines file, and those that stand in a folder or archive, such as metadata.csv."""
+"""Lists of images: a CSV, text, JSON or XML file, and those that stand in a folder or archive, such as metadata.csv."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from recog.core.images.decode import Readable
 from recog.data.data_layout import DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.csv_table import CSV_SUFFIXES, csv_listing, decode_text, read_table
+from recog.data.lists.cvat import XML_SUFFIXES, cvat_listing
 from recog.data.lists.image_finder import (
     ImageFinder,
     MissingFile,
@@ -30,7 +31,7 @@ from recog.data.lists.text_list import TEXT_LIST_SUFFIXES, is_table, lists_image
 from recog.data.names import SPLIT_FOLDERS, split_of_name
 from recog.data.tree import Tree, base_of, parent_of
 
-LIST_SUFFIXES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES, *JSON_SUFFIXES, *TEXT_LIST_SUFFIXES)
+LIST_SUFFIXES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES, *JSON_SUFFIXES, *TEXT_LIST_SUFFIXES, *XML_SUFFIXES)
 _METADATA = ("metadata.csv", "metadata.jsonl", "_annotations.coco.json")  # the last is Roboflow's
 _MAX_BYTES = 1 << 30  # of a list
 _LOOKED_AT = 4096  # bytes of a text file that tell whether it lists images
@@ -90,6 +91,13 @@ def read_listing(
     suffix = where.lower()
     if suffix.endswith(JSON_LINES_SUFFIXES):
         return json_listing(text, where, labels, layout)
+    if suffix.endswith(XML_SUFFIXES):
+        layout.check_unused(where, "annotations of CVAT", takes=("--images", "--encoding"))
+        if labels.is_given:
+            raise DataError(
+                f"{where} is an export of CVAT, in which each label is a tag. Leave the options for labels out."
+            )
+        return cvat_listing(text, where)
     if suffix.endswith(JSON_SUFFIXES):
         return document_listing(text, where, labels, layout, finder.holds)
     if suffix.endswith(TEXT_LIST_SUFFIXES) and not is_table(text):
