@@ -164,15 +164,21 @@ class LossPlan(LossConfig):
     label_smoothing: float
 
 
+HeadMethod = Literal["logistic", "ridge"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     layers: HeadLayers | None = None  # multi: the means of inner layers beside the last one; planned if None
-    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # strengths to try, per image, on standardised features
+    method: HeadMethod | None = None  # both are compared if None; multi-label: logistic
+    l2: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 0.1, 0.3)  # strengths to try, per image, on standardised features
+    ridge_l2: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)  # of ridge regression, which squares its errors
     max_iterations: int = 300
 
     def __post_init__(self) -> None:
-        if not self.l2 or not all(0 < strength < math.inf for strength in self.l2):
-            raise ConfigError(f"head.l2 is {self.l2}; it must list one strength or more, all above 0.")
+        for name, strengths in (("l2", self.l2), ("ridge_l2", self.ridge_l2)):
+            if not strengths or not all(0 < strength < math.inf for strength in strengths):
+                raise ConfigError(f"head.{name} is {strengths}; it must list one strength or more, all above 0.")
         if self.max_iterations < 1:
             raise ConfigError(f"head.max_iterations is {self.max_iterations}; it must be 1 or more.")
 

@@ -17,7 +17,7 @@ from recog.core.errors import DataError, TrainingError
 from recog.core.task import Task
 from recog.data.stratify import iterative_parts
 from recog.evaluation.measures.task import task_of
-from recog.training.config import HeadConfig
+from recog.training.config import HeadConfig, HeadMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class LinearHead:
     l2: float
     weight: NDArray[np.float32]  # [K, D]
     bias: NDArray[np.float32]  # [K]
+    method: HeadMethod = "logistic"
+    scale: float = 1.0  # of ridge: what its answers, about 0 to 1, were multiplied by to be logits
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features float32 [N, D] -> logits float32 [N, K]."""
@@ -57,10 +59,24 @@ def fit_heads(
     # in float64: the mean of a constant feature must be the constant, or rounding over 1e-6 looks like a feature that counts
     mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
     standard = (features - mean) / std
-    for l2, coefficients, intercepts in _FITS[task_of(targets).task](standard, targets, config, num_classes, weights):
-        weight = coefficients / std
+    basis = _row_space(standard)
+    rows = standard if basis is None else standard @ basis
+    for l2, coefficients, intercepts in _FITS[task_of(targets).task](rows, targets, config, num_classes, weights):
+        weight = (coefficients if basis is None else coefficients @ basis.T) / std
         bias = intercepts - weight @ mean
         yield LinearHead(l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+
+
+def _row_space(standard: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """An orthonormal basis [D, r] of the rows of `standard` [N, D], where they are fewer than the features; else None.
+
+    The penalised weights lie in this space, so the fit in its r coordinates is the same, and faster.
+    """
+    if len(standard) >= standard.shape[1]:
+        return None
+    squares, vectors = np.linalg.eigh(standard @ standard.T)
+    keep = squares > 1e-10 * squares[-1]
+    return standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if keep.any() and squares[-1] > 0 else None
 
 
 def _fit_classes(
@@ -195,15 +211,23 @@ class HeadData:
         return min(NUM_FOLDS, smallest)
 
 
+def deal_repeats(data: HeadData, *, num_classes: int, seed: int, num_repeats: int) -> list[NDArray[np.int64]]:
+    """A fold per image, int64 [N], for each repeat."""
+    num_folds = data.num_folds(num_classes)
+    return [
+        stratified_folds(data.targets, data.groups, num_folds, seed=seed, repeat=repeat)
+        for repeat in range(num_repeats)
+    ]
+
+
 def cross_validate(
     data: HeadData, config: HeadConfig, *, num_classes: int, seed: int, num_repeats: int = NUM_REPEATS
 ) -> NDArray[np.float32]:
     """Logits float32 [S, R, N, K] of each image by heads fitted without its fold: S strengths, strongest first, R repeats."""
-    num_folds = data.num_folds(num_classes)
     logits = np.zeros((len(config.l2), num_repeats, len(data.targets), num_classes), dtype=np.float32)
-    for repeat in range(num_repeats):
-        folds = stratified_folds(data.targets, data.groups, num_folds, seed=seed, repeat=repeat)
-        for fold in range(num_folds):
+    dealt = deal_repeats(data, num_classes=num_classes, seed=seed, num_repeats=num_repeats)
+    for repeat, folds in enumerate(dealt):
+        for fold in range(int(folds.max()) + 1):
             train, held_out = folds != fold, folds == fold
             heads = fit_heads(
                 data.features[train], data.targets[train], config, num_classes=num_classes, weights=data.weights

@@ -1,0 +1,55 @@
+"""Ridge heads beside scikit-learn's, and the closed form of leaving a fold out beside fitting without it."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from recog.training.ridge import fit_ridge, ridge_out_of_fold
+
+
+def data(num_images, num_features, num_classes=3):
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_images) % num_classes
+    features = rng.normal(size=(num_images, num_features)) * rng.uniform(0.5, 3, num_features) + 2
+    features[:, :num_classes] += np.eye(num_classes)[labels]
+    return features.astype(np.float32), labels
+
+
+def standardised(features):
+    return (features - features.mean(axis=0, dtype=np.float64)) / (features.std(axis=0, dtype=np.float64) + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (30, 50)], ids=["more images", "more features"])
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 1.0, 2.0])])
+def test_equal_to_scikit_learns_ridge(shape, weights):
+    features, labels = data(*shape)
+    head = fit_ridge(features, labels, l2=0.3, scale=4.0, num_classes=3, weights=weights)
+    per_image = np.ones(len(labels)) if weights is None else weights[labels]
+    theirs = Ridge(alpha=0.3 * per_image.sum()).fit(standardised(features), np.eye(3)[labels], sample_weight=per_image)
+    np.testing.assert_allclose(head(features), 4 * theirs.predict(standardised(features)), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (30, 50)], ids=["more images", "more features"])
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 1.0, 2.0])])
+def test_answers_out_of_fold_are_those_of_fits_without_the_fold(shape, weights):
+    features, labels = data(*shape)
+    rng = np.random.default_rng(1)
+    folds = [rng.integers(0, 4, len(labels)), np.arange(len(labels))]  # the second leaves one out
+    per_image = np.ones(len(labels)) if weights is None else weights[labels]
+    strengths = (0.03, 1.0)
+    found = ridge_out_of_fold(features, labels, strengths, folds, num_classes=3, weights=weights)
+    standard, is_class = standardised(features), np.eye(3)[labels]
+    for l2, answers in zip(strengths, found, strict=True):
+        for fold_of, repeat in zip(folds, answers, strict=True):
+            for fold in np.unique(fold_of):
+                rest, out = fold_of != fold, fold_of == fold
+                without = Ridge(alpha=l2 * per_image.sum())
+                without.fit(standard[rest], is_class[rest], sample_weight=per_image[rest])
+                np.testing.assert_allclose(repeat[out], without.predict(standard[out]), atol=1e-8)
+
+
+def test_a_constant_feature_has_no_part():
+    features, labels = data(30, 5)
+    features[:, 4] = 7.0
+    head = fit_ridge(features, labels, l2=0.1, scale=1.0, num_classes=3)
+    np.testing.assert_allclose(head.weight[:, 4], 0, atol=1e-6)
