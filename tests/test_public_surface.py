@@ -179,6 +179,8 @@ def test_config_fields():
         "head.l2",
         "head.layers",
         "head.max_iterations",
+        "head.method",
+        "head.ridge_l2",
         "limits.max_bytes",
         "limits.max_pixels",
         "limits.max_side",

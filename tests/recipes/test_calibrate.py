@@ -90,7 +90,7 @@ def test_a_small_val_is_cross_fitted_and_a_large_one_answers_by_the_head_itself(
     large = hold_out_head(images, uniforms, head, config(), num_train=120)
     assert (large.logits == head(images.features[120:])).all()
     assert (large.uniforms == uniforms[120:]).all()
-    assert large.data.startswith("val, also used to choose the head's L2")
+    assert large.data.startswith("val, also used to choose the logistic head")
     assert (large.known.labels == images.targets[120:]).all()
 
 

@@ -180,7 +180,7 @@ def _line_of(event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValid
         return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
-        return f"head with L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"
+        return f"{event.method} head, L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"
     return describe_cross_validation(event) if isinstance(event, CrossValidation) else str(event)
 
 

@@ -19,7 +19,8 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine, Outputs
 from recog.training.config import HeadConfig
-from recog.training.head import HeadData, LinearHead, cross_validate, fit_heads
+from recog.training.head import HeadData, LinearHead
+from recog.training.ridge import answer_out_of_fold, fit_as
 
 MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
 
@@ -37,31 +38,38 @@ class HeldOut:
     known: KnownImages | None = None  # what 'unknown' is fitted on
 
 
-def hold_out_head(
-    images: HeadData, uniforms: NDArray[np.float64], head: LinearHead, plan: Plan, *, num_train: int
+def hold_out_head(  # noqa: PLR0913
+    images: HeadData,
+    uniforms: NDArray[np.float64],
+    head: LinearHead,
+    plan: Plan,
+    *,
+    num_train: int,
+    out_of_fold: NDArray[np.float32] | None = None,
 ) -> HeldOut:
-    """Predictions of heads on the features of train and val, in this order.
+    """Predictions of heads on the features of train and val, in this order; `head` was fitted on train.
 
-    If val is small, both splits are cross-fitted: each image is predicted by a head of the chosen strength, fitted without
-    its fold. The bundle's own head was fitted on train, about as many images, so their confidence is alike.
+    Those `out_of_fold` [N, K] where the head was chosen by them. Else, if val is small, both splits are cross-fitted: each image
+    is predicted by a head of the same kind and strength, fitted without its fold. The bundle's own head was fitted on about as
+    many images, so their confidence is alike.
     """
     num_classes, known = len(head.bias), known_by_head(images, num_train, head, plan.head)
-    if len(images.targets) - num_train >= CROSS_FIT_BELOW:
+    if out_of_fold is None and len(images.targets) - num_train >= CROSS_FIT_BELOW:
         return HeldOut(
             logits=head(images.features[num_train:]),
             targets=images.targets[num_train:],
             uniforms=uniforms[num_train:],
-            data=f"val, also used to choose the head's L2, {head.l2:g}",
+            data=f"val, also used to choose the {head.method} head with L2 {head.l2:g}",
             known=known,
         )
-    chosen = replace(plan.head, l2=(head.l2,))
-    logits = cross_validate(images, chosen, num_classes=num_classes, seed=plan.seed, num_repeats=1)
+    if out_of_fold is None:
+        out_of_fold = answer_out_of_fold(head, images, plan.head, num_classes=num_classes, seed=plan.seed)
     return HeldOut(
-        logits=logits[0, 0],
+        logits=out_of_fold,
         targets=images.targets,
         uniforms=uniforms,
         data=f"train and val, cross-fitted in {images.num_folds(num_classes)} folds, also used to choose the "
-        f"head's L2, {head.l2:g}",
+        f"{head.method} head with L2 {head.l2:g}",
         known=known,
     )
 
@@ -155,8 +163,8 @@ def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: He
     def refit(left_out: int) -> NDArray[np.float32]:
         keep = train_labels != left_out
         moved = train_labels[keep] - (train_labels[keep] > left_out)
-        (without,) = fit_heads(features[keep], moved, replace(config, l2=(head.l2,)), num_classes=num_classes - 1)
-        return without(val_features)
+        rest = HeadData(features=features[keep], targets=moved, groups=moved)
+        return fit_as(head, rest, config, num_classes=num_classes - 1)(val_features)
 
     return KnownImages(
         train_features=features,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recog.core.errors import TrainingError
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.results.training_facts import CrossValidation
+from recog.training.config import HeadMethod
 from recog.training.fit import EpochLog, SkippedStep, StepLog
 from recog.training.schedule import EarlyStopped, Measure
 
@@ -58,12 +59,14 @@ class FeatureTime:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLog:
-    """One L2 strength tried, measured on the validation split, or by cross-validation where images are few."""
+    """One head tried, measured on the validation split or by cross-validation over train and val."""
 
     trial: int  # from 1
     l2: float
     val_accuracy: float
-    val_nll: float
+    val_nll: float  # calibrated by a temperature
+    method: HeadMethod = "logistic"
+    is_best: bool = False  # the lowest product of error rate and NLL
     num_folds: int = 0  # 0: the validation split
     num_repeats: int = 0
     accuracy_std: float = 0.0  # over the repeats
@@ -78,8 +81,9 @@ def describe_cross_validation(found: CrossValidation) -> str:
     return (
         f"the rarest {kind} has only {found.smallest_class} training and validation images, too few for one split: "
         f"{found.num_repeats} x {found.num_folds}-fold stratified cross-validation on all {found.num_images} images "
-        f"chose L2 {found.l2:g}: {measured} (std {found.accuracy_std:.1%} over the repeats), NLL {found.nll:.3f}; "
-        "slightly optimistic, as L2 was chosen on the same images"
+        f"chose the {found.method} head with L2 {found.l2:g}: {measured} (std {found.accuracy_std:.1%} over the repeats), "
+        f"NLL {found.nll:.3f}; "
+        "slightly optimistic, as the head was chosen on the same images"
     )
 
 
@@ -131,12 +135,13 @@ class HeadChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadFitted:
-    """The strength that was chosen on the validation split."""
+    """The head that was chosen."""
 
+    method: HeadMethod
     l2: float
 
     def __str__(self) -> str:
-        return f"the head with L2 {self.l2:g} is used: the lowest NLL"
+        return f"the {self.method} head with L2 {self.l2:g} is used: the lowest product of error rate and NLL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +169,7 @@ class TrainingSummary:
     best_epoch: int = 0  # whose weights the network has; 0: those that it started with
     num_steps: int = 0
     cross_validation: CrossValidation | None = None  # of the head, if images were few
+    num_val_images: int = 0  # that the head was fitted on in the end
 
 
 LearnEvent = (

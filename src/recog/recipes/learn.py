@@ -49,7 +49,8 @@ def learn(
         if kept is not None:
             yield _choose_head(model.classifier, kept, prepared.val)
     if prepared.larger is None or not isinstance(plan, StepsPlan):
-        return TrainingSummary(cross_validation=found), held_out
+        num_val = len(prepared.val.targets) if prepared.fits_val else 0
+        return TrainingSummary(cross_validation=found, num_val_images=num_val), held_out
     keeper = CheckpointKeeper(resume, world, found)
     size = model.preprocess.image_size
     summary = yield from learn_network(

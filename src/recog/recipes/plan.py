@@ -102,6 +102,8 @@ def plan(
     recipe, reasons = choose_recipe(config, facts)
     check_all_used(config, recipe)
     fine = recipe == "finetune"
+    if config.head.method == "ridge" and dataset.task == "multilabel":
+        raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
     model = _plan_model(config.model, recipe, facts)
     if recipe == "scratch" and config.model.name is None:
         reasons.append(f"network {model.name}: small and fast; choose another with --model (see recog models)")

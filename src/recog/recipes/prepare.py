@@ -99,6 +99,7 @@ class PreparedData:
     dataset: Dataset
     inspected: Mapping[str, Inspected]  # by sample name
     facts: ImageFacts
+    has_given_val: bool  # False: val was carved
     notes: tuple[str, ...]
 
     @property
@@ -119,6 +120,7 @@ class Prepared:
     exact: LabelledImages | None  # train as evaluation sees it, for the features of a head
     larger: LabelledImages | None  # train to augment from, for gradient steps
     val: LabelledImages
+    fits_val: bool  # the chosen head is fitted on val too: it was carved, and a test split measures the result
     bad: Mapping[str, tuple[Exclusion, ...]]  # excluded images by split
     notes: tuple[str, ...]
 
@@ -168,11 +170,12 @@ def prepare_data(
         *(f"warning: {text}" for text in describe_small_classes(dataset, plan_split(config.split, dataset))),
         *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
+    has_given_val = "val" in dataset.given_splits
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
     known = [known_splits.get(content_hash) for content_hash in hashes]
     dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups, known=known)
     notes += tuple(describe_known_splits(dataset, known))
-    data = PreparedData(dataset=dataset, inspected=inspected, facts=facts, notes=notes)
+    data = PreparedData(dataset=dataset, inspected=inspected, facts=facts, has_given_val=has_given_val, notes=notes)
     check_agreement(world, "data", fingerprint(dataset, data.hashes) if world.size > 1 else "")
     return data
 
@@ -211,6 +214,9 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         model=replace(plan.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
     check_agreement(world, "settings", config_to_dict(plan))
+    fits_val = plan.recipe == "head" and not data.has_given_val and "test" in decoded.dataset.given_splits
+    if fits_val:
+        reasons = [*reasons, "the head is chosen and calibrated out of fold, then fitted on train and val together"]
     notes = (
         *data.notes,
         *describe_exclusions(decoded.dataset),
@@ -237,6 +243,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         exact=decoded.exact,
         larger=decoded.larger,
         val=decoded.val,
+        fits_val=fits_val,
         bad=decoded.bad,
         notes=notes,
     )

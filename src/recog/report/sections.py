@@ -188,7 +188,8 @@ def training_sections(facts: TrainingFacts | None) -> list[Section]:
 def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     yield "Network", facts.network
     yield "Recipe", facts.recipe
-    yield "Training images", f"{facts.num_images:,}"
+    of_val = f" and {facts.num_val_images:,} of val" if facts.num_val_images else ""
+    yield "Training images", f"{facts.num_images:,}{of_val}"
     if facts.num_steps:
         stopped = "" if facts.num_epochs == facts.num_planned_epochs else f" of {facts.num_planned_epochs:,} planned"
         yield "Epochs", f"{facts.num_epochs:,}{stopped}; weights of epoch {facts.best_epoch:,}"
@@ -212,8 +213,9 @@ def _cross_validation_remark(found: CrossValidation | None) -> str:
     if found is None:
         return ""
     return (
-        f"the smallest class has {plural(found.smallest_class, 'training and validation image')}, so L2 {found.l2:g} was chosen "
-        "by cross-validation over both splits; its accuracy is slightly optimistic"
+        f"the smallest class has {plural(found.smallest_class, 'training and validation image')}, "
+        f"so the {found.method} head with L2 {found.l2:g} was chosen by cross-validation over both splits; "
+        "its accuracy is slightly optimistic"
     )
 
 

@@ -201,9 +201,9 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
         values: Values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
         journal.record("early_stop", event.epoch, values)
     elif isinstance(event, HeadLog):
-        values = {"l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+        values = {"method": event.method, "l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
         journal.record("head", event.trial, values | _map_of(event.val_map))
-        if event.val_nll <= journal.outcome.get("val_nll", math.inf):
+        if event.is_best:
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
     elif isinstance(event, HeadChoice):
         journal.record("head_choice", 0, asdict(event))

@@ -187,6 +187,10 @@ class HeadConfig:
         """From the strongest to the weakest, as they are tried."""
         return sorted(self.l2, reverse=True)
 
+    @property
+    def ridge_strengths(self) -> list[float]:
+        return sorted(self.ridge_l2, reverse=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -21,14 +21,19 @@ from recog.training.config import HeadConfig, HeadMethod
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearHead:
-    """logits = features @ weight.T + bias, on features as the network gives them."""
+class HeadSpec:
+    """How a head is fitted."""
 
     l2: float
+    method: HeadMethod = "logistic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead(HeadSpec):
+    """logits = features @ weight.T + bias, on features as the network gives them."""
+
     weight: NDArray[np.float32]  # [K, D]
     bias: NDArray[np.float32]  # [K]
-    method: HeadMethod = "logistic"
-    scale: float = 1.0  # of ridge: what its answers, about 0 to 1, were multiplied by to be logits
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features float32 [N, D] -> logits float32 [N, K]."""
@@ -202,10 +207,17 @@ class HeadData:
     groups: NDArray[np.int64]
     weights: NDArray[np.float64] | None = None  # of the loss, [K]
 
+    def part(self, rows: slice) -> HeadData:
+        return replace(self, features=self.features[rows], targets=self.targets[rows], groups=self.groups[rows])
+
+    def fewest_groups(self, num_classes: int) -> int:
+        """Groups of the rarest class, or label."""
+        is_class = task_of(self.targets).is_class(self.targets, len(self.targets), num_classes)
+        return min(len(set(self.groups[column].tolist())) for column in is_class.T)
+
     def num_folds(self, num_classes: int) -> int:
         """Five, or as many as the rarest class, or label, has groups. DataError if it has fewer than two."""
-        is_class = task_of(self.targets).is_class(self.targets, len(self.targets), num_classes)
-        smallest = min(len(set(self.groups[column].tolist())) for column in is_class.T)
+        smallest = self.fewest_groups(num_classes)
         if smallest < 2:
             raise DataError("a class has one image only; cross-validation needs two or more of each. Add images.")
         return min(NUM_FOLDS, smallest)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.training.head import LinearHead
+from recog.training.config import HeadConfig
+from recog.training.head import HeadData, HeadSpec, LinearHead, cross_validate, deal_repeats, fit_heads
 
 _Matrix = NDArray[np.float64]
+SCALE = 10.0  # from answers, about 0 to 1, to logits: near what calibration finds, which refines it
 _TINY = 1e-10  # of the largest eigenvalue: below, a direction is rounding
 
 
@@ -26,10 +28,9 @@ class _Centred:
     shares: _Matrix  # [K], the weighted means of is_class
 
     @classmethod
-    def of(
-        cls, features: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int, weights: _Matrix | None
-    ) -> _Centred:
-        per_image = np.ones(len(labels)) if weights is None else weights[labels]
+    def of(cls, data: HeadData, num_classes: int) -> _Centred:
+        features, labels = data.features, data.targets.astype(np.int64)
+        per_image = np.ones(len(labels)) if data.weights is None else data.weights[labels]
         mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
         standard = (features - mean) / std
         is_class = np.eye(num_classes)[labels]
@@ -49,56 +50,68 @@ class _Centred:
         return l2 * float(self.roots @ self.roots)
 
 
-def fit_ridge(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    l2: float,
-    scale: float,
-    num_classes: int,
-    weights: _Matrix | None = None,
-) -> LinearHead:
-    """The head with the least squared error to one-hot `labels` int64 [N], from `features` float32 [N, D] as they are.
+def fit_ridge(images: HeadData, spec: HeadSpec, *, num_classes: int) -> LinearHead:
+    """The head with the least squared error to the one-hot labels of `images`, which have one class each.
 
-    `l2` weighs the squared weights against the mean squared error on standardised features, the bias free. Its answers are
-    multiplied by `scale`, which makes logits of them. `weights` float64 [K] are what an image of each class counts.
+    `spec.l2` weighs the squared weights against the mean squared error on standardised features, the bias free. The answers
+    times SCALE are the logits. `images.weights` are what an image of each class counts.
     """
-    data = _Centred.of(features, labels, num_classes, weights)
+    data = _Centred.of(images, num_classes)
     num_images, num_features = data.features.shape
     if num_images <= num_features:
         gram = data.features @ data.features.T
-        gram[np.diag_indices(num_images)] += data.penalty(l2)
+        gram[np.diag_indices(num_images)] += data.penalty(spec.l2)
         coefficients = data.features.T @ np.linalg.solve(gram, data.is_class)
     else:
         gram = data.features.T @ data.features
-        gram[np.diag_indices(num_features)] += data.penalty(l2)
+        gram[np.diag_indices(num_features)] += data.penalty(spec.l2)
         coefficients = np.linalg.solve(gram, data.features.T @ data.is_class)
-    weight = scale * coefficients.T / data.std
-    bias = scale * data.shares - weight @ data.mean
+    weight = SCALE * coefficients.T / data.std
+    bias = SCALE * data.shares - weight @ data.mean
     return LinearHead(
-        l2=l2, weight=weight.astype(np.float32), bias=bias.astype(np.float32), method="ridge", scale=scale
+        l2=spec.l2,
+        method="ridge",
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
     )
 
 
+def fit_as(spec: HeadSpec, images: HeadData, config: HeadConfig, *, num_classes: int) -> LinearHead:
+    """The head of `spec`, which may be another head, fitted on `images`."""
+    if spec.method == "ridge":
+        return fit_ridge(images, spec, num_classes=num_classes)
+    chosen = replace(config, l2=(spec.l2,))
+    (head,) = fit_heads(images.features, images.targets, chosen, num_classes=num_classes, weights=images.weights)
+    return head
+
+
+def answer_out_of_fold(
+    spec: HeadSpec, images: HeadData, config: HeadConfig, *, num_classes: int, seed: int
+) -> NDArray[np.float32]:
+    """Logits float32 [N, K] of each image by a head of `spec` that was fitted without its fold."""
+    if spec.method == "ridge":
+        folds = deal_repeats(images, num_classes=num_classes, seed=seed, num_repeats=1)
+        (answers,) = ridge_out_of_fold(images, (spec.l2,), folds, num_classes=num_classes)
+        logits: NDArray[np.float32] = answers[0].astype(np.float32)
+        return logits
+    chosen = replace(config, l2=(spec.l2,))
+    found: NDArray[np.float32] = cross_validate(images, chosen, num_classes=num_classes, seed=seed, num_repeats=1)[0, 0]
+    return found
+
+
 def ridge_out_of_fold(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    strengths: Sequence[float],
-    folds: Sequence[NDArray[np.int64]],
-    *,
-    num_classes: int,
-    weights: _Matrix | None = None,
+    images: HeadData, strengths: Sequence[float], folds: Sequence[NDArray[np.int64]], *, num_classes: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Per strength the answers float64 [R, N, K] to each image by the ridge fitted without its fold, for R lists of folds [N].
+    """Per strength the logits float64 [R, N, K] of each image by the ridge fitted without its fold, for R lists of folds [N].
 
     In closed form from one decomposition: with the hat matrix H and the residuals r of the fit to all, the residuals of fold F
     without it are (I - H_FF)^-1 r_F; Cook and Weisberg (1982), section 2.2. Standardisation and penalty are those of all images.
     """
-    data = _Centred.of(features, labels, num_classes, weights)
+    data = _Centred.of(images, num_classes)
     basis, squares = _left_vectors(data.features)
     targets, roots = basis.T @ data.is_class, data.roots
     constant = roots / np.sqrt(roots @ roots)  # the bias has a part in the hat matrix as well
-    one_hot = np.eye(num_classes)[labels]
+    one_hot = np.eye(num_classes)[images.targets.astype(np.int64)]
     for l2 in strengths:
         kept = squares / (squares + data.penalty(l2))
         residuals = data.is_class - basis @ (kept[:, None] * targets)
@@ -108,7 +121,7 @@ def ridge_out_of_fold(
                 rows = np.flatnonzero(fold_of == fold)
                 hat = (basis[rows] * kept) @ basis[rows].T + np.outer(constant[rows], constant[rows])
                 left_out = np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
-                answers[repeat, rows] = one_hot[rows] - left_out / roots[rows, None]
+                answers[repeat, rows] = SCALE * (one_hot[rows] - left_out / roots[rows, None])
         yield answers
 
 
