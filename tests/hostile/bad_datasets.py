@@ -231,6 +231,33 @@ def _(folder):
     return folder
 
 
+_COCO = '{"images": [{"id": 1, "file_name": "%s"}], "annotations": [%s], "categories": [{"id": 1, "name": "cat"}]}'
+_BOX = '{"image_id": 1, "category_id": 1}'
+_PIXELS = "label," + ",".join(f"pixel{i}" for i in range(64)) + "\n"
+OTHER_LISTS = (  # name, text, verdict, what is said
+    ("x.txt", "cat/000.png cat\n../x.png cat\n", "'../x.png', which leads out of"),
+    ("x.txt", "cat/000.png\n", "line 1 is 'cat/000.png', a path without a label"),
+    ("x.json", '{"cat/000.png": "cat", "/etc/passwd": "cat"}', "'/etc/passwd', which leads out of"),
+    ("x.json", '{"cat": ["cat/000.png", "../x.png"], "dog": ["dog/000.png"]}', "'../x.png', which leads out of"),
+    ("x.json", '{"cat/000.png": "cat", "cat/000.png": "dog"}', "a key occurs twice"),
+    ("x.json", "[" * 1_000_000, "is nested more than"),
+    ("x.json", '{"cat/000.png": ' + '{"a":' * 100_000, "is nested|is not valid JSON"),
+    ("x.json", _COCO % ("../../etc/passwd", _BOX), "which leads out of"),
+    ("x.json", _COCO % ("cat/000.png", '{"image_id": 7, "category_id": 1}'), "the image_id '7', which no image"),
+    ("x.json", _COCO % ("cat/000.png", '{"image_id": 1e400, "category_id": 1}'), "x.json"),
+    ("x.csv", _PIXELS + "1," + ",".join(["-1"] * 64) + "\n", "line 2 has the pixel '-1'"),
+    ("x.csv", _PIXELS + "1," + ",".join(["9" * 5000] * 64) + "\n", "line 2 has the pixel '9999"),
+    ("x.csv", "label,pixels\n1," + "0 " * 65_000 + "\n", "has 65,000 pixels an image, which make no square"),
+)
+
+
+for number, (name, text, says) in enumerate(OTHER_LISTS):
+
+    @case(39, f"{name} {number}", "refused", says)
+    def _(folder, name=name, text=text):
+        return write_text(pets(folder) / name, text)
+
+
 @case(39, "CSV: missing column", "refused", r"has no column 'label'.*; it has: path, lable.*Did you mean 'lable'")
 def _(folder):
     return listed(folder, "path,lable\n" + ROWS)

@@ -41,7 +41,7 @@ KINDS = {
     36: "links in a circle, out of the data, broken",
     37: "unreadable file, pipe, device, socket",
     38: "litter of file managers",
-    39: "CSV: columns, rows, paths, encodings, labels, a million rows",
+    39: "CSV and other lists: columns, rows, paths, encodings, labels, a million rows",
     40: "Parquet and shards cut off, without labels, with pickles",
     41: "a file or archive that changes after it was listed",
     42: "archives: bombs, nested, hostile names, links, devices, a million entries",

@@ -32,7 +32,7 @@ from recog.data.names import split_of_name
 
 CSV_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
-MAX_LINE = 1 << 20
+_MAX_LINE = 1 << 20
 
 Line = tuple[str, list[str]]  # (where, cells)
 
@@ -71,7 +71,7 @@ def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str],
     """`holds` tells whether an image of a path is there: a first line with one is no header."""
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
-    csv.field_size_limit(MAX_LINE)
+    csv.field_size_limit(_MAX_LINE)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Line] = []
     try:

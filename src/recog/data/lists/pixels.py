@@ -18,7 +18,7 @@ from recog.core.files import is_hidden, shown
 from recog.data.data_layout import COLUMN_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.columns import Columns, find_columns, further_columns, missing_label, split_of_cell
-from recog.data.lists.csv_table import CSV_SUFFIXES, DELIMITERS, MAX_LINE
+from recog.data.lists.csv_table import CSV_SUFFIXES, DELIMITERS
 from recog.data.lists.image_finder import disk_place
 from recog.data.lists.label_format import LabelFormat
 from recog.data.lists.list_reader import ListReader
@@ -28,6 +28,7 @@ from recog.data.names import split_of_name
 _JOINED = ("pixels", "pixel")  # names of a column that holds all pixels of an image
 _NAMED = re.compile(r"(?:pixel|px)[\s_-]*\d+|\d+x\d+", re.IGNORECASE)
 _MIN_PIXELS = 49
+_MAX_LINE = 16 << 20  # characters: 1024 x 1024 x 3 numbers
 _MAX_BYTES = 4 << 30  # of pixels in memory
 _LABEL = "label"
 
@@ -72,11 +73,11 @@ def find_pixels(path: Path, layout: DataLayout) -> dict[Path, PixelTable]:
 def _find(path: Path, layout: DataLayout) -> PixelTable | None:
     encoding = layout.encoding or "utf-8-sig"
     with _open(path, encoding) as file:
-        lines = [line for line in (file.readline(MAX_LINE), file.readline(MAX_LINE)) if line.strip()]
+        lines = [line for line in (file.readline(_MAX_LINE), file.readline(_MAX_LINE)) if line.strip()]
     if len(lines) < 2:
         return None
     delimiter = max(DELIMITERS, key=lines[0].count)
-    csv.field_size_limit(MAX_LINE)
+    csv.field_size_limit(_MAX_LINE)
     try:
         header, cells = (tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter))
     except (csv.Error, ValueError):
