@@ -364,3 +364,31 @@ def test_the_plain_case_loads_none_of_the_new_parts(place):
         "recog.answers.inputs",
         "recog.answers.stream",
     }
+
+
+PEAK = """
+import sys; sys.argv = ['recog', 'predict', {bundle!r}, {folder!r}, '--output', {output!r}]
+from recog.cli import main
+try: main()
+except SystemExit as ended: assert not ended.code
+print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_memory_does_not_grow_with_the_number_of_images(place):
+    """Measured by benchmarks/predict_memory.py: 3 % from 1,000 to 20,000 images. The answers stay in order."""
+    peaks = []
+    for count in (1_000, 20_000):
+        folder = place / f"many{count}"
+        folder.mkdir()
+        for i in range(count):
+            os.link(place / "photos" / NAMES[i % 4], folder / f"{i}.png")
+        code = PEAK.format(bundle=BUNDLE, folder=folder.name, output=f"{count}.csv")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+        assert [row["file"] for row in rows_of(Path(f"{count}.csv").read_text())] == [
+            f"{folder.name}/{i}.png" for i in range(count)
+        ]
+    assert peaks[1] < 1.15 * peaks[0]

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
@@ -41,19 +41,24 @@ def check_links(sources: Sequence[ImageSource]) -> None:
 
 def sorted_names(names: Sequence[str]) -> list[str]:
     """A file name for each of `names`, no two alike: the last part of the path, numbered where others have the same."""
-    taken = {PurePath(name).name.casefold() for name in names}
-    used: set[str] = set()
-    found = []
-    for name in names:
-        last = PurePath(name).name
-        plain = last if last.isprintable() and "\\" not in last else derive_name(last)
-        free, number = plain, 1
-        while free.casefold() in used or (number > 1 and free.casefold() in taken):
+    found = [_file_name(name) for name in names]
+    taken = {name.casefold() for name in found}
+    if len(taken) == len(found):
+        return found
+    numbers: dict[str, int] = {}  # the last of each name; ten thousand folders may each have an image.jpg
+    for i, plain in enumerate(found):
+        number = numbers.get(plain.casefold(), 0) + 1
+        stem, suffix = os.path.splitext(plain)
+        while number > 1 and f"{stem}-{number}{suffix}".casefold() in taken:
             number += 1
-            free = f"{PurePath(plain).stem}-{number}{PurePath(plain).suffix}"
-        used.add(free.casefold())
-        found.append(free)
+        numbers[plain.casefold()] = number
+        found[i] = plain if number == 1 else f"{stem}-{number}{suffix}"
     return found
+
+
+def _file_name(path: str) -> str:
+    last = os.path.basename(path.rstrip("/"))
+    return last if last.isprintable() and "\\" not in last else derive_name(last)
 
 
 @dataclass(kw_only=True)
@@ -71,7 +76,7 @@ class Sorter:
     link: bool = False
     _answered: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # one object per answer, not per image
-    _made: list[Path] = field(default_factory=list)  # files and folders, in this order
+    _made: list[str] = field(default_factory=list)  # files and folders, in this order
 
     def __enter__(self) -> Sorter:
         return self
@@ -83,7 +88,7 @@ class Sorter:
             return
         for path in reversed(self._made):
             with contextlib.suppress(OSError):
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
     def add(self, answer: Answer) -> None:
         labels = () if isinstance(answer.result, BadImage) else answer.labels or (NO_LABEL,)
@@ -122,21 +127,21 @@ class Sorter:
         if not folder.parent.is_dir():
             self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)  # another shard may make it at the same time
-        self._made.append(folder)
+        self._made.append(str(folder))
 
     def _put(self, source: ImageSource, target: Path) -> None:
         if isinstance(source, str) and self.link:
             self._link(source, target)
         elif isinstance(source, str):
             with _open_again(source) as original, target.open("xb") as file:
-                self._made.append(target)
+                self._made.append(str(target))
                 shutil.copyfileobj(original, file, 1 << 20)
             with contextlib.suppress(OSError):
                 shutil.copystat(source, target)
         else:
             data = source if isinstance(source, bytes) else _read_again(source)
             with target.open("xb") as file:
-                self._made.append(target)
+                self._made.append(str(target))
                 file.write(data)
 
     def _link(self, source: str, target: Path) -> None:
@@ -149,7 +154,7 @@ class Sorter:
                 f"{source} cannot be linked into {self.folder} ({error.strerror}); hard links stay within one file system. "
                 "Remove --link to copy, or choose a folder beside the images."
             ) from None
-        self._made.append(target)
+        self._made.append(str(target))
 
 
 def _open_again(path: str) -> BinaryIO:

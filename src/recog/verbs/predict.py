@@ -99,10 +99,8 @@ class AnswerJob:
         They vanish if this is interrupted.
         """
         summary = Summary()
-        with (
-            contextlib.ExitStack() as stack
-        ):  # the sorter leaves it last, so that it is undone where a file cannot be written
-            sorter = self._sorter()
+        with contextlib.ExitStack() as stack:
+            sorter = self._sorter()  # leaves the stack last, so that it is undone where a file cannot be written
             takers: list[Callable[[Answer], None]] = [summary.add]
             if sorter is not None:
                 takers.append(stack.enter_context(sorter).add)
