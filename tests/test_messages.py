@@ -24,6 +24,7 @@ OTHERS = {  # of torchrun, and of programs that fetch and unpack
     "--max-restarts",
     "--rdzv-endpoint",
     "--rdzv-id",
+    "--raw",
     "--recursive",
     "--unzip",
     "--zstd",

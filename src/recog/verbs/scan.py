@@ -225,7 +225,7 @@ def _warnings(
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)
     if num_animated:
-        yield f"{plural(num_animated, 'animated image')}, of which the first frame is used"
+        yield f"{plural(num_animated, 'image')} of several frames, of which the first is used"
     yield from image_notes(inspected)
     num_bad = sum(image.bad is not None for image in inspected)
     if not are_too_many(num_bad, len(inspected)):  # else a problem

@@ -140,7 +140,7 @@ def decode_image(
             if isinstance(source, Image.Image):
                 image.load()
             else:
-                image = load_pixels(image)
+                image = load_pixels(image, name)
             if low is not None:
                 image = join_bytes(image, low, white, name)
             pixels = to_channels(image, channels=channels, white=white, name=name)
@@ -236,7 +236,7 @@ def _explain(error: Exception) -> str:
     return f"the file is damaged and cannot be decoded ({message or type(error).__name__})"
 
 
-_QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
+_QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif|pydicom"), 0)
 _quiet_lock = threading.Lock()
 _num_quiet = 0
 
@@ -403,4 +403,4 @@ def _count_frames(image: Image.Image) -> tuple[bool, int | None]:
         return False, 1
     if not is_animated:
         return False, 1
-    return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF") else None
+    return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF", "DICOM") else None

@@ -32,6 +32,7 @@ IMAGE_SUFFIXES = frozenset(
 
 # First bytes -> Pillow's name of the format. Everything else is refused unopened.
 _ALLOWED: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb".{128}DICM", re.DOTALL), "DICOM"),  # before TIFF, which the 128 bytes may be the header of
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
     (re.compile(rb"GIF8[79]a"), "GIF"),
@@ -55,7 +56,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\s*%PDF"), "a PDF document"),
     (re.compile(rb"8BPS"), "a Photoshop document (PSD)"),
     (re.compile(rb"SIMPLE  ="), "a FITS file"),
-    (re.compile(rb".{128}DICM", re.DOTALL), "a DICOM file"),
     (re.compile(rb"II\*\0|FUJIFILM|IIR[OS]|IIU\0"), "a camera's raw file"),
     (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"), "JPEG XL"),
     (re.compile(rb"II\xbc"), "JPEG XR"),
@@ -89,7 +89,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
 
 
 _REFUSED_IMAGES = frozenset(
-    {"PostScript (EPS)", "a Photoshop document (PSD)", "a FITS file", "a DICOM file", "a camera's raw file"}
+    {"PostScript (EPS)", "a Photoshop document (PSD)", "a FITS file", "a camera's raw file"}
     | {"JPEG XL", "JPEG XR", "an icon (ICO)", "a float image (PFM)", "an SVG drawing"}
     | {"OpenEXR", "a Radiance HDR image", "a QOI image", "a DDS texture"}
 )

@@ -46,6 +46,8 @@ def open_with_pillow(kind: str, file: BinaryIO, name: str) -> Image.Image:
     """`file` with its header read by the plugin for `kind`, as `recognise` gives it. BadImage as far as we know why not."""
     if kind == "HEIF":
         return _open_heif(file, name)
+    if kind == "DICOM":
+        return cast(Image.Image, importlib.import_module("recog.core.images.dicom").open_dicom(file, name))
     feature = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}.get(kind)
     if feature is not None and not features.check(feature):
         raise BadImage(name, f"it is {kind}, and this Pillow was built without it", CONVERT)
@@ -100,8 +102,10 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
     return cast(Image.Image, plugin.HeifImageFile(io.BytesIO(file.read()), ""))
 
 
-def load_pixels(image: Image.Image) -> Image.Image:
-    """`image` with its pixels loaded; a WebP without its decoder, whose two canvases take 8 bytes per pixel."""
+def load_pixels(image: Image.Image, name: str) -> Image.Image:
+    """`image` with its pixels loaded: DICOM by pydicom, WebP without its decoder, whose two canvases take 8 bytes per pixel."""
+    if image.format == "DICOM":
+        return cast(Image.Image, importlib.import_module("recog.core.images.dicom").load_dicom(image, name))
     if image.format != "WEBP" or not hasattr(image, "_get_next"):
         image.load()
         return image
