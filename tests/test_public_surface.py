@@ -54,6 +54,7 @@ def test_classes():
         "EvaluationRun",
         "HeadConfig",
         "ImageLimits",
+        "ImageClassifier",
         "LabelFormat",
         "LoaderConfig",
         "LossConfig",

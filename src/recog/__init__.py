@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
     from recog.verbs.bench import BenchReport, bench
+    from recog.verbs.classifier import ImageClassifier
     from recog.verbs.compare import ComparisonRun, compare
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.scan import ScanReport, ScanRun, scan
@@ -76,6 +77,7 @@ __all__ = [
     "EvaluationRun",
     "HeadConfig",
     "ImageLimits",
+    "ImageClassifier",
     "LabelFormat",
     "LoaderConfig",
     "LossConfig",
@@ -140,6 +142,7 @@ _NAMES = {
     "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
     "recog.verbs.bench": ("BenchReport", "bench"),
+    "recog.verbs.classifier": ("ImageClassifier",),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),

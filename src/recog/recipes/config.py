@@ -155,7 +155,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
 
 def given_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments of a command or function those that are options and were given: neither None nor empty."""
-    return {name: values[name] for name in OPTIONS if values[name] is not None and values[name] != ""}
+    return {name: values[name] for name in OPTIONS if values.get(name) is not None and values[name] != ""}
 
 
 def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:

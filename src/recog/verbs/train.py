@@ -183,8 +183,13 @@ def train(  # noqa: PLR0913  keywords of a public verb
         if source is not None:
             chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
         events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network)
+    return finish(events, notes=dataset.notes if dataset is not None else (), verbose=verbose)
+
+
+def finish(events: Iterator[TrainEvent], *, notes: Sequence[str] = (), verbose: bool) -> Run:
+    """The Run at the end of `events`, within another program; `verbose` shows `notes` and one progress line on stderr."""
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
-        line.note(dataset.notes if dataset is not None else ())
+        line.note(notes)
         for event in events:
             if isinstance(event, Run):
                 line.finish(event.report, event.duration_s)

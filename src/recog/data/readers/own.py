@@ -238,6 +238,17 @@ def _in(split: str | None) -> str:
     return f" in {split}" if split else ""
 
 
+def hold_images(images: Iterable[Any]) -> list[Path | NDArray[np.uint8]]:
+    """Images without labels, in the forms that `read_items` takes. DataError, or BadImage, where one cannot be used."""
+    pairs = [(image, 0) for image in images]
+    items = [item if isinstance(item, _Item) else _raise(item) for item in _read_part(pairs, None)]
+    return _on_one_scale(items)[0]
+
+
+def _raise(exclusion: Exclusion) -> _Item:
+    raise BadImage(f"image {exclusion.name}", exclusion.reason, "Leave it out.")
+
+
 def _on_one_scale(items: Sequence[_Item]) -> tuple[list[Path | NDArray[np.uint8]], list[str]]:
     held = [(item.name, item.image, item.scale) for item in items if isinstance(item.image, np.ndarray)]
     arrays, notes = agree_on_scale(held)
