@@ -187,6 +187,7 @@ def test_config_fields():
         "limits.max_side",
         "loader.batch_size",
         "loader.num_workers",
+        "loss.class_weights",
         "loss.focal_gamma",
         "loss.label_smoothing",
         "loss.name",

@@ -12,7 +12,7 @@ from containers import labelled_pngs, write_folder
 from recog.cli import train as command
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
-from recog.recipes.config import OPTIONS, TrainConfig
+from recog.recipes.config import OPTIONS, TrainConfig, unused_settings
 from recog.training.config import OptimConfig
 from recog.verbs import train as recipe
 
@@ -172,3 +172,14 @@ def test_options_go_over_a_config_and_settings_over_both(chosen_in_python, tmp_p
 def test_wrong_arguments_of_python_are_named(given, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         recipe.train("digits", **given)
+
+
+def test_class_weights_of_ones_own(chosen, chosen_in_python):
+    config, _ = chosen(data="digits", settings=["loss.class_weights.daisy=2", "loss.class_weights.St. John's wort=0.5"])
+    assert config.loss.class_weights == {"daisy": 2.0, "St. John's wort": 0.5}  # a name may have dots
+    assert build_config(TrainConfig, config_to_dict(config)) == config
+    assert chosen_in_python("digits", settings={"loss.class_weights": {"daisy": 2, "St. John's wort": 0.5}}) == config
+    for weight in (0, -1, "much"):
+        with pytest.raises(ConfigError, match=r"loss.class_weights.daisy is .*; it must be"):
+            recipe.train("digits", settings={"loss.class_weights.daisy": weight})
+    assert unused_settings(config, "head") == {}

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from recog.data.balance import balanced_draws, class_weights, describe_balance
+from recog.core.errors import ConfigError
+from recog.data.balance import (
+    balanced_draws,
+    class_factors,
+    class_weights,
+    describe_balance,
+    describe_factors,
+    training_weights,
+)
 from recog.data.dataset import Dataset, Sample
 
 LABELS = np.repeat([0, 1, 2], [80, 15, 5])
@@ -96,3 +104,16 @@ def test_several_labels_have_no_sampler():
     )
     assert "counts 19.0 times" in describe_balance(data, "weights", by_steps=True)[0]
     assert describe_balance(data, "none", by_steps=True) == []
+
+
+def test_own_weights_count_on_top_of_the_balance():
+    names, targets = ("cat", "dog"), np.array([0, 0, 0, 1])  # balanced: 4 / (2 * 3) and 4 / (2 * 1)
+    factors = class_factors({"dog": 3.0}, names)
+    assert factors.tolist() == [1, 3]
+    assert training_weights(targets, 2, is_balanced=False, factors=factors).tolist() == [1, 3]
+    assert training_weights(targets, 2, is_balanced=True, factors=factors) == pytest.approx([2 / 3, 6])
+    assert training_weights(targets, 2, is_balanced=True, factors=None) == pytest.approx([2 / 3, 2])
+    assert training_weights(targets, 2, is_balanced=False, factors=class_factors({}, names)) is None
+    assert describe_factors({"dog": 3.0}) == ["weights of classes: dog: 3; images of other classes count 1"]
+    with pytest.raises(ConfigError, match="loss.class_weights.dgo is for no class of the data.*Did you mean 'dog'"):
+        class_factors({"dgo": 3.0}, names)

@@ -166,6 +166,8 @@ def _convert(hint: Any, value: Any, where: str, root: type) -> Any:
             return value
         near = nearest(str(value), [str(a) for a in args])
         raise ConfigError(f"{where} is {value!r}; it must be one of {', '.join(map(str, args))}.{near}")
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _convert(args[1], item, f"{where}.{key}", root) for key, item in _flat(value)}
     value = _as_meant(hint, value)
     if origin is tuple and isinstance(value, (list, tuple)):
         return _convert_tuple(args, value, where, root)
@@ -173,6 +175,15 @@ def _convert(hint: Any, value: Any, where: str, root: type) -> Any:
         return value
     kind = "a whole number, or a list of two" if args == (int, int) else _KINDS.get(origin or hint, str(hint))
     raise ConfigError(f"{where} is {value!r}; it must be {kind}.")
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of a table of values whose own keys may have dots, which TOML and --set read as tables in it."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _as_meant(hint: Any, value: Any) -> Any:
@@ -206,6 +217,8 @@ def config_to_dict(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             table[field.name] = config_to_dict(value)
+        elif isinstance(value, Mapping):
+            table |= {field.name: dict(value)} if value else {}
         elif value is not None:
             table[field.name] = list(value) if isinstance(value, tuple) else value
     return table

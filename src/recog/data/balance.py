@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.chance import permutation, random_words
+from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
 from recog.core.task import Task
 from recog.data.dataset import Dataset, Targets, class_counts
@@ -50,6 +51,34 @@ def class_sizes(targets: Targets, num_classes: int) -> NDArray[np.int64]:
 def loss_weights(targets: Targets, num_classes: int) -> NDArray[np.float64]:
     """What balances a loss, float64 [K]: the weight of each class's images, or of the images with each label."""
     return _WEIGHTS[task_of(targets).task](class_sizes(targets, num_classes), len(targets))
+
+
+def class_factors(given: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64] | None:
+    """How often an image of each class counts, float64 [K], by the user's own weights; None without such.
+
+    ConfigError where one is for no class.
+    """
+    unknown = next((name for name in given if name not in class_names), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"loss.class_weights.{unknown} is for no class of the data.{did_you_mean(unknown, class_names)}"
+        )
+    return np.array([given.get(name, 1.0) for name in class_names]) if given else None
+
+
+def training_weights(
+    targets: Targets, num_classes: int, *, is_balanced: bool, factors: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """The weights float64 [K] of the classes in the loss: those that balance it, times the user's own `factors`; None: all 1."""
+    if not is_balanced:
+        return factors
+    balancing = loss_weights(targets, num_classes)
+    return balancing if factors is None else balancing * factors
+
+
+def describe_factors(given: Mapping[str, float]) -> list[str]:
+    listed = ", ".join(f"{name}: {weight:g}" for name, weight in given.items())
+    return [f"weights of classes: {listed}; images of other classes count 1"] if given else []
 
 
 def describe_balance(dataset: Dataset, balance: Balance, *, by_steps: bool) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recog.data.balance import class_sizes, loss_weights
+from recog.data.balance import class_sizes, training_weights
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
@@ -78,7 +78,7 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
         run_engine(engine, split.store.rows()) for split in (train, val)
     )
     features = _standardised(classifier, np.concatenate([of_train.features, of_val.features]), num_train)
-    together = _pool(train, val, features, num_classes if plan.balance in ("weights", "sampler") else None)
+    together = _pool(train, val, features, num_classes, is_balanced=plan.balance in ("weights", "sampler"))
     for_train = together.part(slice(num_train))
     smallest = int(class_sizes(together.targets, num_classes).min())
     has_few = smallest < FEW_IMAGES
@@ -133,9 +133,9 @@ def _standardised(classifier: Classifier, features: NDArray[np.float32], num_tra
 
 
 def _pool(
-    train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], weigh_classes: int | None
+    train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], num_classes: int, *, is_balanced: bool
 ) -> HeadData:
     targets = np.concatenate([train.targets, val.targets])
-    weights = None if weigh_classes is None else loss_weights(targets, weigh_classes)
+    weights = training_weights(targets, num_classes, is_balanced=is_balanced, factors=train.class_factors)
     groups = np.concatenate([train.groups, val.groups])
     return HeadData(features=features, targets=targets, groups=groups, weights=weights)

@@ -9,7 +9,7 @@ from itertools import chain
 
 import torch
 
-from recog.data.balance import loss_weights
+from recog.data.balance import training_weights
 from recog.data.loader import TrainLoader
 from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
@@ -157,7 +157,8 @@ def start_training(
     """The state before the first step, and the loader; its batches are those of whole steps."""
     world = world or World()
     num_classes = classifier.classifier.out_features
-    weights = loss_weights(train.targets, num_classes) if plan.balance == "weights" else None
+    is_balanced = plan.balance == "weights"
+    weights = training_weights(train.targets, num_classes, is_balanced=is_balanced, factors=train.class_factors)
     loader = TrainLoader(
         store=train.store,
         targets=train.targets,

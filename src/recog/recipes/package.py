@@ -33,7 +33,7 @@ from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
 from recog.core.images.decode import decode
 from recog.core.text import plural
-from recog.data.balance import describe_balance, loss_weights
+from recog.data.balance import describe_balance, training_weights
 from recog.data.dataset import Sample, choose_reference
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.training_facts import TrainingFacts
@@ -159,7 +159,9 @@ def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFact
     steps = plan if isinstance(plan, StepsPlan) else None
     is_weighted = plan.balance == "weights" or (plan.balance == "sampler" and steps is None)
     effect = [] if plan.balance == "auto" else describe_balance(dataset, plan.balance, by_steps=steps is not None)
-    weights = loss_weights(train.targets, len(dataset.class_names)) if is_weighted else ()
+    weights = training_weights(
+        train.targets, len(dataset.class_names), is_balanced=is_weighted, factors=train.class_factors
+    )
     return TrainingFacts(
         network=prepared.model.name,
         recipe=plan.recipe,
@@ -168,7 +170,7 @@ def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFact
         batch_size=0 if steps is None else min(steps.images_per_step, len(train.targets)),
         balance=plan.balance,
         balance_effect=" ".join(effect),
-        class_weights=tuple(float(weight) for weight in weights),
+        class_weights=() if weights is None else tuple(float(weight) for weight in weights),
         **vars(summary),
     )
 

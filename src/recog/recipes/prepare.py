@@ -21,7 +21,7 @@ from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
 from recog.core.text import plural
-from recog.data.balance import describe_balance
+from recog.data.balance import class_factors, describe_balance, describe_factors
 from recog.data.cache import DecodedImages, decode_for_each
 from recog.data.dataset import (
     Dataset,
@@ -90,6 +90,7 @@ class LabelledImages:
     targets: Targets
     groups: NDArray[np.int64]
     names: tuple[str, ...] = ()
+    class_factors: NDArray[np.float64] | None = None  # [K], how often an image of each class counts in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +233,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         ),
         *decoded.notes,
         *(["the data have changed since this config was written; results may differ"] if changed else []),
+        *describe_factors(plan.loss.class_weights),
         *describe_balance(decoded.dataset, plan.balance, by_steps=isinstance(plan, StepsPlan)),
     )
     return Prepared(
@@ -328,11 +330,12 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
     The test split is decoded only to find its bad files early; nothing of it is kept.
     """
     dataset, exact = data.dataset, read_exact(model.preprocess)
+    factors = class_factors(plan.loss.class_weights, dataset.class_names)
     found: dict[str, tuple[LabelledImages, DecodedImages]] = {}
     for split, readers in _wanted(plan, exact, is_writer=world.is_writer).items():
         shared = [purpose for purpose in readers if purpose != "exact"]
         with first_on_machine(world) if shared else contextlib.nullcontext():
-            found |= _read_split(data, split, readers, num_sharers=world.local_size)
+            found |= _read_split(data, split, readers, factors, num_sharers=world.local_size)
         for purpose in shared:
             check_agreement(world, f"readable {split} images", found[purpose][1].rows.tolist())
     bad = {error.name: error for _, decoded in found.values() for error in decoded.bad}
@@ -364,7 +367,12 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
 
 
 def _read_split(
-    data: PreparedData, split: str, readers: Mapping[str, Reader], *, num_sharers: int
+    data: PreparedData,
+    split: str,
+    readers: Mapping[str, Reader],
+    factors: NDArray[np.float64] | None,
+    *,
+    num_sharers: int,
 ) -> dict[str, tuple[LabelledImages, DecodedImages]]:
     """By purpose, from `readers` by purpose."""
     dataset, hashes = data.dataset, data.hashes
@@ -383,6 +391,7 @@ def _read_split(
             targets=targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows],
             groups=np.array([numbers[samples[row].name] for row in rows], dtype=np.int64),
             names=tuple(samples[row].name for row in rows),
+            class_factors=factors,
         )
         found[purpose] = images, decoded
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -132,12 +132,20 @@ class LossConfig:
     name: LossName | None = None  # planned if None
     label_smoothing: float | None = None  # share of each target spread over the classes; planned if None
     focal_gamma: float = 2.0  # how much less well-classified images count; 0 is cross-entropy
+    class_weights: Mapping[str, float] = field(
+        default_factory=dict
+    )  # how often an image of a class counts; 1 if not named
 
     def __post_init__(self) -> None:
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
         if not 0 <= self.focal_gamma < math.inf:
             raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
+        for name, weight in self.class_weights.items():
+            if not 0 < weight < math.inf:
+                raise ConfigError(
+                    f"loss.class_weights.{name} is {weight}; it must be above 0. To leave a class out, remove its images."
+                )
 
     def filled(self, task: Task) -> LossPlan:
         """The loss that suits the task where none is named, with its usual smoothing where none is set.
@@ -153,7 +161,9 @@ class LossConfig:
                 f"loss.name is {name}, which is for images with exactly one class; these images have any number of "
                 "labels. Use bce, or focal or mse: --set loss.name=bce."
             )
-        return LossPlan(name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma)
+        return LossPlan(
+            name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma, class_weights=self.class_weights
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

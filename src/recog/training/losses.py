@@ -41,8 +41,15 @@ class Loss:
 
 
 def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: torch.Tensor | None = None) -> Loss:
-    """The loss that `config` names, or that suits `task`. ConfigError for a loss that does not support the task."""
-    return Loss(**vars(config.filled(task)), task=task, class_weights=class_weights)
+    """The loss that `config` names, or that suits `task`, with `class_weights` float [K]. ConfigError where it does not suit."""
+    plan = config.filled(task)
+    return Loss(
+        name=plan.name,
+        task=task,
+        label_smoothing=plan.label_smoothing,
+        focal_gamma=plan.focal_gamma,
+        class_weights=class_weights,
+    )
 
 
 def as_shares(targets: torch.Tensor, logits: torch.Tensor, loss: Loss) -> torch.Tensor:
