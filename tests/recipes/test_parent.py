@@ -1,13 +1,16 @@
 """`--from`: what a run takes from the bundle that it continues, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from recog.bundle.manifest import read_manifest
 from recog.core.errors import BundleError, ConfigError
 from recog.models.config import ModelConfig
-from recog.recipes.config import TrainConfig, with_options
+from recog.recipes.config import DataConfig, TrainConfig, with_options
+from recog.recipes.events import HeadChoice
 from recog.recipes.parent import with_parent
 from recog.training.config import OptimConfig
 
@@ -61,7 +64,7 @@ def test_what_is_set_wins():
         ({"name": "resnet20"}, "is a bundle of resnet8, but model.name is resnet20; leave --model out"),
         ({"weights": "other.pth"}, "brings its own weights, but model.weights is other.pth; leave one of them out"),
         ({"weights": "none"}, "brings its own weights, but model.weights is none; leave one of them out"),
-        ({"channels": 3}, "takes 1 channels, so --channels 3 is not possible"),
+        ({"channels": 3}, "takes grey images, so --channels 3 is not possible"),
         ({"parent_digest": "0" * 64}, "is another bundle than this config was planned for"),
         ({"parent": "", "parent_digest": DIGEST}, f"no parent is named; give the bundle .* --from BUNDLE: {DIGEST}"),
     ],
@@ -81,3 +84,25 @@ def test_a_new_parent_replaces_the_one_of_the_config_file():
     planned = with_parent(config())[0]
     assert with_options(planned, {"parent": "other"}, {}).model.parent_digest == ""
     assert with_options(planned, {}, {}).model.parent_digest == DIGEST
+
+
+def test_the_level_that_is_white_in_16_bit_images_is_the_parents(monkeypatch):
+    preprocess = replace(read_manifest(GOLDEN).preprocess, grey16_max=4095)
+    manifest = replace(read_manifest(GOLDEN), preprocess=preprocess)
+    monkeypatch.setattr("recog.recipes.parent.read_manifest", lambda _: manifest)
+    assert with_parent(config())[0].data.grey16_max == 4095
+    own = replace(config(), data=DataConfig(grey16_max=255))
+    assert with_parent(own)[0].data.grey16_max == 255
+
+
+@pytest.mark.parametrize(
+    ("keeps_parent", "parent_score", "fitted_score", "text"),
+    [
+        (True, 0.9, 0.8, "the parent's last layer: 90.0% on val; a new one has 80.0%"),
+        (False, 0.8, 0.9, "a new last layer: 90.0% on val; the parent's one has 80.0%"),
+        (False, 0.9, 0.9, "a new last layer: the parent's one has 90.0% on val too, but no lower NLL"),
+    ],
+)
+def test_the_choice_of_the_last_layer_is_stated(keeps_parent, parent_score, fitted_score, text):
+    choice = HeadChoice(keeps_parent=keeps_parent, parent_score=parent_score, fitted_score=fitted_score)
+    assert str(choice) == f"training begins with {text}"

@@ -128,9 +128,8 @@ def with_parent(config: ModelConfig) -> ModelConfig:
     found = _network_of(folder, config.parent, config.name)
     channels, height, width = found.pretrained_cfg.input_size
     if config.channels not in (None, channels):
-        raise ConfigError(
-            f"{config.parent} takes {channels} channels, so --channels {config.channels} is not possible."
-        )
+        images = "grey" if channels == 1 else "colour"
+        raise ConfigError(f"{config.parent} takes {images} images, so --channels {config.channels} is not possible.")
     digest = str(read_bundle_json(folder / MANIFEST)["digest"])
     if config.parent_digest not in ("", digest):
         raise ConfigError(

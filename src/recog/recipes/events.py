@@ -128,9 +128,12 @@ class HeadChoice:
     fitted_score: float
 
     def __str__(self) -> str:
-        chosen, other = ("the parent's", "a new") if self.keeps_parent else ("the new", "the parent's")
-        scores = sorted((self.parent_score, self.fitted_score), reverse=True)
-        return f"training begins with {chosen} last layer: {scores[0]:.1%} on val; {other} one has {scores[1]:.1%}"
+        chosen, other = ("the parent's", "a new") if self.keeps_parent else ("a new", "the parent's")
+        if self.parent_score == self.fitted_score:
+            score = f"{self.parent_score:.1%} on val"
+            return f"training begins with {chosen} last layer: {other} one has {score} too, but no lower NLL"
+        best, worst = max(self.parent_score, self.fitted_score), min(self.parent_score, self.fitted_score)
+        return f"training begins with {chosen} last layer: {best:.1%} on val; {other} one has {worst:.1%}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import get_args
 from recog.bundle.manifest import read_manifest
 from recog.bundle.seal import RUN_CONFIG, check_files
 from recog.core.config import load_toml
+from recog.core.images.colour import FULL_SCALE_16
 from recog.models import config as models
 from recog.recipes.config import Recipe, TrainConfig, unused_settings
 
@@ -20,7 +21,12 @@ def with_parent(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     """
     model = models.with_parent(config.model)
     config = replace(config, model=model)
-    if not model.parent or config.recipe is not None:
+    if not model.parent:
+        return config, []
+    white = read_manifest(Path(model.parent)).preprocess.grey16_max
+    if config.data.grey16_max is None and white != FULL_SCALE_16:
+        config = replace(config, data=replace(config.data, grey16_max=white))
+    if config.recipe is not None:
         return config, []
     earlier = _recipe_of(Path(model.parent))
     by_steps = [name for name, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
