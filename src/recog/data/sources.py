@@ -170,10 +170,11 @@ def _check_labelled(dataset: Dataset) -> None:
     unlabelled = [exclusion for exclusion in dataset.exclusions if exclusion.reason.startswith(NO_LABEL)]
     total = len(dataset.samples) + len(unlabelled)
     if len(unlabelled) > MAX_UNLABELLED * total:
+        hint = "".join(f" {note}." for note in dataset.notes if "--exclude" in note)
         raise DataError(
             f"{len(unlabelled):,} of {total:,} images of {dataset.name} have no label, more than {MAX_UNLABELLED:.0%}; the "
             f"first: {unlabelled[0].name}: {unlabelled[0].reason}. Label them, remove their rows, or leave the images out: "
-            "--exclude PATTERN."
+            f"--exclude PATTERN.{hint}"
         )
 
 

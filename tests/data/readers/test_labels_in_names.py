@@ -97,6 +97,14 @@ def test_names_that_do_not_match(tmp_path):
     assert data.notes == ("left out by --exclude: 1 by 'cover*'",)
 
 
+def test_masks_that_do_not_match_are_named(tmp_path):
+    write_files(tmp_path, {f"{name}.{i}{end}.png": (name, i) for name, i in IMAGES for end in ("", "_mask")})
+    with pytest.raises(
+        DataError, match=r"12 of 24 images .* have no label.*if they are masks.*--exclude '\*_mask.png'"
+    ):
+        open_source(tmp_path, layout=DataLayout(label_pattern="{label}.{number}.png"))
+
+
 def test_a_pattern_needs_a_folder_of_images():
     with pytest.raises(DataError, match="--label-pattern is for folders of images"):
         open_source("digits", layout=DataLayout(label_pattern="{label}_{}"))
