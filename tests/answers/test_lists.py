@@ -131,6 +131,12 @@ def test_what_is_no_list_is_refused(images, tmp_path, data, message):
         read_list("absent.txt")
 
 
+@pytest.mark.parametrize("name", ["list.parquet", "list.jsonl", "photos.ZIP"])
+def test_other_lists_are_refused_by_their_names(images, name):
+    with pytest.raises(DataError, match="is no list that predict reads; --from takes one path a line"):
+        read_list(name)
+
+
 def test_a_terminal_is_no_list(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(ConfigError, match="which is a terminal"):

@@ -344,6 +344,27 @@ def test_ctrl_c_leaves_no_file(place):
     ]
 
 
+FULL = """
+import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.argv = ['recog', 'predict', {bundle!r}, 'many', '--output', 'a.csv', '--sort-into', 'sorted']
+from recog.cli import main
+main()
+"""
+
+
+def test_a_full_disk_leaves_no_file(place):
+    """A limit on the size of files stands for it: 100 rows of some 20 bytes are more."""
+    (place / "many").mkdir()
+    for i in range(100):
+        os.link(place / "photos" / NAMES[i % 4], place / "many" / f"{i}.png")
+    before = sorted(place.rglob("*"))
+    done = subprocess.run([sys.executable, "-c", FULL.format(bundle=BUNDLE)], capture_output=True, text=True)
+    assert done.returncode == 74, done.stderr
+    assert "File too large. Free space or choose another folder." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(place.rglob("*")) == before
+
+
 PLAIN = """
 import sys; sys.argv = ['recog', 'predict', {bundle!r}, 'photos', 'photos/0.png']
 from recog.cli import main

@@ -28,6 +28,7 @@ from recog.runtime.predictor import ImageSource
 
 _MAX_LIST_BYTES = 1 << 30  # some ten million paths
 _REPLACE = "Download it or make it again, as .zip or .tar."
+_OTHER_LISTS = (".parquet", ".json", ".jsonl", ".ndjson", ".arrow", ".xlsx", *ARCHIVE_SUFFIXES)
 _NAME_LIST = "If it is a list of image files, one a line, pass it with --from."
 
 
@@ -116,6 +117,10 @@ def read_list(file: str, layout: DataLayout = DETECTED) -> Inputs:
     """
     if is_csv(file):
         return _read_csv(file, layout)
+    if file.lower().endswith(_OTHER_LISTS):
+        raise DataError(
+            f"{file} is no list that predict reads; --from takes one path a line, or a CSV with a column of paths."
+        )
     names = [os.fsdecode(line) for line in _lines(_read_bytes(file), file)]
     if not names:
         raise DataError(f"{file} names no image; expected one path a line.")

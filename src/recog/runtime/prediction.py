@@ -86,7 +86,7 @@ class Prediction:
         return [(self.class_names[i], float(self.probs[i])) for i in order]
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
-        """Plain values for JSON, as `recog predict --json` prints them; `top`: that many classes, or None for all.
+        """Plain values for JSON, as `recog predict --json --sets` prints them; `top`: that many classes, or None for all.
 
         With one label: label, confidence (None for 'unknown'), top, and set, is_unknown and unknown_score where they exist. With
         several: labels, and probs by class.
