@@ -248,3 +248,19 @@ def test_the_head_of_finetune_is_on_the_last_layer():
     assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.layers == "last"
     with pytest.raises(ConfigError, match=r"head.layers is multi, but recipe finetune .* or use --recipe head"):
         planned(TrainConfig(recipe="finetune", head=HeadConfig(layers="multi")), PHOTOS)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "facts", "size"),
+    [
+        ("head", {}, PHOTOS, (288, 288)),
+        ("head", {"image_size": (224, 224)}, PHOTOS, (224, 224)),
+        ("head", {"name": "resnet18"}, PHOTOS, None),  # the network's own
+        ("head", {}, COLOUR_32, None),
+        ("finetune", {}, PHOTOS, None),
+    ],
+)
+def test_the_head_of_the_planned_network_reads_larger_photos(recipe, model, facts, size):
+    config, reasons = planned(TrainConfig(recipe=recipe, model=ModelConfig(**model)), facts)
+    assert config.model.image_size == size
+    assert any(reason.startswith("input 288 px:") for reason in reasons) == (size == (288, 288))

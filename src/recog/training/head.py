@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -84,6 +85,18 @@ def _row_space(standard: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return standard.T @ (vectors[:, keep] / np.sqrt(squares[keep])) if keep.any() and squares[-1] > 0 else None
 
 
+MIN_SHARED_PRODUCTS = 1 << 25  # of a gradient: below, several threads wait for each other longer than they compute
+
+
+def _suited_threads(rows: NDArray[np.float64], num_classes: int) -> AbstractContextManager[object]:
+    """One thread for matrices that are small: two of them take up to ten times as long beside another program's load."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    is_small = rows.size * num_classes < MIN_SHARED_PRODUCTS
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1 if is_small else None, user_api="blas")
+    return limits
+
+
 def _fit_classes(
     standard: NDArray[np.float64],
     labels: NDArray[np.int64],
@@ -96,7 +109,7 @@ def _fit_classes(
     model = LogisticRegression(max_iter=config.max_iterations, tol=1e-4, warm_start=True)
     for l2 in config.strengths:
         model.C = 1 / (l2 * len(labels))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _suited_threads(standard, num_classes):
             warnings.simplefilter("ignore")  # about stopping at max_iterations, which is early stopping
             model.fit(standard, labels, sample_weight=None if weights is None else weights[labels])
         yield l2, *_two_rows(model.coef_, model.intercept_, num_classes)
@@ -111,9 +124,10 @@ def _fit_labels(
 ) -> Iterator[_Fit]:
     found = None
     for l2 in config.strengths:
-        found = fit_label_weights(
-            standard, targets, l2, start=found, max_iterations=config.max_iterations, positive_weights=weights
-        )
+        with _suited_threads(standard, num_classes):
+            found = fit_label_weights(
+                standard, targets, l2, start=found, max_iterations=config.max_iterations, positive_weights=weights
+            )
         yield l2, found[:, :-1], found[:, -1]
 
 
