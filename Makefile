@@ -1,4 +1,5 @@
 # make demo: installs, trains, evaluates and predicts.  make test: all tests.  Both create .venv if it does not exist.
+# make test-extras: installs pandas, polars and Ray, and tests what recog does with them.
 # make ledger: every kind of bad image and dataset that is tested, with the result.
 # make bare: installs without extras and verifies a bundle.
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test ledger bare check format clean
+.PHONY: demo test test-extras ledger bare check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -20,6 +21,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist loadscope
+
+test-extras: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test-extras]'
+	$(BIN)/pytest tests/end_to_end/test_python_tools.py tests/data/lists/test_frames.py tests/evaluation/results/test_predictions.py
 
 ledger: $(VENV)/installed
 	$(BIN)/pytest --quiet tests/hostile -k ledger
