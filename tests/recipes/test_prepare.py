@@ -1,9 +1,12 @@
 """Groups of the data hold in splits and folds; limits of images hold in training and in the bundle."""
 
 import numpy as np
+import pytest
 from containers import labelled_pngs, png, write_folder
 
+from recog.core.errors import ConfigError
 from recog.core.images.image_file import ImageLimits
+from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.prepare import prepare
 
@@ -35,3 +38,11 @@ def test_the_limits_of_images_are_those_of_the_bundle(tmp_path):
         prepared = prepare(config)
         assert prepared.model.preprocess.limits.max_pixels == max_pixels
         assert sum(map(len, prepared.bad.values())) == num_bad
+
+
+def test_weights_that_cannot_be_downloaded_are_refused_before_the_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("recog.models.hub.why_unreachable", lambda url: "no route")
+    monkeypatch.setattr("recog.recipes.prepare.prepare_data", lambda *_, **__: pytest.fail("the data were read"))
+    with pytest.raises(ConfigError, match=r"Could not download pretrained weights for resnet50 \(no route\)"):
+        prepare(TrainConfig(data=DataConfig(source="photos"), model=ModelConfig(name="ResNet-50")))

@@ -68,6 +68,7 @@ from recog.models.build import BuiltModel, build_from_parent, build_model, build
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle, with_known_name
 from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
+from recog.models.hub import check_download
 from recog.models.inner_layers import with_layers
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
@@ -139,9 +140,12 @@ def prepare(
     `known_splits` has the split that an image, by content hash, must keep: that of the run which this one continues.
 
     Each process of `world` prepares for itself, by the plan of the first; it is an error if the results differ.
-    DataError or ConfigError, with the remedy, for anything that prevents training.
+    DataError or ConfigError, with the remedy, for anything that prevents training; for weights that cannot be downloaded, before
+    the data are read.
     """
     world = world or World()
+    if config.recipe != "scratch" and not config.model.parent:
+        check_download(with_known_name(config.model))
     data = prepare_data(config, dataset, world=world, known_splits=known_splits)
     return prepare_model(config, data, network=network, world=world)
 
