@@ -131,3 +131,13 @@ def test_data_of_a_moved_config_are_never_looked_for_from_the_current_folder(tmp
     (tmp_path / "one/two").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "one/two")
     assert not Path(load_run_config(tmp_path / "run/run.toml").data.source).exists()
+
+
+def test_folders_of_images_are_recorded_relative_to_the_run(tmp_path, monkeypatch):
+    for folder in ("runs/a", "photos", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    write_run_config(Path("runs/a"), TrainConfig(data=DataConfig(source="photos", images=("photos",))))
+    assert "../../photos" in (tmp_path / "runs/a" / RUN_CONFIG).read_text()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_run_config(tmp_path / "runs/a" / RUN_CONFIG).data.images == ("../photos",)

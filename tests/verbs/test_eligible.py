@@ -112,3 +112,17 @@ def test_what_is_given_goes_first(tmp_path):
 def test_a_record_without_a_meaning_is_ignored(tmp_path, value):
     flat = build(tmp_path / "flat", "cat/1.png", "rose/1.png")
     assert read(flat, bundle(tmp_path / "run", **value), ("cat", "rose")).class_names == ("cat", "rose")
+
+
+def test_the_recorded_columns_are_used_and_images_beside_the_list_go_first(tmp_path):
+    folders = [build(tmp_path / name, "1.png", "2.png") for name in ("photos", "lists")]
+    run = tmp_path / "runs/a"
+    write_text(run / "run.toml", dump_toml({"data": {"images": ["../../photos"]}}))
+    trained = bundle(run / "bundle", label_column="dx")
+    path = write_text(tmp_path / "lists/x.csv", "id,dx\n1,cat\n2,rose\n")
+    data = read(path, trained, ("cat", "rose"))
+    assert [sample.source.parent for sample in data.samples] == [folders[1]] * 2
+    moved = write_text(tmp_path / "elsewhere/x.csv", "id,dx\n1,cat\n2,rose\n")
+    data = read(moved, trained, ("cat", "rose"))
+    assert [sample.source.resolve().parent for sample in data.samples] == [folders[0]] * 2
+    assert any(note.startswith("images: ") for note in data.notes)

@@ -132,7 +132,7 @@ def pack(
     write_reference(folder, _reference(predictor, dataset.subset("val"), plan))
     shipped = replace(  # without the places of this machine
         plan,
-        data=replace(plan.data, source=dataset.name),
+        data=replace(plan.data, source=dataset.name, images=()),
         model=replace(plan.model, weights=Path(plan.model.weights).name, parent=""),
     )
     (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(shipped)), encoding="utf-8")

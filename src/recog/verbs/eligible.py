@@ -113,11 +113,21 @@ def _recorded(
             fields_of = [field.name for field in fields(DataLayout)]
             recorded = build_config(DataLayout, {name: data[name] for name in fields_of if name in data})
             # without the folders of images first: another list may have images of the same names beside it
-            choices = product(((), recorded.images), (recorded.exclude, ()), (recorded.group, ""))
+            choices = product(((), _images_of_run(bundle)), (recorded.exclude, ()), (recorded.group, ""))
             layouts = [*(replace(recorded, images=i, exclude=e, group=g) for i, e, g in choices), layout]
     for each in dict.fromkeys(product(formats, layouts)):
         if each != (labels, layout):
             yield each
+
+
+def _images_of_run(bundle: Path) -> tuple[str, ...]:
+    """The folders that the images of the training list are in; a bundle does not hold them, but its run does."""
+    run = run_of(bundle)
+    data = load_toml(run / RUN_CONFIG).get("data", {}) if run is not None else {}
+    images = data.get("images", ()) if isinstance(data, dict) else ()
+    if run is None or not isinstance(images, list):
+        return ()
+    return tuple(os.path.relpath(run / path) for path in images if isinstance(path, str))
 
 
 def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:

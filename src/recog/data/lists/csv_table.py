@@ -60,10 +60,11 @@ def decode_text(data: bytes, where: str, encoding: str = "") -> str:
         return data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        near = data[max(0, error.start - 20) : error.start + 20].decode("latin-1").splitlines()
+        before = data[max(0, error.start - 20) : error.start].decode("latin-1").rpartition("\n")[2]
+        near = before + data[error.start : error.start + 20].decode("latin-1").partition("\n")[0].rstrip("\r")
         raise DataError(
             f"{where} is not {encoding or 'UTF-8'}: line {line} has the byte 0x{data[error.start]:02x} near "
-            f"{shown(near[0] if near else '')}. Name its encoding, such as --encoding cp1252 (Windows), latin-1 or gbk."
+            f"{shown(near)}. Name its encoding, such as --encoding cp1252 (Windows), latin-1 or gbk."
         ) from None
 
 

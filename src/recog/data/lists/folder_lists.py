@@ -21,6 +21,7 @@ from recog.data.lists.text_list import TEXT_LIST_SUFFIXES, lists_images
 from recog.data.names import split_of_name, splits_of_files
 from recog.data.tree import Tree, ancestors_of, base_of, parent_of, predict_notes, unlabelled_folder
 
+SUBMISSION = "a sample submission"
 _MAX_NAMED = 3
 _TABLES = (*CSV_SUFFIXES, *JSON_LINES_SUFFIXES)  # what is a list by its suffix, unlike .json and .txt
 
@@ -45,6 +46,12 @@ class FolderLists:
     @property
     def names(self) -> str:
         return ", ".join(found.name for found in self.lists)
+
+    @property
+    def best_refused(self) -> tuple[str, str] | None:
+        """Of the refused files the one that is most likely meant as the list: for training, and no sample submission."""
+        refused = [(name, why) for name, why in self.refused if why != SUBMISSION]
+        return min(refused, key=lambda pair: split_of_name(base_of(pair[0])) != "train", default=None)
 
     @property
     def states_splits(self) -> bool:
@@ -78,7 +85,7 @@ def find_lists(tree: Tree, labels: LabelFormat = AS_FOUND, layout: DataLayout = 
     refused: list[tuple[str, str]] = []
     for name in (name for place in places for name in tree.files_in(place) if _may_be_list(tree, name)):
         if "submission" in base_of(name).lower():
-            refused.append((name, "a sample submission"))
+            refused.append((name, SUBMISSION))
             continue
         try:
             lists.append(_read(tree, name, labels, layout))
@@ -117,9 +124,8 @@ def read_lists(
 
 def list_hint(tree: Tree, found: FolderLists) -> str:
     """Of a folder whose layout is not understood: the lists in it, and why they do not help."""
-    for name, why in found.refused:
-        if name.lower().endswith(_TABLES):
-            return f" The list {name} in it cannot be used: {why}"
+    if found.best_refused and found.best_refused[0].lower().endswith(_TABLES):
+        return f" The list {found.best_refused[0]} in it cannot be used: {found.best_refused[1]}"
     names = [name for name in tree.files if name.lower().endswith(_TABLES)]
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return (
@@ -200,5 +206,5 @@ def _left_aside(tree: Tree, found: FolderLists, listed: set[str]) -> Iterator[Ex
             continue
         why = f"not listed in {found.names}"
         if name in refused:
-            why = "a sample submission" if refused[name] == "a sample submission" else "no list of images and labels"
+            why = SUBMISSION if refused[name] == SUBMISSION else "no list of images and labels"
         yield Exclusion(name=name, reason=why)

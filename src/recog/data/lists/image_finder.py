@@ -127,8 +127,8 @@ class ImageFinder:
         if num_rows and not self._found_in:
             listed = ", ".join(place.folder for group in self.groups for place in group)
             raise DataError(
-                f"{where} lists {num_rows:,} images, of which none is in {listed}. The first: {self._first_missing}. Name "
-                "the folder of the images: --images DIR."
+                f"{where} lists {num_rows:,} images, of which none is in {listed}. The first: {self._first_missing}. "
+                "Correct the paths, or name the folder of the images: --images DIR."
             )
 
     @property

@@ -43,16 +43,15 @@ def read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
     is_list = layout.states_a_list or labels.is_given
     if is_list and found.lists:
         return read_lists(tree, found, labels, layout)
-    if not (is_list and found.refused):
-        layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
+    if is_list and found.best_refused:
+        raise DataError(found.best_refused[1])
+    layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
     try:
         dataset = read_class_folders(tree, layout)
     except DataError as error:
         if found.lists:
             return read_lists(tree, found, labels, layout)
         raise DataError(f"{error}{list_hint(tree, found)}") from None
-    if is_list and found.refused:
-        raise DataError(f"{found.refused[0][1]}")
     return _folders_or_list(tree, dataset, found, labels, layout) if found.lists else dataset
 
 
