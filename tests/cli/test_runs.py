@@ -1,10 +1,13 @@
 """`recog runs` as it prints."""
 
 import json
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from recog.cli.runs import runs
+from recog.cli.runs import COLUMNS, _print_table, runs
+from recog.runs.listing import RunSummary
 
 
 @pytest.fixture
@@ -30,6 +33,29 @@ def test_json_has_what_the_table_rounds(here, capsys):
     runs(as_json=True)
     (run,) = json.loads(capsys.readouterr().out)
     assert (run["name"], run["value"], run["num_images"]) == ("digits-1", here.report.accuracy, 360)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+@pytest.mark.parametrize("length", [8, 30, 50])
+def test_no_name_is_broken_at_any_width(width, length, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = [f"run-{'x' * (length - 5)}{i}" for i in range(2)]
+    found = [
+        RunSummary(
+            name=name, folder=Path(name), data="photographs", recipe="finetune", model="tf_efficientnet_lite0",
+            when=datetime(2026, 1, 31, 12, 0), state="finished", measure="accuracy", value=0.875, split="val",
+        )
+        for name in names
+    ]  # fmt: skip
+    _print_table(found)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert all("87.5% (val)" in line for line in lines)  # not measured on a test split
+    assert header.split()[0] == "run"
+    if width >= length + 13:
+        assert max(map(len, lines)) <= width
+    if width == 120:
+        assert header.split() == list(COLUMNS)
 
 
 def test_no_runs_are_not_an_error(tmp_path, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def test_runs_are_listed_the_newest_first_with_their_headline(tmp_path):
         0.875,
     )
     assert (one.split, one.num_images, one.state, one.when.timestamp()) == ("test", 40, "finished", 100)
-    assert (two.data, two.measure, two.value, two.state) == ("../../photos", None, None, "unfinished")
+    assert (two.data, two.measure, two.value, two.state) == ("photos", None, None, "unfinished")
     assert (three.measure, three.value) == ("mAP", 0.5)
 
 

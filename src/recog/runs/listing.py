@@ -120,4 +120,11 @@ def _settings(folder: Path) -> Iterator[str | None]:
     keys = ("source", "recipe", "name")
     for section, key in zip(sections, keys, strict=True):
         value = section.get(key) if isinstance(section, dict) else None
-        yield value if isinstance(value, str) and value else None
+        text = value if isinstance(value, str) and value else None
+        yield _name_of_data(folder, text) if text and key == "source" else text
+
+
+def _name_of_data(folder: Path, source: str) -> str:
+    """As a report names data: 'photos' for the folder ../../photos, 'list' for list.csv. Sources are relative to `folder`."""
+    path = Path(os.path.abspath(folder / source))
+    return path.stem if os.path.isfile(path) else path.name or source
