@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = ("run", "data", "recipe", "network", "accuracy", "when")
 _SHORTENED = {"data": 8, "recipe": 8, "network": 8, "accuracy": 16}  # with an ellipsis, to so many characters
 _LEFT_OUT_FIRST = ("network", "recipe", "when", "data")
-_PADDING = 2
+_PADDING = 2  # between columns
 
 
 @guarded
@@ -72,13 +72,14 @@ def _print_table(found: Sequence[RunSummary]) -> None:
     for name in _LEFT_OUT_FIRST:
         if _width(least, shown) > console.width:
             shown.remove(name)
-    table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in shown:
         is_whole = name not in _SHORTENED
         table.add_column(name, overflow="ellipsis", no_wrap=is_whole, min_width=least[name])
     for row in rows:
         table.add_row(*(Text(row[COLUMNS.index(name)]) for name in shown))
-    console.print(table, width=max(console.width, _width(least, shown)), crop=False)
+    console.width = max(console.width, _width(least, shown))
+    console.print(table)
 
 
 def _width(widths: Mapping[str, int], names: Sequence[str]) -> int:

@@ -155,9 +155,11 @@ def _print_report(report: ScanReport) -> None:
     )
     _print_some("note", report.notes)
     _print_some("warning", report.warnings)
+    shown = {f"{bad.name}: {bad.reason}" for bad in report.bad[:_MAX_LISTED]}
     for text in report.problems:
         first, *listed = text.split("\n  ")  # as guard prints an error; other newlines come from names
-        print_lines(f"cannot be trained on: {first}", *(f"  {line}" for line in listed))
+        new = [line for line in listed if line not in shown]
+        print_lines(f"cannot be trained on: {first}", *(f"  {line}" for line in new))
     if not report.problems:
         print_lines("can be trained on")
 

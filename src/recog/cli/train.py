@@ -137,7 +137,7 @@ def _check_resume(resume: str, given: Sequence[str]) -> None:
     from recog.runs.folder import find_unfinished
 
     if given:
-        given = [{"parent": "from"}.get(option, option.replace("_", "-")) for option in given]
+        given = ["--" + {"parent": "from"}.get(option, option.replace("_", "-")) for option in given]
         raise ConfigError(
             f"--resume continues with the settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
             "To train with other settings, start a new run: recog train --config RUN/run.toml --set ..."

@@ -136,7 +136,8 @@ def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     if unknown:
         raise DataError(
             f"{dataset.name} has {len(unknown)} of {len(dataset.class_names)} classes that the bundle does not know: "
-            f"{', '.join(unknown[:10])}.{did_you_mean(unknown[0], class_names)}"
+            f"{', '.join(unknown[:10])}.{did_you_mean(unknown[0], class_names)} Rename them to the bundle's names, leave "
+            "their images out (--exclude PATTERN), or evaluate a bundle that was trained on them."
         )
     label_of = [class_names.index(name) for name in dataset.class_names]
     samples = tuple(
