@@ -201,7 +201,9 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
     what = TASK_MEASURES[dataset.task].thing
     for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
         if count == 0:
-            raise DataError(f"{what} '{name}' of {dataset.name} has no usable image. Add images, or remove the class from the data.")
+            raise DataError(
+                f"{what} '{name}' of {dataset.name} has no usable image. Add images, or remove the class from the data."
+            )
         if distinct[label] < len(splits):
             images = f"{count} image{'s' * (count > 1)}"
             if distinct[label] < count and any(dataset.samples[i].group is not None for i in pool):
