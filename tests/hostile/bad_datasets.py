@@ -329,6 +329,11 @@ def _(folder):
     return listed(folder, HEAD + ROWS.replace(",cat", ",0.37").replace(",dog", ",1.5"))
 
 
+@case(39, "CSV: a row with too few cells", "refused", "line 10 has 1 cell, but the header has 2. Add the missing cells")
+def _(folder):
+    return listed(folder, HEAD + ROWS + "cat/000.png\n")
+
+
 @case(39, "CSV: a row with too many cells", "refused", "line 10 has 3 cells, but the header has 2")
 def _(folder):
     return listed(folder, HEAD + ROWS + "cat/000.png,a,b\n")

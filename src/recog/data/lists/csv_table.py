@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from recog.core.errors import DataError
 from recog.core.files import shown
 from recog.core.images.formats import has_image_suffix
+from recog.core.text import plural
 from recog.data.data_layout import DataLayout
 from recog.data.lists.columns import (
     Columns,
@@ -80,10 +81,10 @@ def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str],
         for cells in lines:
             line = f"{where}, line {lines.line_num}"
             if cells and len(cells) != len(header):
-                raise DataError(
-                    f"{line} has {len(cells)} cells, but the header has {len(header)}. Put a cell that holds "
-                    f"'{delimiter}' in double quotes."
-                )
+                remedy = f"Put a cell that holds '{delimiter}' in double quotes."
+                if len(cells) < len(header):
+                    remedy = f"Add the missing cells, or remove the line; an empty cell still needs its '{delimiter}'."
+                raise DataError(f"{line} has {plural(len(cells), 'cell')}, but the header has {len(header)}. {remedy}")
             rows += [(line, cells)] if cells else []
     except csv.Error as error:
         raise DataError(f"{where}, line {lines.line_num} is not valid CSV: {error}.") from None
