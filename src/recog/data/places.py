@@ -50,9 +50,12 @@ def scheme_of(source: str) -> str:
 
 
 def local_path(source: str) -> str:
-    """`source`, or the path that a file:// address means. DataError for addresses of other machines, with how to fetch them."""
+    """`source`, or the path that a file:// address means. DataError for addresses of other machines, with how to fetch them.
+
+    An address of a data set on the hub stays.
+    """
     scheme = scheme_of(source)
-    if not scheme:
+    if scheme in ("", HUB):
         return source
     if scheme == "file":
         parts = urlsplit(re.sub("^file:/(?!/)", "file:///", source, flags=re.IGNORECASE))

@@ -21,6 +21,7 @@ from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, LIST_OPTIONS, DataL
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
 from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
+from recog.data.hub import fetch_from_hub, is_on_hub
 from recog.data.lists.csv_table import CSV_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.lists.pixels import find_pixels, read_pixels
@@ -183,7 +184,15 @@ def is_path(source: str) -> bool:
     return bool(source) and (os.path.exists(source) or not (source in NAMED_SOURCES or is_address(source)))
 
 
+def _read_hub(source: str, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    folder, note = fetch_from_hub(source)
+    dataset = _read_dir(folder, labels, layout)
+    return replace(dataset, name=folder.parent.name.rpartition("--")[2], notes=(note, *dataset.notes))
+
+
 def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    if is_on_hub(source):
+        return _read_hub(source, labels, layout)
     if path.is_dir():
         return _read_dir(path, labels, layout)
     if path.is_file():
