@@ -47,7 +47,18 @@ def commands(data: Path, name: str) -> dict[str, list[str]]:
             *("train", str(data), "--recipe", "scratch", "--model", "resnet8", "--epochs", "1", "--name", name)
         ),
         "the same, images cached": recog(
-            *("train", str(data), "--recipe", "scratch", "--model", "resnet8", "--epochs", "1", "--name", f"{name}-again")
+            *(
+                "train",
+                str(data),
+                "--recipe",
+                "scratch",
+                "--model",
+                "resnet8",
+                "--epochs",
+                "1",
+                "--name",
+                f"{name}-again",
+            )
         ),
         "train head, 32 px": recog(
             *("train", str(data), "--recipe", "head", "--set", "model.image_size=32", "--name", f"{name}-head")
@@ -75,7 +86,9 @@ def main() -> None:
         for num_images in sizes:
             data = write_images(Path(folder) / f"data-{num_images}", num_images)
             timings.append(time_in_turn(commands(data, f"n{num_images}"), runs=1, warmup=0, cwd=Path(folder)))
-    head = "| command | images | s | peak MiB | µs per further image | KiB per further image |\n|---|---|---|---|---|---|"
+    head = (
+        "| command | images | s | peak MiB | µs per further image | KiB per further image |\n|---|---|---|---|---|---|"
+    )
     write_result(
         "growth",
         "Time and memory against the number of images",

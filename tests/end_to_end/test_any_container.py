@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from containers import CONTAINERS, idx_bytes, labelled_pngs, png
+from layouts import LAYOUTS, settings_in
 
 from recog.core.files import sha256_bytes
 from recog.core.images.decode import decode
@@ -16,10 +17,10 @@ from recog.verbs.evaluate import evaluate
 from recog.verbs.train import Run, train_events
 
 
-def train(source, runs, dataset=None):
+def train(source, runs, dataset=None, **settings):
     config = TrainConfig(
         recipe="scratch",
-        data=DataConfig(source=str(source)),
+        data=DataConfig(source=str(source), **settings),
         optim=OptimConfig(epochs=2),
         compute=ComputeConfig(num_threads=1),
     )
@@ -68,6 +69,25 @@ def test_the_container_of_files_cannot_be_seen_in_the_model(tmp_path, capsys):
     with capsys.disabled():
         print("", *lines, sep="\n")
     assert {len(hashes) for hashes in reference[0][2].values()} == {42, 9}  # 70/15/15 of 20 in each of three classes
+
+
+@pytest.mark.slow
+def test_the_layout_of_another_tool_cannot_be_seen_in_the_model(tmp_path, capsys):
+    """The same network, bit for bit, and the same splits as from class folders; and the run reads its data again."""
+    images = labelled_pngs()
+    reference = train(CONTAINERS["folder"](images, tmp_path / "folder"), tmp_path / "runs")
+    expected = facts_of(reference)
+    lines = []
+    for number, (kind, (write, settings)) in enumerate(LAYOUTS.items()):
+        folder = tmp_path / f"data-{number}"
+        source = write(images, folder)
+        run = train(source, tmp_path / f"runs-{number}", **settings_in(folder, settings))
+        lines.append(f"{kind:24} data {facts_of(run)[0][7:19]}  {source}  {settings or ''}".replace(f"{tmp_path}/", ""))
+        assert facts_of(run) == expected, kind
+        measured = evaluate(run.bundle, source, out=tmp_path / f"measured-{number}")
+        assert same_numbers(measured.report) == same_numbers(reference.report), kind
+    with capsys.disabled():
+        print("", *lines, sep="\n")
 
 
 class Pairs:
