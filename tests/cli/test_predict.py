@@ -263,6 +263,7 @@ def test_several_labels_per_image(place):
         (["run", "photos", "--json=new.json"], ["run", "photos", "--output", "new.json"]),
         (["run", "--columns", "a=b"], ["run", "--columns", "a=b"]),
         (["run", "--columns=a=b", "-"], ["run", "--columns=a=b", "-"]),
+        (["run", "--csv", "photos=", "--output="], ["run", "--csv", "photos=", "--output="]),
     ],
 )
 def test_csv_with_a_file_means_output(given, expected):

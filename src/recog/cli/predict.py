@@ -112,7 +112,8 @@ def to_output(arguments: Sequence[str]) -> list[str]:
     found: list[str] = []
     pending = list(arguments)
     while pending:
-        option, _, value = pending.pop(0).partition("=")
+        argument = pending.pop(0)
+        option, _, value = argument.partition("=")
         suffix = {"--csv": ".csv", "--json": ".json"}.get(option)
         if suffix and not value and pending and pending[0].lower().endswith(suffix):
             value = pending.pop(0)
@@ -121,7 +122,7 @@ def to_output(arguments: Sequence[str]) -> list[str]:
                     f"{option} {value} is ambiguous, as {value} exists. To write a file, give --output a new name; to read the "
                     f"list {value}, write --from {value}."
                 )
-        found += ["--output", value] if suffix and value else [f"{option}={value}" if value else option]
+        found += ["--output", value] if suffix and value else [argument]
     return found
 
 
