@@ -205,7 +205,7 @@ def test_shards_joined_are_the_whole(place):
         (["photos.zip", "--names", "no-such"], 2, "no-such"),
         (["photos", "--path-column", "x"], 2, "--path-column is for CSV lists"),
         (["list.csv", "--path-column", "x"], 3, "which --path-column names"),
-        (["ids.csv"], 3, "Name the folder of the images: --images DIR"),
+        (["ids.csv"], 3, "name the folder of the images: --images DIR"),
         ([], 2, "no image is named"),
         (["--from", "absent.txt"], 3, "cannot be read: No such file"),
     ],
