@@ -28,6 +28,8 @@ from recog.data.lists.pixels import find_pixels, read_pixels
 from recog.data.lists.tables import LIST_SUFFIXES, read_list
 from recog.data.lists.text_list import TEXT_LIST_SUFFIXES
 from recog.data.names import SPLIT_FOLDERS
+from recog.data.parquet.arrow import ARROW_SUFFIX, find_arrow
+from recog.data.parquet.reader import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.places import (
     check_not_packed,
     expand_pattern,
@@ -38,13 +40,11 @@ from recog.data.places import (
     pattern_root,
 )
 from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
-from recog.data.readers.arrow import ARROW_SUFFIX, find_arrow
 from recog.data.readers.folders import read_folder
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.own import Items, read_items
-from recog.data.readers.parquet import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.readers.shards import TAR_SUFFIXES, find_shards, has_labels, read_shards
 from recog.data.readers.tree_layouts import read_tree
 from recog.data.tree import ARCHIVE_SUFFIXES, exclusion_by, walk_tree
@@ -54,7 +54,7 @@ __all__ = ["NAMED_SOURCES", "SPLIT_FOLDERS", "Source", "open_source", "read_digi
 Source = str | Path | Items | Mapping[str, Items]  # a path or a name; what `read_items` takes
 KINDS = (
     "a folder of class folders (with or without train, val and test), a list of images (CSV, JSON, text), "
-    "a Parquet file, a .zip or .tar of class folders, or WebDataset shards"
+    "Parquet or Arrow files, arrays (.npz, .npy), a .zip or .tar of class folders, or WebDataset shards"
 )
 MAX_UNLABELLED = 0.01  # of the images that a list names; above it, something is wrong with the labels
 _OTHER_TASK: Mapping[Task, str] = MappingProxyType(

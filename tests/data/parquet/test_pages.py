@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from recog.core.errors import DataError
-from recog.data.readers.parquet_pages import MAX_PAGE_BYTES, holds_long_texts, largest_pages
+from recog.data.parquet.pages import MAX_PAGE_BYTES, holds_long_texts, largest_pages
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -8,7 +8,7 @@ from containers import labelled_pngs, write_folder, write_saved
 
 from recog.core.errors import DataError
 from recog.data.inspection import fingerprint, hash_samples
-from recog.data.readers.arrow import ArrowFile
+from recog.data.parquet.arrow import ArrowFile
 from recog.data.sources import open_source
 
 pa = pytest.importorskip("pyarrow")

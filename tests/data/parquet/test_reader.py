@@ -7,7 +7,7 @@ from containers import labelled_pngs, write_parquet, write_text
 from recog.core.errors import DataError, MissingExtraError
 from recog.data.data_layout import DataLayout
 from recog.data.lists.label_format import LabelFormat
-from recog.data.readers.parquet import read_parquet
+from recog.data.parquet.reader import read_parquet
 from recog.data.sources import open_source
 
 pa = pytest.importorskip("pyarrow")

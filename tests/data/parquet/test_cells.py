@@ -1,7 +1,7 @@
 import pytest
 
 from recog.core.errors import DataError
-from recog.data.readers.parquet_cells import num_rows, open_table, read_cells
+from recog.data.parquet.cells import num_rows, open_table, read_cells
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

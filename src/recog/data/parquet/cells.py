@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from recog.core.errors import DataError, missing_extra
-from recog.data.readers.arrow import ARROW_SUFFIX, ArrowFile
-from recog.data.readers.parquet_pages import largest_pages
-from recog.data.readers.parquet_schema import is_list, is_text
+from recog.data.parquet.arrow import ARROW_SUFFIX, ArrowFile
+from recog.data.parquet.pages import largest_pages
+from recog.data.parquet.schema import is_list, is_text
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64 << 20  # of the columns that are read; one row may take more

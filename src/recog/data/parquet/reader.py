@@ -28,10 +28,10 @@ from recog.data.lists.label_format import (
 from recog.data.lists.rows import cells_of
 from recog.data.lists.tables import read_list
 from recog.data.names import class_name_of, split_of_name, splits_of_files
-from recog.data.readers.arrow import ARROW_SUFFIX, ArrowFile
-from recog.data.readers.parquet_cells import num_rows, open_table, read_cells
-from recog.data.readers.parquet_pages import holds_long_texts
-from recog.data.readers.parquet_schema import (
+from recog.data.parquet.arrow import ARROW_SUFFIX, ArrowFile
+from recog.data.parquet.cells import num_rows, open_table, read_cells
+from recog.data.parquet.pages import holds_long_texts
+from recog.data.parquet.schema import (
     check_columns,
     declared_names,
     find_schema_columns,
