@@ -256,7 +256,8 @@ def test_the_head_of_finetune_is_on_the_last_layer():
         ("head", {}, PHOTOS, (288, 288)),
         ("head", {"image_size": (224, 224)}, PHOTOS, (224, 224)),
         ("head", {"name": "resnet18"}, PHOTOS, None),  # the network's own
-        ("head", {}, COLOUR_32, None),
+        ("head", {}, ImageFacts(sizes=((150, 300), (199, 199), (500, 500)), all_grey=False), None),
+        ("head", {}, ImageFacts(sizes=((150, 300), (200, 200), (500, 500)), all_grey=False), (288, 288)),
         ("finetune", {}, PHOTOS, None),
     ],
 )

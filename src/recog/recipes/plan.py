@@ -25,6 +25,9 @@ PRETRAINED = "tf_efficientnet_lite0"
 # A network sees objects larger in training's random crops than at test: after Touvron et al. (2019), "Fixing the train-test
 # resolution discrepancy", features are better at 1.28 times the side that it was trained at
 HEAD_SIDE_PX = 288
+LARGE_PHOTO_PX = (
+    200  # half of the photos have shorter sides of this or more; enlarged small ones lose (benchmarks/head_features.py)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,10 @@ class ImageFacts:
     @property
     def largest_side(self) -> int:
         return max(max(size) for size in self.sizes)
+
+    @property
+    def median_short_side(self) -> int:
+        return sorted(min(size) for size in self.sizes)[len(self.sizes) // 2]
 
 
 def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
@@ -208,7 +215,7 @@ def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Preci
 def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelConfig:
     if recipe != "scratch":
         size = model.image_size
-        if recipe == "head" and model.name is None and size is None and facts.largest_side > SMALL_IMAGE_PX:
+        if recipe == "head" and model.name is None and size is None and facts.median_short_side >= LARGE_PHOTO_PX:
             size = (HEAD_SIDE_PX, HEAD_SIDE_PX)
         return replace(model, name=model.name or PRETRAINED, channels=model.num_channels, image_size=size)
     name = model.name or "resnet8"
