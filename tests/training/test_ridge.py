@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec, fit_heads
-from recog.training.ridge import SCALE, answer_out_of_fold, fit_as, fit_ridge, ridge_out_of_fold
+from recog.training.ridge import SCALE, answer_out_of_fold, fit_as, fit_ridge, floored, ridge_out_of_fold
 
 
 def data(num_images, num_features, num_classes=3):
@@ -22,7 +22,12 @@ def images(features, labels, weights=None):
 
 
 def standardised(features):
-    return (features - features.mean(axis=0, dtype=np.float64)) / (features.std(axis=0, dtype=np.float64) + 1e-6)
+    std = features.std(axis=0, dtype=np.float64)
+    return (features - features.mean(axis=0, dtype=np.float64)) / (np.maximum(std, 0.3 * std.mean()) + 1e-6)
+
+
+def test_a_feature_that_hardly_varies_is_not_enlarged():
+    assert floored(np.array([1.0, 0.0, 2.0])).tolist() == [1.0, pytest.approx(0.3), 2.0]
 
 
 @pytest.mark.parametrize("shape", [(60, 8), (30, 50)], ids=["more images", "more features"])

@@ -24,7 +24,7 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import LabelledImages, Prepared
 from recog.runtime.engine import Engine, open_engine
 from recog.training.head import FEW_IMAGES, NUM_REPEATS, HeadData
-from recog.training.ridge import fit_as
+from recog.training.ridge import fit_as, floored
 
 HeadEvent = FeatureTime | HeadFitted | HeadLog | CrossValidation
 NUM_MEASURED = 32  # images of the batch from which the time of all is expected
@@ -126,7 +126,7 @@ def _standardised(classifier: Classifier, features: NDArray[np.float32], num_tra
     if not isinstance(network, InnerLayers):
         return features
     train = features[:num_train]
-    mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    mean, std = train.mean(axis=0, dtype=np.float64), floored(train.std(axis=0, dtype=np.float64))
     network.standardise(torch.from_numpy(mean), torch.from_numpy(std))
     standard: NDArray[np.float32] = (features - network.shift.numpy()) * network.scale.numpy()
     return standard

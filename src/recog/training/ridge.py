@@ -16,6 +16,17 @@ SCALE = 10.0  # from answers, about 0 to 1, to logits: near what calibration fin
 _TINY = 1e-10  # of the largest eigenvalue: below, a direction is rounding
 
 
+MIN_STD_SHARE = 0.3  # of the mean deviation
+
+
+def floored(std: _Matrix) -> _Matrix:
+    """Deviations [D], none of them far below the others: a feature that hardly varies here may vary a lot in other images.
+
+    Divided by its own deviation it would outweigh all others there, which answers out of fold do not show.
+    """
+    return np.maximum(std, MIN_STD_SHARE * std.mean())
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Centred:
     """Standardised features and one-hot labels less their means, each row times the root of its weight."""
@@ -31,7 +42,7 @@ class _Centred:
     def of(cls, data: HeadData, num_classes: int) -> _Centred:
         features, labels = data.features, data.targets.astype(np.int64)
         per_image = np.ones(len(labels)) if data.weights is None else data.weights[labels]
-        mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
+        mean, std = features.mean(axis=0, dtype=np.float64), floored(features.std(axis=0, dtype=np.float64)) + 1e-6
         standard = (features - mean) / std
         is_class = np.eye(num_classes)[labels]
         centre = per_image @ standard / per_image.sum()
