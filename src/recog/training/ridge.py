@@ -24,7 +24,8 @@ def floored(std: _Matrix) -> _Matrix:
 
     Divided by its own deviation it would outweigh all others there, which answers out of fold do not show.
     """
-    return np.maximum(std, MIN_STD_SHARE * std.mean())
+    found: _Matrix = np.maximum(std, MIN_STD_SHARE * std.mean())
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
