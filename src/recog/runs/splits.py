@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,9 @@ from recog.core.records import MAX_BYTES, read_bytes, read_record
 from recog.core.text import visible
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
+
+if sys.platform != "win32":
+    import fcntl
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"
@@ -136,7 +141,10 @@ def log_test_opening(run: Path, *, command: str, num_images: int) -> TestOpening
 
 
 def _append_line(descriptor: int, record: bytes, path: Path) -> int:
-    """Append `record`, a line, and return its number, from 1. Unbuffered, as other processes append at the same time."""
+    """Append `record`, a line, and return its number, from 1. Others may append at the same time: the file is locked."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until the file is closed
     size = os.fstat(descriptor).st_size
     if size > MAX_BYTES:
         raise DataError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read.")
