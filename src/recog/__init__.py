@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from recog.verbs.bench import BenchReport, bench
     from recog.verbs.classifier import ImageClassifier
     from recog.verbs.compare import ComparisonRun, compare
+    from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.scan import ScanReport, ScanRun, scan
-    from recog.verbs.train import Run, train
+    from recog.verbs.train import Run
 
 # Read when onnxruntime and huggingface_hub are imported, always after this module. Without the first,
 # onnxruntime writes a device id and a database of events into the user's cache and sends them where it can.
@@ -146,7 +147,8 @@ _NAMES = {
     "recog.verbs.compare": ("ComparisonRun", "compare"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
-    "recog.verbs.train": ("Run", "train"),
+    "recog.verbs.embedded": ("train",),
+    "recog.verbs.train": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -14,7 +14,7 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.recipes.config import OPTIONS, TrainConfig, unused_settings
 from recog.training.config import OptimConfig
-from recog.verbs import train as recipe
+from recog.verbs import embedded, train
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def seen(monkeypatch):
         return iter(())
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
-    monkeypatch.setattr(recipe, "train_events", no_events)
+    for module in (train, embedded):
+        monkeypatch.setattr(module, "train_events", no_events)
     return seen
 
 
@@ -51,7 +52,7 @@ def chosen_in_python(seen):
 
     def of(*arguments, **keywords):
         with pytest.raises(ConfigError, match="ended without a run"):
-            recipe.train(*arguments, **keywords)
+            embedded.train(*arguments, **keywords)
         return seen.pop()[0]
 
     return of
@@ -119,7 +120,7 @@ def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):
 
 
 def test_the_command_and_the_python_function_have_every_option():
-    in_python = inspect.signature(recipe.train).parameters
+    in_python = inspect.signature(embedded.train).parameters
     in_command = inspect.signature(command.train).parameters
     assert set(OPTIONS) <= set(in_python)
     assert set(OPTIONS) <= set(in_command)
@@ -171,7 +172,7 @@ def test_options_go_over_a_config_and_settings_over_both(chosen_in_python, tmp_p
 )
 def test_wrong_arguments_of_python_are_named(given, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        recipe.train("digits", **given)
+        embedded.train("digits", **given)
 
 
 def test_class_weights_of_ones_own(chosen, chosen_in_python):
@@ -181,5 +182,5 @@ def test_class_weights_of_ones_own(chosen, chosen_in_python):
     assert chosen_in_python("digits", settings={"loss.class_weights": {"daisy": 2, "St. John's wort": 0.5}}) == config
     for weight in (0, -1, "much"):
         with pytest.raises(ConfigError, match=r"loss.class_weights.daisy is .*; it must be"):
-            recipe.train("digits", settings={"loss.class_weights.daisy": weight})
+            embedded.train("digits", settings={"loss.class_weights.daisy": weight})
     assert unused_settings(config, "head") == {}

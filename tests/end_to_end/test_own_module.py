@@ -79,7 +79,7 @@ def test_it_evaluates_and_predicts(run):
 
 
 def test_a_run_of_it_is_not_repeated_without_it(run, monkeypatch):
-    from recog.verbs.train import load_run_config
+    from recog.runs.folder import load_run_config
 
     with pytest.raises(ConfigError, match="Net is your own module.*recog.train.*network=module"):
         recog.train(None, load_run_config(run.folder / "run.toml"))

@@ -13,7 +13,8 @@ from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
 from recog.runtime.verify import verify
 from recog.training.config import OptimConfig
-from recog.verbs.train import train, train_events
+from recog.verbs.embedded import train
+from recog.verbs.train import train_events
 
 
 def config(**changes):

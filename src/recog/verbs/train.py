@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from recog.bundle.locate import BUNDLE, RUNS, find_bundle, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
-from recog.core.task import Task
 from recog.core.text import plural
-from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.inspection import hash_kind
-from recog.data.sources import Source, open_source
-from recog.data.store import BadImagePolicy
+from recog.data.sources import open_source
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
-from recog.recipes.config import DataConfig, Recipe, TrainConfig, given_options, with_options
+from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
 from recog.recipes.find_lr import check_find_lr, with_lr
 from recog.recipes.find_lr import find_lr as run_range_test
@@ -46,7 +41,6 @@ from recog.runs.folder import (
     locked,
     make_run_folder,
     open_checkpoints,
-    read_config,
     remove_leftovers,
     resumed_config,
     write_launch,
@@ -62,10 +56,8 @@ from recog.runs.splits import (
     write_quarantine,
     write_splits,
 )
-from recog.training.config import Device, OptimizerName
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
-from recog.verbs.embedded import progress_line, state_kept
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,116 +96,6 @@ class Planned:
 
 
 TrainEvent = Note | Planned | LearnEvent | Run
-
-
-def train(  # noqa: PLR0913  keywords of a public verb
-    source: Source | None = None,
-    config: TrainConfig | str | Path | None = None,
-    *,
-    recipe: Recipe | None = None,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    parent: str | Path | None = None,
-    channels: Literal[1, 3] | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    optimizer: OptimizerName | None = None,
-    find_lr: bool = False,
-    seed: int | None = None,
-    balance: Balance | None = None,
-    workers: int | None = None,
-    split_folders: Sequence[str] | None = None,
-    classes_at_depth: int | None = None,
-    label_pattern: str | None = None,
-    exclude: Sequence[str] | None = None,
-    group: str | None = None,
-    path_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    group_column: str | None = None,
-    images: Sequence[str | Path] | None = None,
-    encoding: str | None = None,
-    label_separator: str | None = None,
-    label_columns: Sequence[str] | None = None,
-    task: Task | None = None,
-    names: str | None = None,
-    bad_images: BadImagePolicy | None = None,
-    min_images: int | None = None,
-    device: Device | None = None,
-    threads: int | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    name: str | None = None,
-    class_names: Sequence[str] | None = None,
-    resume: str | Path | None = None,
-    network: nn.Module | None = None,
-    verbose: bool = True,
-) -> Run:
-    """Train on `source` and return the finished Run; what is not given is planned.
-
-    `source` is a folder, a file or a name as for `recog train`, or what your program holds: pairs (image, label), a tuple of
-    images and labels, a Dataset of torch, or one of these per split: {'train': ..., 'test': ...}. Images are paths, arrays,
-    tensors or Pillow images. `class_names` names number labels, in their order, where a Dataset has no `.classes`; `task` decides
-    what one-hot labels are.
-
-    `recipe` to `threads` are the options of the command line; `parent`, a run or bundle to continue from, is its --from. They go
-    over `config`, which is a TrainConfig or a TOML file such as an earlier run's run.toml, and `settings` such as
-    {'augment.policy': 'none'} go over both. `name` names the run's folder.
-
-    `resume` names an interrupted run, which goes on with its own settings; a Dataset and a network of your own are to be given
-    again, and `source` if the data were moved.
-
-    `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
-    at the settings model.image_size and channels, and its bundle is served by its ONNX file.
-
-    `verbose` shows one progress line on stderr, after what was understood of data that your program holds. torch's thread count
-    and all random generators are left as found.
-    """
-    options = given_options(locals())
-    events: Iterator[TrainEvent]
-    if resume is not None:
-        others = {"config": config, "settings": settings, "name": name, "find_lr": find_lr}
-        _check_resume(resume, [*options, *(key for key, value in others.items() if value)])
-        dataset = _open_object(source, load_run_config(find_unfinished(resume) / RUN_CONFIG).data, class_names)
-        moved = None if source is None or dataset is not None else str(source)
-        events = resume_events(resume, source=moved, dataset=dataset, network=network)
-    else:
-        chosen = with_options(read_config(config), options, settings)
-        dataset = _open_object(source, chosen.data, class_names)
-        if source is not None:
-            chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
-        events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network)
-    return finish(events, notes=dataset.notes if dataset is not None else (), verbose=verbose)
-
-
-def finish(events: Iterator[TrainEvent], *, notes: Sequence[str] = (), verbose: bool) -> Run:
-    """The Run at the end of `events`, within another program; `verbose` shows `notes` and one progress line on stderr."""
-    with state_kept(), progress_line(sys.stderr if verbose else None) as line:
-        line.note(notes)
-        for event in events:
-            if isinstance(event, Run):
-                line.finish(event.report, event.duration_s)
-                return event
-            if isinstance(event, Planned):
-                line.begin(event.folder.name, num_steps=event.num_steps, num_epochs=event.config.optim.epochs or 0)
-            elif not isinstance(event, Note):
-                line.show(event)
-    raise ConfigError("training ended without a run.")
-
-
-def _check_resume(resume: str | Path, given: Sequence[str]) -> None:
-    if given:
-        raise ConfigError(
-            f"resume={str(resume)!r} continues with the run's own settings; leave out {', '.join(given)}. "
-            "Only its data, if they were moved, and a Dataset or network of your own are given again."
-        )
-
-
-def _open_object(source: Source | None, data: DataConfig, class_names: Sequence[str] | None) -> Dataset | None:
-    """The data that the caller holds; None where `source` is a path or a name."""
-    if source is None or isinstance(source, (str, Path)):
-        return None
-    return open_source(source, labels=data.labels, layout=data.layout, class_names=class_names)
 
 
 def train_events(
