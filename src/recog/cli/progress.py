@@ -56,10 +56,10 @@ class TrainPrinter:
             case StepLog():
                 self._show_step(event)
             case FeatureTime():
-                self._show_activity("computing features")
-                if event.seconds >= MIN_EXPECTED_S:
-                    print_note(_line_of(event))
-            case HeadLog() | HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped():
+                self._show_features(event)
+            case HeadLog():
+                self._show_head(event)
+            case HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped():
                 print_note(_line_of(event))
             case EpochResult():
                 self._show_epoch(event)
@@ -67,6 +67,17 @@ class TrainPrinter:
                 self._show_start_kept(event)
             case Run():
                 self.close()
+
+    def _show_features(self, event: FeatureTime) -> None:
+        self._show_activity("computing features")
+        if event.seconds >= MIN_EXPECTED_S:
+            print_note(_line_of(event))
+
+    def _show_head(self, event: HeadLog) -> None:
+        if self._verbose:
+            print_note(_line_of(event))
+        elif event.is_best:
+            print_note(f"{_line_of(event)}; the best of those tried (--verbose: all)")
 
     def _show_note(self, note: Note) -> None:
         if self._num_steps and self._last_step == self._num_steps:
