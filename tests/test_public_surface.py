@@ -225,6 +225,7 @@ def test_config_fields():
         "schedule.name",
         "schedule.warmup_fraction",
         "seed",
+        "split.mode",
         "split.test_fraction",
         "split.val_fraction",
         "stop.measure",

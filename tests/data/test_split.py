@@ -168,6 +168,58 @@ def test_a_class_too_small_to_be_parted_is_named(num_images, given, message):
         split_of(dataset_of(labels, [given] * len(labels)))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "possible"),
+    [
+        (
+            (2, 30, 30),
+            "--min-images 3. Or train a head on all images, and estimate its accuracy by cross-validation: --split none.",
+        ),
+        (
+            (1, 2, 2, 30, 30),
+            "has 1 image, and 2 more classes have fewer than 3; .* all images but those of 1 class with one image, and .*: "
+            "--split none --min-images 2.",
+        ),
+        (
+            (1, 1, 30, 30),
+            "and 1 more class has fewer than 3; .* --min-images 3.$",
+        ),  # cross-validation cannot use them either
+        ((2, 2), "Add images. Or train a head on all images, .*: --split none.$"),  # nothing would be left
+        ((1, 1, 1), "Add images.$"),
+    ],
+)
+def test_what_is_possible_with_small_classes_is_named(sizes, possible):
+    with pytest.raises(DataError, match=possible):
+        split_of(dataset_of([k for k, size in enumerate(sizes) for _ in range(size)]))
+
+
+class TestWithoutSplits:
+    @pytest.mark.parametrize(
+        ("given", "counts"),  # of 8 images: train, val, test
+        [([None] * 8, (8, 0, 0)), (["train"] * 6 + ["test"] * 2, (6, 0, 2)), (["train"] * 6 + ["val"] * 2, (6, 2, 0))],
+    )
+    def test_all_images_but_those_of_given_splits_are_trained_on(self, given, counts):
+        split = split_of(dataset_of([0, 1] * 4, given), SplitConfig(mode="none"))
+        assert tuple(len(split.subset(name)) for name in ("train", "val", "test")) == counts
+
+    def test_a_class_needs_two_different_images(self):
+        data, config = dataset_of([0, 0, 1, 1]), SplitConfig(mode="none")
+        assert len(split_of(data, config).subset("train")) == 4
+        with pytest.raises(DataError, match="2 images, of which 1 differs; at least 2 are needed .*cross-validation"):
+            split_of(data, config, groups=["same", "same", "a", "b"])
+
+    def test_images_of_a_parent_are_trained_on_too(self):
+        data = dataset_of([0, 1] * 3)
+        known = ["train", "val", "test", None, None, None]
+        split = split_dataset(data, SplitConfig(mode="none"), seed=0, groups=all_different(data), known=known)
+        assert len(split.subset("train")) == 6
+
+    @pytest.mark.parametrize("name", ["val_fraction", "test_fraction"])
+    def test_a_fraction_without_effect_is_refused(self, name):
+        with pytest.raises(ConfigError, match=f"split.{name} has no effect with --split none"):
+            SplitConfig(mode="none", **{name: 0.2})
+
+
 def test_an_empty_class_is_named():
     with pytest.raises(DataError, match="class 'class2' of data has no usable image"):
         split_of(dataset_of([0, 1] * 10, num_classes=3))
@@ -279,6 +331,7 @@ class TestSmallClasses:
             f"train gets {share} of the images, not 70%, as 2,000 of 2,000 classes have fewer than 7 images" in texts[0]
         )
         assert "--min-images 7" in texts[0]
+        assert "--split none" in texts[0]
 
     def test_given_splits_are_the_users_own(self):
         splits = ["train", "val"] * 2

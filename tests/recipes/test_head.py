@@ -30,7 +30,7 @@ def learn(num_train, num_val, recipe="finetune", fits_val=False, method="logisti
     classifier = Classifier(PixelHead(), mean=(0.5,), std=(0.5,))
     head = HeadConfig(l2=(0.01, 1.0), ridge_l2=(0.1, 3.0), method=method)
     config = planned(TrainConfig(recipe=recipe, head=head, **more))
-    splits = split_of(num_train, 1), split_of(num_val, 2)
+    splits = split_of(num_train, 1), split_of(num_val, 2) if num_val else None
     learning = learn_head(classifier, PixelEngine(), *splits, config, fits_val=fits_val)
     events, (held_out, found) = exhaust(learning)
     assert (held_out is None) == (recipe == "finetune")  # whose trained network is calibrated, not its first head
@@ -72,6 +72,31 @@ def test_many_images_are_judged_on_val(monkeypatch):
     _, (*events, _), held_out = learn(40, 8, recipe="head", method=None)
     assert [(event.method, event.num_folds) for event in events] == [("logistic", 0)] * 2 + [("ridge", 0)] * 2
     assert held_out.data.startswith("train and val, cross-fitted in 5 folds")  # only with the chosen head
+
+
+@pytest.mark.parametrize(("num_images", "repeats", "folds"), [(4, 4, 2), (30, 4, 5), (60, 1, 5)])
+def test_without_val_all_images_are_cross_validated_and_fitted(num_images, repeats, folds):
+    classifier, (*events, found), held_out = learn(num_images, 0, recipe="head")
+    assert (found.num_images, found.num_repeats, found.num_folds) == (num_images, repeats, folds)
+    (best,) = [event for event in events if event.is_best]
+    assert (held_out.targets == split_of(num_images, 1).targets).all()
+    if repeats == 1:
+        assert (held_out.logits.argmax(axis=1) == held_out.targets).mean() == best.val_accuracy
+        assert "over the repeats" not in describe_cross_validation(found)
+    features, labels = pixels(split_of(num_images, 1))
+    images = HeadData(features=features, targets=labels, groups=np.arange(num_images))
+    expected = fit_as(HeadSpec(l2=best.l2), images, HeadConfig(), num_classes=2)
+    np.testing.assert_allclose(classifier.classifier.weight.detach().numpy(), expected.weight, rtol=1e-4, atol=1e-5)
+    # what 'unknown' is fitted on: one fold, and the features of the others
+    assert len(held_out.known.labels) == num_images // folds
+    assert len(held_out.known.train_labels) == num_images - num_images // folds
+    assert held_out.known.data == f"one of {folds} folds of train"
+
+
+def test_many_images_without_val_are_cross_validated_once(monkeypatch):
+    monkeypatch.setattr("recog.recipes.head.MAX_CROSS_FITTED", 47)
+    _, (*_, found), _ = learn(60, 0, recipe="head")
+    assert (found.num_images, found.num_repeats) == (60, 1)
 
 
 def test_both_kinds_are_compared_and_one_is_best():

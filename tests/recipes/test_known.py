@@ -76,7 +76,7 @@ def test_a_networks_training_images_are_read_as_evaluation_reads_them(tmp_path):
         exact=None,
     )
     val, _ = run_engine(engine, np.zeros((2, 4, 4, 1), dtype=np.uint8))
-    known = known_by_network(engine, prepared, val)
+    known = known_by_network(engine, prepared, val, prepared.val.targets)
     assert dict(zip(known.train_features[:, 0].tolist(), known.train_labels.tolist(), strict=True)) == {
         20.0 * i: i % 2 for i in range(6)
     }
@@ -87,6 +87,6 @@ def test_a_networks_training_images_are_read_as_evaluation_reads_them(tmp_path):
     )
     unreadable = tuple(replace(sample, source=tmp_path / "gone.png") for sample in samples)
     prepared.dataset, prepared.exact = replace(dataset, samples=unreadable), rows
-    same = known_by_network(engine, prepared, val)
+    same = known_by_network(engine, prepared, val, prepared.val.targets)
     assert (same.train_features == known.train_features).all()
     assert (same.train_labels == known.train_labels).all()

@@ -244,6 +244,28 @@ def test_images_that_are_squashed_are_trained_whole(mode, geometry):
     assert planned(config, PHOTOS)[0].augment.geometry == geometry
 
 
+@pytest.mark.parametrize("recipe", ["finetune", "scratch"])
+def test_training_by_steps_needs_a_validation_split(recipe):
+    split = SplitConfig(mode="none")
+    with pytest.raises(ConfigError, match=f"recipe {recipe} selects the best epoch on a validation split"):
+        planned(TrainConfig(recipe=recipe, split=split), PHOTOS)
+    data = dataset()
+    given = dataclasses.replace(data, samples=tuple(dataclasses.replace(s, split="val") for s in data.samples))
+    assert "the given validation split" in " ".join(planned(TrainConfig(recipe=recipe, split=split), PHOTOS, given)[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(None, "is cross-validated"), ("test", "the given test split measures it")]
+)
+def test_without_a_validation_split_small_images_have_a_head_too(given, says):
+    data = dataset()
+    data = dataclasses.replace(data, samples=tuple(dataclasses.replace(s, split=given) for s in data.samples))
+    config, reasons = planned(TrainConfig(split=SplitConfig(mode="none")), COLOUR_32, data)
+    assert config.recipe == "head"
+    assert "recipe head: it needs no validation split" in reasons
+    assert says in next(reason for reason in reasons if reason.startswith("--split none: "))
+
+
 def test_the_head_of_finetune_is_on_the_last_layer():
     assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.layers == "last"
     with pytest.raises(ConfigError, match=r"head.layers is multi, but recipe finetune .* or use --recipe head"):

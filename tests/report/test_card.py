@@ -15,13 +15,13 @@ from recog.report.card import render_card
 HOSTILE = '<img src=x onerror=alert(1)> |`*_\n---\n"x": y'
 
 
-def card(name="flowers", class_names=("rose", "tulip"), *, is_timm=True):
+def card(name="flowers", class_names=("rose", "tulip"), *, is_timm=True, split="test"):
     report = evaluate(
         np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
         np.array([0, 1, 1]),
         class_names=class_names,
         names=["a", "b", "c"],
-        data=DataFacts(name=name, split="test"),
+        data=DataFacts(name=name, split=split),
     )
     manifest = Manifest(
         task="multiclass",
@@ -54,6 +54,13 @@ def test_the_text_has_numbers_with_their_n_and_origins():
     assert "uint8 images [B, 224, 192, 3]" in text
     assert 'timm.create_model("local-dir:' in text
     assert "local-dir:" not in card(is_timm=False)
+
+
+def test_cross_validated_numbers_are_called_so():
+    text = card(split="cross-validated")
+    assert "| Metric | Cross-validated, n = 3 |" in text
+    assert "No image was held out" in text
+    assert "No image was held out" not in card()
 
 
 def test_untrusted_names_are_escaped():

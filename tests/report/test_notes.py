@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import Scaling, ScalingFit
@@ -49,6 +49,11 @@ def test_a_good_evaluation_has_no_notes():
 def test_each_fact_has_its_note(facts, title):
     data = DataFacts(**({"name": "d", "split": "test", "num_seen_in_training": 0, "test_openings": 1} | facts))
     assert titles(good_report(data)) == [title]
+
+
+def test_answers_out_of_fold_are_called_so_and_not_seen_images():
+    data = DataFacts(name="d", split=CROSS_VALIDATED, num_seen_in_training=200, num_seen_in_selection=200)
+    assert titles(good_report(data)) == ["Cross-validated on all 200 images: there is no test split"]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test", None])

@@ -95,6 +95,12 @@ def train(
     min_images: Annotated[
         int | None, typer.Option(help="Leave out classes with fewer different images; default: none.", min=0)
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, or none: carve no split, train a head on all images and estimate its accuracy by cross-validation."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
     resume: Annotated[
         str | None, typer.Option(help="Resume an interrupted run, by name or folder (and DATA if moved).")

@@ -7,21 +7,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
+from recog.core.text import plural
 from recog.data.dataset import SPLITS, Dataset, Exclusion, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
 
+MIN_CROSS_VALIDATED = 2  # images of a class, so that one is held out while another is learnt from
 MAX_TRAIN_LOSS = 0.1  # of all images, below the part of train that the fractions mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
+    mode: Literal["auto", "none"] = "auto"  # none: nothing is carved; recipe head trains on all, and is cross-validated
     val_fraction: float = 0.15  # of what the source does not give as test
     test_fraction: float = 0.15  # of all, where the source gives no test and no val
 
@@ -30,6 +34,10 @@ class SplitConfig:
             value = getattr(self, name)
             if not 0 < value < 0.5:
                 raise ConfigError(f"split.{name} is {value}; it must be above 0 and below 0.5 (0.15 is usual).")
+            if self.mode == "none" and value != getattr(SplitConfig, name):
+                raise ConfigError(
+                    f"split.{name} has no effect with --split none, which carves no split; remove one of them."
+                )
 
 
 def split_dataset(
@@ -43,7 +51,9 @@ def split_dataset(
     """Give every sample a split. What the source says stands; what it lacks is carved out by chance.
 
     train and test given: val is carved from train. train and val given: no test, and val's number is called val.
-    Nothing given: train, val and test are carved. `groups[i]` names the group of sample i; a group is never torn apart
+    Nothing given: train, val and test are carved. With config.mode none, nothing is carved.
+
+    `groups[i]` names the group of sample i; a group is never torn apart
     (`join_groups` makes it of the content hashes, which keep identical files together, and the user's own groups).
 
     `known[i]` is the split that sample i has in the run which this one continues, None for a new image. Where a split is carved,
@@ -115,8 +125,12 @@ def _fractions(dataset: Dataset, config: SplitConfig) -> dict[str, float]:
     """{split: its part of the images that are to be split}; empty where train and val are given."""
     val, test = config.val_fraction, config.test_fraction
     given = dataset.given_splits
+    if "train" in given and "val" in given:
+        return {}
+    if config.mode == "none":
+        return {"train": 1.0}
     if "train" in given:
-        return {} if "val" in given else {"train": 1 - val, "val": val}
+        return {"train": 1 - val, "val": val}
     return {"train": 1 - val - test, "val": val, "test": test}
 
 
@@ -135,7 +149,8 @@ def describe_small_classes(dataset: Dataset, config: SplitConfig) -> list[str]:
     return [
         f"train gets {num_train / len(pool):.0%} of the images, not {fractions[0]:.0%}, as {num_small:,} of "
         f"{len(counts):,} classes have fewer than {enough} images, and each split takes one or more of every class. Add images, "
-        f"or leave these classes out: --min-images {enough}"
+        f"leave these classes out (--min-images {enough}), or train a head on all images and estimate its accuracy by "
+        "cross-validation: --split none"
     ]
 
 
@@ -196,25 +211,55 @@ def join_groups(*keys: Sequence[str | None]) -> list[str]:
 
 
 def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str], splits: list[str]) -> None:
+    """DataError where a class has fewer different images, or groups, than it needs, with what is possible then."""
     counts = class_counts((dataset.samples[i] for i in pool), len(dataset.class_names))
     distinct = Counter(k for k, _ in {(k, groups[i]) for i in pool for k in dataset.samples[i].labels})
     what = TASK_MEASURES[dataset.task].thing
-    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
+    for name, count in zip(dataset.class_names, counts, strict=True):
         if count == 0:
             raise DataError(
                 f"{what} '{name}' of {dataset.name} has no usable image. Add images, or remove the class from the data."
             )
-        if distinct[label] < len(splits):
-            images = f"{count} image{'s' * (count > 1)}"
-            if distinct[label] < count and any(dataset.samples[i].group is not None for i in pool):
-                images += f" in {distinct[label]} group{'s' * (distinct[label] != 1)}"
-            elif distinct[label] < count:
-                images += f", of which {distinct[label]} differ{'s' * (distinct[label] == 1)}"
-            raise DataError(
-                f"{what} '{name}' of {dataset.name} has {images}; at least {len(splits)} are needed "
-                f"to put one into each of {', '.join(splits)}. Add images, or leave out every {what} with fewer: "
-                f"--min-images {len(splits)}."
-            )
+    needed = len(splits) if len(splits) > 1 else MIN_CROSS_VALIDATED
+    small = [k for k in range(len(counts)) if distinct[k] < needed]
+    if not small:
+        return
+    has_groups = any(dataset.samples[i].group is not None for i in pool)
+    others = ""
+    if num_others := len(small) - 1:
+        names = TASK_MEASURES[dataset.task].things if num_others > 1 else what
+        others = f", and {num_others:,} more {names} {'have' if num_others > 1 else 'has'} fewer than {needed}"
+    purpose = f"put one into each of {', '.join(splits)}"
+    if len(splits) == 1:
+        purpose = "learn from one while another is held out in the cross-validation of --split none"
+    leave_out = f", or leave out every {what} with fewer: --min-images {needed}" if len(counts) - len(small) > 1 else ""
+    raise DataError(
+        f"{what} '{dataset.class_names[small[0]]}' of {dataset.name} has "
+        f"{_describe_size(counts[small[0]], distinct[small[0]], has_groups=has_groups)}{others}; at least {needed} are needed "
+        f"to {purpose}. Add images{leave_out}." + _offer_cross_validation(dataset.task, distinct, small, needed)
+    )
+
+
+def _describe_size(count: int, num_different: int, *, has_groups: bool) -> str:
+    images = plural(count, "image")
+    if num_different < count and has_groups:
+        return f"{images} in {plural(num_different, 'group')}"
+    return (
+        images if num_different == count else f"{images}, of which {num_different} differ{'s' * (num_different == 1)}"
+    )
+
+
+def _offer_cross_validation(task: Task, distinct: Mapping[int, int], small: Sequence[int], needed: int) -> str:
+    """--split none as a remedy, where it needs fewer images of the `small` classes than splits do."""
+    single = sum(distinct[k] < MIN_CROSS_VALIDATED for k in small)
+    if needed <= MIN_CROSS_VALIDATED or single == len(small):
+        return ""
+    option, condition = "--split none", ""
+    if single:
+        option += f" --min-images {MIN_CROSS_VALIDATED}"
+        names = TASK_MEASURES[task]
+        condition = f" but those of {plural(single, names.thing, names.things)} with one image"
+    return f" Or train a head on all images{condition}, and estimate its accuracy by cross-validation: {option}."
 
 
 def _class_parts(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.errors import BadImage
+from recog.core.errors import BadImage, ConfigError
 from recog.core.text import plural, span
 from recog.data.dataset import Targets, choose_reference
 from recog.data.store import Rows, read_exact, read_images
@@ -19,7 +19,7 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine, Outputs
 from recog.training.config import HeadConfig
-from recog.training.head import HeadData, LinearHead
+from recog.training.head import HeadData, LinearHead, stratified_folds
 from recog.training.ridge import answer_out_of_fold, fit_as
 
 MAX_BANK_IMAGES = 2000  # of training, the classes in turn: enough to tell classes apart, and a bank of a few MB
@@ -49,11 +49,12 @@ def hold_out_head(  # noqa: PLR0913
 ) -> HeldOut:
     """Predictions of heads on the features of train and val, in this order; `head` was fitted on train.
 
-    Those `out_of_fold` [N, K] where the head was chosen by them. Else, if val is small, both splits are cross-fitted: each image
-    is predicted by a head of the same kind and strength, fitted without its fold. The bundle's own head was fitted on about as
-    many images, so their confidence is alike.
+    Those `out_of_fold` [N, K] where the head was chosen by them, as it always is without val. Else, if val is small, both are
+    cross-fitted: each image is predicted by a head of the same kind and strength, fitted without its fold. The bundle's own head
+    was fitted on about as many images, so their confidence is alike.
     """
-    num_classes, known = len(head.bias), known_by_head(images, num_train, head, plan.head)
+    num_classes, has_val = len(head.bias), num_train < len(images.targets)
+    known = known_by_head(images, num_train, head, plan.head) if has_val else _known_by_fold(images, head, plan)
     if out_of_fold is None and len(images.targets) - num_train >= CROSS_FIT_BELOW:
         return HeldOut(
             logits=head(images.features[num_train:]),
@@ -68,21 +69,25 @@ def hold_out_head(  # noqa: PLR0913
         logits=out_of_fold,
         targets=images.targets,
         uniforms=uniforms,
-        data=f"train and val, cross-fitted in {images.num_folds(num_classes)} folds, also used to choose the "
-        f"{head.method} head with L2 {head.l2:g}",
+        data=f"{'train and val' if has_val else 'train'}, cross-fitted in {images.num_folds(num_classes)} folds, also used to "
+        f"choose the {head.method} head with L2 {head.l2:g}",
         known=known,
     )
 
 
 def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
     """Predictions of the trained network on the validation split, by the engine of the bundle."""
+    if prepared.val is None:
+        raise ConfigError("no validation split was prepared.")  # plan gives one to every recipe that needs it
     val, uniforms = run_engine(engine, prepared.val.store.rows())
     return HeldOut(
         logits=val.logits,
         targets=prepared.val.targets,
         uniforms=uniforms,
         data="val, also used for model selection; slightly overconfident",
-        known=known_by_network(engine, prepared, val) if prepared.plan.calibration.unknown != "none" else None,
+        known=known_by_network(engine, prepared, val, prepared.val.targets)
+        if prepared.plan.calibration.unknown != "none"
+        else None,
     )
 
 
@@ -177,9 +182,21 @@ def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: He
     )
 
 
-def known_by_network(engine: Engine, prepared: Prepared, val: Outputs) -> KnownImages | None:
+def _known_by_fold(images: HeadData, head: LinearHead, plan: Plan) -> KnownImages | None:
+    """As `known_by_head`, where all images are of train: one fold takes the place of val, for a head fitted on the others."""
+    num_classes = len(head.bias)
+    num_folds = images.num_folds(num_classes)
+    folds = stratified_folds(images.targets, images.groups, num_folds, seed=plan.seed, repeat=0)
+    order, num_others = np.argsort(folds == 0, kind="stable"), int((folds != 0).sum())
+    apart = replace(images, features=images.features[order], targets=images.targets[order], groups=images.groups[order])
+    of_others = fit_as(head, apart.part(slice(num_others)), plan.head, num_classes=num_classes)
+    known = known_by_head(apart, num_others, of_others, plan.head)
+    return None if known is None else replace(known, data=f"one of {num_folds} folds of train")
+
+
+def known_by_network(engine: Engine, prepared: Prepared, val: Outputs, targets: Targets) -> KnownImages | None:
     """From the trained network: its features have seen every class, so a class left out is told apart a little too well."""
-    if prepared.val.targets.ndim == 2:
+    if targets.ndim == 2:
         return None
     samples = prepared.dataset.subset("train")
     chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_BANK_IMAGES)]
@@ -195,6 +212,6 @@ def known_by_network(engine: Engine, prepared: Prepared, val: Outputs) -> KnownI
         train_labels=np.array(labels, dtype=np.int64),
         features=val.features,
         logits=val.logits,
-        labels=prepared.val.targets.astype(np.int64),
+        labels=targets.astype(np.int64),
         data="val",
     )

@@ -132,6 +132,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "workers": "loader.num_workers",
         "bad_images": "data.bad_images",
         "min_images": "data.min_images",
+        "split": "split.mode",
         "split_folders": "data.split_folders",
         "classes_at_depth": "data.classes_at_depth",
         "label_pattern": "data.label_pattern",

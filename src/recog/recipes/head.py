@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,8 @@ def learn_frozen(
             class_names=prepared.dataset.class_names,
         )
         engine = open_engine(path, num_threads=plan.compute.num_threads)
-        yield _measure_features(engine, train, num_images=len(train.targets) + len(prepared.val.targets))
+        num_images = len(train.targets) + (0 if prepared.val is None else len(prepared.val.targets))
+        yield _measure_features(engine, train, num_images=num_images)
         return (yield from learn_head(classifier, engine, train, prepared.val, plan, fits_val=prepared.fits_val))
 
 
@@ -62,28 +63,27 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
     classifier: Classifier,
     engine: Engine,
     train: LabelledImages,
-    val: LabelledImages,
+    val: LabelledImages | None,
     plan: Plan,
     *,
     fits_val: bool = False,
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
     """Choose a head for the frozen features that `engine` gives, and put it into `classifier`, fitted on train.
 
-    It is chosen by answers out of fold to the images of both splits, or where these are many, by its answers to val.
+    It is chosen by answers out of fold to the images of both splits, or where these are many, by its answers to val, if any.
     `fits_val` fits the chosen head on both splits in the end. Returns predictions to calibrate on, if only the head is learnt,
-    and the result of the cross-validation where a class has under 20 images.
+    and the result of the cross-validation where a class has under 20 images or there is no val.
     """
     num_classes, num_train = classifier.classifier.out_features, len(train.targets)
-    (of_train, train_uniforms), (of_val, val_uniforms) = (
-        run_engine(engine, split.store.rows()) for split in (train, val)
-    )
-    features = _standardised(classifier, np.concatenate([of_train.features, of_val.features]), num_train)
-    together = _pool(train, val, features, num_classes, is_balanced=plan.balance in ("weights", "sampler"))
+    splits = [train] if val is None else [train, val]
+    outputs, uniforms = zip(*(run_engine(engine, split.store.rows()) for split in splits), strict=True)
+    features = _standardised(classifier, np.concatenate([output.features for output in outputs]), num_train)
+    together = _pool(splits, features, num_classes, is_balanced=plan.balance in ("weights", "sampler"))
     for_train = together.part(slice(num_train))
     smallest = int(class_sizes(together.targets, num_classes).min())
     has_few = smallest < FEW_IMAGES
     is_cross_fitted = len(features) <= MAX_CROSS_FITTED and together.fewest_groups(num_classes) > 1
-    if has_few or is_cross_fitted:
+    if has_few or is_cross_fitted or val is None:
         repeats = NUM_REPEATS if has_few else 1
         tried = try_out_of_fold(together, plan, num_classes=num_classes, num_repeats=repeats)
     else:
@@ -91,7 +91,7 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
     best = choose(tried)
     for candidate in tried:
         yield replace(candidate.log, is_best=candidate is best)
-    found = _cross_validation(best.log, len(features), smallest) if has_few else None
+    found = _cross_validation(best.log, len(features), smallest) if has_few or val is None else None
     yield found or HeadFitted(method=best.spec.method, l2=best.spec.l2)
     head = fit_as(best.spec, for_train, plan.head, num_classes=num_classes)
     finished = fit_as(best.spec, together, plan.head, num_classes=num_classes) if fits_val else head
@@ -100,9 +100,8 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
         classifier.classifier.bias.copy_(torch.from_numpy(finished.bias))
     if plan.recipe != "head":
         return None, found
-    uniforms = np.concatenate([train_uniforms, val_uniforms])
     logits = best.logits[0] if best.log.num_folds else None
-    return hold_out_head(together, uniforms, head, plan, num_train=num_train, out_of_fold=logits), found
+    return hold_out_head(together, np.concatenate(uniforms), head, plan, num_train=num_train, out_of_fold=logits), found
 
 
 def _cross_validation(log: HeadLog, num_images: int, smallest: int) -> CrossValidation:
@@ -133,9 +132,10 @@ def _standardised(classifier: Classifier, features: NDArray[np.float32], num_tra
 
 
 def _pool(
-    train: LabelledImages, val: LabelledImages, features: NDArray[np.float32], num_classes: int, *, is_balanced: bool
+    splits: Sequence[LabelledImages], features: NDArray[np.float32], num_classes: int, *, is_balanced: bool
 ) -> HeadData:
-    targets = np.concatenate([train.targets, val.targets])
-    weights = training_weights(targets, num_classes, is_balanced=is_balanced, factors=train.class_factors)
-    groups = np.concatenate([train.groups, val.groups])
+    """Of train first."""
+    targets = np.concatenate([split.targets for split in splits])
+    weights = training_weights(targets, num_classes, is_balanced=is_balanced, factors=splits[0].class_factors)
+    groups = np.concatenate([split.groups for split in splits])
     return HeadData(features=features, targets=targets, groups=groups, weights=weights)

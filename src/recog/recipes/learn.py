@@ -46,10 +46,10 @@ def learn(
     if resume.state is None and prepared.exact is not None:
         kept = copy.deepcopy(model.classifier.classifier.state_dict()) if model.has_head else None
         held_out, found = yield from learn_frozen(model.classifier, prepared, prepared.exact)
-        if kept is not None:
+        if kept is not None and prepared.val is not None:
             yield _choose_head(model.classifier, kept, prepared.val)
-    if prepared.larger is None or not isinstance(plan, StepsPlan):
-        num_val = len(prepared.val.targets) if prepared.fits_val else 0
+    if prepared.larger is None or prepared.val is None or not isinstance(plan, StepsPlan):
+        num_val = len(prepared.val.targets) if prepared.fits_val and prepared.val is not None else 0
         return TrainingSummary(cross_validation=found, num_val_images=num_val), held_out
     keeper = CheckpointKeeper(resume, world, found)
     size = model.preprocess.image_size

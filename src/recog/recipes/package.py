@@ -43,12 +43,12 @@ from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.calibrate import describe_calibration
+from recog.recipes.calibrate import HeldOut, describe_calibration
 from recog.recipes.events import TrainingSummary
 from recog.recipes.plan import Plan, StepsPlan
 from recog.recipes.prepare import Prepared
 from recog.report.card import render_card
-from recog.report.measure import Measured, measure
+from recog.report.measure import Measured, measure, measure_logits
 from recog.runtime.engine import FileEngine, open_engine
 from recog.runtime.predictor import Predictor
 from recog.runtime.verify import verify
@@ -81,7 +81,7 @@ def export(folder: Path, prepared: Prepared) -> FileEngine:
     return open_engine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
 
 
-def pack(
+def pack(  # noqa: PLR0913  all that a run made
     folder: Path,
     prepared: Prepared,
     *,
@@ -90,8 +90,11 @@ def pack(
     statistics: FeatureStatistics | None,
     summary: TrainingSummary,
     measured_on: DataFacts,
+    out_of_fold: HeldOut | None = None,
 ) -> Packed:
     """Write all other files of a bundle into `folder`, which `export` has begun, and seal it.
+
+    `out_of_fold` are the answers to the training images that are measured where no split is held out.
 
     BundleError if the exported network does not predict as the trained one.
     """
@@ -121,15 +124,15 @@ def pack(
     # the second network is rebuilt from the files, so that weights and config.json are verified too; a module of the
     # user's own cannot be rebuilt, so the trained one itself is compared
     second = model.classifier if model.library == "own" else load_classifier(folder)
-    parity = _check_export(predictor, TorchEngine(second), dataset.subset("val"))
+    own_samples = dataset.subset("val") or dataset.subset("train")
+    parity = _check_export(predictor, TorchEngine(second), own_samples)
     (folder / CALIBRATION).write_bytes(pretty_json(calibration.to_dict()))
-    measured_samples = dataset.subset(measured_on.split or "val")
-    measured = measure(predictor, dataset, measured_samples, policy=plan.data.bad_images, facts=measured_on)
+    measured = _measure(predictor, prepared, measured_on, out_of_fold)
     measured = replace(measured, report=replace(measured.report, training=training_facts(prepared, summary)))
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
     page = measured.html(with_pictures=plan.reference == "images")
     (folder / REPORT_HTML).write_text(page, encoding="utf-8")
-    write_reference(folder, _reference(predictor, dataset.subset("val"), plan))
+    write_reference(folder, _reference(predictor, own_samples, plan))
     shipped = replace(  # without the places of this machine
         plan,
         data=replace(plan.data, source=dataset.name, images=()),
@@ -148,6 +151,18 @@ def pack(
     seal(folder, draft)
     verify(folder)  # read again, the sealed files predict the reference images as before
     return Packed(measured=measured, parity=parity, calibration=calibration)
+
+
+def _measure(predictor: Predictor, prepared: Prepared, measured_on: DataFacts, out_of_fold: HeldOut | None) -> Measured:
+    dataset, exact = prepared.dataset, prepared.exact
+    if out_of_fold is None or exact is None:
+        samples = dataset.subset(measured_on.split or "val")
+        return measure(predictor, dataset, samples, policy=prepared.plan.data.bad_images, facts=measured_on)
+    by_name = {sample.name: sample for sample in dataset.subset("train")}
+    samples = tuple(by_name[name] for name in exact.names)
+    return measure_logits(
+        predictor, samples, out_of_fold.logits, out_of_fold.targets, uniforms=out_of_fold.uniforms, facts=measured_on
+    )
 
 
 def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFacts:

@@ -109,8 +109,16 @@ def plan(
 
     `device` is the one that `config.compute.device` resolves to on this machine, and `has_bfloat16` is about that one.
     """
-    recipe, reasons = choose_recipe(config, facts)
+    has_val = config.split.mode != "none" or bool(dataset.subset("val"))
+    recipe, reasons = choose_recipe(config, facts, has_val=has_val)
+    if not has_val and recipe != "head":
+        raise ConfigError(
+            f"recipe {recipe} selects the best epoch on a validation split, and --split none carves none. Use --recipe head "
+            "--split none, remove --split none, or give a validation split."
+        )
     check_all_used(config, recipe)
+    if config.split.mode == "none":
+        reasons.append(_describe_no_split(dataset, has_val=has_val))
     fine = recipe == "finetune"
     if config.head.method == "ridge" and dataset.task == "multilabel":
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
@@ -175,8 +183,11 @@ def _last_layer(head: HeadConfig) -> HeadConfig:
     return replace(head, layers="last")
 
 
-def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[str]]:
-    """The recipe that `config` names, or that suits the network and the images, with the reason."""
+def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = True) -> tuple[Recipe, list[str]]:
+    """The recipe that `config` names, or that suits the network and the images, with the reason.
+
+    Without a validation split, small images are no reason to train from scratch.
+    """
     if config.recipe is not None:
         return config.recipe, []
     name = config.model.name or ""
@@ -187,16 +198,29 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts) -> tuple[Recipe, list[
         return "scratch", ["recipe scratch: a custom module is trained in full, starting from its current weights"]
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", [f"recipe scratch: {name} has no published weights"]
-    if facts.largest_side <= SMALL_IMAGE_PX and not name and config.model.weights == "auto":
+    if facts.largest_side <= SMALL_IMAGE_PX and has_val and not name and config.model.weights == "auto":
         size = f"the images are small (up to {facts.largest_side} px)"
         return "scratch", [f"recipe scratch: {size}, so a small network is trained from scratch"]
     by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if by_steps:
         return "finetune", [f"recipe finetune: {', '.join(by_steps)} only apply when the whole network is trained"]
+    if not has_val:
+        return "head", ["recipe head: it needs no validation split"]
     return "head", [
         "recipe head: a linear head on pretrained features is a fast baseline for photos; "
         "--recipe finetune may be more accurate"
     ]
+
+
+def _describe_no_split(dataset: Dataset, *, has_val: bool) -> str:
+    if has_val:
+        return "--split none: no split is carved; the given validation split selects and calibrates the model"
+    measured = "the given test split measures it"
+    if "test" not in dataset.given_splits:
+        measured = "the accuracy in the report is cross-validated, as no image is left to test on"
+    return (
+        f"--split none: the head is chosen and calibrated out of fold, then fitted on all training images; {measured}"
+    )
 
 
 def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:

@@ -121,7 +121,7 @@ class Prepared:
     model: BuiltModel
     exact: LabelledImages | None  # train as evaluation sees it, for the features of a head
     larger: LabelledImages | None  # train to augment from, for gradient steps
-    val: LabelledImages
+    val: LabelledImages | None  # None with --split none, where the data give none
     fits_val: bool  # the chosen head is fitted on val too: it was carved, and a test split measures the result
     bad: Mapping[str, tuple[Exclusion, ...]]  # excluded images by split
     notes: tuple[str, ...]
@@ -219,7 +219,8 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         model=replace(plan.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
     check_agreement(world, "settings", config_to_dict(plan))
-    fits_val = plan.recipe == "head" and not data.has_given_val and "test" in decoded.dataset.given_splits
+    splits = decoded.dataset.given_splits
+    fits_val = plan.recipe == "head" and not data.has_given_val and "val" in splits and "test" in splits
     if fits_val:
         reasons = [*reasons, "the head is chosen and calibrated out of fold, then fitted on train and val together"]
     notes = (
@@ -323,7 +324,7 @@ class _Decoded:
     dataset: Dataset  # without its bad images
     exact: LabelledImages | None
     larger: LabelledImages | None
-    val: LabelledImages
+    val: LabelledImages | None
     bad: Mapping[str, tuple[Exclusion, ...]]  # by split
     notes: tuple[str, ...]
 
@@ -336,7 +337,9 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
     dataset, exact = data.dataset, read_exact(model.preprocess)
     factors = class_factors(plan.loss.class_weights, dataset.class_names)
     found: dict[str, tuple[LabelledImages, DecodedImages]] = {}
-    for split, readers in _wanted(plan, exact, is_writer=world.is_writer).items():
+    for split, readers in _wanted(
+        plan, exact, has_val="val" in dataset.given_splits, is_writer=world.is_writer
+    ).items():
         shared = [purpose for purpose in readers if purpose != "exact"]
         with first_on_machine(world) if shared else contextlib.nullcontext():
             found |= _read_split(data, split, readers, factors, num_sharers=world.local_size)
@@ -360,7 +363,7 @@ def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> 
         dataset=dataset,
         exact=images.get("exact"),
         larger=images.get("larger"),
-        val=images["val"],
+        val=images.get("val"),
         bad=excluded,
         notes=tuple(
             f"{'val' if purpose == 'val' else 'train'}: {decoded.note}"
@@ -401,14 +404,14 @@ def _read_split(
     return found
 
 
-def _wanted(plan: Plan, exact: ExactReader, *, is_writer: bool) -> dict[str, dict[str, Reader]]:
+def _wanted(plan: Plan, exact: ExactReader, *, has_val: bool, is_writer: bool) -> dict[str, dict[str, Reader]]:
     """By split, the readers by purpose. The first of several processes fits the head."""
     train: dict[str, Reader] = {}
     if plan.recipe != "scratch" and is_writer:
         train["exact"] = exact
     if isinstance(plan, StepsPlan):
         train["larger"] = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
-    val: dict[str, Reader] = {"val": exact}
+    val: dict[str, Reader] = {"val": exact} if has_val else {}
     return {split: readers for split, readers in (("val", val), ("train", train)) if readers}
 
 

@@ -27,7 +27,7 @@ def brief_lines(report: Report, *, max_name: int | None = MAX_NAME) -> list[str]
 
     Names are cut to `max_name` characters, and lines to 80; with None nothing is cut or padded.
     """
-    split = f", {visible(report.data.split)} split" if report.data.split else ""
+    split = f", {visible(report.data.split_text)}" if report.data.split else ""
     measures = TASK_MEASURES[report.task]
     classes = plural(report.num_classes, measures.thing, measures.things)
     lines = [f"{_short(report.data.name, max_name)}{split}: {plural(report.num_images, 'image')}, {classes}"]

@@ -93,6 +93,43 @@ def measure(
     )
 
 
+def measure_logits(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    logits: NDArray[np.float32],
+    targets: Targets,
+    *,
+    uniforms: NDArray[np.float64],
+    facts: DataFacts,
+) -> Measured:
+    """Evaluate `logits` [N, K] for `samples` that models like the predictor's gave, by its calibration.
+
+    `uniforms` [N] are those of `image_coins`. The prediction sets and 'unknown' were fitted on these answers, so they are not
+    measured.
+    """
+    calibration, task = predictor.calibration, predictor.manifest.task
+    probs = calibration.apply(logits)
+    names = tuple(sample.name for sample in samples)
+    results = Predictions(
+        task=task,
+        paths=names,
+        class_names=predictor.class_names,
+        is_class=TASK_MEASURES[task].is_class(targets, *logits.shape),
+        preds=calibration.preds(probs),
+        probs=probs,
+        in_set=None if calibration.sets is None else calibration.sets.sets(probs, uniforms),
+    )
+    report = evaluate(
+        logits, targets, class_names=predictor.class_names, names=names, data=facts, calibration=calibration
+    )
+    return Measured(
+        report=replace(report, predictions=results),
+        results=results,
+        preprocess=predictor.preprocess,
+        samples={sample.name: sample for sample in samples},
+    )
+
+
 def sort_answers(
     dataset: Dataset, samples: Sequence[Sample], *answers: Iterable[Prediction | BadImage], policy: BadImagePolicy
 ) -> tuple[list[Sample], list[list[Prediction]], list[BadImage]]:

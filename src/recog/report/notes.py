@@ -33,7 +33,14 @@ def notes(report: Report) -> list[Note]:
 
 def _data_notes(report: Report) -> Iterator[Note]:
     data, images = report.data, plural(report.num_images, "image")
-    if data.num_seen_in_training is None:
+    if data.is_cross_validated:
+        yield Note(
+            title=f"Cross-validated on all {images}: there is no test split",
+            text="Each image was answered by a head fitted without it; the bundle's head was fitted on all images. Head and "
+            "calibration were chosen by the same answers, so the numbers are slightly optimistic; new images give an unbiased "
+            "estimate (recog evaluate). Prediction sets and 'unknown' are not measured, as no image is left for it.",
+        )
+    elif data.num_seen_in_training is None:
         yield Note(
             title="Overlap with the training data was not checked",
             text="If the model was trained on some of these images, the numbers are optimistic.",
@@ -45,7 +52,7 @@ def _data_notes(report: Report) -> Iterator[Note]:
             text="The model was trained on these images, so the numbers are optimistic for new images. "
             "Use images that it has not seen for an unbiased estimate.",
         )
-    if data.num_seen_in_selection:
+    if data.num_seen_in_selection and not data.is_cross_validated:
         yield Note(
             title=f"{data.num_seen_in_selection:,} of {images} used in model selection and calibration",
             text="These validation images selected or calibrated the model, so the numbers are optimistically biased; "

@@ -13,7 +13,7 @@ from recog.core.task import Task
 from recog.core.text import span
 from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
-from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
+from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.conformal import MIN_CLASS_IMAGES
 from recog.evaluation.trust.unknown import UnknownRule
@@ -137,7 +137,8 @@ def _sets_text(evidence: SetEvidence) -> str:
 
 
 def _scaling(report: MulticlassReport, evidence: ScalingEvidence) -> Section:
-    here = f"{report.data.split or 'these images'}, n = {report.num_images:,}"
+    measured = "out-of-fold answers" if report.data.is_cross_validated else report.data.split or "these images"
+    here = f"{measured}, n = {report.num_images:,}"
     fit = evidence.fit
     rows = [_scaling_row(here, evidence.nll_before, report.nll, evidence.ece_before, report.ece)]
     if fit is not None and fit.num_folds:
@@ -173,7 +174,7 @@ def training_sections(facts: TrainingFacts | None) -> list[Section]:
     """One section, or none if the report does not come from a training run."""
     if facts is None:
         return []
-    remarks = [facts.balance_effect, _cross_validation_remark(facts.cross_validation)]
+    remarks = [facts.balance_effect, _cross_validation_remark(facts)]
     return [
         Section(
             title="Training",
@@ -203,15 +204,23 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
             "Cross-validation",
             f"{found.num_repeats} x {found.num_folds} folds of {plural(found.num_images, 'image')}",
         )
-        yield "Cross-validated accuracy", f"{percent(found.accuracy)}, std {percent(found.accuracy_std)} over repeats"
+        std = f", std {percent(found.accuracy_std)} over repeats" if found.num_repeats > 1 else ""
+        yield "Cross-validated accuracy", f"{percent(found.accuracy)}{std}"
+        yield "Cross-validated NLL", f"{found.nll:.3f}"
     if facts.duration_s is not None:
         part = " since the last resume" if facts.is_resumed else ""
         yield "Run time", f"{duration_text(facts.duration_s)}{part}"
 
 
-def _cross_validation_remark(found: CrossValidation | None) -> str:
+def _cross_validation_remark(facts: TrainingFacts) -> str:
+    found = facts.cross_validation
     if found is None:
         return ""
+    if found.num_images == facts.num_images:  # there is no validation split
+        return (
+            f"the {found.method} head with L2 {found.l2:g} was chosen by cross-validation over all training images, of which "
+            f"the smallest class has {found.smallest_class:,}; its accuracy is slightly optimistic"
+        )
     return (
         f"the smallest class has {plural(found.smallest_class, 'training and validation image')}, "
         f"so the {found.method} head with L2 {found.l2:g} was chosen by cross-validation over both splits; "

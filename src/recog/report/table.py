@@ -203,7 +203,7 @@ def _slice_table(slicing: Slicing, accuracy: float) -> Table:
 
 def headline_table(report: Report, classes: str) -> Table:
     """The table of the measures, still empty, below what was measured; `classes` in words."""
-    split = f", {visible(report.data.split)} split" if report.data.split else ""
+    split = f", {visible(report.data.split_text)}" if report.data.split else ""
     title = f"{visible(report.data.name)}{split}: {plural(report.num_images, 'image')}, {classes}"
     table = Table(title=Text(title), title_style="bold", title_justify="left", box=None, show_header=False)
     table.add_column()

@@ -74,6 +74,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     names: str | None = None,
     bad_images: BadImagePolicy | None = None,
     min_images: int | None = None,
+    split: Literal["auto", "none"] | None = None,
     device: Device | None = None,
     threads: int | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),

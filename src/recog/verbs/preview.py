@@ -25,6 +25,7 @@ from recog.data.inspection import inspect_images
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
 from recog.data.sources import open_source
+from recog.data.split import SplitConfig
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
 from recog.models.config import with_bundle, with_known_name
@@ -57,7 +58,7 @@ def preview(
     facts = image_facts(dataset, inspected)
     config = replace(config, model=with_known_name(config.model))
     recipe, _ = choose_recipe(config, facts)
-    config = replace(config, recipe="finetune" if recipe == "head" else recipe)
+    config = replace(config, recipe="finetune" if recipe == "head" else recipe, split=SplitConfig())
     planned, _ = plan(
         replace(config, model=with_bundle(config.model)), dataset, facts, read_hardware(), has_bfloat16=False
     )

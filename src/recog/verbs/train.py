@@ -18,7 +18,7 @@ from recog.core.text import plural
 from recog.data.dataset import Dataset
 from recog.data.inspection import hash_kind
 from recog.data.sources import open_source
-from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
@@ -265,7 +265,8 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     measured_on = _open_measured_split(folder, prepared)
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
-        calibration, statistics = calibrate(held_out or hold_out_val(engine, prepared), plan)
+        held_out = held_out or hold_out_val(engine, prepared)
+        calibration, statistics = calibrate(held_out, plan)
         packed = pack(
             staging,
             prepared,
@@ -274,6 +275,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
             statistics=statistics,
             summary=summary,
             measured_on=measured_on,
+            out_of_fold=held_out if measured_on.is_cross_validated else None,
         )
     checkpoints.remove()  # several times the size of the bundle, and a finished run is not resumed
     for text in packed.notes():
@@ -304,18 +306,18 @@ def _recorded(
 
 
 def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
-    """The split that the report is measured on; if it is the test split, its opening is logged."""
+    """The split that the report is measured on, or all images out of fold; if it is the test split, its opening is logged."""
     dataset = prepared.dataset
-    split = "test" if "test" in dataset.given_splits else "val"
+    split = next((split for split in ("test", "val") if split in dataset.given_splits), "train")
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
-    openings, seen = None, read_seen(folder)
+    openings, seen, is_cross_validated = None, read_seen(folder), split == "train"
     if split == "test":
         openings = log_test_opening(folder, command="train", num_images=len(hashes)).number
     return DataFacts(
         name=dataset.name,
-        split=split,
+        split=CROSS_VALIDATED if is_cross_validated else split,
         num_seen_in_training=seen.count("train", hashes),
-        num_seen_in_selection=seen.count("val", hashes),
+        num_seen_in_selection=len(hashes) if is_cross_validated else seen.count("val", hashes),
         test_openings=openings,
         excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
     )

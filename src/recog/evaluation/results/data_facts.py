@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from recog.core.errors import ConfigError, DataError
 
 MAX_ERRORS = 100
+CROSS_VALIDATED = "cross-validated"  # the split of a report on answers out of fold to all images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class DataFacts:
     """Which images were measured, and what a reader must know of them to trust the numbers."""
 
     name: str
-    split: str | None = None  # 'train', 'val', 'test'; None where the images belong to none
+    split: str | None = None  # 'train', 'val', 'test' or CROSS_VALIDATED; None where the images belong to none
     excluded: tuple[tuple[str, str], ...] = ()  # (name, reason) of what was found and could not be used
     num_seen_in_training: int | None = None  # measured images that the run trained on, by content; None: not known
     num_seen_in_selection: int | None = None  # measured images that selected or calibrated the model; None: not known
@@ -29,6 +30,16 @@ class DataFacts:
         counts = (self.num_seen_in_training, self.num_seen_in_selection, self.num_left_out_as_seen, self.test_openings)
         if min(count or 0 for count in counts) < 0:
             raise ConfigError("'data' has a count below 0.")
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether the answers are of models fitted without the image, and not of the one that was sealed."""
+        return self.split == CROSS_VALIDATED
+
+    @property
+    def split_text(self) -> str:
+        """'test split', 'cross-validated'; empty where the images belong to no split."""
+        return f"{self.split} split" if self.split and not self.is_cross_validated else self.split or ""
 
 
 def check_names(names: Sequence[str], expected: int, what: str, of: str) -> None:
