@@ -70,6 +70,6 @@ def test_a_rare_label_is_cross_validated(balance):
     assert chosen.nll == next(log.val_nll for log in tried if log.is_best)
     assert chosen.mean_average_precision > 0.9
     assert describe_cross_validation(chosen).startswith(
-        f"the rarest label has only {chosen.smallest_class} training and validation images"
+        f"the rarest label has only {chosen.smallest_class} images to train and validate with"
     )
     assert ": mAP " in describe_cross_validation(chosen)

@@ -72,6 +72,27 @@ def test_cross_validation_is_explained():
     assert "L2 0.01 was chosen by cross-validation" in text
 
 
+@pytest.mark.parametrize(("num_folds", "share"), [(2, "50%"), (4, "75%"), (5, None)])
+def test_few_folds_make_the_cross_validation_pessimistic_too(num_folds, share):
+    found = CrossValidation(
+        num_images=HEAD.num_images,  # no validation split
+        smallest_class=2,
+        num_folds=num_folds,
+        num_repeats=1,
+        l2=0.01,
+        accuracy=0.85,
+        accuracy_std=0.0,
+        nll=0.5,
+    )
+    rows, text = rows_of(dataclasses.replace(HEAD, cross_validation=found))
+    assert rows["Cross-validated accuracy"] == "85.0%"  # one repeat has no deviation
+    assert rows["Cross-validated NLL"] == "0.500"
+    assert "by cross-validation over all training images, of which the smallest class has 2;" in text
+    assert "slightly optimistic" in text
+    assert ("pessimistic" in text) == (share is not None)
+    assert share is None or f"as each was fitted on {share} of them" in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3600, "1 h 0 min"), (7620.2, "2 h 7 min")]
 )

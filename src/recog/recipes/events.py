@@ -81,16 +81,14 @@ def describe_cross_validation(found: CrossValidation) -> str:
         kind, measured = "label", f"mAP {several:.1%}, all labels correct on {found.accuracy:.1%}"
     has_few, std = "", ""
     if found.smallest_class < FEW_IMAGES:
-        has_few = (
-            f"the rarest {kind} has only {found.smallest_class} training and validation images, too few for one split: "
-        )
+        has_few = f"the rarest {kind} has only {found.smallest_class} images to train and validate with, too few for one split: "
     if found.num_repeats > 1:
         std = f" (std {found.accuracy_std:.1%} over the repeats)"
     return (
         f"{has_few}{found.num_repeats} x {found.num_folds}-fold stratified cross-validation on all {found.num_images} images "
         f"chose the {found.method} head with L2 {found.l2:g}: {measured}{std}, "
         f"NLL {found.nll:.3f}; "
-        "slightly optimistic, as the head was chosen on the same images"
+        f"{found.bias}"
     )
 
 

@@ -219,12 +219,12 @@ def _cross_validation_remark(facts: TrainingFacts) -> str:
     if found.num_images == facts.num_images:  # there is no validation split
         return (
             f"the {found.method} head with L2 {found.l2:g} was chosen by cross-validation over all training images, of which "
-            f"the smallest class has {found.smallest_class:,}; its accuracy is slightly optimistic"
+            f"the smallest class has {found.smallest_class:,}; its accuracy is {found.bias}"
         )
     return (
         f"the smallest class has {plural(found.smallest_class, 'training and validation image')}, "
         f"so the {found.method} head with L2 {found.l2:g} was chosen by cross-validation over both splits; "
-        "its accuracy is slightly optimistic"
+        f"its accuracy is {found.bias}"
     )
 
 

@@ -73,7 +73,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit(self, X: Iterable[Any], y: Iterable[Any]) -> ImageClassifier:  # noqa: N803  scikit-learn's name
         """Train on images `X` and classes `y`; a part of them (split.val_fraction) selects and calibrates the model.
 
-        There is no test part: scikit-learn's splits are the test. Sets `classes_`, and `report_` on the validation part.
+        There is no test part: scikit-learn's splits are the test. Sets `classes_`, and `report_` on the validation part, or
+        cross-validated with split.mode none.
         """
         config = with_options(TrainConfig(), given_options(self.get_params()), self.settings or {})
         images, labels = list(X), np.asarray(y)

@@ -7,6 +7,8 @@ from typing import Any
 
 from recog.core.records import convert_record
 
+FEW_FOLDS = 5  # below, a head is fitted on far fewer images than the finished one
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossValidation:
@@ -22,6 +24,14 @@ class CrossValidation:
     accuracy_std: float  # over the repeats
     nll: float
     mean_average_precision: float | None = None  # multi-label; accuracy is then of whole images
+
+    @property
+    def bias(self) -> str:
+        """How the numbers differ from those on new images, and why."""
+        text = "slightly optimistic, as the head was chosen on the same images"
+        if self.num_folds < FEW_FOLDS:
+            text += f", but also pessimistic, as each was fitted on {1 - 1 / self.num_folds:.0%} of them"
+        return text
 
 
 @dataclass(frozen=True, kw_only=True)
