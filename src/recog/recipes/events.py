@@ -177,7 +177,7 @@ class TrainingSummary:
     best_epoch: int = 0  # whose weights the network has; 0: those that it started with
     num_steps: int = 0
     cross_validation: CrossValidation | None = None  # of the head, if images were few
-    num_val_images: int = 0  # that the head was fitted on in the end
+    num_val_images: int | None = None  # that the head was fitted on in the end, if any
 
 
 LearnEvent = (

@@ -49,7 +49,7 @@ def learn(
         if kept is not None and prepared.val is not None:
             yield _choose_head(model.classifier, kept, prepared.val)
     if prepared.larger is None or prepared.val is None or not isinstance(plan, StepsPlan):
-        num_val = len(prepared.val.targets) if prepared.fits_val and prepared.val is not None else 0
+        num_val = len(prepared.val.targets) if prepared.fits_val and prepared.val is not None else None
         return TrainingSummary(cross_validation=found, num_val_images=num_val), held_out
     keeper = CheckpointKeeper(resume, world, found)
     size = model.preprocess.image_size

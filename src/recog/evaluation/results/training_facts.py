@@ -53,7 +53,7 @@ class TrainingFacts:
     balance_effect: str = ""  # what it did, in a sentence; empty where it did nothing
     class_weights: tuple[float, ...] = ()  # in the order of the class names; empty where none were used
     cross_validation: CrossValidation | None = None
-    num_val_images: int = 0  # of the validation split that the finished head was fitted on too
+    num_val_images: int | None = None  # of the validation split that the finished head was fitted on too, if any
     duration_s: float | None = None  # from the command to the sealed bundle
     is_resumed: bool = False  # duration_s is then of the last part
 
