@@ -186,6 +186,7 @@ def test_a_class_too_small_to_be_parted_is_named(num_images, given, message):
         ),  # cross-validation cannot use them either
         ((2, 2), "Add images. Or train a head on all images, .*: --split none.$"),  # nothing would be left
         ((1, 1, 1), "Add images.$"),
+        ((1, 2), "Add images.$"),  # one class would be left
     ],
 )
 def test_what_is_possible_with_small_classes_is_named(sizes, possible):

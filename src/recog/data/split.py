@@ -53,8 +53,8 @@ def split_dataset(
     train and test given: val is carved from train. train and val given: no test, and val's number is called val.
     Nothing given: train, val and test are carved. With config.mode none, nothing is carved.
 
-    `groups[i]` names the group of sample i; a group is never torn apart
-    (`join_groups` makes it of the content hashes, which keep identical files together, and the user's own groups).
+    `groups[i]` names the group of sample i; a group is never torn apart (`join_groups` makes it of the content hashes, which keep
+    identical files together, and the user's own groups).
 
     `known[i]` is the split that sample i has in the run which this one continues, None for a new image. Where a split is carved,
     it stays there with its group, so that what the earlier run trained on is not tested on; the others are carved by chance.
@@ -236,7 +236,7 @@ def _check_class_sizes(dataset: Dataset, pool: list[int], groups: Sequence[str],
     raise DataError(
         f"{what} '{dataset.class_names[small[0]]}' of {dataset.name} has "
         f"{_describe_size(counts[small[0]], distinct[small[0]], has_groups=has_groups)}{others}; at least {needed} are needed "
-        f"to {purpose}. Add images{leave_out}." + _offer_cross_validation(dataset.task, distinct, small, needed)
+        f"to {purpose}. Add images{leave_out}." + _offer_cross_validation(dataset, distinct, small, needed)
     )
 
 
@@ -249,15 +249,15 @@ def _describe_size(count: int, num_different: int, *, has_groups: bool) -> str:
     )
 
 
-def _offer_cross_validation(task: Task, distinct: Mapping[int, int], small: Sequence[int], needed: int) -> str:
+def _offer_cross_validation(dataset: Dataset, distinct: Mapping[int, int], small: Sequence[int], needed: int) -> str:
     """--split none as a remedy, where it needs fewer images of the `small` classes than splits do."""
     single = sum(distinct[k] < MIN_CROSS_VALIDATED for k in small)
-    if needed <= MIN_CROSS_VALIDATED or single == len(small):
+    if needed <= MIN_CROSS_VALIDATED or single == len(small) or len(dataset.class_names) - single < 2:
         return ""
     option, condition = "--split none", ""
     if single:
         option += f" --min-images {MIN_CROSS_VALIDATED}"
-        names = TASK_MEASURES[task]
+        names = TASK_MEASURES[dataset.task]
         condition = f" but those of {plural(single, names.thing, names.things)} with one image"
     return f" Or train a head on all images{condition}, and estimate its accuracy by cross-validation: {option}."
 
