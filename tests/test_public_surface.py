@@ -150,6 +150,8 @@ def test_config_fields():
         "calibration.conformal",
         "calibration.false_alarm_rate",
         "calibration.method",
+        "calibration.positive",
+        "calibration.threshold",
         "calibration.unknown",
         "checkpoint.every_s",
         "checkpoint.every_steps",

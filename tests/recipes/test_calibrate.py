@@ -24,6 +24,8 @@ from recog.recipes.config import TrainConfig
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, fit_heads
 
+NAMES = ("cat", "dog", "hen")
+
 
 def held_out(num_images=60, num_classes=2, **changes):
     """Too sure answers: noise of the labels' own size, times four."""
@@ -54,7 +56,7 @@ def pooled(num_train, num_val):
 
 
 def test_what_is_fitted_names_its_images():
-    calibration, statistics = calibrate(held_out(), config())
+    calibration, statistics = calibrate(held_out(), config(), NAMES)
     assert calibration.method == "temperature"
     assert calibration.scaling.temperature > 1.5
     assert (calibration.scaling.fit.num_images, calibration.scaling.fit.data) == (60, "some images")
@@ -67,7 +69,7 @@ def test_private_data_leave_no_single_images_features(private):
     images, head = pooled(120, 60)
     answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
     asked = replace(config(unknown="auto"), reference=private)
-    calibration, statistics = calibrate(answers, asked)
+    calibration, statistics = calibrate(answers, asked, NAMES)
     compared = {row.method for row in calibration.unknown.left_out}
     assert ("knn" in compared) == (private == "images")
     assert statistics is None or private == "images" or not statistics.bank.size
@@ -76,7 +78,7 @@ def test_private_data_leave_no_single_images_features(private):
 def test_unknown_can_be_left_out():
     images, head = pooled(120, 60)
     answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
-    assert calibrate(answers, config(unknown="none"))[0].unknown is None
+    assert calibrate(answers, config(unknown="none"), NAMES)[0].unknown is None
 
 
 def test_a_small_val_is_cross_fitted_and_a_large_one_answers_by_the_head_itself(monkeypatch):
@@ -121,7 +123,7 @@ def test_without_a_fit_nothing_is_claimed(calibration, text):
 def test_the_sentences_have_the_numbers():
     images, head = pooled(120, 60)
     answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
-    calibration, _ = calibrate(replace(held_out(), known=answers.known), config(method="temperature"))
+    calibration, _ = calibrate(replace(held_out(), known=answers.known), config(method="temperature"), NAMES)
     text, unknown = describe_calibration(calibration)
     assert text.startswith(f"calibration: temperature {calibration.scaling.temperature:.3g} (")
     assert "fitted on 60 images (some images)" in text
@@ -130,7 +132,7 @@ def test_the_sentences_have_the_numbers():
     assert "at most 5.0% of 60 calibration images (val)" in unknown
     known = answers.known
     few = replace(known, features=known.features[:9], logits=known.logits[:9], labels=known.labels[:9], refit=None)
-    calibration, _ = calibrate(replace(held_out(), known=few), config())
+    calibration, _ = calibrate(replace(held_out(), known=few), config(), NAMES)
     assert "'unknown': never predicted (9 calibration images are too few" in describe_calibration(calibration)[1]
 
 

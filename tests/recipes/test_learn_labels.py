@@ -56,7 +56,7 @@ def test_the_strength_with_the_best_answers_out_of_fold_is_taken():
     assert metrics.average_precision_score(val.targets, answers(classifier, val)) > 0.95
     assert held_out.targets.shape == (280, 2)
     assert "cross-fitted in 5 folds" in held_out.data
-    calibration, statistics = calibrate(held_out, config)
+    calibration, statistics = calibrate(held_out, config, ("a", "b", "c"))
     assert statistics is None
     assert calibration.thresholds.num_images == 280
     assert (calibration.sets, calibration.unknown) == (None, None)

@@ -13,6 +13,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import inspect_images
 from recog.data.split import SplitConfig
+from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
 from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
@@ -287,3 +288,29 @@ def test_the_head_of_the_planned_network_reads_larger_photos(recipe, model, fact
     config, reasons = planned(TrainConfig(recipe=recipe, model=ModelConfig(**model)), facts)
     assert config.model.image_size == size
     assert any(reason.startswith("input 288 px:") for reason in reasons) == (size == (288, 288))
+
+
+def with_threshold(**changes):
+    return TrainConfig(recipe="scratch", calibration=CalibrationConfig(threshold="f1", **changes))
+
+
+def test_the_positive_class_is_the_second_one_and_stated():
+    config, reasons = planned(with_threshold(), TINY)
+    assert config.calibration.positive == "b"
+    assert "threshold f1: positive class b, the second of the two (--positive a for the other)" in reasons
+    again, reasons = planned(config, TINY)
+    assert again == config
+    assert "threshold f1: positive class b" in reasons
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "part"),
+    [
+        ({}, {"class_names": ("a", "b", "c")}, "d has 3 classes"),
+        ({}, {"task": "multilabel"}, "has a threshold for every label already"),
+        ({"positive": "c"}, {}, "the two classes are a, b"),
+    ],
+)
+def test_a_threshold_is_for_two_classes(changes, data, part):
+    with pytest.raises(ConfigError, match=part):
+        planned(with_threshold(**changes), TINY, **data)

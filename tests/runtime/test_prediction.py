@@ -56,3 +56,10 @@ def test_a_prediction_as_plain_values():
     several = replace(answer, task="multilabel", preds=np.array([True, False, True])).to_dict()
     assert several["labels"] == ["bright", "dark"]
     assert several["probs"] == dict(zip(CLASSES, answer.probs.tolist(), strict=True))
+
+
+def test_the_label_is_the_one_that_a_threshold_chose():
+    chosen = replace(prediction_of(("good", "defect"), np.array([0.7, 0.3])), preds=np.array([False, True]))
+    assert (chosen.label, chosen.labels, chosen.confidence) == ("defect", ("defect",), 0.3)
+    assert chosen.top(2) == [("defect", 0.3), ("good", 0.7)]
+    assert chosen.to_dict()["label"] == "defect"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from recog.data.dataset import Targets, choose_reference
 from recog.data.store import Rows, read_exact, read_images
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
 from recog.evaluation.trust.conformal import image_coins
+from recog.evaluation.trust.decision import choose_decision
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.recipes.plan import Plan
@@ -91,10 +93,21 @@ def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
     )
 
 
-def calibrate(held_out: HeldOut, plan: Plan) -> tuple[Calibration, FeatureStatistics | None]:
+def calibrate(
+    held_out: HeldOut, plan: Plan, class_names: Sequence[str]
+) -> tuple[Calibration, FeatureStatistics | None]:
     """The calibration that `plan` asks for, fitted on `held_out`, and the feature statistics that it needs to predict."""
     wanted, data = plan.calibration, held_out.data
     calibration = fit_calibration(held_out.logits, held_out.targets, wanted, data=data, coins=held_out.uniforms)
+    if wanted.threshold:
+        decision = choose_decision(
+            calibration.apply(held_out.logits),
+            held_out.targets,
+            positive=class_names.index(wanted.positive),
+            aim=wanted.threshold,
+            data=data,
+        )
+        calibration = replace(calibration, decision=decision)
     if held_out.known is None or wanted.unknown == "none":
         return calibration, None
     rule, statistics = fit_unknown(

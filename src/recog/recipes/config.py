@@ -129,6 +129,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "optimizer": "optim.name",
         "seed": "seed",
         "balance": "balance",
+        "threshold": "calibration.threshold",
+        "positive": "calibration.positive",
         "workers": "loader.num_workers",
         "bad_images": "data.bad_images",
         "min_images": "data.min_images",

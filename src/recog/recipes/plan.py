@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
-from recog.core.text import plural, span
+from recog.core.text import plural, span, visible
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
 from recog.data.inspection import Inspected
 from recog.data.split import SplitConfig
 from recog.evaluation.measures.task import TASK_MEASURES
+from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
@@ -130,8 +132,11 @@ def plan(
         )
     if recipe == "scratch" and config.model.name is None:
         reasons.append(f"network {model.name}: small and fast; choose another with --model (see recog models)")
+    calibration, of_classes = _plan_threshold(config.calibration, dataset)
+    reasons += of_classes
     decided = vars(config) | {
         "recipe": recipe,
+        "calibration": calibration,
         "split": plan_split(config.split, dataset),
         "model": model,
         "compute": ComputePlan(
@@ -171,6 +176,30 @@ def plan(
         }
     )
     return steps, reasons
+
+
+def _plan_threshold(wanted: CalibrationConfig, dataset: Dataset) -> tuple[CalibrationConfig, list[str]]:
+    """With the positive class by name; ConfigError where the data have no two classes, or not that one."""
+    names = dataset.class_names
+    if not wanted.threshold:
+        return wanted, []
+    if dataset.task == "multilabel" or len(names) != 2:
+        several = "has a threshold for every label already, chosen by F1" if dataset.task == "multilabel" else ""
+        found = several or f"has {plural(len(names), 'class', 'classes')}, and its most probable class is predicted"
+        raise ConfigError(
+            f"--threshold is {wanted.threshold}, which decides between two classes; {visible(dataset.name)} {found}. "
+            "Leave --threshold out."
+        )
+    if wanted.positive and wanted.positive not in names:
+        raise ConfigError(
+            f"--positive is {visible(wanted.positive)!r}, and the two classes are {visible(', '.join(names))}."
+            f"{did_you_mean(wanted.positive, names)}"
+        )
+    positive = wanted.positive or names[1]
+    why = "" if wanted.positive else f", the second of the two (--positive {visible(names[0])} for the other)"
+    return replace(wanted, positive=positive), [
+        f"threshold {wanted.threshold}: positive class {visible(positive)}{why}"
+    ]
 
 
 def _last_layer(head: HeadConfig) -> HeadConfig:

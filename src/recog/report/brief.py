@@ -56,6 +56,12 @@ def _of_classes(report: MulticlassReport) -> Iterator[str]:
         f"{report.num_correct:,} of {report.num_images:,})"
     )
     yield f"  macro F1 {percent(report.macro.f1)}, NLL {report.nll:.3f}, ECE {percent(report.ece)}"
+    if (rule := report.trust.decision) is not None:
+        yield f"  threshold {rule.threshold:.3g} for {_short(report.class_names[rule.positive], MAX_NAME)}, {rule.aim}"
+        yield (
+            f"    where chosen: precision {percent(rule.precision)}, recall {percent(rule.recall)}, "
+            f"F1 {percent(rule.f1)}, n = {rule.num_images:,}"
+        )
 
 
 def _of_labels(report: MultilabelReport) -> Iterator[str]:

@@ -90,6 +90,7 @@ def _uncalibrated(method: str, reason: str) -> Iterator[Note]:
 def _class_notes(report: MulticlassReport) -> Iterator[Note]:
     fit = report.trust.scaling.fit
     yield from _uncalibrated(report.calibration_method, "no calibration was fitted" if fit is None else fit.reason)
+    yield from _weak_decision(report)
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
@@ -109,6 +110,18 @@ def _class_notes(report: MulticlassReport) -> Iterator[Note]:
             title=f"{which} classes have fewer than {SMALL_SUPPORT} images",
             text=f"{listing(small)}: their intervals are wide.",
             is_warning=False,
+        )
+
+
+def _weak_decision(report: MulticlassReport) -> Iterator[Note]:
+    rule = report.trust.decision
+    if rule is None:
+        return
+    fewest = min(rule.num_positives, rule.num_images - rule.num_positives)
+    if fewest < FEW_IMAGES:
+        yield Note(
+            title=f"Threshold chosen on few images: {fewest:,} of one class",
+            text=f"Another sample may give another one.{'' if rule.is_chosen else ' Without an image of one class it is 0.5.'}",
         )
 
 

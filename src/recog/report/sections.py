@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from operator import attrgetter
@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from recog.core.task import Task
-from recog.core.text import span
+from recog.core.text import span, visible
 from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
 from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.conformal import MIN_CLASS_IMAGES
+from recog.evaluation.trust.decision import DecisionThreshold
 from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.text import number_range, percent, percent_range, plural
 
@@ -46,6 +47,8 @@ def trust_sections(report: Report) -> list[Section]:
 
 def _trust_sections(report: MulticlassReport) -> list[Section]:
     sections = [_scaling(report, report.trust.scaling)]
+    if report.trust.decision is not None:
+        sections.append(_decision(report, report.trust.decision))
     if report.trust.sets is not None:
         sections.append(_sets(report.trust.sets))
     if report.trust.unknown is not None:
@@ -56,6 +59,29 @@ def _trust_sections(report: MulticlassReport) -> list[Section]:
 _TRUST: Mapping[Task, Callable[[Any], list[Section]]] = MappingProxyType(
     {"multiclass": _trust_sections, "multilabel": lambda report: []}
 )
+
+
+def _decision(report: MulticlassReport, rule: DecisionThreshold) -> Section:
+    row = report.classes[rule.positive]
+    here = f"{report.data.split or 'these images'}, n = {report.num_images:,}"
+    return Section(
+        title="Decision threshold",
+        text=f"{decision_text(rule, report.class_names)} Otherwise the other class is predicted; the probabilities stay as they "
+        f"are. Chosen on: {rule.data}; {plural(rule.num_images, 'image')}, {rule.num_positives:,} of them of this class.",
+        columns=("Images", "Precision", "Recall", "F1"),
+        rows=(
+            (f"where chosen, n = {rule.num_images:,}", *map(percent, (rule.precision, rule.recall, rule.f1))),
+            (here, *map(percent, (row.precision, row.recall, row.f1))),
+        ),
+    )
+
+
+def decision_text(rule: DecisionThreshold, class_names: Sequence[str]) -> str:
+    """The rule and its aim, as a sentence; of a threshold that nothing could be chosen by, with the reason."""
+    why = f"chosen for {rule.aim}"
+    if not rule.is_chosen:
+        why = f"not chosen for {rule.aim}, as one of the classes has no image to choose by"
+    return f"{visible(class_names[rule.positive])} is predicted above a probability of {rule.threshold:.3g}, {why}."
 
 
 def _unknown(evidence: UnknownEvidence) -> Section:

@@ -25,9 +25,7 @@ class Prediction:
     class_names: tuple[str, ...]
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
-    preds: NDArray[
-        np.bool_
-    ]  # [K]: the most probable class, or of a multilabel bundle the labels from their thresholds on
+    preds: NDArray[np.bool_]  # [K]: the most probable class, or by the thresholds of two classes or of several labels
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
@@ -63,7 +61,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable class, or 'unknown'.
+        """The predicted class, the most probable one unless the bundle has a threshold; or 'unknown'.
 
         ConfigError for a multilabel bundle, which predicts none to several: see `labels`.
         """
@@ -71,18 +69,22 @@ class Prediction:
             raise ConfigError("this bundle predicts none to several labels per image; use `labels`, or `top(1)`.")
         if self.is_unknown:
             return UNKNOWN
-        return self.class_names[int(self.probs.argmax())]
+        return self.class_names[int(self.preds.argmax())]
 
     @property
     def confidence(self) -> float:
-        """The label's probability, in [0, 1]."""
-        return float(self.probs.max())
+        """The label's probability, in [0, 1]; of a multilabel bundle the highest one."""
+        return self.top(1)[0][1]
 
     def top(self, k: int) -> list[tuple[str, float]]:
-        """The `k` most probable classes with their probabilities, the best first; ties in class order."""
+        """The `k` most probable classes with their probabilities, the best first; ties in class order.
+
+        The label comes first, also where a threshold chose it against a more probable class.
+        """
         if k < 1:
             raise ConfigError(f"top takes 1 class or more; it got {k}.")
-        order = np.argsort(-self.probs, kind="stable")[:k]
+        is_first = self.preds & (self.task == "multiclass")
+        order = np.lexsort((-self.probs, ~is_first))[:k]
         return [(self.class_names[i], float(self.probs[i])) for i in order]
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:

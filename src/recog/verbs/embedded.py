@@ -56,6 +56,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
     find_lr: bool = False,
     seed: int | None = None,
     balance: Balance | None = None,
+    threshold: str | None = None,
+    positive: str | None = None,
     workers: int | None = None,
     split_folders: Sequence[str] | None = None,
     classes_at_depth: int | None = None,

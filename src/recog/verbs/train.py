@@ -266,7 +266,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
         held_out = held_out or hold_out_val(engine, prepared)
-        calibration, statistics = calibrate(held_out, plan)
+        calibration, statistics = calibrate(held_out, plan, prepared.dataset.class_names)
         packed = pack(
             staging,
             prepared,

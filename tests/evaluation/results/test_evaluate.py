@@ -9,8 +9,12 @@ from sklearn import metrics
 from recog.core.errors import DataError
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.reliability import probability_bins
 from recog.evaluation.trust.calibration import Calibration
+from recog.evaluation.trust.decision import DecisionThreshold
+from recog.report.brief import brief_lines
+from recog.report.sections import trust_sections
 
 
 def test_every_number_equals_scikit_learns():
@@ -100,3 +104,26 @@ def test_without_thresholds_nothing_is_measured():
             data=FACTS,
             calibration=replace(Calibration()),
         )
+
+
+def test_a_threshold_of_two_classes_counts_everywhere_and_leaves_the_probabilities():
+    """Probabilities of class 1: 0.1, 0.3, 0.3, 0.6; from 0.2 on three are predicted, where the largest would be one."""
+    probs, labels = np.array([[0.9, 0.1], [0.7, 0.3], [0.7, 0.3], [0.4, 0.6]]), np.array([0, 1, 0, 1])
+    rule = DecisionThreshold(positive=1, threshold=0.2, aim="recall>=1")
+    options = {"class_names": ("good", "defect"), "names": [*"abcd"], "data": FACTS}
+    report = evaluate(np.log(probs), labels, calibration=Calibration(decision=rule), **options)
+    assert report.confusion == ((1, 1), (0, 2))
+    assert (report.accuracy, report.classes[1].recall, report.classes[1].precision) == (0.75, 1.0, 2 / 3)
+    assert report.matthews == pytest.approx(metrics.matthews_corrcoef(labels, [0, 1, 1, 1]))
+    (error,) = report.errors
+    assert (error.name, error.predicted_class) == ("c", "defect")
+    assert error.confidence == pytest.approx(0.3)  # that of the class predicted
+    # confidences 0.9, 0.3, 0.3, 0.6; right, right, wrong, right: |0.9 - 1| + |0.6 - 1| + |0.3 + 0.3 - 1|, of 4
+    assert report.ece == pytest.approx(0.9 / 4)
+    assert report.trust.scaling.ece_before == pytest.approx(report.ece)
+    plain = evaluate(np.log(probs), labels, **options)
+    assert (report.nll, report.brier, report.auroc) == (plain.nll, plain.brier, plain.auroc)
+    assert plain.confusion == ((2, 0), (1, 1))
+    assert parse_report(json.loads(json.dumps(report.to_dict()))) == report
+    assert any("defect is predicted above a probability of 0.2" in section.text for section in trust_sections(report))
+    assert any(line.startswith("  threshold 0.2 for defect, recall>=1") for line in brief_lines(report))

@@ -93,9 +93,8 @@ def bootstrap_intervals(
     """Intervals from `probs` float [N, K], `targets` of either task and the images' own NLL, `nll_terms` float [N].
 
     The 2.5 % and 97.5 % percentiles of the resampled values, widened to contain the sample's own value; for the ECE see
-    `ece_interval`. A measure on which no resample
-    differs, as where every prediction is right, has no interval. `thresholds` [K] are those of labels. Very large multi-label
-    data take fewer resamples.
+    `ece_interval`. A measure on which no resample differs, as where every prediction is right, has no interval. `thresholds` [K]
+    are those of the predictions. Very large multi-label data take fewer resamples.
     """
     task = task_of(targets).task
     num_resamples = _affordable(num_resamples, task, probs.size)
@@ -212,7 +211,7 @@ def _sample_of_classes(probs: FloatArray, labels: IntArray, preds: BoolArray, nu
         terms["auroc"] = len(probs) * _auroc_terms(probs, labels)
     else:
         ranks = _rank_tables(probs, labels[:, None] == np.arange(probs.shape[1]))
-    return _Sample(terms=terms, gaps=_gap_tables(probs, labels), ranks=ranks)
+    return _Sample(terms=terms, gaps=_gap_tables(probs, labels, preds), ranks=ranks)
 
 
 def _sample_of_labels(probs: FloatArray, targets: TargetArray, preds: BoolArray, num_resamples: int) -> _Sample:
@@ -265,10 +264,10 @@ def _counted(
     return values | {"balanced_accuracy": values["macro_recall"]}, {"f1": rates["f1"]}
 
 
-def _gap_tables(probs: FloatArray, labels: IntArray) -> dict[str, csr_array]:
+def _gap_tables(probs: FloatArray, labels: IntArray, preds: BoolArray) -> dict[str, csr_array]:
     """Per ECE, sparse [bins, N]: what each image adds to its bin's gap."""
     num_images, num_classes = probs.shape
-    confidence, is_correct = confidence_of(probs, labels)
+    confidence, is_correct = confidence_of(probs, labels, preds)
     excess = (confidence - is_correct) / num_images
     tables = {
         "ece": _scatter(equal_width_bins(confidence), excess, NUM_BINS),

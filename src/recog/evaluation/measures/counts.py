@@ -79,7 +79,8 @@ class MeanMeasures:
 def confusion_matrix(probs: FloatArray, labels: IntArray) -> NDArray[np.int64]:
     """Counts int64 [K, K]: row = true class, column = predicted class, sum = N.
 
-    `probs` float [N, K] may as well be logits: only the largest of each row counts, among equals the first.
+    `probs` float [N, K] may as well be logits, or predictions of 0 and 1: only the largest of each row counts, among equals
+    the first.
     """
     check_logits(probs, "probs")
     num_images, num_classes = probs.shape

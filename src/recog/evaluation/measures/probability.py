@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.measures.arrays import FloatArray, IntArray, check_labels, check_logits
+from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, check_labels, check_logits
 
 NUM_BINS = 15  # Guo et al. (2017)
 
@@ -68,29 +68,35 @@ def brier_terms(probs: FloatArray, labels: IntArray) -> NDArray[np.float64]:
     return terms
 
 
-def ece_equal_width(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
+def ece_equal_width(
+    probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS, *, preds: BoolArray | None = None
+) -> float:
     """Expected calibration error: the gap between confidence and accuracy in each bin, weighted by its images.
 
-    `probs` float [N, K], `labels` int [N]; the confidence is the largest of a row. `num_bins` bins of equal width, each
+    `probs` float [N, K], `labels` int [N]; the confidence is that of `confidence_of`. `num_bins` bins of equal width, each
     with its upper edge and without its lower. 0 is best, 1 is worst; it is too high by chance where bins hold few images.
     Naeini et al. (2015), AAAI; Guo et al. (2017), ICML.
     """
-    return float(np.abs(reliability_gaps(probs, labels, num_bins)).sum())
+    return float(np.abs(reliability_gaps(probs, labels, num_bins, preds=preds)).sum())
 
 
-def reliability_gaps(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
+def reliability_gaps(
+    probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS, *, preds: BoolArray | None = None
+) -> NDArray[np.float64]:
     """Per equal-width bin, float64 [num_bins]: the sum of confidence less right answers, over all N images."""
-    confidence, is_correct = confidence_of(probs, labels)
+    confidence, is_correct = confidence_of(probs, labels, preds)
     return _gaps(confidence, is_correct, equal_width_bins(confidence, num_bins), num_bins)
 
 
-def ece_equal_mass(probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS) -> float:
+def ece_equal_mass(
+    probs: FloatArray, labels: IntArray, num_bins: int = NUM_BINS, *, preds: BoolArray | None = None
+) -> float:
     """As `ece_equal_width`, over bins that hold equally many images, as far as N and ties allow.
 
     Nguyen and O'Connor (2015), EMNLP. An image's bin follows from how many images have less confidence, so equal
     confidences share a bin and the order of the images does not matter.
     """
-    confidence, is_correct = confidence_of(probs, labels)
+    confidence, is_correct = confidence_of(probs, labels, preds)
     return float(np.abs(_gaps(confidence, is_correct, equal_mass_bins(confidence, num_bins), num_bins)).sum())
 
 
@@ -118,12 +124,17 @@ def classwise_excess(
     return cells, excess
 
 
-def confidence_of(probs: FloatArray, labels: IntArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The largest of each row of `probs` [N, K], float64 [N], and whether it is at `labels` int [N], bool [N]."""
+def confidence_of(
+    probs: FloatArray, labels: IntArray, preds: BoolArray | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The probability of the predicted class, float64 [N], and whether that is the one of `labels` int [N], bool [N].
+
+    `preds` bool [N, K] has one class a row, by default the most probable one of `probs` [N, K].
+    """
     check_logits(probs, "probs")
     check_labels(labels, *probs.shape)
-    preds = probs.argmax(axis=1)
-    return probs[np.arange(len(labels)), preds].astype(np.float64), preds == labels
+    predicted = (probs if preds is None else preds).argmax(axis=1)
+    return probs[np.arange(len(labels)), predicted].astype(np.float64), predicted == labels
 
 
 def equal_width_bins(values: NDArray[np.float64], num_bins: int = NUM_BINS) -> NDArray[np.int64]:

@@ -57,7 +57,10 @@ class TaskMeasures(ABC):
 
     @abstractmethod
     def preds(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> BoolArray:
-        """The predicted classes, bool [N, K]. Multilabel: from `thresholds` [K] on, without them from 0.5 on."""
+        """The predicted classes, bool [N, K]. Multilabel: from `thresholds` [K] on, without them from 0.5 on.
+
+        Multiclass: the class whose probability exceeds its own of `thresholds` [K] most, without them the most probable.
+        """
 
     @abstractmethod
     def nll_terms(self, logits: FloatArray, targets: TargetArray) -> NDArray[np.float64]:
@@ -105,6 +108,10 @@ def is_correct(preds: BoolArray, is_class: BoolArray) -> BoolArray:
     return np.asarray((preds == is_class).all(axis=1))
 
 
+def _excess(probs: FloatArray, thresholds: Sequence[float]) -> FloatArray:
+    return np.asarray(probs - np.asarray(thresholds)) if thresholds else probs
+
+
 class _Multiclass(TaskMeasures):
     task = "multiclass"
     scaling_methods = ("none", "temperature", "vector")
@@ -126,7 +133,7 @@ class _Multiclass(TaskMeasures):
         return np.asarray(wide - wide.max(axis=1, keepdims=True))
 
     def preds(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> BoolArray:
-        return np.asarray(probs.argmax(axis=1)[:, None] == np.arange(probs.shape[1]))
+        return np.asarray(_excess(probs, thresholds).argmax(axis=1)[:, None] == np.arange(probs.shape[1]))
 
     def nll_terms(self, logits: FloatArray, targets: TargetArray) -> NDArray[np.float64]:
         return nll_terms(logits, targets)
@@ -141,7 +148,7 @@ class _Multiclass(TaskMeasures):
         return targets.astype(np.int64)
 
     def smallest_margin(self, probs: FloatArray, thresholds: Sequence[float] = ()) -> NDArray[np.float64]:
-        best_two = np.sort(probs, axis=1)[:, -2:]
+        best_two = np.sort(_excess(probs, thresholds), axis=1)[:, -2:]
         half = (best_two[:, 1] - best_two[:, 0]) / 2  # one may fall while the other rises
         return np.broadcast_to(half[:, None], probs.shape)
 

@@ -85,14 +85,13 @@ def evaluate(
         nll_terms=measures.nll_terms(calibration.calibrated_logits(logits), targets),
         calibration=calibration,
     )
-    thresholds = calibration.threshold_values
     shared = {
         **counted_fields(
             tuple(class_names),
             ClassCounts.of(answers.preds, is_class),
             [tuple(map(none_if_nan, measure(probs, is_class).tolist())) for measure in (auroc, average_precision)],
-            bootstrap_intervals(probs, targets, answers.nll_terms, thresholds=thresholds),
-            thresholds,
+            bootstrap_intervals(probs, targets, answers.nll_terms, thresholds=calibration.threshold_values),
+            calibration.thresholds.values if calibration.thresholds else (),  # of labels, one a row
         ),
         "data": data,
         "calibration_method": calibration.method,
@@ -104,11 +103,11 @@ def evaluate(
 
 def _multiclass_report(answers: _Answers, shared: Mapping[str, Any]) -> MulticlassReport:
     labels = answers.targets
-    confusion = confusion_matrix(answers.probs, labels)
+    confusion = confusion_matrix(answers.preds.astype(np.float64), labels)
     return MulticlassReport(
         **shared,
         matthews=none_if_nan(matthews(confusion)),
-        scores=measure_scores(answers.probs, labels, answers.nll_terms),
+        scores=measure_scores(answers.probs, answers.preds, labels, answers.nll_terms),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         trust=measure_trust(answers.calibration, answers.logits, labels),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.records import convert_record
-from recog.evaluation.measures.arrays import IntArray
+from recog.evaluation.measures.arrays import BoolArray, IntArray
 from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.measures.probability import (
     brier_score,
@@ -85,15 +85,17 @@ class Scores:
         }
 
 
-def measure_scores(probs: NDArray[np.float64], labels: IntArray, nll_terms: NDArray[np.float64]) -> Scores:
-    """From calibrated `probs` [N, K], `labels` int [N] and the images' own NLL, `nll_terms` [N]."""
-    confidence, is_correct = confidence_of(probs, labels)
+def measure_scores(
+    probs: NDArray[np.float64], preds: BoolArray, labels: IntArray, nll_terms: NDArray[np.float64]
+) -> Scores:
+    """From calibrated `probs` and `preds` [N, K], `labels` int [N] and the images' own NLL, `nll_terms` [N]."""
+    confidence, is_correct = confidence_of(probs, labels, preds)
     num_images, num_classes = probs.shape
     top = TopK(k=TOP_K, num_correct=num_in_top(probs, labels, TOP_K), num_images=num_images)
     return Scores(
         nll=exact_mean(nll_terms),
         brier=brier_score(probs, labels),
-        ece_equal_mass=ece_equal_mass(probs, labels),
+        ece_equal_mass=ece_equal_mass(probs, labels, preds=preds),
         classwise_ece=classwise_ece(probs, labels),
         top_k=top if num_classes > TOP_K else None,
         reliability=reliability_bins(confidence, is_correct),

@@ -15,6 +15,7 @@ from recog.evaluation.measures.intervals import wilson_interval
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import ConformalSets
+from recog.evaluation.trust.decision import DecisionThreshold
 from recog.evaluation.trust.scaling import ScalingFit
 from recog.evaluation.trust.unknown import UnknownRule
 
@@ -96,12 +97,14 @@ class Trust:
     scaling: ScalingEvidence
     sets: SetEvidence | None = None
     unknown: UnknownEvidence | None = None
+    decision: DecisionThreshold | None = None  # of two classes; None where the most probable class is predicted
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "scaling": asdict(self.scaling),
             "sets": self.sets.to_dict() if self.sets else None,
             "unknown": self.unknown.to_dict() if self.unknown else None,
+            "decision": self.decision.to_dict() if self.decision else None,
         }
 
 
@@ -122,7 +125,7 @@ def measure_sets(rule: ConformalSets, sets: NDArray[np.bool_], labels: IntArray)
 
 
 def measure_unknown(rule: UnknownRule, is_unknown: NDArray[np.bool_], is_correct: NDArray[np.bool_]) -> UnknownEvidence:
-    """From what `rule` called unknown, bool [N], and whether the most probable class is right, bool [N]."""
+    """From what `rule` called unknown, bool [N], and whether the predicted class is right, bool [N]."""
     return UnknownEvidence(
         rule=rule,
         num_images=len(is_unknown),
@@ -134,12 +137,14 @@ def measure_unknown(rule: UnknownRule, is_unknown: NDArray[np.bool_], is_correct
 
 def measure_trust(calibration: Calibration, logits: FloatArray, labels: IntArray) -> Trust:
     """From the network's `logits` float [N, K] and `labels` int [N]."""
+    preds = calibration.preds(calibration.apply(logits))
     return Trust(
         scaling=ScalingEvidence(
             nll_before=nll(logits, labels),
-            ece_before=ece_equal_width(softmax(logits), labels),
+            ece_before=ece_equal_width(softmax(logits), labels, preds=preds),
             fit=calibration.scaling.fit,
-        )
+        ),
+        decision=calibration.decision,
     )
 
 

@@ -17,6 +17,7 @@ from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, Ta
 from recog.evaluation.measures.probability import softmax
 from recog.evaluation.measures.task import TASK_MEASURES, task_of
 from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
+from recog.evaluation.trust.decision import DecisionThreshold, parse_aim
 from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
 from recog.evaluation.trust.thresholds import LabelThresholds, choose_thresholds
 from recog.evaluation.trust.unknown import UNKNOWN_METHODS, UnknownRule
@@ -32,6 +33,8 @@ class CalibrationConfig:
         "auto"  # the score of 'unknown': 'auto' compares all by leaving classes out; one of UNKNOWN_METHODS; 'none'
     )
     false_alarm_rate: float = 0.05  # the share of images of known classes that may be called unknown
+    threshold: str = ""  # of two classes, chosen by an aim such as f1, see parse_aim; if empty, none
+    positive: str = ""  # the class that `threshold` is about; the second one if empty
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
@@ -43,6 +46,13 @@ class CalibrationConfig:
         if self.unknown not in ("auto", "none", *UNKNOWN_METHODS):
             raise ConfigError(
                 f"calibration.unknown is {self.unknown!r}; it must be one of auto, none, {', '.join(UNKNOWN_METHODS)}."
+            )
+        if self.threshold:
+            parse_aim(self.threshold)
+        elif self.positive:
+            raise ConfigError(
+                f"calibration.positive is {self.positive!r}, which only a threshold uses; add --threshold, such as "
+                "--threshold f1, or leave --positive out."
             )
         for name in ("alpha", "false_alarm_rate"):
             if not 0 < getattr(self, name) < 1:
@@ -57,6 +67,7 @@ class Calibration:
     sets: ConformalSets | None = None  # None: the bundle gives no prediction sets
     unknown: UnknownRule | None = None  # None: the bundle calls nothing unknown
     thresholds: LabelThresholds | None = None  # of multi-label answers, whose probabilities are a sigmoid each
+    decision: DecisionThreshold | None = None  # of two classes; None: the most probable class is predicted
 
     @property
     def task(self) -> Task:
@@ -64,8 +75,9 @@ class Calibration:
 
     @property
     def threshold_values(self) -> tuple[float, ...]:
-        """[K]; none for multiclass predictions."""
-        return self.thresholds.values if self.thresholds else ()
+        """[K], as TaskMeasures.preds takes them; none where the most probable class is predicted."""
+        chosen = self.thresholds or self.decision
+        return chosen.values if chosen else ()
 
     @property
     def label_thresholds(self) -> LabelThresholds:
@@ -91,7 +103,7 @@ class Calibration:
         return TASK_MEASURES[self.task].probs(self.calibrated_logits(logits))
 
     def preds(self, probs: FloatArray) -> BoolArray:
-        """The predicted classes, bool [N, K], of `probs` float [N, K]: the most probable, or all from their threshold on."""
+        """The predicted classes, bool [N, K], of `probs` float [N, K]: the most probable, or by their thresholds."""
         return TASK_MEASURES[self.task].preds(probs, self.threshold_values)
 
     def check_classes(self, num_classes: int) -> None:
@@ -106,7 +118,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         table = self.scaling.to_dict()
-        parts = {"sets": self.sets, "unknown": self.unknown, "thresholds": self.thresholds}
+        parts = {key: getattr(self, key) for key in _PARTS}
         return table | {key: part.to_dict() for key, part in parts.items() if part is not None}
 
     @classmethod
@@ -123,7 +135,9 @@ class Calibration:
             raise BundleError("calibration.json has method 'temperature' and no temperature; it is damaged.")
         found = convert_record(table, _File, where="calibration.json")
         scaling = Scaling(**{field.name: getattr(found, field.name) for field in fields(Scaling)})
-        calibration = cls(scaling=scaling, sets=found.sets, unknown=found.unknown, thresholds=found.thresholds)
+        calibration = cls(scaling=scaling, **{key: getattr(found, key) for key in _PARTS})
+        if calibration.thresholds is not None and calibration.decision is not None:
+            raise BundleError("calibration.json has thresholds of labels and one of two classes; it is damaged.")
         for key in _unknown_keys(table, calibration.to_dict()):
             raise BundleError(
                 f"calibration.json has the unknown key '{key}'. "
@@ -139,6 +153,10 @@ class _File(Scaling):
     sets: ConformalSets | None = None
     unknown: UnknownRule | None = None
     thresholds: LabelThresholds | None = None
+    decision: DecisionThreshold | None = None
+
+
+_PARTS = ("sets", "unknown", "thresholds", "decision")  # of Calibration and of calibration.json, beside the scaling
 
 
 def _unknown_keys(table: Mapping[str, Any], known: Mapping[str, Any], where: str = "") -> Iterator[str]:

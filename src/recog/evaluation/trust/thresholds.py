@@ -28,7 +28,7 @@ class LabelThresholds:
         numbers = np.array(self.values)
         if len(numbers) < 2 or not (np.isfinite(numbers).all() and (numbers >= 0).all() and (numbers <= 1).all()):
             raise ConfigError("the label thresholds must be two or more numbers from 0 to 1.")
-        if min(self.num_images, *self.support) < 0:
+        if min((self.num_images, *self.support)) < 0:
             raise ConfigError("the label thresholds have a count below 0.")
         if self.support and len(self.support) != len(self.values):
             raise ConfigError(f"there are {len(self.values)} label thresholds and {len(self.support)} supports.")
