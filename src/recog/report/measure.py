@@ -117,7 +117,7 @@ def measure_logits(
         is_class=TASK_MEASURES[task].is_class(targets, *logits.shape),
         preds=calibration.preds(probs),
         probs=probs,
-        in_set=None if calibration.sets is None else calibration.sets.sets(probs, uniforms),
+        in_set=calibration.prediction_sets(probs, uniforms),
     )
     report = evaluate(
         logits, targets, class_names=predictor.class_names, names=names, data=facts, calibration=calibration

@@ -220,11 +220,14 @@ class Predictor:
         """Answer for images uint8 [B, H, W, C], as Preprocess gives them."""
         outputs = self.engine(images)
         probs = self.calibration.apply(outputs.logits)
-        preds, rule = self.calibration.preds(probs), self.calibration.sets
-        sets = None if rule is None else rule.sets(probs, image_coins(images))
-        if sets is not None and self.calibration.decision is not None:
-            sets = sets | preds  # a threshold may predict what the set lacks; a larger set covers no less
-        answers = Answers(logits=outputs.logits, probs=probs, sets=sets, preds=preds)
+        answers = Answers(
+            logits=outputs.logits,
+            probs=probs,
+            sets=None
+            if self.calibration.sets is None
+            else self.calibration.prediction_sets(probs, image_coins(images)),
+            preds=self.calibration.preds(probs),
+        )
         if not reject:
             return answers
         unknown = self._check_reject()

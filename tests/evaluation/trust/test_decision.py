@@ -8,6 +8,7 @@ import pytest
 from recog.core.errors import BundleError, ConfigError
 from recog.core.records import convert_record
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
+from recog.evaluation.trust.conformal import ConformalSets
 from recog.evaluation.trust.decision import DecisionThreshold, choose_decision, parse_aim
 from recog.evaluation.trust.thresholds import LabelThresholds
 
@@ -132,3 +133,13 @@ def test_it_is_for_two_classes():
     both = Calibration(decision=RULE).to_dict() | Calibration(thresholds=LabelThresholds(values=(0.5, 0.5))).to_dict()
     with pytest.raises(BundleError, match="damaged"):
         Calibration.from_dict(both)
+
+
+def test_a_prediction_set_holds_the_predicted_class():
+    """LAC at 0.5 takes the classes from a probability of 0.5 on; the threshold predicts class 1 from 0.3 on."""
+    probs, coins = np.array([[0.6, 0.4], [0.9, 0.1]]), np.zeros(2)
+    sets = ConformalSets(method="lac", alpha=0.1, quantile=0.5, num_images=9, data="val")
+    assert Calibration(sets=sets).prediction_sets(probs, coins).tolist() == [[True, False], [True, False]]
+    with_threshold = Calibration(sets=sets, decision=RULE)
+    assert with_threshold.prediction_sets(probs, coins).tolist() == [[True, True], [True, False]]
+    assert Calibration(decision=RULE).prediction_sets(probs, coins) is None

@@ -106,6 +106,15 @@ class Calibration:
         """The predicted classes, bool [N, K], of `probs` float [N, K]: the most probable, or by their thresholds."""
         return TASK_MEASURES[self.task].preds(probs, self.threshold_values)
 
+    def prediction_sets(self, probs: FloatArray, coins: NDArray[np.float64]) -> BoolArray | None:
+        """Bool [N, K] of `probs` float [N, K] and the images' `coins` float64 [N]; None where the bundle makes none."""
+        if self.sets is None:
+            return None
+        sets = self.sets.sets(probs, coins)
+        if self.decision is None:
+            return sets
+        return sets | self.preds(probs)  # a threshold may predict what a set lacks; a larger set covers no less
+
     def check_classes(self, num_classes: int) -> None:
         """BundleError where it was fitted for another number of classes."""
         quantiles = self.sets.class_quantiles if self.sets else ()
