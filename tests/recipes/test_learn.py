@@ -29,7 +29,7 @@ def split_of(count, seed):
 
 
 def events_of(classifier, **optim):
-    tables = {key: optim.pop(key) for key in ("stop", "loss", "schedule") if key in optim}
+    tables = {key: optim.pop(key) for key in ("stop", "loss", "schedule", "recipe") if key in optim}
     config = TrainConfig(
         augment=AugmentConfig(policy="none"),
         loader=LoaderConfig(batch_size=12),
@@ -67,7 +67,8 @@ def test_the_best_epoch_is_what_is_left():
 
 
 def test_training_stops_early_on_the_named_measure():
-    events, _, summary = learn(epochs=9, lr=1e-9, stop=StopConfig(patience=2, measure="val_accuracy"))
+    stop = StopConfig(patience=2, measure="val_accuracy")
+    events, _, summary = learn(epochs=9, lr=1e-9, stop=stop, recipe="finetune")
     last, kept = events[-2:]
     assert isinstance(last, EarlyStopped)
     assert kept == StartKept(num_epochs=3, score=kept.score, nll=kept.nll)  # by a rate of 1e-9 nothing is learnt
@@ -75,6 +76,14 @@ def test_training_stops_early_on_the_named_measure():
     assert (summary.num_epochs, summary.num_steps) == (3, 12)
     assert (last.epoch, last.num_epochs, last.best_epoch, last.measure) == (3, 9, 1, "val_accuracy")
     assert len(epochs_of(events)) == 3
+
+
+def test_random_weights_are_not_kept_however_they_compare():
+    """By a rate of 1e-9 nothing is learnt, and the first epoch equals the start."""
+    events, _, summary = learn(epochs=2, lr=1e-9, recipe="scratch")
+    assert not any(isinstance(event, StartKept) for event in events)
+    assert summary.best_epoch in (1, 2)
+    assert epochs_of(events)[0].is_best
 
 
 def test_the_average_is_evaluated_and_kept():

@@ -273,6 +273,13 @@ def test_the_head_of_finetune_is_on_the_last_layer():
         planned(TrainConfig(recipe="finetune", head=HeadConfig(layers="multi")), PHOTOS)
 
 
+def test_finetune_starts_from_a_logistic_head():
+    """Ridge regression's logits have no scale: training from them diverged."""
+    assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.method == "logistic"
+    with pytest.raises(ConfigError, match=r"head.method is ridge, but recipe finetune .* or use --recipe head"):
+        planned(TrainConfig(recipe="finetune", head=HeadConfig(method="ridge")), PHOTOS)
+
+
 @pytest.mark.parametrize(
     ("recipe", "model", "facts", "size"),
     [

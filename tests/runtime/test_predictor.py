@@ -522,3 +522,10 @@ def test_a_copy_of_a_bundle_that_has_changed_is_refused(bundle, reseal):
 def test_a_predictor_without_a_bundle_cannot_be_copied(predictor):
     with pytest.raises(ConfigError, match="was not loaded from a bundle and cannot be copied"):
         copy.deepcopy(predictor)
+
+
+@pytest.mark.parametrize("one", ["photo.jpg", b"...", np.zeros((4, 4), np.uint8)])
+def test_one_image_in_place_of_several_is_refused(predictor, one):
+    for method in (predictor.predict_proba, predictor.embed):
+        with pytest.raises(ConfigError, match=r"a list of images is expected.*\[image\]"):
+            method(one)

@@ -74,9 +74,9 @@ def report_failure(error: BaseException, interrupted_by: int = 0) -> int:
     if isinstance(error, RecogError) and not interrupted_by:
         return _fail(str(error), error.exit_code, is_failure=not isinstance(error, TrainingStopped))
     if interrupted_by == signal.SIGTERM:
-        return _fail("terminated; no file is half-written", EXIT_TERMINATED)
+        return _fail("terminated; no file is half-written", EXIT_TERMINATED, is_failure=False)
     if interrupted_by or isinstance(error, KeyboardInterrupt):  # an import that is interrupted raises ImportError
-        return _fail("interrupted; no file is half-written", EXIT_INTERRUPTED)
+        return _fail("interrupted; no file is half-written", EXIT_INTERRUPTED, is_failure=False)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -175,7 +176,7 @@ def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None
     except (KeyboardInterrupt, SystemExit):
         printer.close()
         if printer.folder is not None:
-            print_note(f"To resume: recog train --resume {printer.folder}")
+            print_note(f"To resume: recog train --resume {shlex.quote(str(printer.folder))}")
         raise
     finally:
         printer.close()
@@ -261,4 +262,4 @@ def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
         print_note(*brief_lines(run.report, max_name=MAX_NAME if sys.stderr.isatty() else None))
     print_note(f"bundle: {run.bundle}")
     print_note(f"report: {run.folder / 'report.html'}")
-    print_note(f"done in {run.duration_s:.1f} s; next: recog predict {run.folder.name} photo.jpg")
+    print_note(f"done in {run.duration_s:.1f} s; next: recog predict {shlex.quote(run.folder.name)} photo.jpg")

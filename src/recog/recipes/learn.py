@@ -27,7 +27,7 @@ from recog.recipes.events import (
 from recog.recipes.head import learn_frozen
 from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import LabelledImages, Prepared
-from recog.recipes.resume import CheckpointKeeper, Progress, ResumePoint, StopAsked
+from recog.recipes.resume import RANDOM_START, CheckpointKeeper, Progress, Rank, ResumePoint, StopAsked
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors, synchronised_batch_norm
 from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, fit
@@ -110,8 +110,7 @@ def _train_and_keep_best(
     epochs = plan.optim.epochs
     num_steps = epochs * loader.steps_per_epoch
     lr_at = build_schedule(plan.schedule, num_steps=num_steps, peak_lr=plan.optim.lr)
-    # the weights that training begins with are a candidate too, so that fine-tuning cannot end below its head
-    progress = keeper.restore(state) or Progress.begin(_scores(state.classifier, val, state).rank, state.classifier)
+    progress = keeper.restore(state) or Progress.begin(_start_rank(state, val, plan), state.classifier)
     stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
     before = [] if progress.unmeasured is None else [progress.unmeasured]
     if stopped is None and state.epoch < epochs:
@@ -144,6 +143,11 @@ def _train_and_keep_best(
         num_steps=state.num_steps_done,
         cross_validation=keeper.cross_validation,
     )
+
+
+def _start_rank(state: TrainState, val: LabelledImages, plan: StepsPlan) -> Rank:
+    """The rank of the weights that training begins with, so that fine-tuning cannot end below its head."""
+    return RANDOM_START if plan.recipe == "scratch" else _scores(state.classifier, val, state).rank
 
 
 def start_training(

@@ -209,7 +209,12 @@ def _last_layer(head: HeadConfig) -> HeadConfig:
             "head.layers is multi, but recipe finetune trains the network up to its last layer, which the head reads. Remove "
             "head.layers, or use --recipe head."
         )
-    return replace(head, layers="last")
+    if head.method == "ridge":
+        raise ConfigError(
+            "head.method is ridge, but recipe finetune trains on from the head, and ridge regression's logits have no scale for "
+            "that: training would diverge. Remove head.method, or use --recipe head."
+        )
+    return replace(head, layers="last", method="logistic")
 
 
 def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = True) -> tuple[Recipe, list[str]]:

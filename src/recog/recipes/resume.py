@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import operator
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from recog.training.state import TrainState, restore_snapshot, take_snapshot
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal's number, as a shell reports it
 
 Rank = tuple[float, float]  # (val accuracy, minus val NLL): of two epochs the greater is better
+RANDOM_START: Rank = (-1.0, 0.0)  # below every epoch: random weights can be better on few images by chance only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,11 @@ class CheckpointKeeper:
     def _end(self, state: TrainState) -> NoReturn:
         checkpoints, signal = self._resume.checkpoints, self._stop.asked
         run = broadcast(self.world, None if checkpoints is None else str(checkpoints.run))
-        to_resume = "" if run is None else f"; everything so far is saved. To resume: recog train --resume {run}"
+        to_resume = (
+            ""
+            if run is None
+            else f"; everything so far is saved. To resume: recog train --resume {shlex.quote(str(run))}"
+        )
         raise TrainingStopped(
             f"stopped by {signal.name if signal else 'another process'} after step {state.num_steps_done}{to_resume}",
             exit_code=EXIT_CODES[signal] if signal else TrainingStopped.exit_code,

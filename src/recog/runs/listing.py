@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -73,7 +74,9 @@ def find_page(name: str | Path, runs: Path = RUNS) -> Path:
                 return page
     for folder in places:
         if os.path.isfile(folder / RUN_CONFIG):
-            raise BundleError(f"{folder} is unfinished and has no report yet. To resume: recog train --resume {folder}")
+            raise BundleError(
+                f"{folder} is unfinished and has no report yet. To resume: recog train --resume {shlex.quote(str(folder))}"
+            )
         if os.path.exists(folder):
             raise BundleError(f"{folder} has no {REPORT_HTML}; name a run, a bundle or an evaluation. See recog runs.")
     known = [run.name for run in list_runs(runs)]

@@ -126,7 +126,7 @@ class Predictor:
 
     def predict_proba(self, sources: Iterable[ImageSource]) -> NDArray[np.float64]:
         """Calibrated probabilities [N, K] over `class_names`. Raises BadImage for an image that cannot be used."""
-        rows = [_or_raise(answer).probs for answer in self.predict_each(sources)]
+        rows = [_or_raise(answer).probs for answer in self.predict_each(_several(sources))]
         return np.array(rows, np.float64).reshape(len(rows), len(self.class_names))
 
     def embed(self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
@@ -136,7 +136,7 @@ class Predictor:
         """
         none = np.zeros((1, *self.preprocess.image_size, self.preprocess.channels), np.uint8)
         batches = [self.engine(none).features[:0]]  # so that no source gives [0, D]
-        for _, images in self._read_batches(sources, _check_size(batch_size), folder=_working_folder()):
+        for _, images in self._read_batches(_several(sources), _check_size(batch_size), folder=_working_folder()):
             batches.append(self.engine(np.stack([_or_raise(image) for image in images])).features)
         return np.concatenate(batches)
 
@@ -329,6 +329,13 @@ def _is_one(source: ImageSource | Iterable[ImageSource]) -> TypeGuard[ImageSourc
     if isinstance(source, np.ndarray):
         return source.ndim < 4 and source.dtype.kind not in "OUS"  # objects and texts: several paths or images
     return isinstance(source, (str, bytes, os.PathLike, Image.Image)) or hasattr(source, "read")
+
+
+def _several(sources: Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """`sources`; ConfigError for one image in their place, such as a path, whose letters would be taken for paths."""
+    if _is_one(sources):
+        raise ConfigError("a list of images is expected, and this is one image. Put it into a list: [image].")
+    return sources
 
 
 def _check_size(batch_size: int) -> int:
