@@ -223,7 +223,7 @@ def test_a_setting_that_the_recipe_would_ignore_is_refused(recipe, setting, othe
 def test_settings_of_training_steps_plan_the_recipe_that_uses_them():
     config, reasons = planned(TrainConfig(optim=OptimConfig(epochs=5)), PHOTOS)
     assert (config.recipe, config.optim.epochs) == ("finetune", 5)
-    assert any("recipe finetune: optim.epochs only apply when" in reason for reason in reasons)
+    assert any("recipe finetune: set by optim.epochs, for the whole network" in reason for reason in reasons)
 
 
 def test_weights_that_are_named_are_never_left_unread():

@@ -237,7 +237,9 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = Tru
         return "scratch", [f"recipe scratch: {size}, so a small network is trained from scratch"]
     by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if by_steps:
-        return "finetune", [f"recipe finetune: {', '.join(by_steps)} only apply when the whole network is trained"]
+        return "finetune", [
+            f"recipe finetune: set by {', '.join(by_steps)}, for the whole network; without: recipe head"
+        ]
     if not has_val:
         return "head", ["recipe head: it needs no validation split"]
     return "head", [

@@ -47,7 +47,7 @@ class Levels:
     def why(self) -> str:
         per_split = Counter(folder.split for folder in self.classes)
         named = f"folders {', '.join(self.split_names)} with" if self.split_names else "it holds"
-        return f"{named} {max(per_split.values())} folders of images"
+        return f"{named} {plural(max(per_split.values()), 'folder')} of images"
 
 
 def find_levels(tree: Tree, layout: DataLayout) -> Levels:
