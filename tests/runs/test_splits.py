@@ -79,6 +79,15 @@ def test_openings_of_the_test_split_are_counted(tmp_path):
     assert (tmp_path / "test_openings.jsonl").read_text().splitlines()[3] == '{"half'
 
 
+def test_a_resumed_training_opens_its_test_split_once(tmp_path):
+    def open_as(command, num_images=5, **options):
+        return log_test_opening(tmp_path, command=command, num_images=num_images, **options).number
+
+    assert [open_as("train", once=True), open_as("train", once=True), open_as("evaluate")] == [1, 1, 2]
+    assert [open_as("evaluate"), open_as("train", once=True), open_as("train", 6, once=True)] == [3, 1, 4]
+    assert len((tmp_path / "test_openings.jsonl").read_text().splitlines()) == 4
+
+
 def test_openings_at_once_have_different_numbers(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         openings = pool.map(lambda n: log_test_opening(tmp_path, command="evaluate", num_images=n).number, range(64))

@@ -121,8 +121,10 @@ class TestOpening:
     note: str | None = None
 
 
-def log_test_opening(run: Path, *, command: str, num_images: int) -> TestOpening:
+def log_test_opening(run: Path, *, command: str, num_images: int, once: bool = False) -> TestOpening:
     """Record that the run's test split is used: a line of test_openings.jsonl. DataError where it is not a file to write to.
+
+    With `once` an equal record stands for this use too, as that of a training that stopped before its end and is resumed.
 
     A run that the user may only read is used without a record, and the note states that.
     """
@@ -130,7 +132,7 @@ def log_test_opening(run: Path, *, command: str, num_images: int) -> TestOpening
     record = json.dumps({"command": command, "num_images": num_images}).encode() + b"\n"
     try:
         with open_regular(path, "a+b") as file:
-            return TestOpening(number=_append_line(file.fileno(), record, path))
+            return TestOpening(number=_append_line(file.fileno(), record, path, once=once))
     except DataError as error:
         if not is_read_only(error.__cause__):
             raise
@@ -140,14 +142,20 @@ def log_test_opening(run: Path, *, command: str, num_images: int) -> TestOpening
         raise DataError(f"{path} cannot be written, so the test split is not opened: {error.strerror}.") from None
 
 
-def _append_line(descriptor: int, record: bytes, path: Path) -> int:
-    """Append `record`, a line, and return its number, from 1. Others may append at the same time: the file is locked."""
+def _append_line(descriptor: int, record: bytes, path: Path, *, once: bool) -> int:
+    """Append `record`, a line, and return its number, from 1; with `once`, not if it is there.
+
+    Others may append at the same time: the file is locked.
+    """
     if sys.platform != "win32":
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # until the file is closed
     size = os.fstat(descriptor).st_size
     if size > MAX_BYTES:
         raise DataError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read.")
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    if once and record in (lines := os.read(descriptor, size).splitlines(keepends=True)):
+        return lines.index(record) + 1
     os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)
     is_torn = os.read(descriptor, 1) not in (b"", b"\n")  # by a process that was killed
     os.write(descriptor, (b"\n" if is_torn else b"") + record)  # in one call, so that lines stay whole

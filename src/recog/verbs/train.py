@@ -312,7 +312,7 @@ def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
     hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
     openings, seen, is_cross_validated = None, read_seen(folder), split == "train"
     if split == "test":
-        openings = log_test_opening(folder, command="train", num_images=len(hashes)).number
+        openings = log_test_opening(folder, command="train", num_images=len(hashes), once=True).number
     return DataFacts(
         name=dataset.name,
         split=CROSS_VALIDATED if is_cross_validated else split,
