@@ -240,7 +240,8 @@ class Predictor:
         if rule is None or rule.threshold is None:
             several = "labels that do not exclude each other have no such rule"
             why = rule.reason if rule else several if self.calibration.thresholds else "it was trained without"
-            raise ConfigError(f"this bundle does not tell what is unknown: {why}.")
+            remedy = " Train on more images, or allow more false alarms (calibration.false_alarm_rate)." if rule else ""
+            raise ConfigError(f"this bundle does not tell what is unknown: {why}.{remedy}")
         return rule
 
 
