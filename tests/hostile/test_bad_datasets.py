@@ -116,6 +116,7 @@ def test_nothing_was_unpickled():
 def test_39_a_million_rows(tmp_path):
     rows = "".join(f"images/{i:07d}.png,{'cat' if i % 2 else 'dog'}\n" for i in range(1_000_000))
     path = write_text(tmp_path / "list.csv", "path,label\n" + rows)
+    write_text(tmp_path / "images" / "0000000.png", "")
     dataset = open_source(path)
     assert len(dataset.samples) == 1_000_000
     assert [sample.label for sample in dataset.samples[-2:]] == [1, 0]  # even numbers are dogs

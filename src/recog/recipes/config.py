@@ -156,9 +156,13 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
+_NEVER_EMPTY = ("model", "weights", "parent")  # an empty one is a mistake, such as a shell variable that is not set
+
+
 def given_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments of a command or function those that are options and were given: neither None nor empty."""
-    return {name: values[name] for name in OPTIONS if values.get(name) is not None and values[name] != ""}
+    given = {name: values[name] for name in OPTIONS if values.get(name) is not None}
+    return {name: value for name, value in given.items() if value != "" or name in _NEVER_EMPTY}
 
 
 def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainConfig:
@@ -168,6 +172,8 @@ def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapp
     """
     chosen = nest({OPTIONS[name]: value for name, value in options.items()})
     if "parent" in options:
+        if options["parent"] == "":
+            raise ConfigError("--from (parent) is empty; name a run or a bundle, or leave it out.")
         config = replace(config, model=replace(config.model, parent_digest=""))  # of a parent that the config named
     return build_config(TrainConfig, merge(merge(config_to_dict(config), chosen), nest(settings)))
 
