@@ -28,7 +28,7 @@ from recog.data.readers.folders import read_folder
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.evaluation.measures.intervals import wilson_interval
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training.schedule import cosine_lr
 
 sys.path.insert(0, str(PEERS))

@@ -19,7 +19,7 @@ import recog
 from recog.core.errors import CheckpointError, ConfigError, DataError, TrainingStopped
 from recog.data.augment.policies import AugmentConfig
 from recog.models.config import ModelConfig
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
 from recog.recipes.events import EpochResult, HeadLog
 from recog.training.config import CheckpointConfig, OptimConfig

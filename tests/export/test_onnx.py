@@ -13,7 +13,7 @@ from recog.export.onnx import export_onnx
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.runtime.engines.onnxruntime_engine import OnnxEngine
 
 CLASSES = ["cat", "Löwe", "犬 🐕", 'with "quotes", a comma and \\', "<b>&amp;", "1"]

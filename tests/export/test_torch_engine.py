@@ -6,7 +6,7 @@ from recog.export.parity import check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.classifier import Classifier
 from recog.models.network_files import load_classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.runtime.predictor import load
 
 

@@ -8,7 +8,7 @@ from torchvision.transforms import Compose, Normalize
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 

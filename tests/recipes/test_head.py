@@ -12,7 +12,7 @@ from recog.models.classifier import Classifier
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadFitted, HeadLog, describe_cross_validation
 from recog.recipes.head import learn_head
-from recog.recipes.prepare import LabelledImages
+from recog.recipes.labelled_images import LabelledImages
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec
 from recog.training.ridge import fit_as

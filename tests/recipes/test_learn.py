@@ -9,11 +9,11 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.store import ImageStore
 from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.recipes.config import LoaderConfig, TrainConfig
 from recog.recipes.events import EpochResult, FirstBatch, StartKept, TrainingSummary
+from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.learn import learn_network
-from recog.recipes.prepare import LabelledImages
 from recog.training.config import LossConfig, OptimConfig
 from recog.training.fit import StepLog, collect_logits
 from recog.training.optim import OPTIMIZERS

@@ -15,7 +15,7 @@ from recog.recipes.calibrate import HeldOut, calibrate
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadLog, describe_cross_validation
 from recog.recipes.head import learn_head
-from recog.recipes.prepare import LabelledImages
+from recog.recipes.labelled_images import LabelledImages
 from recog.training.config import HeadConfig
 
 

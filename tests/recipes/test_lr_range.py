@@ -8,7 +8,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.recipes.find_lr import LrTrial, range_test, rate_at, suggest_lr, valley
 from recog.training.config import LossConfig, OptimConfig
 from recog.training.losses import build_loss

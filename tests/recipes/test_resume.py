@@ -6,7 +6,7 @@ import torch
 
 from recog.core.errors import TrainingStopped
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.recipes.resume import CheckpointKeeper, Progress, ResumePoint, StopAsked, shared
 from recog.training.checkpoint import Checkpoints
 from recog.training.config import CheckpointConfig, LossConfig, OptimConfig

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.runs.journal import Board
 
 

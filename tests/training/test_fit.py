@@ -12,7 +12,7 @@ from recog.data.augment.batch import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.store import ImageStore
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training.config import LossConfig, OptimConfig
 from recog.training.fit import EpochLog, StepLog, collect_logits, eval_mode, fit, train_step
 from recog.training.losses import build_loss

@@ -4,7 +4,7 @@ from timm.models._manipulate import group_parameters
 from torch import nn
 
 from recog.core.errors import ConfigError
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training.optim import freeze_layers, layer_numbers
 
 

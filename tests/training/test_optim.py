@@ -8,7 +8,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from recog.core.errors import ConfigError
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training.config import DEFAULTS, OptimConfig
 from recog.training.nested import flatten_state, unflatten_state
 from recog.training.optim import OPTIMIZERS, build_optimizer

@@ -11,7 +11,7 @@ from torch import nn
 
 from recog.core.errors import TrainingError
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training import fit
 from recog.training.config import LossConfig
 from recog.training.distributed import World, parallel, seed_own_chance, synchronised, synchronised_batch_norm

@@ -2,7 +2,7 @@ import torch
 from timm.utils import ModelEmaV3
 
 from recog.models.classifier import Classifier
-from recog.models.resnet import resnet8
+from recog.models.networks.resnet import resnet8
 from recog.training.config import LossConfig, OptimConfig
 from recog.training.losses import build_loss
 from recog.training.optim import build_optimizer

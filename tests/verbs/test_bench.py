@@ -73,24 +73,24 @@ def test_a_float32_engine_that_differs_is_not_chosen_however_fast(digits_run, mo
     assert other.reason.startswith("probabilities differ by up to 0.")
 
 
-def test_bfloat16_needs_labelled_images(digits_run, monkeypatch):
+def test_bfloat16_needs_labelled_images(digits_run, run_folder, monkeypatch):
     with_engines(monkeypatch, openvino_bf16=lambda logits: logits * 1.001)
     without = bench(digits_run.bundle, **QUICK)
     assert "bfloat16 needs 200 labelled images to be compared on, found 0" in without.rows[1].reason
-    report = bench(digits_run.folder, "digits", **QUICK)
+    report = bench(run_folder, "digits", **QUICK)
     assert (report.num_labelled, report.num_images) == (360, 376)
     assert report.rows[1].accuracy_difference == 0
     assert report.chosen == "openvino-bf16"
 
 
-def test_bfloat16_that_changes_labels_is_refused(digits_run, monkeypatch):
+def test_bfloat16_that_changes_labels_is_refused(run_folder, monkeypatch):
     """Of 376 images 99.5 % are 375: the class 0 becomes 1, which are some 36 of 360 images of digits."""
 
     def confuse(logits):
         return np.where(np.eye(10, dtype=bool)[0], logits - 100, logits)
 
     with_engines(monkeypatch, openvino_bf16=confuse)
-    row = bench(digits_run.folder, "digits", **QUICK).rows[1]
+    row = bench(run_folder, "digits", **QUICK).rows[1]
     assert row.reason.endswith("of the labels are equal; 99.5% are needed")
     assert row.label_agreement < 0.95
 

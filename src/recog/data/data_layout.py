@@ -9,8 +9,7 @@ from pathlib import Path
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import is_hidden
 from recog.data.dataset import SPLITS
-from recog.data.file_names import LabelPattern, check_globs
-from recog.data.names import split_of_name
+from recog.data.names import LabelPattern, check_globs, split_of_name
 
 
 @dataclass(frozen=True, kw_only=True)

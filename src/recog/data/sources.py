@@ -19,15 +19,13 @@ from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
 from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
-from recog.data.file_names import excluded_by
 from recog.data.groups import with_groups
-from recog.data.hub import fetch_from_hub, is_on_hub
 from recog.data.lists.csv_table import CSV_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.lists.pixels import find_pixels, read_pixels
 from recog.data.lists.tables import LIST_SUFFIXES, read_list
 from recog.data.lists.text_list import TEXT_LIST_SUFFIXES
-from recog.data.names import SPLIT_FOLDERS
+from recog.data.names import SPLIT_FOLDERS, excluded_by
 from recog.data.parquet.arrow import ARROW_SUFFIX, find_arrow
 from recog.data.parquet.reader import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
 from recog.data.places import (
@@ -41,6 +39,7 @@ from recog.data.places import (
 )
 from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
 from recog.data.readers.folders import read_folder
+from recog.data.readers.hub import fetch_from_hub, is_on_hub
 from recog.data.readers.idx import find_idx, read_idx
 from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits

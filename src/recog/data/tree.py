@@ -15,7 +15,7 @@ from recog.core.files import is_hidden, is_written_by_recog, natural_key, printa
 from recog.core.images.decode import Readable
 from recog.core.images.formats import has_image_suffix, is_image_content, is_image_file
 from recog.data.dataset import Exclusion
-from recog.data.file_names import excluded_by
+from recog.data.names import excluded_by
 
 HIDDEN = "hidden or left behind by a tool"
 OWN = "written by recog"

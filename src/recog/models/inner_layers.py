@@ -13,9 +13,10 @@ from recog.bundle.seal import HeadLayers
 from recog.core.errors import ConfigError
 from recog.models.build import BuiltModel
 from recog.models.classifier import Classifier, check_contract
+from recog.models.networks.headed import HeadedNetwork
 
 
-class InnerLayers(nn.Module):
+class InnerLayers(HeadedNetwork):
     """float32 [B, C, H, W] -> features [B, D] -> logits [B, K]; timm's method names.
 
     The features are the mean of each stage over the positions and what the body's last layer reads, as signed square roots: a few
@@ -47,16 +48,6 @@ class InnerLayers(nn.Module):
         """float32 [B, C, H, W] -> float32 [B, D]."""
         values = torch.cat(self._parts(images), dim=1)
         return (values.sign() * values.abs().sqrt() - self.shift) * self.scale
-
-    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """The features, or the logits float32 [B, K]."""
-        return features if pre_logits else self.fc(features)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
 
     def standardise(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Set what is taken off the square roots, `mean` float [D], and what they are divided by, `std`; by 1 where that is 0."""

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.models.networks.headed import HeadedNetwork
 
 
-class OwnModule(nn.Module):
+class OwnModule(HeadedNetwork):
     """A copy of a user's module, split before its last linear layer; timm's method names.
 
     float32 [B, C, H, W] -> `body` -> features [B, D] -> `fc` -> logits [B, K]. Where the module does not end in a linear layer,
@@ -39,16 +40,6 @@ class OwnModule(nn.Module):
         """float32 [B, C, H, W] -> float32 [B, D]."""
         features: torch.Tensor = self.body(images)
         return features
-
-    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """The features, or the logits float32 [B, K]."""
-        return features if pre_logits else self.fc(features)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.forward_head(self.forward_features(images))
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
 
     def own_state_dict(self) -> dict[str, torch.Tensor]:
         """The weights under the names of the user's module."""

@@ -62,10 +62,10 @@ class Timm:
 
 
 def _lazy(module: str, function: str) -> BuildNetwork:
-    """A function of this room, whose module is imported when it is called."""
+    """A function of `models.networks`, whose module is imported when it is called."""
 
     def build(*, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> nn.Module:
-        build_network: BuildNetwork = getattr(importlib.import_module(f"recog.models.{module}"), function)
+        build_network: BuildNetwork = getattr(importlib.import_module(f"recog.models.networks.{module}"), function)
         return build_network(num_classes=num_classes, in_chans=in_chans, image_size=image_size)
 
     return build

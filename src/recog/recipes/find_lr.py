@@ -14,9 +14,10 @@ from recog.core.files import pretty_json, write_bytes_atomic
 from recog.data.loader import TrainLoader
 from recog.recipes.config import TrainConfig
 from recog.recipes.head import learn_frozen
+from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.learn import start_training
 from recog.recipes.plan import StepsPlan
-from recog.recipes.prepare import LabelledImages, Prepared
+from recog.recipes.prepare import Prepared
 from recog.report.lr_plot import draw_lr_range
 from recog.training.device import choose_device
 from recog.training.fit import StepLog, fit

@@ -20,8 +20,9 @@ from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
 from recog.recipes.choose_head import MAX_CROSS_FITTED, choose, try_on_val, try_out_of_fold
 from recog.recipes.events import FeatureTime, HeadFitted, HeadLog
+from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.plan import Plan
-from recog.recipes.prepare import LabelledImages, Prepared
+from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine, open_engine
 from recog.training.head import FEW_IMAGES, NUM_REPEATS, HeadData
 from recog.training.ridge import fit_as, floored

@@ -25,8 +25,9 @@ from recog.recipes.events import (
     score_answers,
 )
 from recog.recipes.head import learn_frozen
+from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.plan import StepsPlan
-from recog.recipes.prepare import LabelledImages, Prepared
+from recog.recipes.prepare import Prepared
 from recog.recipes.resume import RANDOM_START, CheckpointKeeper, Progress, Rank, ResumePoint, StopAsked
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors, synchronised_batch_norm

@@ -5,34 +5,29 @@ Each file is read once to identify it (content hash, header, 16-bit range) and o
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.config import build_config, config_to_dict
-from recog.core.errors import BadImage, ConfigError
+from recog.core.errors import ConfigError
 from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
 from recog.core.text import plural
-from recog.data.balance import class_factors, describe_balance, describe_factors
-from recog.data.cache import DecodedImages, decode_for_each
+from recog.data.balance import describe_balance, describe_factors
 from recog.data.dataset import (
     Dataset,
     Exclusion,
-    Targets,
     check_trainable,
     class_counts,
     describe_exclusions,
     describe_unmeasurable,
     in_content_order,
-    targets_of,
 )
 from recog.data.groups import suspect_groups
 from recog.data.inspection import (
@@ -53,45 +48,24 @@ from recog.data.split import (
     without_small_classes,
 )
 from recog.data.store import (
-    ExactReader,
-    ImageStore,
-    Reader,
-    StreamedImages,
     channel_statistics,
     describe_bad,
-    exclude_bad,
-    read_exact,
-    read_images,
-    read_larger,
 )
 from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle, with_known_name
-from recog.models.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.hub import check_download
 from recog.models.inner_layers import with_layers
+from recog.models.networks.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.config import DataConfig, TrainConfig
+from recog.recipes.labelled_images import LabelledImages, decode_splits
 from recog.recipes.parent import with_parent
 from recog.recipes.plan import ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
-from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
+from recog.training.distributed import World, broadcast, check_agreement
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledImages:
-    """A split with its targets in the same order: labels int64 [N], multi-label zeros and ones float32 [N, K].
-
-    Equal `groups` int64 [N] are copies of one image, or images of one group of the data.
-    """
-
-    store: ImageStore | StreamedImages
-    targets: Targets
-    groups: NDArray[np.int64]
-    names: tuple[str, ...] = ()
-    class_factors: NDArray[np.float64] | None = None  # [K], how often an image of each class counts in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +183,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         model, layers, layer_notes = with_layers(model, plan.head.layers)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
-    decoded = _decode(data, model, plan, world)
+    decoded = decode_splits(data.dataset, data.hashes, model.preprocess, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)
     changed = plan.data.fingerprint not in (None, digest)
     model, plan = _with_statistics(model, plan, decoded.larger)
@@ -317,102 +291,6 @@ def _describe_world(world: World, plan: Plan, device: torch.device) -> str:
         f"{world.size} processes train together: each takes its share of a batch of {plan.loader.batch_size}; "
         f"BatchNorm, if there is any, {norms}; {plan.compute.num_threads} threads each"
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Decoded:
-    dataset: Dataset  # without its bad images
-    exact: LabelledImages | None
-    larger: LabelledImages | None
-    val: LabelledImages | None
-    bad: Mapping[str, tuple[Exclusion, ...]]  # by split
-    notes: tuple[str, ...]
-
-
-def _decode(data: PreparedData, model: BuiltModel, plan: Plan, world: World) -> _Decoded:
-    """Read every split; bad files are excluded by one policy in each of them.
-
-    The test split is decoded only to find its bad files early; nothing of it is kept.
-    """
-    dataset, exact = data.dataset, read_exact(model.preprocess)
-    factors = class_factors(plan.loss.class_weights, dataset.class_names)
-    found: dict[str, tuple[LabelledImages, DecodedImages]] = {}
-    for split, readers in _wanted(
-        plan, exact, has_val="val" in dataset.given_splits, is_writer=world.is_writer
-    ).items():
-        shared = [purpose for purpose in readers if purpose != "exact"]
-        with first_on_machine(world) if shared else contextlib.nullcontext():
-            found |= _read_split(data, split, readers, factors, num_sharers=world.local_size)
-        for purpose in shared:
-            check_agreement(world, f"readable {split} images", found[purpose][1].rows.tolist())
-    bad = {error.name: error for _, decoded in found.values() for error in decoded.bad}
-    for result in read_images(dataset.subset("test"), exact) if world.is_writer else ():
-        if isinstance(result, BadImage):
-            bad[result.name] = result
-    rows = broadcast(world, [[error.name, error.reason, error.remedy] for error in bad.values()])
-    bad = {name: BadImage(name, reason, remedy) for name, reason, remedy in rows}
-    split_of = {sample.name: sample.split or "" for sample in dataset.samples}
-    excluded = {
-        split: tuple(Exclusion(name=e.name, reason=e.reason) for e in bad.values() if split_of[e.name] == split)
-        for split in dataset.given_splits
-    }
-    dataset = exclude_bad(dataset, list(bad.values()), policy=plan.data.bad_images)
-    check_trainable(dataset)
-    images = {purpose: split_images for purpose, (split_images, _) in found.items()}
-    return _Decoded(
-        dataset=dataset,
-        exact=images.get("exact"),
-        larger=images.get("larger"),
-        val=images.get("val"),
-        bad=excluded,
-        notes=tuple(
-            f"{'val' if purpose == 'val' else 'train'}: {decoded.note}"
-            for purpose, (_, decoded) in found.items()
-            if decoded.note
-        ),
-    )
-
-
-def _read_split(
-    data: PreparedData,
-    split: str,
-    readers: Mapping[str, Reader],
-    factors: NDArray[np.float64] | None,
-    *,
-    num_sharers: int,
-) -> dict[str, tuple[LabelledImages, DecodedImages]]:
-    """By purpose, from `readers` by purpose."""
-    dataset, hashes = data.dataset, data.hashes
-    keys = [hashes[sample.name] for sample in dataset.samples]
-    joined = join_groups(keys, [sample.group for sample in dataset.samples])
-    numbers = {sample.name: int(group) for sample, group in zip(dataset.samples, joined, strict=True)}
-    samples = dataset.subset(split)
-    digests = [hashes[sample.name] for sample in samples]
-    name = f"{dataset.name} {split}"
-    found = {}
-    each = decode_for_each(samples, list(readers.values()), digests, name=name, num_sharers=num_sharers)
-    for purpose, decoded in zip(readers, each, strict=True):
-        rows = [int(row) for row in decoded.rows]
-        images = LabelledImages(
-            store=decoded.images,
-            targets=targets_of(samples, len(dataset.class_names), dataset.task)[decoded.rows],
-            groups=np.array([numbers[samples[row].name] for row in rows], dtype=np.int64),
-            names=tuple(samples[row].name for row in rows),
-            class_factors=factors,
-        )
-        found[purpose] = images, decoded
-    return found
-
-
-def _wanted(plan: Plan, exact: ExactReader, *, has_val: bool, is_writer: bool) -> dict[str, dict[str, Reader]]:
-    """By split, the readers by purpose. The first of several processes fits the head."""
-    train: dict[str, Reader] = {}
-    if plan.recipe != "scratch" and is_writer:
-        train["exact"] = exact
-    if isinstance(plan, StepsPlan):
-        train["larger"] = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
-    val: dict[str, Reader] = {"val": exact} if has_val else {}
-    return {split: readers for split, readers in (("val", val), ("train", train)) if readers}
 
 
 def _with_statistics(model: BuiltModel, plan: Plan, train: LabelledImages | None) -> tuple[BuiltModel, Plan]:

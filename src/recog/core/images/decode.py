@@ -42,7 +42,14 @@ from recog.core.images.image_file import (
     open_encoded,
 )
 from recog.core.images.jpeg2000 import check_jpeg2000
-from recog.core.images.pillow_file import check_size, check_strict, check_tiles, load_pixels, open_with_pillow
+from recog.core.images.pillow_file import (
+    check_size,
+    check_strict,
+    check_tiles,
+    count_frames,
+    load_pixels,
+    open_with_pillow,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -381,7 +388,7 @@ def _read_info(image: Image.Image) -> ImageInfo:
     )  # TIFFs open with the final size
     if _orientation(image) >= 5 and not turned_by_pillow:
         width, height = height, width
-    is_animated, num_frames = _count_frames(image)
+    is_animated, num_frames = count_frames(image)
     return ImageInfo(
         width=width,
         height=height,
@@ -392,15 +399,3 @@ def _read_info(image: Image.Image) -> ImageInfo:
         num_frames=num_frames,
         num_dropped_bands=num_dropped_bands(image),
     )
-
-
-def _count_frames(image: Image.Image) -> tuple[bool, int | None]:
-    if image.format in ("MPO", "HEIF"):
-        return False, 1
-    try:
-        is_animated = bool(getattr(image, "is_animated", False))
-    except Exception:  # noqa: BLE001  GIF looks behind the first frame, which is all that decode needs
-        return False, 1
-    if not is_animated:
-        return False, 1
-    return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF", "DICOM") else None

@@ -162,3 +162,16 @@ def _check_cover(image: Image.Image, tiles: list[Any], name: str) -> None:
     covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in tiles)
     if covered < num_planes * image.width * image.height:
         raise BadImage(name, "the file is damaged: it holds a part of the image only", REPLACE)
+
+
+def count_frames(image: Image.Image) -> tuple[bool, int | None]:
+    """Whether an opened image is animated, and its number of frames; None where counting would read all of them."""
+    if image.format in ("MPO", "HEIF"):
+        return False, 1
+    try:
+        is_animated = bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001  GIF looks behind the first frame, which is all that decode needs
+        return False, 1
+    if not is_animated:
+        return False, 1
+    return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF", "DICOM") else None

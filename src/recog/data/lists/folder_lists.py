@@ -10,8 +10,8 @@ from recog.core.images.formats import has_image_suffix
 from recog.data.data_layout import DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.csv_table import CSV_SUFFIXES
-from recog.data.lists.cvat import CVAT_FILE, XML_SUFFIXES
-from recog.data.lists.image_finder import Found, ImageFinder, MissingFile, given_places, places_in_tree, tree_place
+from recog.data.lists.exports.cvat import CVAT_FILE, XML_SUFFIXES
+from recog.data.lists.image_finder import Found, ImageFinder, MissingFile, given_places, places_in_tree
 from recog.data.lists.json_lines import JSON_LINES_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat, check_same_columns
 from recog.data.lists.list_reader import ListReader
@@ -102,14 +102,7 @@ def read_lists(
     """
     layout.check_unused(tree.where, f"read by its list {found.names}", takes=LIST_OPTIONS)
     splits = _splits(tree, found.lists)
-    reader = ListReader(
-        name=tree.name,
-        where=tree.where,
-        exclusions=list(tree.exclusions),
-        notes=list(tree.notes),
-        task=labels.task,
-        beside=[tree_place(tree, folder) for folder in dict.fromkeys([*(parent_of(f.name) for f in found.lists), ""])],
-    )
+    reader = ListReader.in_tree(tree, [each.name for each in found.lists], labels.task)
     for each in found.lists:
         reader.declared = each.listing.label_columns
         for row, image in each.rows:

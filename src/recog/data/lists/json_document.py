@@ -11,10 +11,10 @@ from recog.core.files import shown
 from recog.core.images.formats import has_image_suffix
 from recog.core.records import decode_values, object_keys
 from recog.data.data_layout import DataLayout
-from recog.data.lists.coco import COCO_KEYS, coco_listing
+from recog.data.lists.exports.coco import COCO_KEYS, coco_listing
+from recog.data.lists.exports.label_studio import is_label_studio, label_studio_listing
 from recog.data.lists.json_lines import Object, json_labels, object_listing
 from recog.data.lists.label_format import LabelFormat
-from recog.data.lists.label_studio import is_label_studio, label_studio_listing
 from recog.data.lists.rows import Listing, Row
 from recog.data.names import SPLIT_FOLDERS
 

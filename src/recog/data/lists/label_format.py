@@ -88,7 +88,7 @@ def choices_of(value: object) -> tuple[str, ...] | None:
 
 
 def bit_text(cell: object) -> str:
-    """A cell of JSON or Parquet as a CSV has it: true is 1, and what nobody filled is empty."""
+    """A cell of JSON or Parquet as a CSV has it: true is 1, and a missing value is empty."""
     if cell is None:
         return ""
     return str(int(cell)) if isinstance(cell, bool) else str(cell)

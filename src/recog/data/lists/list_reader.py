@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,11 @@ from recog.core.images.decode import Readable
 from recog.core.task import Task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.lists.class_numbers import find_class_numbers
-from recog.data.lists.image_finder import Place
+from recog.data.lists.image_finder import Place, tree_place
 from recog.data.lists.label_format import joined_label_notes
 from recog.data.lists.rows import Row
 from recog.data.names import class_name_of
-from recog.data.tree import base_of, parent_of
+from recog.data.tree import Tree, base_of, parent_of
 
 MIN_REPEATED = 0.1  # of the images, and two: where so many have several labels in rows of their own, a row is one label
 
@@ -38,6 +39,19 @@ class ListReader:
     task: Task | None = None  # as the user states it
     repeats: dict[str, list[Row]] = field(default_factory=dict)  # further rows of an image, with other labels
     beside: Sequence[Place] = ()  # where the names of numbered classes may stand
+
+    @classmethod
+    def in_tree(cls, tree: Tree, lists: Sequence[str], task: Task | None) -> Self:
+        """For rows of `lists`, files of `tree`."""
+        folders = dict.fromkeys([*map(parent_of, lists), ""])
+        return cls(
+            name=tree.name,
+            where=tree.where,
+            exclusions=list(tree.exclusions),
+            notes=list(tree.notes),
+            task=task,
+            beside=[tree_place(tree, folder) for folder in folders],
+        )
 
     def add(self, row: Row, name: str, source: Path | Readable | NDArray[np.uint8]) -> None:
         if row.labels is None:

@@ -15,7 +15,7 @@ class Row:
 
     where: str
     path: str
-    labels: tuple[str, ...] | None  # None: nobody has labelled the image
+    labels: tuple[str, ...] | None  # None: the image has no label
     split: str | None = None
     group: str | None = None
     is_list: bool = False  # written so that there may be none or several

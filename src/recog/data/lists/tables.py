@@ -12,7 +12,7 @@ from recog.core.images.decode import Readable
 from recog.data.data_layout import DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import Dataset, Exclusion
 from recog.data.lists.csv_table import CSV_SUFFIXES, csv_listing, decode_text, read_table
-from recog.data.lists.cvat import XML_SUFFIXES, cvat_listing
+from recog.data.lists.exports.cvat import XML_SUFFIXES, cvat_listing
 from recog.data.lists.image_finder import (
     ImageFinder,
     MissingFile,
@@ -20,7 +20,6 @@ from recog.data.lists.image_finder import (
     given_places,
     places_in_tree,
     places_on_disk,
-    tree_place,
 )
 from recog.data.lists.json_document import JSON_SUFFIXES, document_listing
 from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, Object, json_listing, object_listing
@@ -142,14 +141,7 @@ def read_metadata(
 ) -> Dataset:
     """Rows file_name, label of each table, below the table's own folder; a split folder gives its rows their split."""
     layout.check_unused(tree.where, "a Hugging Face imagefolder", takes=("--split-folders", *LIST_OPTIONS))
-    reader = ListReader(
-        name=tree.name,
-        where=tree.where,
-        exclusions=list(tree.exclusions),
-        notes=list(tree.notes),
-        task=labels.task,
-        beside=[tree_place(tree, folder) for folder in dict.fromkeys([*map(parent_of, tables), ""])],
-    )
+    reader = ListReader.in_tree(tree, tables, labels.task)
     split_of = _split_folders(tree, layout)
     found: list[tuple[str, tuple[str, ...]]] = []
     for table in tables:

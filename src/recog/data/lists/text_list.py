@@ -9,9 +9,9 @@ from recog.core.errors import DataError
 from recog.core.files import shown
 from recog.core.images.formats import IMAGE_SUFFIXES
 from recog.data.data_layout import DataLayout
-from recog.data.file_names import LabelPattern
 from recog.data.lists.label_format import LabelFormat
 from recog.data.lists.rows import Listing, Row
+from recog.data.names import LabelPattern
 
 TEXT_LIST_SUFFIXES = (".txt", ".lst")
 _ENDS = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))

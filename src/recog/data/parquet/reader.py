@@ -300,7 +300,7 @@ def _row(
 def _labels_of(
     cell: Any, names: tuple[str, ...], labels: LabelFormat, where: str
 ) -> tuple[tuple[str, ...], bool] | None:
-    """(labels, whether there may be none or several); None where nobody has labelled the image."""
+    """(labels, whether there may be none or several); None where the image has no label."""
     if isinstance(cell, list):
         return tuple(dict.fromkeys(_label_of(item, names, where) for item in cell)), True
     if labels.separator and isinstance(cell, str):

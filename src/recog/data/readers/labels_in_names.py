@@ -13,8 +13,7 @@ from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
 from recog.data.data_layout import DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
-from recog.data.file_names import LabelPattern
-from recog.data.names import SPLIT_FOLDERS, are_numbered, class_name_of, split_of_name
+from recog.data.names import SPLIT_FOLDERS, LabelPattern, are_numbered, class_name_of, split_of_name
 from recog.data.tree import ARCHIVE_SUFFIXES, Tree, base_of, parent_of
 
 _MASK_WORDS = ("mask", "masks", "seg", "segmentation", "segmented", "groundtruth", "ground_truth", "gt", "annotation")

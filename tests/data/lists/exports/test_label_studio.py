@@ -9,7 +9,7 @@ from containers import write_text
 
 from recog.core.errors import DataError
 from recog.data.data_layout import DataLayout
-from recog.data.lists.label_studio import is_label_studio, label_studio_listing
+from recog.data.lists.exports.label_studio import is_label_studio, label_studio_listing
 from recog.data.sources import open_source
 
 

@@ -4,7 +4,7 @@ import torch
 from small_models import build, num_parameters
 from torch import nn
 
-from recog.models.fastnet import fastnet32, whiten
+from recog.models.networks.fastnet import fastnet32, whiten
 
 
 def correlated_images(num_images=20, channels=3, size=16, seed=0):

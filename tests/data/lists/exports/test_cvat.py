@@ -4,7 +4,7 @@ import pytest
 from containers import write_text
 
 from recog.core.errors import DataError
-from recog.data.lists.cvat import cvat_listing
+from recog.data.lists.exports.cvat import cvat_listing
 from recog.data.sources import open_source
 
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta><task><name>pets</name></task></meta>'

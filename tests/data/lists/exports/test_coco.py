@@ -4,7 +4,7 @@ import pytest
 from containers import digest, labelled_pngs, write_folder, write_named, write_text
 
 from recog.core.errors import DataError
-from recog.data.lists.coco import coco_listing
+from recog.data.lists.exports.coco import coco_listing
 from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import open_source
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recog.models.resnet import ResidualBlock, SmallResNet, resnet8, resnet20
+from recog.models.networks.resnet import ResidualBlock, SmallResNet, resnet8, resnet20
 
 
 def conv(in_channels, out_channels):
