@@ -238,7 +238,7 @@ def streams():
     yield Command(58, "a reader that leaves", "$R scan pets --json | head -c 9", 0)
     for name in ("INT", "TERM"):
         for delay in (0.2, 0.4):
-            line = f"timeout -s {name} {delay} $R predict $G images"
+            line = f"timeout -s {name} {delay} $R predict $G - < <(sleep 5)"  # never ends before the signal
             yield Command(58, f"{name} after {delay} s", line, (124, 130, 143))  # timeout's own code, or recog's
 
 
