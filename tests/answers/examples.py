@@ -7,16 +7,15 @@ from PIL import Image
 
 from recog.answers.stream import Answer
 from recog.core.errors import BadImage
-from recog.runtime.prediction import Prediction
+from recog.runtime.prediction import PREDICTIONS
 
 ANIMALS = ("cat", "=dog", "eel")
 
 
 def prediction(probs, *, preds=None, task="multiclass", is_unknown=None, in_set=None, class_names=ANIMALS):
     probs = np.array(probs)
-    return Prediction(
+    return PREDICTIONS[task](
         name="x",
-        task=task,
         class_names=class_names,
         probs=probs,
         logits=np.zeros(len(probs), np.float32),

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from recog.runtime.prediction import Prediction
+from recog.runtime.prediction import MultilabelPrediction, Prediction
 
 CLASSES = ("dark", "middle", "bright")
 
@@ -11,7 +11,7 @@ CLASSES = ("dark", "middle", "bright")
 def prediction_of(names, probs):
     preds = np.arange(len(probs)) == probs.argmax()
     logits = np.zeros(len(probs), np.float32)
-    return Prediction(name="x", task="multiclass", class_names=names, probs=probs, preds=preds, logits=logits)
+    return Prediction(name="x", class_names=names, probs=probs, preds=preds, logits=logits)
 
 
 def test_ties_go_by_class_order():
@@ -53,7 +53,7 @@ def test_a_prediction_as_plain_values():
     assert len(answer.to_dict()["top"]) == 3
     unknown = replace(answer, is_unknown=True, unknown_score=4.0).to_dict()
     assert (unknown["label"], unknown["confidence"], unknown["unknown_score"]) == ("unknown", None, 4.0)
-    several = replace(answer, task="multilabel", preds=np.array([True, False, True])).to_dict()
+    several = MultilabelPrediction(**vars(answer) | {"preds": np.array([True, False, True])}).to_dict()
     assert several["labels"] == ["bright", "dark"]
     assert several["probs"] == dict(zip(CLASSES, answer.probs.tolist(), strict=True))
 

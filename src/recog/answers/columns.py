@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Generic, Literal, TypeVar
 
 from recog.answers.stream import UNSURE, Answer
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
+from recog.core.task import Task
 from recog.report.text import listing
 from recog.runtime.prediction import Prediction
 from recog.runtime.predictor import Predictor
 
 T = TypeVar("T")
 Cell = str | float | bool | list[str] | None
+_Known = Mapping[str, "Column[Answer]"]  # every column by its name
 SEPARATOR = " | "  # of several labels in one cell of a CSV
 
 
@@ -32,11 +35,19 @@ class Column(Generic[T]):
 def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Column[Answer], ...]:
     """file, label_1, prob_1, ...; with several labels per image: file, labels and the probability of each; then error."""
     known = _known(predictor, sets=sets, reject=False)
-    if predictor.manifest.task == "multilabel":
-        probs = (_renamed(known[f"prob:{name}"], f"prob_{name}") for name in predictor.class_names)
-        return known["file"], known["labels"], *probs, known["error"]
-    ranked = (column for rank in range(1, top + 1) for column in _ranked(rank))
-    return known["file"], *ranked, *((known["set"],) if sets else ()), known["error"]
+    return known["file"], *_DEFAULTS[predictor.manifest.task](known, predictor.class_names, top), known["error"]
+
+
+def _default_label(known: _Known, class_names: Sequence[str], top: int) -> Iterator[Column[Answer]]:
+    for rank in range(1, top + 1):
+        yield from _ranked(rank)
+    if "set" in known:
+        yield known["set"]
+
+
+def _default_labels(known: _Known, class_names: Sequence[str], top: int) -> Iterator[Column[Answer]]:
+    yield known["labels"]
+    yield from (_renamed(known[f"prob:{name}"], f"prob_{name}") for name in class_names)
 
 
 def parse_columns(text: str, predictor: Predictor, *, sets: bool, reject: bool) -> tuple[Column[Answer], ...]:
@@ -78,7 +89,7 @@ def check_ids(columns: Sequence[Column[Answer]], names: Sequence[str]) -> None:
             )
 
 
-def _listed(known: dict[str, Column[Answer]]) -> str:
+def _listed(known: _Known) -> str:
     probs = [name for name in known if name.startswith("prob:")]
     plain = [name for name in known if name not in probs]
     return ", ".join([*plain, *probs[:3], *(["prob:..."] if len(probs) > 3 else [])])
@@ -88,19 +99,14 @@ def _renamed(column: Column[Answer], header: str) -> Column[Answer]:
     return Column(header=header, kind=column.kind, value=column.value)
 
 
-def _known(predictor: Predictor, *, sets: bool, reject: bool) -> dict[str, Column[Answer]]:
+def _known(predictor: Predictor, *, sets: bool, reject: bool) -> _Known:
     """Every column by its name, apart from the ranked ones of the default table."""
-    multilabel = predictor.manifest.task == "multilabel"
     columns = [
         Column(header="id", kind="text", value=_stem),
         Column(header="name", kind="text", value=lambda answer: PurePath(answer.name).name),
         Column(header="file", kind="text", value=lambda answer: answer.name),
+        *_PREDICTED[predictor.manifest.task],
     ]
-    if multilabel:
-        columns.append(Column(header="labels", kind="texts", value=_labels))
-    else:
-        columns.append(Column(header="label", kind="text", value=_label))
-        columns.append(Column(header="confidence", kind="number", value=_confidence))
     if sets:
         columns.append(Column(header="set", kind="texts", value=_set))
     if reject:
@@ -172,3 +178,17 @@ def _label_at(rank: int, answer: Answer) -> Cell:
 def _prob_at(rank: int, answer: Answer) -> Cell:
     ranked = ranked_classes(answer, rank)
     return ranked[rank - 1][1] if len(ranked) >= rank else None
+
+
+_PREDICTED: Mapping[Task, tuple[Column[Answer], ...]] = MappingProxyType(
+    {
+        "multiclass": (
+            Column(header="label", kind="text", value=_label),
+            Column(header="confidence", kind="number", value=_confidence),
+        ),
+        "multilabel": (Column(header="labels", kind="texts", value=_labels),),
+    }
+)
+_DEFAULTS: Mapping[Task, Callable[[_Known, Sequence[str], int], Iterator[Column[Answer]]]] = MappingProxyType(
+    {"multiclass": _default_label, "multilabel": _default_labels}
+)

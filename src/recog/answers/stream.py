@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from recog.core.errors import BadImage, ConfigError
@@ -137,15 +137,8 @@ def _with_labels(
         if isinstance(result, BadImage):
             yield Answer(name=name, source=source, result=result)
             continue
-        labels = _labels_of(result, min_confidence)
+        labels = result.labels
+        if min_confidence is not None:
+            labels = result.confident_labels(min_confidence, otherwise=UNSURE)
         num_dropped = int(labels == (UNSURE,)) or len(result.labels) - len(labels)
         yield Answer(name=name, source=source, result=result, labels=labels, num_dropped=num_dropped)
-
-
-def _labels_of(result: Prediction, min_confidence: float | None) -> tuple[str, ...]:
-    if min_confidence is None or result.is_unknown:
-        return result.labels
-    if result.task == "multilabel":
-        probs: Mapping[str, float] = dict(zip(result.class_names, result.probs.tolist(), strict=True))
-        return tuple(label for label in result.labels if probs[label] >= min_confidence)
-    return result.labels if result.confidence >= min_confidence else (UNSURE,)

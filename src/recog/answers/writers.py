@@ -64,8 +64,7 @@ class AnswerLayout(Layout[Answer]):
         table = result.to_dict(top=self.top)
         if not self.sets:
             table.pop("set", None)
-        changed = {"labels": list(row.labels)} if result.task == "multilabel" else {"label": row.labels[0]}
-        return {"file": row.name, **table, **changed}
+        return {"file": row.name, **table, **result.labels_dict(row.labels)}
 
 
 class CsvWriter(Generic[T]):

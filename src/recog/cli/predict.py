@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -18,6 +19,7 @@ from recog.cli.guard import Threads, guarded
 from recog.cli.labels import Encoding, Images, NameEncoding, PathColumn
 from recog.cli.output import notes, print_cells, print_note
 from recog.core.errors import BadImage, ConfigError, DataError
+from recog.core.task import Task
 from recog.core.text import visible
 from recog.report.text import listing, percent, plural
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from recog.answers.stream import Answer, Summary
     from recog.answers.writers import Writer
-    from recog.runtime.prediction import Prediction
+    from recog.runtime.prediction import MultilabelPrediction, Prediction
     from recog.verbs.predict import AnswerJob, AnswerOptions
 
 Form = Literal["table", "csv", "json", "counts"]
@@ -197,7 +199,7 @@ def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> Writer[Answer]
     if form == "counts":
         return None
     if form == "table":
-        return TablePrinter(*_table(job), bar)
+        return TablePrinter(*_TABLES[job.predictor.manifest.task](job.options), bar)
     from recog.answers.writers import CsvWriter, JsonWriter
     from recog.verbs.predict import layout_of
 
@@ -205,14 +207,13 @@ def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> Writer[Answer]
     return CsvWriter(sys.stdout, layout) if form == "csv" else JsonWriter(sys.stdout, layout, ascii_only=True)
 
 
-LinesOf = Callable[["Answer", "Prediction"], Sequence[Sequence[str]]]
+LinesOf = Callable[["Answer", Any], Sequence[Sequence[str]]]
+_Table = tuple[
+    list[Column], LinesOf
+]  # the columns behind that of the image, and what gives the cells of an answer's lines
 
 
-def _table(job: AnswerJob) -> tuple[list[Column], LinesOf]:
-    """The columns behind that of the image, and the function that gives the cells of an answer's lines."""
-    options = job.options
-    if job.predictor.manifest.task == "multilabel":
-        return [Column("labels", overflow="fold"), Column("probability", justify="right")], _lines_of_labels
+def _table_of_label(options: AnswerOptions) -> _Table:
     columns = [Column("label"), Column("confidence", justify="right")]
     if options.sets:
         columns.append(Column("may show", overflow="fold"))
@@ -237,9 +238,28 @@ def _classes(answer: Answer, result: Prediction, top: int) -> list[tuple[str, st
     return lines
 
 
-def _lines_of_labels(answer: Answer, result: Prediction) -> list[tuple[str, str]]:
-    probs = dict(zip(result.class_names, result.probs.tolist(), strict=True))
+def _table_of_labels(options: AnswerOptions) -> _Table:
+    return [Column("labels", overflow="fold"), Column("probability", justify="right")], _lines_of_labels
+
+
+def _lines_of_labels(answer: Answer, result: MultilabelPrediction) -> list[tuple[str, str]]:
+    probs = result.probs_by_label
     return [(label, f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
+
+
+_TABLES: Mapping[Task, Callable[[AnswerOptions], _Table]] = MappingProxyType(
+    {"multiclass": _table_of_label, "multilabel": _table_of_labels}
+)
+_BELOW: Mapping[Task, Callable[[Summary, float], str]] = MappingProxyType(  # what --min-confidence left out
+    {
+        "multiclass": lambda summary, least: (
+            f"unsure: {summary.num_dropped:,} of {plural(summary.num_images, 'image')}, below confidence {least:g}"
+        ),
+        "multilabel": lambda summary, least: (
+            f"left out: {plural(summary.num_dropped, 'label')} below confidence {least:g}"
+        ),
+    }
+)
 
 
 class TablePrinter:
@@ -296,11 +316,7 @@ def _summary_lines(job: AnswerJob, summary: Summary) -> Iterator[str]:
             f"{percent(rule.false_alarm_rate)} of images of known classes"
         )
     if job.options.min_confidence is not None:
-        below = f"below confidence {job.options.min_confidence:g}"
-        if job.predictor.manifest.task == "multilabel":
-            yield f"left out: {plural(summary.num_dropped, 'label')} {below}"
-        else:
-            yield f"unsure: {summary.num_dropped:,} {of_all}, {below}"
+        yield _BELOW[job.predictor.manifest.task](summary, job.options.min_confidence)
     if job.files.output is not None:
         yield f"answers: {job.files.output}"
     if job.files.sheet is not None:

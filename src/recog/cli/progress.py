@@ -152,14 +152,14 @@ class TrainPrinter:
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
-        self._val = f"  val {_quality(result).removeprefix('accuracy ')}"
+        self._val = f"  val {result.quality.removeprefix('accuracy ')}"
         if self._best is None or _rank(result) > _rank(self._best):
             self._best = result
         if not (self._verbose or result.is_best):
             return
         pace = f", {log.num_images / log.train_s:,.0f} images/s" if log.num_images else ""  # 0: resumed at its end
         print_note(
-            f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {_quality(result)}, "
+            f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {result.quality}, "
             f"NLL {result.val_nll:.3f}{pace}{self._time_left()}"
             f"{', best' if result.is_best and self._verbose else ''}"
         )
@@ -167,9 +167,7 @@ class TrainPrinter:
     def _show_start_kept(self, event: StartKept) -> None:
         start = "head" if self._recipe == "finetune" else "network that training began with"
         best = self._best
-        reached = (
-            "" if best is None else f"; the best, epoch {best.log.epoch}: {_quality(best)}, NLL {best.val_nll:.3f}"
-        )
+        reached = "" if best is None else f"; the best, epoch {best.log.epoch}: {best.quality}, NLL {best.val_nll:.3f}"
         print_note(
             f"the {start} is kept (val {event.score:.1%}, NLL {event.nll:.3f}), as none of "
             f"{plural(event.num_epochs, 'epoch')} improved on it{reached}"
@@ -191,7 +189,7 @@ def _line_of(event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValid
         return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
-        return f"{event.method} head, L2 {event.l2:g}: {measured} {_quality(event)}, NLL {event.val_nll:.3f}"
+        return f"{event.method} head, L2 {event.l2:g}: {measured} {event.quality}, NLL {event.val_nll:.3f}"
     return describe_cross_validation(event) if isinstance(event, CrossValidation) else str(event)
 
 
@@ -205,8 +203,4 @@ def _about(seconds: float) -> str:
 
 def _rank(result: EpochResult) -> tuple[float, float]:
     """Of two epochs, the one with the greater rank is better."""
-    return (result.val_accuracy if result.val_map is None else result.val_map), -result.val_nll
-
-
-def _quality(event: HeadLog | EpochResult) -> str:
-    return f"accuracy {event.val_accuracy:.1%}" if event.val_map is None else f"mAP {event.val_map:.1%}"
+    return result.val_score[1], -result.val_nll

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,9 @@ from recog.cli.labels import (
 from recog.cli.output import notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError, DataError
 from recog.core.outputs import check_preview
+from recog.core.task import Task
 from recog.core.text import span, visible
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.report.text import plural
 
 if TYPE_CHECKING:
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
 
 _MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
 _MAX_LISTED = 5
+_PER_IMAGE: Mapping[Task, str] = MappingProxyType(
+    {"multiclass": "", "multilabel": ", of which each image has any number"}
+)
+_TOTAL: Mapping[Task, str] = MappingProxyType({"multiclass": "all", "multilabel": "images"})  # the last row's name
 
 
 @guarded
@@ -124,9 +131,8 @@ def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout, limits: I
 def _print_report(report: ScanReport) -> None:
     images = report.images
     print_lines(f"{report.name}: {report.layout} ({report.why})" if report.why else f"{report.name}: {report.layout}")
-    num_classes = plural(len(report.class_names), "class", "classes")
-    if report.task == "multilabel":
-        num_classes = f"{plural(len(report.class_names), 'label')}, of which each image has any number"
+    measures = TASK_MEASURES[report.task]
+    num_classes = f"{plural(len(report.class_names), measures.thing, measures.things)}{_PER_IMAGE[report.task]}"
     unusable = f", of which {len(report.bad):,} cannot be used" if report.bad else ""
     print_lines(f"{plural(report.num_images, 'image')}{unusable}, {num_classes}")
     _print_classes(report)
@@ -169,8 +175,7 @@ def _print_classes(report: ScanReport) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    several = report.task == "multilabel"
-    table.add_column("label" if several else "class", overflow="fold")
+    table.add_column(TASK_MEASURES[report.task].thing, overflow="fold")
     for split in report.counts:
         table.add_column(split, justify="right")
     totals = [sum(counts) for counts in zip(*report.counts.values(), strict=True)]
@@ -185,21 +190,19 @@ def _print_classes(report: ScanReport) -> None:
         name = report.class_names[label]
         table.add_row(Text(visible(name)), *(f"{counts[label]:,}" for counts in report.counts.values()))
     if len(report.class_names) > 1:
-        table.add_row(
-            Text("images" if several else "all"), *(f"{n:,}" for n in report.num_usable_of.values()), style="bold"
-        )
+        table.add_row(Text(_TOTAL[report.task]), *(f"{n:,}" for n in report.num_usable_of.values()), style="bold")
     print_rendered(lambda console: console.print(table, soft_wrap=True))
-    if several:
-        _print_cardinality(report)
+    if report.label_cardinality is not None:
+        _print_cardinality(report, report.label_cardinality)
     if report.imbalance is not None and report.imbalance > 1:
         print_lines(f"the largest class has {report.imbalance:.1f} times the images of the smallest")
 
 
-def _print_cardinality(report: ScanReport) -> None:
+def _print_cardinality(report: ScanReport, mean: float) -> None:
     longest = max(map(len, report.num_labels_per_image.values()))
     totals = [sum(n[k] for n in report.num_labels_per_image.values() if k < len(n)) for k in range(longest)]
     spread = ", ".join(f"{n:,} with {k}" for k, n in enumerate(totals) if n)
-    print_lines(f"labels per image: {report.label_cardinality:.2f} on average; {spread}")
+    print_lines(f"labels per image: {mean:.2f} on average; {spread}")
 
 
 def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:

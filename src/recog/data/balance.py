@@ -33,6 +33,13 @@ NO_SAMPLER = (
     "balance is 'sampler', which draws every class equally often; an image with several labels cannot be drawn for one "
     "without the others. Use --balance weights, which weighs each label's images with it against those without."
 )
+_HAS_SAMPLER: Mapping[Task, bool] = MappingProxyType({"multiclass": True, "multilabel": False})
+
+
+def check_sampler(task: Task) -> None:
+    """ConfigError where images of `task` cannot be drawn class by class."""
+    if not _HAS_SAMPLER[task]:
+        raise ConfigError(NO_SAMPLER)
 
 
 def positive_weights(counts: NDArray[np.int64], num_images: int) -> NDArray[np.float64]:
@@ -125,7 +132,7 @@ def _describe_class_balance(dataset: Dataset, balance: Balance, counts: list[int
 
 def _describe_label_balance(dataset: Dataset, balance: Balance, counts: list[int], by_steps: bool) -> list[str]:
     if balance == "sampler":
-        raise ConfigError(NO_SAMPLER)
+        check_sampler(dataset.task)
     num_images, rarest = len(dataset.subset("train")), int(np.argmin(counts))
     ratio = (num_images - counts[rarest]) / max(1, counts[rarest])
     rare = (

@@ -144,7 +144,9 @@ def _labels_in(dataset: Dataset, split: str) -> set[int]:
     return {label for sample in dataset.subset(split) for label in sample.labels}
 
 
-_COMPLETE_SPLITS: Mapping[Task, tuple[str, ...]] = MappingProxyType({"multiclass": SPLITS, "multilabel": ("train",)})
+COMPLETE_SPLITS: Mapping[Task, tuple[str, ...]] = MappingProxyType(  # in which every class must occur
+    {"multiclass": SPLITS, "multilabel": ("train",)}
+)
 
 
 def check_class_map(dataset: Dataset) -> None:
@@ -153,7 +155,7 @@ def check_class_map(dataset: Dataset) -> None:
     Of multi-label data, where train lacks it: elsewhere a label that no image shows is one that is truly absent.
     """
     for split, missing in class_map_gaps(dataset).items():
-        if split not in _COMPLETE_SPLITS[dataset.task]:
+        if split not in COMPLETE_SPLITS[dataset.task]:
             continue
         own = [dataset.class_names[label] for label in sorted(_labels_in(dataset, split))]
         near = did_you_mean(missing[0], own) if len(missing) < len(dataset.class_names) else ""
@@ -216,9 +218,12 @@ _CHECKS: Mapping[Task, Callable[[Dataset], None]] = MappingProxyType(
 
 
 def labels_without_images(dataset: Dataset) -> dict[str, list[str]]:
-    """{split: labels that none of its images, or all of them, show}: there the label cannot be measured."""
+    """{split: labels that none of its images, or all of them, show}: there the label cannot be measured.
+
+    Without the splits in which every class must occur, which other checks look at.
+    """
     found = {}
-    for split in dataset.given_splits:
+    for split in (split for split in dataset.given_splits if split not in COMPLETE_SPLITS[dataset.task]):
         samples = dataset.subset(split)
         counts = class_counts(samples, len(dataset.class_names))
         found[split] = [name for name, n in zip(dataset.class_names, counts, strict=True) if n in (0, len(samples))]

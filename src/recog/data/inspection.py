@@ -20,6 +20,7 @@ from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, dec
 from recog.core.images.image_file import open_encoded
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample
+from recog.evaluation.measures.task import TASK_MEASURES
 
 Content = bytes | NDArray[np.uint8]
 Copies = tuple[Sample, ...]
@@ -120,8 +121,8 @@ def fingerprint(dataset: Dataset, hashes: Mapping[str, str]) -> str:
 
 
 def classes_of(dataset: Dataset, sample: Sample) -> str | list[str]:
-    names = [dataset.class_names[label] for label in sample.labels]
-    return names if dataset.task == "multilabel" else names[0]
+    """The name of its class; of multi-label data a list of names."""
+    return TASK_MEASURES[dataset.task].cell([dataset.class_names[label] for label in sample.labels])
 
 
 def highest_grey16(inspected: Iterator[Inspected] | Sequence[Inspected]) -> int | None:

@@ -18,10 +18,11 @@ from recog.core.errors import ConfigError, DataError
 from recog.data.augment.batch import augment_batch
 from recog.data.augment.mixing import MIX_COINS, mix, soft_targets
 from recog.data.augment.policies import AugmentConfig
-from recog.data.balance import NO_SAMPLER, balanced_draws
+from recog.data.balance import balanced_draws, check_sampler
 from recog.data.dataset import Targets
 from recog.data.store import Images
 from recog.data.workers import POLL_S, batches_with_restarts
+from recog.evaluation.measures.task import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ class TrainLoader:
     def __post_init__(self) -> None:
         if not len(self.store):
             raise DataError("the training split is empty; there is nothing to learn from.")
-        if self.balanced and self.targets.ndim == 2:
-            raise ConfigError(NO_SAMPLER)
+        if self.balanced:
+            check_sampler(task_of(self.targets).task)
         if self.images_per_step < self.num_ranks:
             raise ConfigError(
                 f"a step takes {self.images_per_step} images (loader.batch_size is {self.batch_size}, of "
@@ -123,9 +124,7 @@ class TrainLoader:
 
     @property
     def class_count(self) -> int:
-        if self.targets.ndim == 2:
-            return int(self.targets.shape[1])
-        return self.num_classes or int(self.targets.max()) + 1
+        return self.num_classes or task_of(self.targets).class_count(self.targets)
 
 
 class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):

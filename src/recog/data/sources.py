@@ -129,11 +129,11 @@ def _check_labels_used(dataset: Dataset, labels: LabelFormat, *, is_zip_file: bo
 
 
 def _with_task(dataset: Dataset, labels: LabelFormat) -> Dataset:
-    """Multi-label data as multiclass where every image has exactly one label, and the user says so or columns leave it open."""
-    wants = labels.task == "multiclass" or (labels.task is None and dataset.has_label_columns)
-    if dataset.task != "multilabel" or not wants or any(len(sample.labels) != 1 for sample in dataset.samples):
+    """As multiclass where every image has exactly one label, and the user says so or columns leave it open."""
+    is_open = labels.task is None and dataset.has_label_columns
+    if not (is_open or labels.task == "multiclass") or any(len(sample.labels) != 1 for sample in dataset.samples):
         return dataset
-    if labels.task == "multiclass":
+    if not is_open:
         return replace(dataset, task="multiclass")
     note = (
         f"every image has exactly one 1 in the {len(dataset.class_names)} label columns: one label an image; --task multilabel "

@@ -15,7 +15,7 @@ from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.core.text import plural
-from recog.data.dataset import SPLITS, Dataset, Exclusion, class_counts
+from recog.data.dataset import COMPLETE_SPLITS, SPLITS, Dataset, Exclusion, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
 
@@ -96,7 +96,10 @@ def _known_splits(
 
 
 def _check_known_classes(dataset: Dataset, splits: Sequence[str]) -> None:
-    for split in splits if dataset.task == "multiclass" else ():
+    """DataError where a class has no image in one of the `splits` that need one of every class."""
+    for split in splits:
+        if split not in COMPLETE_SPLITS[dataset.task]:
+            continue
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
         without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
         if without:
@@ -137,8 +140,10 @@ def _fractions(dataset: Dataset, config: SplitConfig) -> dict[str, float]:
 def describe_small_classes(dataset: Dataset, config: SplitConfig) -> list[str]:
     """A warning where classes are so small that, with one image for each split, train gets much less than its part."""
     fractions = list(_fractions(dataset, config).values())
-    if not fractions or dataset.task == "multilabel":
-        return []
+    return _SMALL_CLASSES[dataset.task](dataset, fractions) if fractions else []
+
+
+def _describe_small_classes(dataset: Dataset, fractions: Sequence[float]) -> list[str]:
     pool = [sample for sample in dataset.samples if sample.split in (None, "train")]
     counts = class_counts(pool, len(dataset.class_names))
     num_train = sum(whole_shares(count, fractions)[0] for count in counts)
@@ -182,7 +187,7 @@ def without_small_classes(dataset: Dataset, hashes: Sequence[str | None], min_im
     return replace(
         dataset,
         class_names=tuple(dataset.class_names[k] for k in kept),
-        samples=tuple(sample for sample in samples if sample.labels or dataset.task == "multilabel"),
+        samples=tuple(sample for sample in samples if len(sample.labels) >= TASK_MEASURES[dataset.task].min_labels),
         exclusions=(*dataset.exclusions, *left_out),
     )
 
@@ -293,6 +298,9 @@ def _class_parts(
     return parts
 
 
+_SMALL_CLASSES: Mapping[Task, Callable[[Dataset, Sequence[float]], list[str]]] = MappingProxyType(
+    {"multiclass": _describe_small_classes, "multilabel": lambda dataset, fractions: []}
+)
 _PARTS: Mapping[Task, Callable[..., Iterable[int]]] = MappingProxyType(
     {"multiclass": _class_parts, "multilabel": iterative_parts}
 )

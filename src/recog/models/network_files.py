@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -25,6 +26,10 @@ from recog.models.config import ModelConfig
 from recog.models.inner_layers import InnerLayers, with_layers
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
+
+_PROBLEM_TYPES: Mapping[Task, Mapping[str, str]] = MappingProxyType(  # of transformers; a sigmoid per label is stated
+    {"multiclass": {}, "multilabel": {"problem_type": "multi_label_classification"}}
+)
 
 
 def save_network_config(
@@ -64,8 +69,7 @@ def save_network_config(
     )
     table = json.loads(path.read_bytes())
     table["model_args"].pop("num_classes", None)  # transformers passes it a second time, from the top level
-    if task == "multilabel":
-        table["problem_type"] = "multi_label_classification"  # of transformers: a sigmoid per label
+    table |= _PROBLEM_TYPES[task]
     path.write_bytes(pretty_json(table))
 
 

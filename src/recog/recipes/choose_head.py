@@ -13,7 +13,7 @@ from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.temperature import fit_temperature
 from recog.recipes.events import HeadLog, score_answers
 from recog.recipes.plan import Plan
-from recog.training.config import HeadMethod
+from recog.training.config import HEAD_METHODS, HeadMethod
 from recog.training.head import HeadData, HeadSpec, cross_validate, deal_repeats, fit_heads
 from recog.training.ridge import fit_ridge, ridge_out_of_fold
 
@@ -33,10 +33,8 @@ class Candidate:
 
 
 def methods_for(wanted: HeadMethod | None, task: Task) -> tuple[HeadMethod, ...]:
-    """Those to compare; ridge regression is for one class per image."""
-    if wanted is not None:
-        return (wanted,)
-    return ("logistic",) if task == "multilabel" else ("logistic", "ridge")
+    """Those to compare."""
+    return HEAD_METHODS[task] if wanted is None else (wanted,)
 
 
 def try_out_of_fold(data: HeadData, plan: Plan, *, num_classes: int, num_repeats: int) -> list[Candidate]:
@@ -103,6 +101,7 @@ def _candidate(
         num_repeats=len(scores) if num_folds else 0,
         accuracy_std=float(np.std(accuracies)),
         val_map=float(np.mean(maps)) if maps else None,
+        score_name=scores[0].score_name,
     )
     error = 1 - float(np.mean([score.selection for score in scores]))
     return Candidate(spec=spec, logits=logits, log=log, cost=(error + 1 / len(targets)) * nll)

@@ -21,6 +21,7 @@ class ValScores:
     accuracy: float  # multilabel: share of images with all labels right at a probability of 0.5
     nll: float  # multilabel: the mean BCE
     selection: float  # what chooses among epochs and heads: the accuracy, or of multilabel data the mAP
+    score_name: str = "accuracy"  # of that
     mean_average_precision: float | None = None  # multilabel only
     confusion: NDArray[np.int64] | None = field(default=None, compare=False)  # [K, K], row = true; multiclass only
 
@@ -45,6 +46,7 @@ def score_answers(logits: NDArray[np.float32], targets: NDArray[np.generic]) -> 
         accuracy=measures.accuracy(logits, targets),
         nll=measures.nll(logits, targets),
         selection=measures.selection_score(logits, targets),
+        score_name=measures.score_name,
         mean_average_precision=measures.mean_average_precision(logits, targets),
         confusion=measures.confusion(logits, targets),
     )
@@ -59,19 +61,35 @@ class FeatureTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadLog:
+class _OnVal:
+    """What is measured on the validation split."""
+
+    val_accuracy: float  # multi-label: of whole images at a probability of 0.5
+    val_nll: float  # of a head: calibrated by a temperature
+    val_map: float | None = None  # multi-label only
+    score_name: str = "accuracy"  # of the measure that chooses among epochs and heads: accuracy or mAP
+
+    @property
+    def val_score(self) -> tuple[str, float]:
+        """The measure that chooses, and its value."""
+        return self.score_name, {"accuracy": self.val_accuracy, "mAP": self.val_map or 0.0}[self.score_name]
+
+    @property
+    def quality(self) -> str:
+        return "{} {:.1%}".format(*self.val_score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLog(_OnVal):
     """One head tried, measured on the validation split or by cross-validation over train and val."""
 
     trial: int  # from 1
     l2: float
-    val_accuracy: float
-    val_nll: float  # calibrated by a temperature
     method: HeadMethod = "logistic"
     is_best: bool = False  # the lowest product of error rate and NLL
     num_folds: int = 0  # 0: the validation split
     num_repeats: int = 0
     accuracy_std: float = 0.0  # over the repeats
-    val_map: float | None = None  # multi-label; val_accuracy is then of whole images at a probability of 0.5
 
 
 def describe_cross_validation(found: CrossValidation) -> str:
@@ -93,14 +111,11 @@ def describe_cross_validation(found: CrossValidation) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochResult:
+class EpochResult(_OnVal):
     """An epoch, measured on the validation split."""
 
     log: EpochLog
-    val_accuracy: float
-    val_nll: float
     is_best: bool
-    val_map: float | None = None  # multi-label; it chooses the epoch, and val_accuracy is of whole images at 0.5
     confusion: NDArray[np.int64] | None = field(default=None, compare=False)  # [K, K], row = true; of single labels
 
     @classmethod
@@ -111,6 +126,7 @@ class EpochResult:
             val_nll=scores.nll,
             is_best=is_best,
             val_map=scores.mean_average_precision,
+            score_name=scores.score_name,
             confusion=scores.confusion,
         )
 

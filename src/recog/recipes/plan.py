@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
+from recog.core.task import Task
 from recog.core.text import plural, span, visible
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset
@@ -18,7 +20,7 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.training.config import Device, HeadConfig, LossPlan, OptimPlan, Precision
+from recog.training.config import HEAD_METHODS, Device, HeadConfig, LossPlan, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
@@ -122,7 +124,7 @@ def plan(
     if config.split.mode == "none":
         reasons.append(_describe_no_split(dataset, has_val=has_val))
     fine = recipe == "finetune"
-    if config.head.method == "ridge" and dataset.task == "multilabel":
+    if config.head.method not in (None, *HEAD_METHODS[dataset.task]):
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
     model = _plan_model(config.model, recipe, facts)
     if recipe == "head" and config.model.image_size is None and model.image_size is not None:
@@ -183,11 +185,9 @@ def _plan_threshold(wanted: CalibrationConfig, dataset: Dataset) -> tuple[Calibr
     names = dataset.class_names
     if not wanted.threshold:
         return wanted, []
-    if dataset.task == "multilabel" or len(names) != 2:
-        several = "has a threshold for every label already, chosen by F1" if dataset.task == "multilabel" else ""
-        found = several or f"has {plural(len(names), 'class', 'classes')}, and its most probable class is predicted"
+    if why := _NO_THRESHOLD[dataset.task](names):
         raise ConfigError(
-            f"--threshold is {wanted.threshold}, which decides between two classes; {visible(dataset.name)} {found}. "
+            f"--threshold is {wanted.threshold}, which decides between two classes; {visible(dataset.name)} {why}. "
             "Leave --threshold out."
         )
     if wanted.positive and wanted.positive not in names:
@@ -200,6 +200,16 @@ def _plan_threshold(wanted: CalibrationConfig, dataset: Dataset) -> tuple[Calibr
     return replace(wanted, positive=positive), [
         f"threshold {wanted.threshold}: positive class {visible(positive)}{why}"
     ]
+
+
+def _not_two(class_names: Sequence[str]) -> str:
+    num_classes = plural(len(class_names), "class", "classes")
+    return "" if len(class_names) == 2 else f"has {num_classes}, and its most probable class is predicted"
+
+
+_NO_THRESHOLD: Mapping[Task, Callable[[Sequence[str]], str]] = MappingProxyType(  # why none can be chosen
+    {"multiclass": _not_two, "multilabel": lambda class_names: "has a threshold for every label already, chosen by F1"}
+)
 
 
 def _last_layer(head: HeadConfig) -> HeadConfig:

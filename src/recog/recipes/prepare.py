@@ -18,6 +18,7 @@ from recog.core.errors import ConfigError
 from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
+from recog.core.task import Task
 from recog.core.text import plural
 from recog.data.balance import describe_balance, describe_factors
 from recog.data.dataset import (
@@ -311,9 +312,10 @@ def _describe_splits(dataset: Dataset) -> list[str]:
     lines = []
     for split in dataset.given_splits:
         counts = class_counts(dataset.subset(split), len(dataset.class_names))
-        per = "with each label" if dataset.task == "multilabel" else "per class"
+        per = _PER_CLASS[dataset.task]
         least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
         lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
-    if dataset.task == "multilabel":
-        lines += describe_unmeasurable(dataset)
-    return lines
+    return [*lines, *describe_unmeasurable(dataset)]
+
+
+_PER_CLASS: Mapping[Task, str] = MappingProxyType({"multiclass": "per class", "multilabel": "with each label"})

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from recog.bundle.locate import BUNDLE, RUNS
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON, RUN_CONFIG
@@ -17,6 +16,7 @@ from recog.core.errors import BundleError, RecogError
 from recog.core.files import natural_key
 from recog.core.records import read_record
 from recog.core.task import Task
+from recog.evaluation.measures.task import TASK_MEASURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class RunSummary:
     model: str | None
     when: datetime  # local time of the report, or of the start of a run without one
     state: str  # finished, unfinished, or what is wrong
-    measure: Literal["accuracy", "mAP"] | None = None  # mAP of several labels per image
+    measure: str | None = None  # accuracy; mAP of several labels per image
     value: float | None = None  # of the measure, in [0, 1], on the split that the report is about
     split: str | None = None
     num_images: int | None = None  # that it was measured on
@@ -105,12 +105,12 @@ def _summarise(folder: Path) -> RunSummary:
     )
     if headline is None:
         return summary
-    several = headline.task == "multilabel"
+    measure = TASK_MEASURES[headline.task].score_name
     return replace(
         summary,
         data=headline.data.name,
-        measure="mAP" if several else "accuracy",
-        value=headline.mean_average_precision if several else headline.accuracy,
+        measure=measure,
+        value={"accuracy": headline.accuracy, "mAP": headline.mean_average_precision}[measure],
         split=headline.data.split,
         num_images=headline.num_images,
     )

@@ -18,6 +18,7 @@ from recog.core.records import MAX_BYTES, read_bytes, read_record
 from recog.core.text import visible
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
+from recog.evaluation.measures.task import TASK_MEASURES
 
 if sys.platform != "win32":
     import fcntl
@@ -32,7 +33,7 @@ def write_splits(
     run: Path, dataset: Dataset, hashes: Mapping[str, str], *, seed: int, parent: SeenImages | None = None
 ) -> None:
     """Write splits.json. The images that made the `parent`, which the run continues, are listed by hash: they count as seen."""
-    key = "classes" if dataset.task == "multilabel" else "class"
+    key = TASK_MEASURES[dataset.task].classes_key
     table = {
         "seed": seed,
         "class_names": list(dataset.class_names),

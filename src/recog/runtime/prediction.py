@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,9 @@ class Prediction:
     Predictions are equal where all of their fields are.
     """
 
+    task: ClassVar[Task] = "multiclass"
+
     name: str
-    task: Task
     class_names: tuple[str, ...]
     probs: NDArray[np.float64]
     logits: NDArray[np.float32]
@@ -31,14 +34,14 @@ class Prediction:
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
 
     def __repr__(self) -> str:
-        if self.task == "multilabel":
-            return f"Prediction({self.name!r}, labels={self.labels!r})"
         return f"Prediction({self.name!r}, label={self.label!r}, confidence={self.confidence:.4f})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
             return NotImplemented
-        return all(np.array_equal(value, vars(other)[name]) for name, value in vars(self).items())
+        return type(self) is type(other) and all(
+            np.array_equal(value, vars(other)[name]) for name, value in vars(self).items()
+        )
 
     def __hash__(self) -> int:
         return hash((self.name, self.class_names, self.probs.tobytes()))
@@ -65,8 +68,6 @@ class Prediction:
 
         ConfigError for a multilabel bundle, which predicts none to several: see `labels`.
         """
-        if self.task == "multilabel":
-            raise ConfigError("this bundle predicts none to several labels per image; use `labels`, or `top(1)`.")
         if self.is_unknown:
             return UNKNOWN
         return self.class_names[int(self.preds.argmax())]
@@ -83,9 +84,21 @@ class Prediction:
         """
         if k < 1:
             raise ConfigError(f"top takes 1 class or more; it got {k}.")
-        is_first = self.preds & (self.task == "multiclass")
-        order = np.lexsort((-self.probs, ~is_first))[:k]
+        order = np.lexsort((-self.probs, ~self._comes_first))[:k]
         return [(self.class_names[i], float(self.probs[i])) for i in order]
+
+    @property
+    def _comes_first(self) -> NDArray[np.bool_]:
+        """[K]: the class that `top` lists before more probable ones."""
+        return self.preds
+
+    def confident_labels(self, min_confidence: float, *, otherwise: str) -> tuple[str, ...]:
+        """`labels`, or `otherwise` in place of a label less probable than `min_confidence`; multilabel: without such labels."""
+        return self.labels if self.is_unknown or self.confidence >= min_confidence else (otherwise,)
+
+    def labels_dict(self, labels: Sequence[str]) -> dict[str, Any]:
+        """How `labels` stand in `to_dict`."""
+        return {"label": labels[0]}
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
         """Plain values for JSON, as `recog predict --json --sets` prints them; `top`: that many classes, or None for all.
@@ -93,12 +106,9 @@ class Prediction:
         With one label: label, confidence (None for 'unknown'), top, and set, is_unknown and unknown_score where they exist. With
         several: labels, and probs by class.
         """
-        if self.task == "multilabel":
-            probs = dict(zip(self.class_names, self.probs.tolist(), strict=True))
-            return {"labels": list(self.labels), "probs": probs}
         classes = self.top(len(self.class_names) if top is None else top)
         table: dict[str, Any] = {
-            "label": self.label,
+            **self.labels_dict(self.labels),
             "confidence": None if self.is_unknown else self.confidence,  # it is the class's, not that of being unknown
             "top": [{"label": label, "prob": prob} for label, prob in classes],
         }
@@ -107,3 +117,39 @@ class Prediction:
         if self.is_unknown is not None:
             table |= {"is_unknown": self.is_unknown, "unknown_score": self.unknown_score}
         return table
+
+
+class MultilabelPrediction(Prediction):
+    """The answer of a bundle that predicts none to several labels per image, each with a probability of its own."""
+
+    task = "multilabel"
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.name!r}, labels={self.labels!r})"
+
+    @property
+    def label(self) -> str:
+        raise ConfigError("this bundle predicts none to several labels per image; use `labels`, or `top(1)`.")
+
+    @property
+    def _comes_first(self) -> NDArray[np.bool_]:
+        return np.zeros_like(self.preds)
+
+    @property
+    def probs_by_label(self) -> dict[str, float]:
+        return dict(zip(self.class_names, self.probs.tolist(), strict=True))
+
+    def confident_labels(self, min_confidence: float, *, otherwise: str) -> tuple[str, ...]:
+        probs = self.probs_by_label
+        return tuple(label for label in self.labels if probs[label] >= min_confidence)
+
+    def labels_dict(self, labels: Sequence[str]) -> dict[str, Any]:
+        return {"labels": list(labels)}
+
+    def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
+        return {**self.labels_dict(self.labels), "probs": self.probs_by_label}
+
+
+PREDICTIONS: Mapping[Task, type[Prediction]] = MappingProxyType(
+    {"multiclass": Prediction, "multilabel": MultilabelPrediction}
+)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
@@ -22,16 +23,23 @@ from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_file
 from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.hardware import num_cores
 from recog.core.images.decode import Readable
+from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
 from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, open_engine
 from recog.runtime.folders import list_images
-from recog.runtime.prediction import Prediction
+from recog.runtime.prediction import PREDICTIONS, Prediction
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 
 BATCH_SIZE = 32
+_WITHOUT_UNKNOWN: Mapping[Task, str] = MappingProxyType(
+    {
+        "multiclass": "it was trained without",
+        "multilabel": "labels that do not exclude each other have no such rule",
+    }
+)
 T = TypeVar("T")
 
 
@@ -203,9 +211,8 @@ class Predictor:
             if isinstance(image, BadImage):
                 yield image
                 continue
-            yield Prediction(
+            yield PREDICTIONS[self.manifest.task](
                 name=_name_of(source),
-                task=self.manifest.task,
                 class_names=self.class_names,
                 probs=answers.probs[row],
                 logits=answers.logits[row],
@@ -238,8 +245,7 @@ class Predictor:
     def _check_reject(self) -> UnknownRule:
         rule = self.calibration.unknown
         if rule is None or rule.threshold is None:
-            several = "labels that do not exclude each other have no such rule"
-            why = rule.reason if rule else several if self.calibration.thresholds else "it was trained without"
+            why = rule.reason if rule else _WITHOUT_UNKNOWN[self.manifest.task]
             remedy = " Train on more images, or allow more false alarms (calibration.false_alarm_rate)." if rule else ""
             raise ConfigError(f"this bundle does not tell what is unknown: {why}.{remedy}")
         return rule

@@ -121,6 +121,9 @@ DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
 )
 
 
+HEAD_METHODS: Mapping[Task, tuple[HeadMethod, ...]] = MappingProxyType(  # ridge regression needs one class per image
+    {"multiclass": ("logistic", "ridge"), "multilabel": ("logistic",)}
+)
 LossName = Literal["cross-entropy", "focal", "bce", "mse"]
 LOSSES: Mapping[Task, tuple[LossName, ...]] = MappingProxyType(  # that suit the task, its usual one first
     {"multiclass": ("cross-entropy", "focal", "bce", "mse"), "multilabel": ("bce", "focal", "mse")}

@@ -104,7 +104,7 @@ def _recorded(
     formats, layouts = [labels], [layout]
     separator, names = data.get("label_separator"), data.get("names")
     with contextlib.suppress(ConfigError):
-        if task == "multilabel" and not labels.is_given and isinstance(separator, str):
+        if not labels.is_given and isinstance(separator, str) and separator:
             formats.insert(0, replace(labels, separator=separator))
         if isinstance(names, str) and not labels.names:
             formats = [replace(each, names=names) for each in formats] + formats

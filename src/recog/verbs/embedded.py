@@ -24,7 +24,8 @@ from recog.data.balance import Balance
 from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
 from recog.data.store import BadImagePolicy
-from recog.evaluation.results.report import MultilabelReport, Report
+from recog.evaluation.measures.task import TASK_MEASURES
+from recog.evaluation.results.report import Report
 from recog.recipes.config import DataConfig, Recipe, TrainConfig, given_options, with_options
 from recog.recipes.events import EpochResult, HeadLog, LearnEvent
 from recog.runs.folder import RUN_CONFIG, find_unfinished, load_run_config, read_config
@@ -215,17 +216,14 @@ class ProgressLine:
         if isinstance(event, StepLog):
             self._show_step(event)
         elif isinstance(event, EpochResult):
-            self._quality = f"  val {_quality(event)}"
+            self._quality = f"  val {event.quality}"
         elif isinstance(event, HeadLog):
-            self._rewrite(f"head  val {_quality(event)}")
+            self._rewrite(f"head  val {event.quality}")
 
     def finish(self, report: Report, duration_s: float) -> None:
         """The result, and the end of the line."""
-        if isinstance(report, MultilabelReport):
-            quality = f"mAP {report.mean_average_precision or 0:.1%}"
-        else:
-            quality = f"accuracy {report.accuracy:.1%}"
-        result = f"{self._name}  {report.data.split} {quality} of {report.num_images:,} images  {duration_s:.1f} s"
+        score = f"{TASK_MEASURES[report.task].score_name} {report.score or 0:.1%}"
+        result = f"{self._name}  {report.data.split} {score} of {report.num_images:,} images  {duration_s:.1f} s"
         if self._rewrites:
             self._rewrite(result.removeprefix(f"{self._name}  "))
             self.close()
@@ -257,7 +255,3 @@ class ProgressLine:
         line = f"{self._name}  {text}"[: self._columns - 1]
         print(f"\r{line.ljust(self._width)}", end="", file=self._stream, flush=True)
         self._width = len(line)
-
-
-def _quality(event: HeadLog | EpochResult) -> str:
-    return f"accuracy {event.val_accuracy:.1%}" if event.val_map is None else f"mAP {event.val_map:.1%}"

@@ -18,6 +18,7 @@ from recog.data.dataset import Exclusion, describe_exclusions
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.predictions import ImageResult, Predictions
 from recog.evaluation.results.report import Report
@@ -102,19 +103,11 @@ def _write_results(path: Path, results: Predictions) -> None:
 
 def _result_columns(results: Predictions) -> tuple[Column[ImageResult], ...]:
     """path, true, predicted, correct, set and unknown where the bundle has them, and the probability of each class."""
-    if results.task == "multilabel":
-        classes = [
-            Column[ImageResult](header="true", kind="texts", value=lambda result: list(result.true)),
-            Column[ImageResult](header="predicted", kind="texts", value=lambda result: list(result.predicted)),
-        ]
-    else:
-        classes = [
-            Column[ImageResult](header="true", kind="text", value=lambda result: result.true[0]),
-            Column[ImageResult](header="predicted", kind="text", value=lambda result: result.predicted[0]),
-        ]
+    measures = TASK_MEASURES[results.task]
     columns = [
         Column[ImageResult](header="path", kind="text", value=lambda result: result.path),
-        *classes,
+        Column(header="true", kind=measures.cell_kind, value=lambda result: measures.cell(result.true)),
+        Column(header="predicted", kind=measures.cell_kind, value=lambda result: measures.cell(result.predicted)),
         Column[ImageResult](header="correct", kind="flag", value=lambda result: result.is_correct),
     ]
     if results.in_set is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from recog.answers.stream import Answer, Inputs, Summary, answer_each, check_min_confidence
 from recog.core.errors import ConfigError
+from recog.core.task import Task
 from recog.runtime.engine import REFERENCE_ENGINE
 from recog.runtime.predictor import Predictor, load
 
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
     from recog.answers.writers import AnswerLayout
 
 
+_MAX_TOP: Mapping[Task, float] = MappingProxyType({"multiclass": inf, "multilabel": 1})
+_WITHOUT_SETS: Mapping[Task, str] = MappingProxyType(
+    {
+        "multiclass": "makes no prediction sets; train with --set calibration.conformal=lac.",
+        "multilabel": "predicts none to several labels per image; prediction sets contain the one true class and are not "
+        "available for it.",
+    }
+)
 MIN_IMAGES_FOR_AUTO = 64  # for fewer, importing another engine takes longer than it saves
 
 
@@ -172,15 +183,9 @@ def plan_answers(
 
 
 def _check_options(predictor: Predictor, options: AnswerOptions) -> None:
-    is_multilabel = predictor.manifest.task == "multilabel"
     if options.sets and predictor.calibration.sets is None:
-        if is_multilabel:
-            raise ConfigError(
-                "this bundle predicts none to several labels per image; prediction sets contain the one true class and are not "
-                "available for it."
-            )
-        raise ConfigError("this bundle makes no prediction sets; train with --set calibration.conformal=lac.")
-    if is_multilabel and options.top > 1:
+        raise ConfigError(f"this bundle {_WITHOUT_SETS[predictor.manifest.task]}")
+    if options.top > _MAX_TOP[predictor.manifest.task]:
         raise ConfigError(
             "--top is for bundles of one label per image; this one gives all labels above their thresholds."
         )

@@ -38,6 +38,7 @@ from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
 from recog.data.store import are_too_many, describe_bad, exclude_bad
+from recog.evaluation.measures.task import TASK_MEASURES
 
 ALL = "all"  # what images without a given split are counted under
 IMBALANCE_WARNING = 10.0
@@ -83,10 +84,9 @@ class ScanReport:
 
     @property
     def label_cardinality(self) -> float | None:
-        """Mean number of labels of an image, of multi-label data. Tsoumakas and Katakis (2007), IJDWM 3(3)."""
-        if self.task == "multiclass":
-            return None
-        return sum(sum(counts) for counts in self.counts.values()) / max(1, sum(self.num_usable_of.values()))
+        """Mean number of labels of an image, of multi-label data."""
+        num_labels = sum(sum(counts) for counts in self.counts.values())
+        return TASK_MEASURES[self.task].label_cardinality(num_labels, sum(self.num_usable_of.values()))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -219,8 +219,7 @@ def _warnings(
 ) -> Iterator[str]:
     yield from overlap.notes()
     yield from suspect_groups(dataset)
-    if dataset.task == "multilabel":
-        yield from describe_unmeasurable(dataset)
+    yield from describe_unmeasurable(dataset)
     if imbalance is not None and imbalance >= IMBALANCE_WARNING:
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
     num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)

@@ -19,7 +19,11 @@ def test_one_label_or_a_list_and_further_keys():
     )
     rows = list(found.rows)
     assert [(r.where, r.path) for r in rows] == [(f"metadata.jsonl, line {i}", f"{i}.png") for i in (1, 2, 3)]
-    assert [(r.labels, r.is_list) for r in rows] == [(("cat",), False), (("dog", "cat"), True), (None, False)]
+    assert [(r.labels, r.task == "multilabel") for r in rows] == [
+        (("cat",), False),
+        (("dog", "cat"), True),
+        (None, False),
+    ]
     assert [(r.split, r.group) for r in rows] == [("train", "7"), (None, None), (None, None)]
     assert [r.columns for r in rows] == [(("camera", "a"),), (("iso", "100"),), ()]
     assert (found.label_columns, found.notes) == ((), [])
@@ -34,7 +38,7 @@ def test_keys_of_0_and_1_are_recognised_where_no_row_has_a_label():
     found = listing(*rows)
     assert found.label_columns == ("cat", "dog")
     assert found.notes == ["labels are the 2 columns cat, dog; no labels: iso"]
-    assert [(r.labels, r.is_list, r.split, r.columns) for r in found.rows] == [
+    assert [(r.labels, r.task == "multilabel", r.split, r.columns) for r in found.rows] == [
         (("cat",), True, "train", (("iso", "100"),)),
         (("cat", "dog"), True, "val", (("iso", "1"),)),
         ((), True, "val", ()),

@@ -142,6 +142,6 @@ def _rows(
             labels_of_bits(cells, bits) if bits else choices or labels.labels_in(cell),
             split_of_cell(split, line, columns.names["split"]) if "split" in at else None,
             group,
-            is_list=bool(bits or labels.separator or choices),
+            task="multilabel" if bits or labels.separator or choices else "multiclass",
             columns=tuple((name, sys.intern(cells[i].strip())) for name, i in further.items()),
         )

@@ -10,6 +10,7 @@ from recog.core.errors import DataError
 from recog.core.files import shown
 from recog.core.images.formats import has_image_suffix
 from recog.core.records import decode_values, object_keys
+from recog.core.task import Task
 from recog.data.data_layout import DataLayout
 from recog.data.lists.exports.coco import COCO_KEYS, coco_listing
 from recog.data.lists.exports.label_studio import is_label_studio, label_studio_listing
@@ -104,5 +105,5 @@ def _rows_by_label(document: Mapping[str, list[object]], where: str) -> Iterator
 def _rows_by_path(document: Mapping[str, object], where: str, labels: LabelFormat) -> Iterator[Row]:
     for path, value in document.items():
         here = f"{where}, {shown(path)}"
-        is_list = isinstance(value, list) or bool(labels.separator)
-        yield Row(here, path, json_labels(value, here, labels), is_list=is_list)
+        task: Task = "multilabel" if isinstance(value, list) or labels.separator else "multiclass"
+        yield Row(here, path, json_labels(value, here, labels), task=task)

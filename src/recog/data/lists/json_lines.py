@@ -100,8 +100,9 @@ def _rows(
             else json_labels(row[label_key], here, labels),
             None if split is None else split_of_cell(bit_text(split), here, names["split"]),
             None if group is None else str(group),
-            is_list=bool(bits or labels.separator)
-            or (label_key is not None and isinstance(row[label_key], (list, Mapping))),
+            task="multilabel"
+            if bits or labels.separator or (label_key is not None and isinstance(row[label_key], (list, Mapping)))
+            else "multiclass",
             columns=cells_of({key: row[key] for key in further if key in row and key != label_key}),
         )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recog.core.errors import DataError
 from recog.core.files import natural_key, shown
 from recog.core.images.decode import Readable
-from recog.core.task import Task
+from recog.core.task import Task, joined_task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.lists.class_numbers import find_class_numbers
 from recog.data.lists.image_finder import Place, tree_place
@@ -63,7 +63,7 @@ class ListReader:
             self.sources.append(source)
             return
         if (first.labels, first.split) != (row.labels, row.split):
-            if row.is_list or row.split != first.split or self.task == "multiclass":
+            if row.kind.is_complete or row.split != first.split or self.task == "multiclass":
                 raise _contradiction(name, first, row)
             self.repeats.setdefault(name, []).append(row)
             return
@@ -72,10 +72,10 @@ class ListReader:
     def dataset(self, *, layout: str, why: str) -> Dataset:
         if not self.names:
             raise DataError(f"{self.where} lists no image with a label.")
-        is_one_a_row = not any(row.is_list for row in self.names.values())
+        tasks = {row.task for row in self.names.values()}
         task = self._task()
         labels = self._labels()
-        if is_one_a_row:
+        if tasks == {"multiclass"}:  # as written, each row has one
             self.notes += joined_label_notes(list(labels))
         class_names = tuple(sorted({*labels.values(), *self.declared}, key=natural_key))
         if not class_names:
@@ -114,8 +114,7 @@ class ListReader:
         """The task, after the labels of images that stand in several rows are joined."""
         if self.repeats:
             self._join_rows()
-        is_list = self.task == "multilabel" or any(row.is_list for row in self.names.values())
-        return "multilabel" if is_list else "multiclass"
+        return joined_task([self.task, *(row.task for row in self.names.values())])
 
     def _join_rows(self) -> None:
         """DataError where so few images have rows with different labels that these are rather mistakes."""
@@ -124,7 +123,7 @@ class ListReader:
             raise _contradiction(name, self.names[name], rows[0])
         for name, rows in self.repeats.items():
             labels = dict.fromkeys(label for row in (self.names[name], *rows) for label in row.labels or ())
-            self.names[name] = replace(self.names[name], labels=tuple(labels), is_list=True)
+            self.names[name] = replace(self.names[name], labels=tuple(labels), task="multilabel")
         self.notes.append(
             f"{len(self.repeats):,} of {len(self.names):,} images stand in several rows with different labels: any number of "
             "labels an image"
@@ -154,13 +153,11 @@ class ListReader:
 
 
 def _contradiction(name: str, first: Row, row: Row) -> DataError:
-    remedy = " Join the labels of an image in one row." if row.is_list else ""
-    if not row.is_list and row.split == first.split:
-        remedy = " If an image may have several: --task multilabel."
+    remedy = row.kind.remedy if row.kind.is_complete or row.split == first.split else ""
     return DataError(
         f"{row.where} gives {shown(name)} {_named(row)}{_in(row.split)}, but {_line(first)} gives it "
         f"{_named(first).rpartition('label ')[2]}{_in(first.split)}. One image has one "
-        f"{'set of labels' if row.is_list else 'label'} and one split.{remedy}"
+        f"{row.kind.noun} and one split.{remedy}"
     )
 
 

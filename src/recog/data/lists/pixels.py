@@ -166,7 +166,7 @@ def _rows(
             labels.labels_in(cells[at["label"]].strip()),
             split_of_cell(split, line, columns.names["split"]) if "split" in at else None,
             group,
-            is_list=bool(labels.separator),
+            task="multilabel" if labels.separator else "multiclass",
             columns=tuple((name, cells[i].strip()) for name, i in further.items()),
         )
         yield row, f"{path.stem}/{number:06d}", _image(cells, table, line)

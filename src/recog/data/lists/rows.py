@@ -5,8 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from recog.core.task import Task
 
 _MAX_CELL = 200  # characters of a cell to slice by; a caption is none
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """What a row gives its image: one label, or a list that may hold none or several."""
+
+    noun: str
+    is_complete: bool  # a further row of the image cannot add labels
+    remedy: str  # for rows of one image that differ
+
+
+_KINDS: Mapping[Task, RowKind] = MappingProxyType(
+    {
+        "multiclass": RowKind("label", False, " If an image may have several: --task multilabel."),
+        "multilabel": RowKind("set of labels", True, " Join the labels of an image in one row."),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +38,12 @@ class Row:
     labels: tuple[str, ...] | None  # None: the image has no label
     split: str | None = None
     group: str | None = None
-    is_list: bool = False  # written so that there may be none or several
+    task: Task = "multiclass"  # multilabel: written so that there may be none or several labels
     columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of all others
+
+    @property
+    def kind(self) -> RowKind:
+        return _KINDS[self.task]
 
 
 @dataclass(frozen=True)

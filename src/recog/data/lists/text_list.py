@@ -67,7 +67,7 @@ def _rows(text: str, where: str, labels: LabelFormat, pattern: LabelPattern | No
             f"{where}, line {number}",
             path,
             labels.labels_in(rest) if pattern is None else found,
-            is_list=bool(labels.separator),
+            task="multilabel" if labels.separator else "multiclass",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from recog.core.errors import DataError, missing_extra
 from recog.data.parquet.arrow import ARROW_SUFFIX, ArrowFile
 from recog.data.parquet.pages import largest_pages
-from recog.data.parquet.schema import is_list, is_text
+from recog.data.parquet.schema import holds_list, is_text
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64 << 20  # of the columns that are read; one row may take more
@@ -32,7 +32,9 @@ def open_table(path: Path) -> Any:
         raise missing_extra(error) or error from None
     try:
         table = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES)
-        lists = [field.name for field in table.schema_arrow if is_list(field.type) and is_text(field.type.value_type)]
+        lists = [
+            field.name for field in table.schema_arrow if holds_list(field.type) and is_text(field.type.value_type)
+        ]
         if lists:  # a name in many lists is kept once
             leaves = [table.schema.column(i).path for i in range(len(table.schema))]
             in_lists = [path for path in leaves if path.partition(".")[0] in lists]
@@ -96,6 +98,6 @@ def _arrow_cells(
 
 def _cell(scalar: Any, path: Path) -> Any:
     """A cell as Python has it."""
-    if is_list(scalar.type) and scalar.is_valid and len(scalar) > _MAX_LABELS:
+    if holds_list(scalar.type) and scalar.is_valid and len(scalar) > _MAX_LABELS:
         raise DataError(f"{path} has {len(scalar):,} labels for one image; at most {_MAX_LABELS:,} are read.")
     return scalar.as_py()

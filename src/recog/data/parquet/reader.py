@@ -11,6 +11,7 @@ from typing import Any
 
 from recog.core.errors import DataError
 from recog.core.files import is_hidden, natural_key
+from recog.core.task import Task, joined_task
 from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, check_totals
 from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
@@ -35,7 +36,7 @@ from recog.data.parquet.schema import (
     check_columns,
     declared_names,
     find_schema_columns,
-    is_list,
+    holds_list,
     is_number,
     is_plain,
     is_text,
@@ -93,7 +94,7 @@ class _Row:
     labels: tuple[str, ...]
     split: str | None
     group: str | None
-    is_list: bool  # written so that there may be none or several
+    task: Task  # multilabel: written so that there may be none or several
     columns: tuple[tuple[str, str], ...]
 
 
@@ -130,7 +131,7 @@ def read_parquet(
     if not class_names:
         raise DataError(f"no image of {root if len(files) > 1 else files[0]} has a label; there is nothing to learn.")
     number_of = {name: number for number, name in enumerate(class_names)}
-    is_list = any(row.is_list for row in rows)
+    task = joined_task(row.task for row in rows)
     return Dataset(
         name=files[0].stem if len(files) == 1 else root.resolve().name,
         layout=f"{len(files)} {'Arrow' if is_arrow else 'Parquet'} file{'s' * (len(files) > 1)}",
@@ -147,16 +148,16 @@ def read_parquet(
             )
             for row in rows
         ),
-        task="multilabel" if is_list else "multiclass",
+        task=task,
         has_label_columns=bool(bits),
         exclusions=tuple(exclusions),
-        notes=(*notes, *(joined_label_notes(class_names) if not is_list else ())),
+        notes=(*notes, *(joined_label_notes(class_names) if task == "multiclass" else ())),
     )
 
 
 def _read_paths(table: Any, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     """A table of paths and labels, as a CSV has it. Numbers that the schema names become names."""
-    columns = [field.name for field in table.schema_arrow if is_plain(field.type) or is_list(field.type)]
+    columns = [field.name for field in table.schema_arrow if is_plain(field.type) or holds_list(field.type)]
     names = {column: declared_names(table, path, column) for column in columns}
     rows = []
     for number, (_, cells) in enumerate(read_cells(table, path, path.name, columns)):
@@ -251,9 +252,9 @@ def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelF
     place = {label: i for i, label in enumerate(file.bits)}
     packed_bytes, total = file.path.stat().st_size, 0
     for row, cells in read_cells(file.table, file.path, file.name, wanted, names["path"]):
-        found: tuple[tuple[str, ...], bool] | None
+        found: tuple[tuple[str, ...], Task] | None
         if "label" not in names:
-            found = labels_of_bits([bit_text(cells[column]) for column in label_columns], place), True
+            found = labels_of_bits([bit_text(cells[column]) for column in label_columns], place), "multilabel"
         else:
             found = _labels_of(cells[names["label"]], file.class_names, labels, row)
         by_role = {role: cells[name] for role, name in names.items()}
@@ -268,7 +269,7 @@ def _rows(file: _File, spool: Spool, exclusions: list[Exclusion], labels: LabelF
 def _row(
     cells: Mapping[Role, Any],
     name: str,
-    labels: tuple[tuple[str, ...], bool] | None,
+    labels: tuple[tuple[str, ...], Task] | None,
     file: _File,
     spool: Spool,
     exclusions: list[Exclusion],
@@ -292,25 +293,25 @@ def _row(
         labels=labels[0],
         split=file.split if stated is None else split_of_cell(str(stated), name, file.columns.names["split"]),
         group=None if group is None else str(group),
-        is_list=labels[1],
+        task=labels[1],
         columns=columns,
     )
 
 
 def _labels_of(
     cell: Any, names: tuple[str, ...], labels: LabelFormat, where: str
-) -> tuple[tuple[str, ...], bool] | None:
-    """(labels, whether there may be none or several); None where the image has no label."""
+) -> tuple[tuple[str, ...], Task] | None:
+    """(labels, multilabel where there may be none or several); None where the image has no label."""
     if isinstance(cell, list):
-        return tuple(dict.fromkeys(_label_of(item, names, where) for item in cell)), True
+        return tuple(dict.fromkeys(_label_of(item, names, where) for item in cell)), "multilabel"
     if labels.separator and isinstance(cell, str):
         found = labels.labels_in(cell)
-        return None if found is None else (tuple(_label_of(label, names, where) for label in found), True)
+        return None if found is None else (tuple(_label_of(label, names, where) for label in found), "multilabel")
     if (
         cell is None or cell == "" or cell != cell or (names and cell == -1)
     ):  # NaN; -1: unlabelled in Hugging Face's data
         return None
-    return (_label_of(cell, names, where),), False
+    return (_label_of(cell, names, where),), "multiclass"
 
 
 def _label_of(label: Any, names: tuple[str, ...], where: str) -> str:

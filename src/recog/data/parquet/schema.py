@@ -33,7 +33,7 @@ def find_schema_columns(table: Any, path: Path, cells: Cells, layout: DataLayout
         if field.name in OWN_NAMES[role]:
             return True  # and if its type is another one, an error says so
         if role == "label":
-            item = field.type.value_type if is_list(field.type) else field.type
+            item = field.type.value_type if holds_list(field.type) else field.type
             return is_text(item) or _is_integer(item)
         return is_plain(field.type) and field.name not in long
 
@@ -89,7 +89,7 @@ def check_columns(table: Any, path: Path, columns: Columns) -> None:
         )
     for role, name in names.items():
         kind = schema.field(name).type
-        item = kind.value_type if role == "label" and is_list(kind) else kind
+        item = kind.value_type if role == "label" and holds_list(kind) else kind
         if role != "path" and not (is_text(item) or _is_integer(item)) and (role == "label" or not is_plain(item)):
             lists = ", or lists of them" if role == "label" else ""
             raise DataError(
@@ -97,7 +97,7 @@ def check_columns(table: Any, path: Path, columns: Columns) -> None:
             )
 
 
-def is_list(kind: Any) -> bool:
+def holds_list(kind: Any) -> bool:
     import pyarrow
 
     types = pyarrow.types

@@ -14,6 +14,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import is_hidden, is_written_by_recog, natural_key, shown
 from recog.core.images.decode import Readable
 from recog.core.images.formats import IMAGE_SUFFIXES, is_image_content
+from recog.core.task import Task, joined_task
 from recog.data.archives.members import RefusedMember, StoredBytes
 from recog.data.archives.tars import TarContent, TarMember, is_tar, read_tar
 from recog.data.archives.trees import end_mark_notes
@@ -79,10 +80,10 @@ def has_labels(content: TarContent) -> bool:
 
 @dataclass(frozen=True)
 class Labels:
-    """As written: one, or a list that may hold none or several."""
+    """As written: one, or of `task` multilabel a list that may hold none or several."""
 
     names: tuple[str, ...]
-    is_list: bool
+    task: Task
 
 
 @dataclass
@@ -156,7 +157,7 @@ def read_shards(
             )
             for row in rows
         ),
-        task="multilabel" if any(row.labels.is_list for row in rows) else "multiclass",
+        task=joined_task(row.labels.task for row in rows),
         has_label_columns=bool(labels.columns),
         exclusions=tuple(exclusions),
         notes=tuple(notes),
@@ -278,7 +279,7 @@ def _json_labels(table: object, labels: LabelFormat) -> Labels | None:
         found = [table[key] for key in _JSON_KEYS if table.get(key) is not None]
         table = found[0] if found else None
     if isinstance(table, list) and all(_is_label(item) for item in table):
-        return Labels(tuple(dict.fromkeys(class_name_of(str(item)) for item in table)), is_list=True)
+        return Labels(tuple(dict.fromkeys(class_name_of(str(item)) for item in table)), task="multilabel")
     return _labels_of(class_name_of(str(table)), labels) if _is_label(table) else None
 
 
@@ -286,7 +287,7 @@ def _labels_of_bits(table: object, name: str, labels: LabelFormat) -> Labels:
     row = {key: bit_text(cell) for key, cell in table.items()} if isinstance(table, Mapping) else {}
     header, cells = list(row), list(row.values())
     at = find_label_columns(header, [(name, cells)], where=name, reserved=frozenset(), wanted=labels.columns)
-    return Labels(labels_of_bits(cells, at), is_list=True)
+    return Labels(labels_of_bits(cells, at), task="multilabel")
 
 
 def _is_label(value: object) -> bool:
@@ -296,8 +297,8 @@ def _is_label(value: object) -> bool:
 def _labels_of(text: str, labels: LabelFormat) -> Labels | None:
     if labels.separator:
         names = labels.labels_in(text)
-        return None if names is None else Labels(names, is_list=True)
-    return Labels((text,), is_list=False) if text else None
+        return None if names is None else Labels(names, task="multilabel")
+    return Labels((text,), task="multiclass") if text else None
 
 
 def _classes(labels: set[str], root: Path) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -40,10 +40,10 @@ def read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
                 raise
             return _read_beside(tree, metadata, layout, missing)
     found = find_lists(tree, labels, layout)
-    is_list = layout.states_a_list or labels.is_given
-    if is_list and found.lists:
+    wants_list = layout.states_a_list or labels.is_given
+    if wants_list and found.lists:
         return read_lists(tree, found, labels, layout)
-    if is_list and found.best_refused:
+    if wants_list and found.best_refused:
         raise DataError(found.best_refused[1])
     layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
     try:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,22 @@ class TaskMeasures(ABC):
     stop_measures: ClassVar[tuple[str, ...]]  # that may end training early
     thing: ClassVar[str]  # what a class is called in messages: 'class' or 'label'
     things: ClassVar[str]
+    score_name: ClassVar[str]  # of `selection_score`, the headline: 'accuracy' or 'mAP'
+    classes_key: ClassVar[str]  # under which files have the value of `cell`
+    cell_kind: ClassVar[Literal["text", "texts"]]  # of `cell`
+    min_labels: ClassVar[int]  # of an image
+
+    @abstractmethod
+    def cell(self, names: Sequence[str]) -> str | list[str]:
+        """The names of an image's classes as one value: the name; multilabel: a list."""
 
     @abstractmethod
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
         """From each image's classes: int64 [N], or float32 [N, K] of 0 and 1."""
+
+    @abstractmethod
+    def class_count(self, targets: TargetArray) -> int:
+        """K; multiclass: one more than the largest label."""
 
     @abstractmethod
     def is_class(self, targets: TargetArray, num_images: int, num_classes: int) -> BoolArray:
@@ -90,6 +102,10 @@ class TaskMeasures(ABC):
         """Multilabel only, and None where it is undefined."""
         return None
 
+    def label_cardinality(self, num_labels: int, num_images: int) -> float | None:
+        """Mean number of labels of an image, multilabel only. Tsoumakas and Katakis (2007), IJDWM 3(3)."""
+        return None
+
     def confusion(self, logits: FloatArray, targets: TargetArray) -> NDArray[np.int64] | None:
         """Counts [K, K], row = true class; multiclass only."""
         return None
@@ -117,9 +133,18 @@ class _Multiclass(TaskMeasures):
     scaling_methods = ("none", "temperature", "vector")
     stop_measures = ("val_nll", "val_accuracy", "train_loss")
     thing, things = "class", "classes"
+    score_name = "accuracy"
+    classes_key, cell_kind = "class", "text"
+    min_labels = 1
+
+    def cell(self, names: Sequence[str]) -> str | list[str]:
+        return names[0]
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
         return np.array([label for (label,) in labels], dtype=np.int64)
+
+    def class_count(self, targets: TargetArray) -> int:
+        return int(targets.max()) + 1
 
     def is_class(self, targets: TargetArray, num_images: int, num_classes: int) -> BoolArray:
         check_labels(targets, num_images, num_classes)
@@ -169,12 +194,24 @@ class _Multilabel(TaskMeasures):
     scaling_methods = ("none", "temperature")
     stop_measures = ("val_nll", "val_accuracy", "val_map", "train_loss")
     thing, things = "label", "labels"
+    score_name = "mAP"
+    classes_key, cell_kind = "classes", "texts"
+    min_labels = 0
+
+    def cell(self, names: Sequence[str]) -> str | list[str]:
+        return list(names)
+
+    def label_cardinality(self, num_labels: int, num_images: int) -> float | None:
+        return num_labels / max(1, num_images)
 
     def targets(self, labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[Any]:
         targets = np.zeros((len(labels), num_classes), dtype=np.float32)
         for row, classes in zip(targets, labels, strict=True):
             row[list(classes)] = 1
         return targets
+
+    def class_count(self, targets: TargetArray) -> int:
+        return int(targets.shape[1])
 
     def is_class(self, targets: TargetArray, num_images: int, num_classes: int) -> BoolArray:
         return check_targets(targets, num_images, num_classes)

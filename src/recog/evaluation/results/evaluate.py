@@ -91,7 +91,7 @@ def evaluate(
             ClassCounts.of(answers.preds, is_class),
             [tuple(map(none_if_nan, measure(probs, is_class).tolist())) for measure in (auroc, average_precision)],
             bootstrap_intervals(probs, targets, answers.nll_terms, thresholds=calibration.threshold_values),
-            calibration.thresholds.values if calibration.thresholds else (),  # of labels, one a row
+            _LABEL_THRESHOLDS[measures.task](calibration),
         ),
         "data": data,
         "calibration_method": calibration.method,
@@ -136,5 +136,8 @@ def _multilabel_report(answers: _Answers, shared: Mapping[str, Any]) -> Multilab
 
 _REPORTS: Mapping[Task, Callable[[_Answers, Mapping[str, Any]], Report]] = MappingProxyType(
     {"multiclass": _multiclass_report, "multilabel": _multilabel_report}
+)
+_LABEL_THRESHOLDS: Mapping[Task, Callable[[Calibration], tuple[float, ...]]] = MappingProxyType(  # one a row
+    {"multiclass": lambda calibration: (), "multilabel": lambda calibration: calibration.label_thresholds.values}
 )
 _ERRORS = MappingProxyType({"multiclass": misclassified, "multilabel": wrong_labels})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recog.core.errors import MissingExtraError
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray
+from recog.evaluation.measures.task import TASK_MEASURES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,11 +80,11 @@ class Predictions(Sequence[ImageResult]):
         pandas.
         """
         rows = list(self)
-        has_one = self.task == "multiclass"
+        cell = TASK_MEASURES[self.task].cell
         columns: dict[str, Any] = {
             "path": list(self.paths),
-            "true": [row.true[0] if has_one else list(row.true) for row in rows],
-            "predicted": [row.predicted[0] if has_one else list(row.predicted) for row in rows],
+            "true": [cell(row.true) for row in rows],
+            "predicted": [cell(row.predicted) for row in rows],
             "correct": self.is_correct,
         }
         if self.in_set is not None:

@@ -95,6 +95,11 @@ class Report(ABC):
         return self.hits.accuracy_ci95
 
     @property
+    def score(self) -> float | None:
+        """The headline: the accuracy; of several labels the mAP."""
+        return self.accuracy
+
+    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
@@ -267,6 +272,10 @@ class MultilabelReport(Report):
     @property
     def mean_average_precision(self) -> float | None:
         return self.average_precision
+
+    @property
+    def score(self) -> float | None:
+        return self.mean_average_precision
 
     @property
     def hamming_loss(self) -> float:

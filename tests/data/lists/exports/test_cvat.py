@@ -21,7 +21,10 @@ def export(*images):
 
 
 def rows(text):
-    return [(row.path, row.labels, row.split, row.is_list) for row in cvat_listing(text, "annotations.xml").rows]
+    return [
+        (row.path, row.labels, row.split, row.task == "multilabel")
+        for row in cvat_listing(text, "annotations.xml").rows
+    ]
 
 
 def test_the_tags_of_each_image():

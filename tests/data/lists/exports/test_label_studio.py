@@ -30,7 +30,7 @@ def task(number, *results, name=None, cancelled=False):
 
 def rows(document, **options):
     return [
-        (row.where, row.path, row.labels, row.is_list)
+        (row.where, row.path, row.labels, row.task == "multilabel")
         for row in label_studio_listing(document, "x.json", **options).rows
     ]
 

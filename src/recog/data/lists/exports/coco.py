@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from recog.core.errors import DataError
 from recog.core.files import shown
 from recog.core.records import decode_typed
-from recog.core.task import Task
+from recog.core.task import Task, joined_task
 from recog.data.lists.rows import Listing, Row
 from recog.data.names import class_name_of
+from recog.evaluation.measures.task import TASK_MEASURES
 
 COCO_KEYS = frozenset({"images", "annotations", "categories"})
 _Id = int | str
@@ -59,30 +61,32 @@ def coco_listing(text: str, where: str, task: Task | None) -> Listing:
                 )
         found[annotation.image_id][names[annotation.category_id]] = None
     most = max(map(len, found.values()), default=0)
-    is_list = most > 1 or task == "multilabel"
-    labels: dict[_Id, tuple[str, ...] | None] = {
-        key: tuple(categories) if categories or is_list else None for key, categories in found.items()
-    }
+    read_as = joined_task([task, "multilabel" if most > 1 else "multiclass"])
+    fewest = TASK_MEASURES[read_as].min_labels
+    labels = {key: tuple(categories) if len(categories) >= fewest else None for key, categories in found.items()}
     why = f"it has {', '.join(sorted(COCO_KEYS))} as COCO has them"
-    return Listing(
-        _rows(coco, where, labels, is_list=is_list), (), list(_notes(found, names, is_list=is_list)), why, "COCO JSON"
-    )
-
-
-def _notes(found: Mapping[_Id, Mapping[str, None]], names: Mapping[_Id, str], *, is_list: bool) -> Iterator[str]:
+    notes = [_NOTES[read_as](found.values())]
     used = {name for categories in found.values() for name in categories}
-    several = sum(len(categories) > 1 for categories in found.values())
-    if is_list:
-        yield f"{several:,} of {len(found):,} images have several categories: any number of labels an image"
-    else:
-        without = sum(not categories for categories in found.values())
-        aside = f"; {without:,} have none (--task multilabel reads them as images without labels)" if without else ""
-        yield f"every annotated image has one category: one label an image{aside}"
-    unused = sorted({name for name in names.values() if name not in used})
-    if unused:
-        yield f"categories without an annotation are no classes: {', '.join(unused[:5])}"
+    if unused := sorted({name for name in names.values() if name not in used}):
+        notes.append(f"categories without an annotation are no classes: {', '.join(unused[:5])}")
+    rows = (
+        Row(f"{where}, images[{number}]", image.file_name, labels[image.id], task=read_as)
+        for number, image in enumerate(coco.images)
+    )
+    return Listing(rows, (), notes, why, "COCO JSON")
 
 
-def _rows(coco: _Coco, where: str, labels: Mapping[_Id, tuple[str, ...] | None], *, is_list: bool) -> Iterator[Row]:
-    for number, image in enumerate(coco.images):
-        yield Row(f"{where}, images[{number}]", image.file_name, labels[image.id], is_list=is_list)
+def _note_one(found: Collection[Mapping[str, None]]) -> str:
+    without = sum(not categories for categories in found)
+    aside = f"; {without:,} have none (--task multilabel reads them as images without labels)" if without else ""
+    return f"every annotated image has one category: one label an image{aside}"
+
+
+def _note_several(found: Collection[Mapping[str, None]]) -> str:
+    several = sum(len(categories) > 1 for categories in found)
+    return f"{several:,} of {len(found):,} images have several categories: any number of labels an image"
+
+
+_NOTES: Mapping[Task, Callable[[Collection[Mapping[str, None]]], str]] = MappingProxyType(
+    {"multiclass": _note_one, "multilabel": _note_several}
+)

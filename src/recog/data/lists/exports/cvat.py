@@ -89,7 +89,13 @@ def _rows(images: Sequence[_Image], where: str, *, has_splits: bool) -> Iterator
     for image in images:
         labels = tuple(dict.fromkeys(image.tags))
         split = split_of_name(image.subset) if has_splits else None
-        yield Row(f"{where}, image {shown(image.name)}", image.name, labels, split, is_list=len(labels) != 1)
+        yield Row(
+            f"{where}, image {shown(image.name)}",
+            image.name,
+            labels,
+            split,
+            task="multiclass" if len(labels) == 1 else "multilabel",
+        )
 
 
 def _parse(text: str, where: str) -> list[_Image]:

@@ -64,7 +64,7 @@ def _rows(tasks: Sequence[_Task], control: str) -> Iterator[Row]:
     for task in tasks:
         labels = task.choices.get(control)
         if labels is not None:
-            yield Row(task.where, task.path, labels, is_list=len(labels) != 1)
+            yield Row(task.where, task.path, labels, task="multiclass" if len(labels) == 1 else "multilabel")
 
 
 def _notes(tasks: Sequence[_Task], control: str) -> Iterator[str]:
