@@ -124,7 +124,8 @@ def test_the_sentences_have_the_numbers():
     images, head = pooled(120, 60)
     answers = hold_out_head(images, np.zeros(180), head, config(), num_train=120)
     calibration, _ = calibrate(replace(held_out(), known=answers.known), config(method="temperature"), NAMES)
-    text, unknown = describe_calibration(calibration)
+    text, sets, unknown = describe_calibration(calibration)
+    assert sets.startswith("prediction sets: contain the true class for at least 95% of images like these (")
     assert text.startswith(f"calibration: temperature {calibration.scaling.temperature:.3g} (")
     assert "fitted on 60 images (some images)" in text
     assert "NLL" in text
@@ -133,7 +134,7 @@ def test_the_sentences_have_the_numbers():
     known = answers.known
     few = replace(known, features=known.features[:9], logits=known.logits[:9], labels=known.labels[:9], refit=None)
     calibration, _ = calibrate(replace(held_out(), known=few), config(), NAMES)
-    assert "'unknown': never predicted (9 calibration images are too few" in describe_calibration(calibration)[1]
+    assert "'unknown': never predicted (9 calibration images are too few" in describe_calibration(calibration)[2]
 
 
 def test_the_bundle_carries_it_and_every_way_of_answering_uses_it(digits_run, tmp_path):

@@ -136,6 +136,11 @@ def describe_calibration(calibration: Calibration) -> list[str]:
             f"ECE {fit.ece_before:.1%} -> {fit.ece_after:.1%}"
         )
     lines = [f"{what} ({fit.reason}), fitted on {plural(fit.num_images, 'image')} ({fit.data}){gain}"]
+    if calibration.sets is not None:
+        lines.append(
+            f"prediction sets: contain the true class for at least {100 - 100 * calibration.sets.alpha:.3g}% of images "
+            "like these (--set calibration.alpha=...)"
+        )
     if thresholds is not None:
         low, high = min(thresholds.values), max(thresholds.values)
         lines.append(

@@ -43,7 +43,7 @@ from recog.export.onnx import export_onnx
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.network_files import load_classifier, save_network_config, save_weights
-from recog.recipes.calibrate import HeldOut, describe_calibration
+from recog.recipes.calibrate import HeldOut, describe_calibration, run_engine
 from recog.recipes.events import TrainingSummary
 from recog.recipes.plan import Plan, StepsPlan
 from recog.recipes.prepare import Prepared
@@ -201,8 +201,9 @@ def with_run_time(measured: Measured, *, duration_s: float, is_resumed: bool) ->
 def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[Sample]) -> Parity:
     chosen = [samples[i] for i in choose_reference(_kinds(samples), MAX_PARITY_IMAGES)]
     images = np.stack([predictor.preprocess.read(s.source, name=s.name) for s in chosen])
-    ours = predictor.calibration.apply(second(images).logits)
-    theirs, calibration = predictor.predict_batch(images).probs, predictor.calibration
+    calibration = predictor.calibration
+    ours = calibration.apply(second(images).logits)
+    theirs = calibration.apply(run_engine(predictor.engine, images)[0].logits)
     parity = compare_engines(ours, theirs, task=calibration.task, thresholds=calibration.threshold_values)
     check_parity(parity)
     return parity

@@ -109,7 +109,7 @@ def test_what_is_asked_for_is_fitted_and_written(conformal):
 
 def test_sets_are_fitted_on_probabilities_scaled_without_the_image():
     logits, labels = batch(300)
-    calibration = fit_calibration(logits, labels, CalibrationConfig(method="temperature"), data="val")
+    calibration = fit_calibration(logits, labels, CalibrationConfig(method="temperature", alpha=0.1), data="val")
     probs = softmax(scale_held_out(logits, labels, "temperature"))
     assert calibration.sets.quantile == conformal_quantile(1 - probs[np.arange(300), labels], 0.1)
 

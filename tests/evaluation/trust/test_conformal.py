@@ -14,6 +14,7 @@ from recog.evaluation.trust.conformal import (
     SET_METHODS,
     ConformalSets,
     check_set_method,
+    choose_alpha,
     conformal_quantile,
     fit_sets,
     image_coins,
@@ -150,6 +151,38 @@ def test_too_few_calibration_images_admit_every_class():
 
 
 # each class its own
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_wrong", "expected"),
+    [
+        (1000, 51, 0.05),  # 94.9 % correct
+        (1000, 50, 0.01),  # 95.0 %
+        (99, 0, 0.01),  # (99 + 1) * 0.01 = 1: just enough for a quantile
+        (98, 0, 0.05),
+        (19, 0, 0.05),
+        (18, 0, 0.1),
+        (3, 0, 0.1),  # too few for any of them
+    ],
+)
+def test_the_default_rate_follows_the_accuracy_and_the_number_of_images(num_images, num_wrong, expected):
+    labels = np.zeros(num_images, dtype=np.int64)
+    logits = np.tile([1.0, 0.0], (num_images, 1))
+    logits[:num_wrong] = [0.0, 1.0]
+    assert choose_alpha(logits, labels) == expected
+    assert (conformal_quantile(labels.astype(float), expected) is None) == (num_images == 3)
+
+
+def test_the_chosen_rate_is_held_where_the_accuracy_lies_at_its_limit():
+    rng = np.random.default_rng(0)
+    above = []  # coverage of new images less the rate that was chosen
+    for seed in range(200):
+        probs, labels = batch(1200, num_classes=3, seed=seed, spread=0.9)  # right on 94 to 96 %
+        alpha = choose_alpha(probs[:200], labels[:200])
+        rule = fit_sets(probs[:200], labels[:200], rng.random(200), method="lac", alpha=alpha)
+        covered = rule.sets(probs[200:], rng.random(1000))[np.arange(1000), labels[200:]]
+        above.append(covered.mean() - (1 - alpha))
+    assert np.mean(above) > -2 * np.std(above) / np.sqrt(200)
 
 
 def test_classes_with_200_images_have_a_quantile_of_their_own():

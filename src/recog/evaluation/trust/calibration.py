@@ -16,7 +16,7 @@ from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, TargetArray
 from recog.evaluation.measures.probability import softmax
 from recog.evaluation.measures.task import TASK_MEASURES, task_of
-from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, fit_sets, row_coins
+from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, choose_alpha, fit_sets, row_coins
 from recog.evaluation.trust.decision import DecisionThreshold, parse_aim
 from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
 from recog.evaluation.trust.thresholds import LabelThresholds, choose_thresholds
@@ -27,7 +27,7 @@ from recog.evaluation.trust.unknown import UNKNOWN_METHODS, UnknownRule
 class CalibrationConfig:
     method: str = "auto"  # 'auto': what cross-validation on the calibration images finds; or one of METHODS
     conformal: str = "lac"  # how prediction sets are made, one of SET_METHODS; or 'none'
-    alpha: float = 0.1  # the share of images whose prediction set may lack the true class
+    alpha: float | None = None  # the share of images whose set may lack the true class; by the accuracy if None
     class_conditional: bool = False  # hold alpha within each class that has 200 calibration images
     unknown: str = (
         "auto"  # the score of 'unknown': 'auto' compares all by leaving classes out; one of UNKNOWN_METHODS; 'none'
@@ -55,10 +55,9 @@ class CalibrationConfig:
                 "--threshold f1, or leave --positive out."
             )
         for name in ("alpha", "false_alarm_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(
-                    f"calibration.{name} is {getattr(self, name)}; it must lie between 0 and 1, such as 0.1."
-                )
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ConfigError(f"calibration.{name} is {value}; it must lie between 0 and 1, such as 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +204,7 @@ def _with_sets(
         labels,
         coins,
         method=config.conformal,
-        alpha=config.alpha,
+        alpha=choose_alpha(logits, labels) if config.alpha is None else config.alpha,
         class_conditional=config.class_conditional,
         data=_data_of(scaling),
     )

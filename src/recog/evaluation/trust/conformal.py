@@ -26,6 +26,10 @@ SetMethod = Literal["lac", "aps", "raps"]
 SET_METHODS: tuple[str, ...] = get_args(SetMethod)
 MIN_CLASS_IMAGES = 200  # of calibration, for a class to have a quantile of its own
 MAX_SCORE = 1e9
+ALPHAS = (0.01, 0.05, 0.1)  # to choose from where none is set
+SURE_ACCURACY = (
+    0.95  # from here on, sets that hold the truth for 95 % of images would have no more than the predicted class
+)
 RAPS_PENALTY, RAPS_FREE_CLASSES = 0.01, 5  # what Angelopoulos et al. (2021), section 3, take for ImageNet
 
 
@@ -133,6 +137,15 @@ def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float | Non
     """The ceil((n + 1)(1 - alpha))-th smallest of `scores` float64 [n]; None where n is too small for one."""
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)  # 0.9 * 10 is 9, not a hair above
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else None
+
+
+def choose_alpha(logits: FloatArray, labels: IntArray) -> float:
+    """The share of images whose set may lack the true class: 5 %, or 1 % where the accuracy is 95 % or more.
+
+    From `logits` [N, K] and `labels` int [N] of calibration; the next larger share where N is too small for a quantile.
+    """
+    wanted = 0.01 if (logits.argmax(axis=1) == labels).mean() >= SURE_ACCURACY else 0.05
+    return next((alpha for alpha in ALPHAS if alpha >= wanted and alpha * (len(labels) + 1) >= 1 - 1e-9), ALPHAS[-1])
 
 
 def fit_sets(
