@@ -183,6 +183,7 @@ def test_config_fields():
         "head.layers",
         "head.max_iterations",
         "head.method",
+        "head.mirror",
         "head.ridge_l2",
         "limits.max_bytes",
         "limits.max_pixels",

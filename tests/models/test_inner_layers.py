@@ -16,8 +16,8 @@ from recog.models.inner_layers import InnerLayers, with_layers
 from recog.models.network_files import load_classifier
 
 
-def multi(name="test_efficientnet", **settings):
-    model, layers, notes = with_layers(build(name, weights="none", **settings), "multi")
+def multi(name="test_efficientnet", *, mirror=False, **settings):
+    model, layers, notes = with_layers(build(name, weights="none", **settings), "multi", mirror=mirror)
     assert layers == "multi"
     return model, notes
 
@@ -79,6 +79,34 @@ def test_the_network_comes_back_from_its_two_files(name, settings, tmp_path):
     assert isinstance(rebuilt.network, InnerLayers)
     images = images_for(model)
     assert torch.equal(logits_of(rebuilt, images), logits_of(model.classifier, images))
+
+
+def test_mirrored_features_are_the_mean_of_the_two_images_features(tmp_path):
+    plain, _ = multi()
+    images = images_for(plain)
+    mirrored, _ = multi(mirror=True)
+    mirrored.classifier.network.load_state_dict(plain.classifier.network.state_dict())
+    with torch.no_grad():
+        expected = (plain.classifier(images)[1] + plain.classifier(images.flip(2))[1]) / 2
+        assert torch.allclose(mirrored.classifier(images)[1], expected, atol=1e-6)
+    save_bundle_files(mirrored, tmp_path)
+    assert torch.equal(logits_of(load_classifier(tmp_path), images), logits_of(mirrored.classifier, images))
+
+
+def test_features_of_zero_have_a_gradient():
+    model, _ = multi()
+    network = model.classifier.network
+    for parameter in network.body.parameters():
+        torch.nn.init.zeros_(parameter)
+    network(torch.ones(2, 3, *model.preprocess.image_size)).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_a_mirrored_view_needs_the_inner_layers():
+    with pytest.raises(ConfigError, match=r"head.mirror is true, which needs head.layers=multi"):
+        with_layers(build("test_efficientnet", weights="none"), "last", mirror=True)
+    with pytest.raises(ConfigError, match=r"head.mirror is true, but resnet8"):
+        with_layers(build("resnet8"), None, mirror=True)
 
 
 def test_a_damaged_config_is_a_bundle_error(tmp_path):

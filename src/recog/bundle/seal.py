@@ -102,6 +102,7 @@ class NetworkConfig:
     pretrained_cfg: PretrainedConfig
     library: str = "timm"
     head_layers: HeadLayers = "last"
+    head_mirror: bool = False  # features are averaged over the image and its mirror image
     model_args: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -75,8 +75,8 @@ def decode_images(
 ) -> DecodedImages:
     """All `samples`, whose content hashes are `hashes`, through `reader`; from the cache where it holds them.
 
-    `name` is shown by `recog cache`. Up to `max_memory_bytes` are held in memory, by default a share of what is free, of
-    which each of `num_sharers` processes on this machine has its part; what is mapped from the cache they have in common.
+    `name` is shown by `recog cache`. Up to a share of the free memory is used, of which each of `num_sharers` processes on this
+    machine has its part, and up to `max_memory_bytes`; what is mapped from the cache they have in common.
     """
     (decoded,) = decode_for_each(
         samples, [reader], hashes, name=name, max_memory_bytes=max_memory_bytes, num_sharers=num_sharers
@@ -99,9 +99,9 @@ def decode_for_each(
     found = {key: decoded for key, decoded in cached.items() if decoded is not None}
     missing = {key: reader for key, reader in zip(keys, readers, strict=True) if key not in found}
     if missing:
-        if max_memory_bytes is None:
-            max_memory_bytes = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
-        building = [_Building(key, reader, max_memory_bytes // len(missing)) for key, reader in missing.items()]
+        limit = int(MEMORY_SHARE * available_memory_bytes()) // num_sharers
+        limit = limit if max_memory_bytes is None else min(limit, max_memory_bytes)
+        building = [_Building(key, reader, limit // len(missing)) for key, reader in missing.items()]
         found |= dict(zip(missing, _decode_all(samples, building, name), strict=True))
     return [found[key] for key in keys]
 

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,12 @@ class CachedImages(ImageStore):
     def rows(self) -> Rows:
         return LazyRows(self)
 
+    def stack(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        images = super().stack(indices)
+        if indices is not None and isinstance(self._pixels, np.memmap):
+            _release(self._pixels)  # `images` is a copy
+        return images
+
     def _before_use(self, indices: NDArray[np.int64]) -> None:
         for index in np.unique(indices[~self._is_checked[indices]]):
             at = slice(self._starts[index], self._starts[index + 1])
@@ -166,6 +172,13 @@ def map_pixels(file: Path | BinaryIO, num_bytes: int) -> NDArray[np.uint8]:
         return np.memmap(file, dtype=np.uint8, mode="r+", offset=DATA_START, shape=(num_bytes,))
     except OSError:  # a cache that the user can only read
         return np.memmap(file, dtype=np.uint8, mode="r", offset=DATA_START, shape=(num_bytes,))
+
+
+def _release(pixels: np.memmap[Any, Any]) -> None:
+    """Let the mapped pages go, which would count as this process's memory; the system keeps them while it has room."""
+    mapping = getattr(pixels, "_mmap", None)  # NumPy offers it in no other way
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class CacheFile:

@@ -20,14 +20,18 @@ class InnerLayers(HeadedNetwork):
     """float32 [B, C, H, W] -> features [B, D] -> logits [B, K]; timm's method names.
 
     The features are the mean of each stage over the positions and what the body's last layer reads, as signed square roots: a few
-    large values would otherwise outweigh the others. `shift` and `scale` [D] standardise them.
+    large values would otherwise outweigh the others. With `mirror` they are averaged over the image and its mirror image, at
+    twice the cost. `shift` and `scale` [D] standardise them.
     """
 
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, body: nn.Module, *, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, body: nn.Module, *, num_classes: int, in_chans: int, image_size: tuple[int, int], mirror: bool = False
+    ) -> None:
         super().__init__()
+        self.mirror = mirror
         body.reset_classifier(0)  # type: ignore[operator]
         self.body = body.eval()
         with torch.no_grad():
@@ -46,8 +50,14 @@ class InnerLayers(HeadedNetwork):
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, C, H, W] -> float32 [B, D]."""
+        values = self._roots(images)
+        if self.mirror:
+            values = (values + self._roots(images.flip(3))) / 2
+        return (values - self.shift) * self.scale
+
+    def _roots(self, images: torch.Tensor) -> torch.Tensor:
         values = torch.cat(self._parts(images), dim=1)
-        return (values.sign() * values.abs().sqrt() - self.shift) * self.scale
+        return values / values.abs().clamp(min=LEAST_ROOTED).sqrt()
 
     def standardise(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Set what is taken off the square roots, `mean` float [D], and what they are divided by, `std`; by 1 where that is 0."""
@@ -56,6 +66,7 @@ class InnerLayers(HeadedNetwork):
 
 
 MIN_STD = 1e-6
+LEAST_ROOTED = 1e-6  # values below are scaled, as the root's slope is infinite at 0 and training would end with NaN
 
 
 def _forward_stages(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -64,16 +75,22 @@ def _forward_stages(network: nn.Module, images: torch.Tensor) -> tuple[torch.Ten
     return forward(images, **({"extra_blocks": True} if "extra_blocks" in signature(forward).parameters else {}))
 
 
-def with_layers(model: BuiltModel, layers: HeadLayers | None) -> tuple[BuiltModel, HeadLayers, list[str]]:
+def with_layers(
+    model: BuiltModel, layers: HeadLayers | None, *, mirror: bool = False
+) -> tuple[BuiltModel, HeadLayers, list[str]]:
     """`model` for a head on `layers`, these layers, and the reason; planned where `layers` is None.
 
-    ConfigError where several layers were asked for and the network does not offer them.
+    ConfigError where several layers, or the average with the `mirror` image that only they have, were asked for and the network
+    does not offer them.
     """
     if layers == "last":
+        if mirror:
+            raise ConfigError("head.mirror is true, which needs head.layers=multi, but head.layers is last; leave one out.")
         return model, "last", []
     missing = _why_not(model)
-    if missing and layers is not None:
-        raise ConfigError(f"head.layers is multi, but {missing}; leave head.layers out, or use another network.")
+    if missing and (mirror or layers is not None):
+        what = "head.layers is multi" if layers is not None else "head.mirror is true"
+        raise ConfigError(f"{what}, but {missing}; leave it out, or use another network.")
     if missing:
         return model, "last", [f"head on the last layer: {missing}"]
     network = InnerLayers(
@@ -81,6 +98,7 @@ def with_layers(model: BuiltModel, layers: HeadLayers | None) -> tuple[BuiltMode
         num_classes=model.classifier.classifier.out_features,
         in_chans=model.preprocess.channels,
         image_size=model.preprocess.image_size,
+        mirror=mirror,
     )
     mean, std = model.classifier.channel_mean, model.classifier.channel_std
     classifier = Classifier(network.eval(), mean=mean, std=std)

@@ -56,7 +56,7 @@ def save_network_config(
             "pretrained_cfg": pretrained_cfg,
         }
         if isinstance(classifier.network, InnerLayers):
-            table["head_layers"] = "multi"
+            table |= {"head_layers": "multi", "head_mirror": classifier.network.mirror}
         if model.library == "own":
             table["served_by"] = ONNX  # only: the module's code is not part of a bundle
         path.write_bytes(pretty_json(table))
@@ -143,7 +143,8 @@ def _rebuild_inner_layers(config: NetworkConfig, folder: Path) -> nn.Module:
     channels, height, width = config.pretrained_cfg.input_size
     wanted = ModelConfig(name=config.architecture, weights="none", image_size=(height, width), channels=channels)
     try:
-        model, _, _ = with_layers(build_model(wanted, num_classes=config.num_classes), "multi")
+        plain = build_model(wanted, num_classes=config.num_classes)
+        model, _, _ = with_layers(plain, "multi", mirror=config.head_mirror)
     except ConfigError as error:
         raise BundleError(f"{folder}: {CONFIG} and {WEIGHTS} do not form a network: {error}") from None
     model.classifier.network.load_state_dict(load_file(folder / WEIGHTS))

@@ -29,6 +29,9 @@ from recog.recipes.plan import Plan, StepsPlan
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 
 
+READ_ONCE_BYTES = 192 << 20  # in memory of images whose features are taken once; the others wait in the cache
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
     """A split with its targets in the same order: labels int64 [N], multi-label zeros and ones float32 [N, K].
@@ -68,7 +71,10 @@ def decode_splits(
     ).items():
         shared = [purpose for purpose in readers if purpose != "exact"]
         with first_on_machine(world) if shared else contextlib.nullcontext():
-            found |= _read_split(dataset, hashes, split, readers, factors, num_sharers=world.local_size)
+            limit = None if isinstance(plan, StepsPlan) else READ_ONCE_BYTES
+            found |= _read_split(
+                dataset, hashes, split, readers, factors, num_sharers=world.local_size, max_memory_bytes=limit
+            )
         for purpose in shared:
             check_agreement(world, f"readable {split} images", found[purpose][1].rows.tolist())
     bad = {error.name: error for _, decoded in found.values() for error in decoded.bad}
@@ -107,6 +113,7 @@ def _read_split(
     factors: NDArray[np.float64] | None,
     *,
     num_sharers: int,
+    max_memory_bytes: int | None,
 ) -> dict[str, tuple[LabelledImages, DecodedImages]]:
     """By purpose, from `readers` by purpose."""
     keys = [hashes[sample.name] for sample in dataset.samples]
@@ -116,7 +123,7 @@ def _read_split(
     digests = [hashes[sample.name] for sample in samples]
     name = f"{dataset.name} {split}"
     found = {}
-    each = decode_for_each(samples, list(readers.values()), digests, name=name, num_sharers=num_sharers)
+    each = decode_for_each(samples, list(readers.values()), digests, name=name, num_sharers=num_sharers, max_memory_bytes=max_memory_bytes)
     for purpose, decoded in zip(readers, each, strict=True):
         rows = [int(row) for row in decoded.rows]
         images = LabelledImages(

@@ -219,6 +219,8 @@ def _last_layer(head: HeadConfig) -> HeadConfig:
             "head.layers is multi, but recipe finetune trains the network up to its last layer, which the head reads. Remove "
             "head.layers, or use --recipe head."
         )
+    if head.mirror:
+        raise ConfigError("head.mirror is for recipe head; remove it, or use --recipe head.")
     if head.method == "ridge":
         raise ConfigError(
             "head.method is ridge, but recipe finetune trains on from the head, and ridge regression's logits have no scale for "

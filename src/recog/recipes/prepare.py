@@ -181,7 +181,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         torch.cuda.set_device(device)
     model = _build(plan, network, data.dataset)
     if plan.recipe == "head":
-        model, layers, layer_notes = with_layers(model, plan.head.layers)
+        model, layers, layer_notes = with_layers(model, plan.head.layers, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     decoded = decode_splits(data.dataset, data.hashes, model.preprocess, plan, world)
