@@ -85,7 +85,9 @@ def with_layers(
     """
     if layers == "last":
         if mirror:
-            raise ConfigError("head.mirror is true, which needs head.layers=multi, but head.layers is last; leave one out.")
+            raise ConfigError(
+                "head.mirror is true, which needs head.layers=multi, but head.layers is last; leave one out."
+            )
         return model, "last", []
     missing = _why_not(model)
     if missing and (mirror or layers is not None):

@@ -28,7 +28,6 @@ from recog.data.store import (
 from recog.recipes.plan import Plan, StepsPlan
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 
-
 READ_ONCE_BYTES = 192 << 20  # in memory of images whose features are taken once; the others wait in the cache
 
 
@@ -123,7 +122,9 @@ def _read_split(
     digests = [hashes[sample.name] for sample in samples]
     name = f"{dataset.name} {split}"
     found = {}
-    each = decode_for_each(samples, list(readers.values()), digests, name=name, num_sharers=num_sharers, max_memory_bytes=max_memory_bytes)
+    each = decode_for_each(
+        samples, list(readers.values()), digests, name=name, num_sharers=num_sharers, max_memory_bytes=max_memory_bytes
+    )
     for purpose, decoded in zip(readers, each, strict=True):
         rows = [int(row) for row in decoded.rows]
         images = LabelledImages(
