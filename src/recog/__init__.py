@@ -151,13 +151,19 @@ _NAMES = {
     "recog.verbs.train": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_WITH_OPTIONS = ("bench", "compare", "evaluate", "scan", "train")  # verbs whose errors name options
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'recog' has no attribute '{name}'")
     try:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+        if name in _WITH_OPTIONS:
+            from recog.verbs.wording import worded_for_python
+
+            found = globals()[name] = worded_for_python(found)
+        return found
     except ModuleNotFoundError as error:
         missing = missing_extra(error)
         if missing is None:

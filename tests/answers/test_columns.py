@@ -15,28 +15,28 @@ def test_the_default_columns_of_one_label_per_image():
     columns = default_columns(predictor(), top=2, sets=True)
     assert cells(columns, SURE) == {
         "file": "photos/a.b.png",
-        "label_1": "cat",
-        "prob_1": 0.7,
+        "label": "cat",
+        "confidence": 0.7,
         "label_2": "eel",
-        "prob_2": 0.2,
+        "confidence_2": 0.2,
         "set": ["cat", "eel"],
         "error": None,
     }
     assert cells(columns, bad("x")) == {**dict.fromkeys(cells(columns, SURE)), "file": "x", "error": "truncated"}
 
 
-def test_more_ranks_than_classes_stay_empty():
+def test_there_are_no_more_ranks_than_classes():
     columns = default_columns(predictor(), top=4, sets=False)
-    assert cells(columns, SURE)["label_4"] is None
-    assert cells(columns, SURE)["prob_4"] is None
+    ranks = ("label", "confidence", "label_2", "confidence_2", "label_3", "confidence_3")
+    assert tuple(cells(columns, SURE)) == ("file", *ranks, "error")
 
 
 def test_an_unknown_image_has_no_probability_and_an_unsure_one_keeps_it():
     columns = default_columns(predictor(), top=2, sets=False)
     unknown = cells(columns, answer("x", prediction([0.7, 0.1, 0.2], is_unknown=True)))
-    assert (unknown["label_1"], unknown["prob_1"], unknown["label_2"]) == ("unknown", None, None)
+    assert (unknown["label"], unknown["confidence"], unknown["label_2"]) == ("unknown", None, None)
     unsure = cells(columns, answer("x", prediction([0.7, 0.1, 0.2]), labels=("unsure",)))
-    assert (unsure["label_1"], unsure["prob_1"], unsure["label_2"]) == ("unsure", 0.7, "eel")
+    assert (unsure["label"], unsure["confidence"], unsure["label_2"]) == ("unsure", 0.7, "eel")
 
 
 def test_the_default_columns_of_several_labels_per_image():

@@ -93,3 +93,9 @@ def test_a_removed_working_folder_leaves_absolute_paths(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "getcwd", gone)
     assert gather([str(image), str(image)]).names == [str(image)]
+
+
+def test_a_missing_file_is_answered_with_the_nearest_name(photos):
+    near, far = (gather([name]).sources[0].error for name in ("photos/2.pgn", "elsewhere/x.png"))
+    assert (near.reason, near.remedy) == ("there is no such file", "Check the path. Did you mean '2.png'?")
+    assert far.remedy == "Check the path."

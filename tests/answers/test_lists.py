@@ -3,6 +3,7 @@ import os
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -131,7 +132,7 @@ def test_what_is_no_list_is_refused(images, tmp_path, data, message):
         read_list("absent.txt")
 
 
-@pytest.mark.parametrize("name", ["list.parquet", "list.jsonl", "photos.ZIP"])
+@pytest.mark.parametrize("name", ["list.arrow", "list.xlsx", "photos.ZIP"])
 def test_other_lists_are_refused_by_their_names(images, name):
     with pytest.raises(DataError, match="is no list that predict reads; --from takes one path a line"):
         read_list(name)
@@ -184,7 +185,7 @@ def test_a_row_without_its_image_keeps_its_place(images, tmp_path):
     ("text", "layout", "message"),
     [
         ("a,b\n1,2\n", DataLayout(), "--path-column COLUMN"),
-        ("file,name\na.png,x\n", DataLayout(), "several columns that may be the path of an image: file, name"),
+        ("file,name\na.png,b/2.png\n", DataLayout(), "several columns that may be the path of an image: file, name"),
         ("path\n", DataLayout(), "it has a header only"),
         ("path\n../x.png\n", DataLayout(), "leads out of the list's folder"),
         ("caf\xe9\na.png\n", DataLayout(), "--encoding"),
@@ -207,11 +208,87 @@ def test_the_column_and_encoding_that_are_named_are_taken(images, tmp_path):
     [
         (ListOptions(names="gbk"), "--names is for zip archives"),
         (ListOptions(names="no-such"), "no-such"),
-        (ListOptions(path_column="x"), "--path-column is for CSV lists"),
-        (ListOptions(images=("b",)), "--images is for CSV lists"),
-        (ListOptions(encoding="latin-1"), "--encoding is for CSV lists"),
+        (ListOptions(path_column="x"), "--path-column is for lists with columns"),
+        (ListOptions(images=("b",)), "--images is for lists with columns"),
+        (ListOptions(encoding="latin-1"), "--encoding is for lists with columns"),
     ],
 )
 def test_options_without_use_are_refused(images, options, message):
     with pytest.raises(ConfigError, match=message):
         gather(["a.png"], options)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_path_in_an_archive(images, kind):
+    archive = pack(kind)
+    assert gather([f"{archive}/b"]).names == [f"{archive}/b/2.png", f"{archive}/b/10.png"]
+    assert gather([f"./{archive}/b/"]).names == [f"{archive}/b/2.png", f"{archive}/b/10.png"]
+    one = gather([f"{archive}/b/2.png"])
+    assert (one.names, one.sources[0].read()) == ([f"{archive}/b/2.png"], images[0].read_bytes())
+
+
+def test_a_path_that_an_archive_does_not_hold(images):
+    archive = pack("zip")
+    (near,) = gather([f"{archive}/b/3.png"]).sources
+    assert (near.error.reason, near.error.remedy) == ("photos.zip has no such file or folder", "Did you mean '2.png'?")
+    (far,) = gather([f"{archive}/elsewhere"]).sources
+    assert far.error.remedy == "It has: b and a.png."
+    (text,) = gather(["a.png/b"]).sources
+    assert text.error.reason == "a.png is neither a folder nor an archive"
+
+
+def test_images_of_several_splits_are_noted_with_the_way_to_take_one(images, tmp_path):
+    names = ["kaggle/train/1.png", "kaggle/train/2.png", "kaggle/test/3.png"]
+    write_images(tmp_path, names)
+    with zipfile.ZipFile("k.zip", "w") as archive:
+        for name in names:
+            archive.write(name)
+    note = (
+        "{0} holds images of several splits, all of which are predicted: {1}test (1), {1}train (2). To predict one of them: "
+        "{0}/{1}test"
+    )
+    assert note.format("k.zip", "kaggle/") in gather(["k.zip"]).notes
+    assert note.format("kaggle", "") in gather(["kaggle"]).notes
+    assert gather(["k.zip/kaggle/test"]).notes == gather(["kaggle/test"]).notes == ()
+    assert gather(["k.zip/kaggle/test"]).names == ["k.zip/kaggle/test/3.png"]
+
+
+def test_of_several_columns_of_paths_the_one_that_names_images(images):
+    Path("list.csv").write_text("id,name,label\n1,a.png,x\n2,b/2.png,y\n")
+    assert gather(["list.csv"]).names == ["a.png", "b/2.png"]
+
+
+ROWS = '{"file_name": "a.png", "label": "x"}\n{"file_name": "b/2.png"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.jsonl", ROWS),
+        ("list.json", f"[{ROWS.strip().replace(chr(10), ',')}]"),
+        ("list.json", '["a.png", "b/2.png"]'),
+        ("list.json", '{"a.png": "x", "b/2.png": "y"}'),
+    ],
+)
+def test_a_list_as_json(images, name, text):
+    Path(name).write_text(text)
+    for inputs in (gather([name]), read_list(name)):
+        assert inputs.names == ["a.png", "b/2.png"]
+        assert [Path(source).name for source in inputs.sources] == ["a.png", "2.png"]
+
+
+def test_a_list_as_parquet_and_a_table_that_holds_the_images(images):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image_path": ["a.png", "b/2.png"], "size": [1, 2]}), "list.parquet")
+    assert gather(["list.parquet"]).names == read_list("list.parquet").names == ["a.png", "b/2.png"]
+    with pytest.raises(DataError, match=r"the list absent\.parquet cannot be read"):
+        read_list("absent.parquet")
+    cells = [{"bytes": images[2].read_bytes(), "path": "a.png"}, {"bytes": None, "path": None}]
+    pq.write_table(pa.table({"image": cells}), "images.parquet")
+    inputs = gather(["images.parquet"])
+    assert inputs.names == ["images.parquet/000000/a.png", "images.parquet/000001"]
+    assert inputs.sources[0].read() == images[2].read_bytes()
+    with pytest.raises(BadImage, match="this row holds no image"):
+        inputs.sources[1].read()

@@ -39,7 +39,7 @@ def write(path, given, answers=ANSWERS):
 def test_csv(tmp_path):
     rows = list(csv.reader(write(tmp_path / "a.csv", layout(sets=True)).open(encoding="utf-8", newline="")))
     assert rows == [
-        ["file", "label_1", "prob_1", "set", "error"],
+        ["file", "label", "confidence", "set", "error"],
         ["'=1+1.png", "cat", "0.700000", "cat | =dog", ""],
         ["\\x1b[31m\\u202eb.png", "'=dog", "0.700000", "'=dog | cat", ""],
         ["caf\\udce9.png", "eel", "0.700000", "eel", ""],
@@ -115,7 +115,7 @@ def test_parquet_has_typed_columns(tmp_path, monkeypatch):
         "string",
     ]
     assert table.column("set").to_pylist() == [["cat", "=dog"], ["=dog", "cat"], ["eel"], None]
-    assert table.column("prob_1").to_pylist() == [0.7, 0.7, 0.7, None]
+    assert table.column("confidence").to_pylist() == [0.7, 0.7, 0.7, None]
     assert table.column("file").to_pylist()[:3] == ["=1+1.png", "\\x1b[31m\\u202eb.png", "caf\\udce9.png"]
     assert parquet.read_table(write(tmp_path / "none.parquet", layout("id"), [])).num_rows == 0
 

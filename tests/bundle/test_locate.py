@@ -131,3 +131,10 @@ def test_a_tilde_is_the_users_home(here, monkeypatch):
 def test_what_is_no_path_is_named(here, name):
     with pytest.raises(BundleError, match=r"the bundle is .*; expected the path of a bundle or run, or a run's name"):
         find_bundle(name)
+
+
+def test_an_unfinished_run_has_the_command_that_resumes_it(here):
+    (here / "runs" / "photos-1").mkdir(parents=True)
+    (here / "runs" / "photos-1" / "run.toml").touch()
+    with pytest.raises(BundleError, match="photos-1 is unfinished .* To resume: recog train --resume runs/photos-1"):
+        find_bundle("photos-1")

@@ -201,9 +201,9 @@ def test_predict_json_and_csv_say_the_same_as_python(digits_run, digit_files):
     table = list(csv.DictReader(io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv").stdout)))
     assert len(rows) == len(table) == len(expected) == 3
     for row, cells, prediction in zip(rows, table, expected, strict=True):
-        assert row["label"] == cells["label_1"] == prediction.label
+        assert row["label"] == cells["label"] == prediction.label
         assert row["confidence"] == pytest.approx(prediction.confidence, abs=1e-9)
-        assert float(cells["prob_1"]) == pytest.approx(prediction.confidence, abs=1e-6)
+        assert float(cells["confidence"]) == pytest.approx(prediction.confidence, abs=1e-6)
         assert [(item["label"], item["prob"]) for item in row["top"]] == prediction.top(3)
 
 
@@ -352,4 +352,25 @@ def test_every_command_that_computes_takes_threads(command, monkeypatch):
     for number in ("0", "1025", "many"):
         refused = CliRunner().invoke(app, [*given, "--threads", number])
         assert refused.exit_code == 2
-        assert "Invalid value for '--threads'" in refused.output
+        assert f"--threads is '{number}'; it must be" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train"], "There is no data to train on. Name a folder of class folders"),
+        (["evaluate", "run"], "DATA is missing. Labelled images"),
+        (["compare", "a", "b"], "--data is missing. Labelled images"),
+        (["train", "digits", "--epochs", "x"], "--epochs is 'x'; it must be a whole number."),
+        (["train", "digits", "--lr=x"], "--lr is 'x'; it must be a number."),
+        (["predict", "run", "a.png", "--top", "0"], "--top is '0'; it must be 1 or more."),
+        (["evaluate", "a", "b", "--bad-images", "x"], "--bad-images is 'x'; it must be one of auto, skip, error, quarantine."),
+        (["predict", "run", "x", "--name", "gbk"], "Did you mean --names: Encoding of names in a zip archive"),
+        (["train", "digits", "--nope", "3"], "No such option: --nope; see recog train --help"),
+    ],
+)  # fmt: skip
+def test_wrong_and_missing_values_are_stated_in_our_words(arguments, says):
+    result = CliRunner().invoke(build_app(COMMANDS), arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) <= 5

@@ -86,20 +86,20 @@ def expected(place):
 def test_every_input_gives_the_same_answers(place, expected, given, prefix):
     rows = rows_of(run(BUNDLE, *given, "--csv").stdout)
     assert [row["file"] for row in rows] == [prefix + name for name in (NAMES if prefix else "0123")]
-    assert [(row["label_1"], row["prob_1"]) for row in rows] == expected
+    assert [(row["label"], row["confidence"]) for row in rows] == expected
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_one_image_from_standard_input(place, expected, name):
     (row,) = rows_of(run(BUNDLE, name, "--csv", stdin=Path("photos/2.png").read_bytes()).stdout)
-    assert (row["file"], row["label_1"], row["prob_1"]) == ("stdin", *expected[2])
+    assert (row["file"], row["label"], row["confidence"]) == ("stdin", *expected[2])
     result = run(BUNDLE, name, stdin=b"", expect=3)
     assert "it is empty (0 bytes)" in result.stdout
 
 
 def test_a_list_from_standard_input(place, expected):
     rows = rows_of(run(BUNDLE, "--from", "-", "--csv", stdin=b"photos/1.png\0photos/3.png\0").stdout)
-    assert [(row["label_1"], row["prob_1"]) for row in rows] == [expected[1], expected[3]]
+    assert [(row["label"], row["confidence"]) for row in rows] == [expected[1], expected[3]]
 
 
 def test_output_as_csv_and_the_habit_of_giving_csv_a_file(place, expected):
@@ -111,7 +111,7 @@ def test_output_as_csv_and_the_habit_of_giving_csv_a_file(place, expected):
         assert Path(f"{'abcd'[i]}.csv").read_text() == printed
         assert f"answers: {'abcd'[i]}.csv" in result.stderr
         assert result.stdout.splitlines()[0] == "label\timages"
-    assert [(row["label_1"], row["prob_1"]) for row in rows_of(printed)] == expected
+    assert [(row["label"], row["confidence"]) for row in rows_of(printed)] == expected
 
 
 def test_output_as_json_lines_and_parquet(place, expected):
@@ -124,7 +124,7 @@ def test_output_as_json_lines_and_parquet(place, expected):
     parquet = pytest.importorskip("pyarrow.parquet")
     run(BUNDLE, "photos", "--output", "a.parquet")
     table = parquet.read_table("a.parquet").to_pylist()
-    assert [(row["label_1"], f"{row['prob_1']:.6f}") for row in table] == expected
+    assert [(row["label"], f"{row['confidence']:.6f}") for row in table] == expected
 
 
 def test_a_submission(place, expected):
@@ -143,8 +143,8 @@ def test_min_confidence_marks_and_counts(place, expected):
     highest = sorted(float(prob) for _, prob in expected)[-1]
     result = run(BUNDLE, "photos", "--csv", "--min-confidence", highest - 1e-6)
     rows = rows_of(result.stdout)
-    assert [row["label_1"] for row in rows].count("unsure") == 3
-    assert [row["prob_1"] for row in rows] == [prob for _, prob in expected]
+    assert [row["label"] for row in rows].count("unsure") == 3
+    assert [row["confidence"] for row in rows] == [prob for _, prob in expected]
     assert "unsure: 3 of 4 images, below confidence" in result.stderr
     lines = run(BUNDLE, "photos", "--min-confidence", 1).stdout.splitlines()
     assert lines[1].split("\t")[1] == f"unsure ({expected[0][0]})"
@@ -200,10 +200,10 @@ def test_shards_joined_are_the_whole(place):
         (["photos", "--sort-into", "list.txt"], 3, "which is not a folder"),
         (["photos", "--sheet", "sheet.pdf"], 2, "has to end with .html"),
         (["photos", "--shard", "0/2"], 2, "with I from 1 to N"),
-        (["photos", "--min-confidence", "80"], 2, "less than or equal to 1"),
+        (["photos", "--min-confidence", "80"], 2, "--min-confidence is '80'; it must be at most 1"),
         (["photos", "--names", "gbk"], 2, "--names is for zip archives"),
         (["photos.zip", "--names", "no-such"], 2, "no-such"),
-        (["photos", "--path-column", "x"], 2, "--path-column is for CSV lists"),
+        (["photos", "--path-column", "x"], 2, "--path-column is for lists with columns"),
         (["list.csv", "--path-column", "x"], 3, "which --path-column names"),
         (["ids.csv"], 3, "name the folder of the images: --images DIR"),
         ([], 2, "no image is named"),
@@ -226,7 +226,7 @@ def test_each_reason_is_stated_once_with_its_files(place):
         "3 of 7 images could not be used",
         "  photos/b.png and photos/broken.png: it is not an image; its first bytes belong to no known format. Replace the file "
         "with an intact copy or remove it.",
-        "  absent.png: there is no such file. Check the path, or make the list of files again.",
+        "  absent.png: there is no such file. Check the path.",
     ]
     assert "1 of 1 image could not be used" in run(BUNDLE, "absent.png", expect=3).stderr
 

@@ -15,7 +15,7 @@ from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, FeatureTime, HeadFitted, HeadLog, StartKept
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
-from recog.verbs.train import EXPORTING, Note, Planned
+from recog.verbs.train import Note, Planned
 
 
 @pytest.fixture
@@ -49,17 +49,14 @@ def show(monkeypatch):
 
 def test_a_file_has_one_line_for_each_epoch_that_improves(show):
     lines = show(is_terminal=False).splitlines()
-    assert (
-        lines
-        == [
-            "run folder: runs/digits-1",
-            "3 epochs; those that improve are listed (--verbose: all)",
-            "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100, 6,400 images/s",  # one step says nothing about the time left
-            # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
-            "the remaining steps: about 100 s expected; --epochs N shortens it",
-            "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6,400 images/s",
-        ]
-    )
+    assert lines == [
+        "run folder: runs/digits-1",
+        "3 epochs; those that improve are listed (--verbose: all)",
+        "epoch   1: loss 0.400, val accuracy 90.0%, NLL 0.100",  # resumed at its last step: no pace, and no time left
+        # the third step that is shown is the 200th of 300, and each took 1 s: 100 are left
+        "the remaining steps: about 100 s expected",
+        "epoch   3: loss 0.400, val accuracy 95.0%, NLL 0.100, 6,400 images/s",
+    ]
     verbose = show(is_terminal=False, verbose=True).splitlines()
     assert sum(line.startswith("epoch ") for line in verbose) == 3
     assert not any("those that improve" in line for line in verbose)
@@ -141,8 +138,8 @@ def test_the_pace_is_that_of_the_steps_and_the_bar_ends_with_them(monkeypatch):
     assert printer._progress.tasks[0].fields["pace"] == "16 images/s, 4 s left"
     for step, now[0] in ((3, 104.0), (4, 106.0)):
         printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
-    printer.show(Note(text=EXPORTING))
-    assert [task.description for task in printer._progress.tasks] == [EXPORTING]
+    printer.show(Note(text="exporting to ONNX", is_activity=True))
+    assert [task.description for task in printer._progress.tasks] == ["exporting to ONNX"]
     printer.close()
     assert printer._progress is None
 

@@ -107,8 +107,8 @@ def test_any_other_setting_goes_through_set(chosen):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"optimizer": "adamv"}, "optim.name is 'adamv'; it must be one of sgd, adam, adamw, rmsprop, muon."),
-        ({"lr": 0.0}, "optim.lr is 0.0; it must be above 0"),
+        ({"optimizer": "adamv"}, "--optimizer is 'adamv'; it must be one of sgd, adam, adamw, rmsprop, muon."),
+        ({"lr": 0.0}, "--lr is 0.0; it must be above 0"),
         ({"settings": ["compute.num_threads=-1"]}, "compute.num_threads is -1; it must be from 1 to 1024."),
     ],
 )

@@ -76,7 +76,7 @@ class TestCheckTrainable:
     def test_a_split_that_lost_all_images_of_two_classes_names_both(self):
         names = ("cat", "dog", "eel")
         data = dataset(*(sample(f"{i}", i, "train") for i in range(3)), sample("x", 1, "test"), class_names=names)
-        with pytest.raises(DataError, match="split 'test' of pets has no usable image of 2 of 3 classes: cat, eel"):
+        with pytest.raises(DataError, match="split 'test' of pets has no usable image of 2 of 3 classes: cat and eel"):
             check_trainable(data)
 
 

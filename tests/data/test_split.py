@@ -297,18 +297,29 @@ class TestJoinGroups:
 
 class TestSmallClasses:
     def test_they_are_left_out_by_name_and_the_others_keep_their_names(self):
-        data = dataset_of([0] * 3 + [1] * 2 + [2] * 4)
-        hashes = ["a", "b", "c", "d", "e", "f", "f", "f", None]  # class 2: one image in three copies, and a bad file
+        data = dataset_of([0] * 3 + [1] * 2 + [2] * 4 + [3] * 3)
+        hashes = [
+            "a",
+            "b",
+            "c",
+            "d",
+            "e",
+            "f",
+            "f",
+            "f",
+            None,
+            *"xyz",
+        ]  # class 2: one image in three copies, and a bad file
         kept = without_small_classes(data, hashes, 3)
-        assert kept.class_names == ("class0",)
-        assert [sample.label for sample in kept.samples] == [0, 0, 0]
+        assert kept.class_names == ("class0", "class3")
+        assert [sample.label for sample in kept.samples] == [0, 0, 0, 1, 1, 1]
         assert [(e.name, e.reason) for e in kept.exclusions] == [
             ("class class1", "fewer than 3 different images: 2"),
             ("class class2", "fewer than 3 different images: 1"),
         ]
-        two = without_small_classes(data, [str(i) for i in range(9)], 3)
-        assert two.class_names == ("class0", "class2")
-        assert [sample.label for sample in two.samples] == [0, 0, 0, 1, 1, 1, 1]
+        three = without_small_classes(data, [str(i) for i in range(12)], 3)
+        assert three.class_names == ("class0", "class2", "class3")
+        assert [sample.label for sample in three.samples] == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
 
     def test_without_the_option_nothing_is_left_out_and_with_all_small_it_is_an_error(self):
         data = dataset_of([0, 1])
@@ -316,6 +327,8 @@ class TestSmallClasses:
         assert without_small_classes(data, ["a", "b"], 1) is data
         with pytest.raises(DataError, match="no class of data has 2 different images. Lower --min-images"):
             without_small_classes(data, ["a", "b"], 2)
+        with pytest.raises(DataError, match="--min-images 2 leaves one class of data, 'class0', .* Lower --min-images"):
+            without_small_classes(dataset_of([0, 0, 1]), ["a", "b", "c"], 2)
 
     @pytest.mark.parametrize(
         ("per_class", "share"),  # by hand: one image of each class for val and for test, the rest for train
@@ -326,13 +339,22 @@ class TestSmallClasses:
         data = dataset_of([k for k in range(2000) for _ in range(per_class)])
         texts = describe_small_classes(data, USUAL)
         if share in (None, "60%"):
-            assert texts == []
+            assert all("few to learn from" in text for text in texts)
+            assert len(texts) == (per_class < 6)
             return
         assert (
             f"train gets {share} of the images, not 70%, as 2,000 of 2,000 classes have fewer than 7 images" in texts[0]
         )
-        assert "--min-images 7" in texts[0]
+        assert "--min-images" not in texts[0]  # it would leave no class
         assert "--split none" in texts[0]
+        data = dataset_of([k for k in range(20) for _ in range(per_class if k > 1 else 7)])
+        assert "(--min-images 7)" in describe_small_classes(data, USUAL)[0]
+
+    @pytest.mark.parametrize(("per_class", "num_warnings"), [(5, 1), (6, 0), (20, 0)])
+    def test_classes_of_few_images_are_a_warning(self, per_class, num_warnings):
+        texts = describe_small_classes(dataset_of([k for k in range(90) for _ in range(per_class)]), USUAL)
+        assert len(texts) == num_warnings
+        assert all(f"half of the 90 classes have {per_class} images or fewer" in text for text in texts)
 
     def test_given_splits_are_the_users_own(self):
         splits = ["train", "val"] * 2

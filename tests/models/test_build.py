@@ -222,7 +222,7 @@ def test_a_continued_network_answers_as_its_parent_with_the_classes_in_the_new_o
     assert torch.allclose(logits_of(model.classifier, images), expected, atol=1e-5)
     assert (model.name, model.library, model.has_head) == ("resnet8", "recog", True)
     assert len(model.origin.parent) == 64
-    assert model.origin.source.endswith("last layer kept for 3 of 3 classes")
+    assert model.origin.source.endswith("its last layer has 3 of 3 classes")
 
 
 def test_a_new_class_begins_with_the_mean_of_the_kept_rows():
@@ -230,7 +230,7 @@ def test_a_new_class_begins_with_the_mean_of_the_kept_rows():
     model = continued(["3", "letter", "0"])
     logits = logits_of(model.classifier, images_for(model))
     assert torch.allclose(logits[:, 1], logits[:, [0, 2]].mean(dim=1), atol=1e-5)
-    assert model.origin.source.endswith("last layer kept for 2 of 3 classes, new: 'letter'")
+    assert model.origin.source.endswith("its last layer has 2 of 3 classes, new: 'letter'")
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,9 @@ def test_the_level_that_is_white_in_16_bit_images_is_the_parents(monkeypatch):
 @pytest.mark.parametrize(
     ("keeps_parent", "parent_score", "fitted_score", "text"),
     [
-        (True, 0.9, 0.8, "the parent's last layer: 90.0% on val; a new one has 80.0%"),
-        (False, 0.8, 0.9, "a new last layer: 90.0% on val; the parent's one has 80.0%"),
-        (False, 0.9, 0.9, "a new last layer: the parent's one has 90.0% on val too, but no lower NLL"),
+        (True, 0.9, 0.8, "the parent's last layer: val 90.0%; a new one has 80.0%"),
+        (False, 0.8, 0.9, "a new last layer: val 90.0%; the parent's one has 80.0%"),
+        (False, 0.9, 0.9, "a new last layer: the parent's one has val 90.0% too, but no lower NLL"),
     ],
 )
 def test_the_choice_of_the_last_layer_is_stated(keeps_parent, parent_score, fitted_score, text):

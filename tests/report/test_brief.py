@@ -6,16 +6,17 @@ import pytest
 from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.slices import Slice, Slicing
+from recog.evaluation.trust.calibration import CalibrationConfig, fit_calibration
 from recog.report.brief import MAX_LINES, MAX_WARNINGS, brief_lines
 
 
-def report_of(class_names, preds, labels, **facts):
+def report_of(class_names, preds, labels, calibration=None, **facts):
     """A report of certain predictions."""
     logits = np.full((len(preds), len(class_names)), -20.0)
     logits[np.arange(len(preds)), preds] = 20.0
     names = [str(i) for i in range(len(preds))]
     data = DataFacts(name="pets", split="test", **facts)
-    return evaluate(logits, np.array(labels), class_names=class_names, names=names, data=data)
+    return evaluate(logits, np.array(labels), class_names=class_names, names=names, data=data, calibration=calibration)
 
 
 def test_headline_worst_classes_and_confusions():
@@ -83,7 +84,16 @@ def test_all_slicings_that_were_asked_for_are_shown_and_what_is_left_out_is_coun
     assert f"  {15 - num_shown} more groups by size, light and 1 more: report.html, --verbose" in lines
 
 
-def test_confidences_that_are_not_calibrated_are_a_warning_with_the_reason():
+def test_confidences_that_could_not_be_calibrated_are_a_warning_with_the_reason():
+    logits, labels = np.array([[9.0, 0.0], [0.0, 9.0]] * 4, dtype=np.float32), np.array([0, 1] * 4)
+    calibration = fit_calibration(logits, labels, CalibrationConfig(), data="val")
+    report = report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0, calibration=calibration)
+    lines = brief_lines(report)
+    at = lines.index("  warning: Confidences could not be calibrated")
+    assert lines[at + 1].startswith("    all predictions on the calibration images are right")
+
+
+def test_confidences_that_are_not_calibrated_are_a_warning():
     lines = brief_lines(report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0))
     at = lines.index("  warning: Confidences are not calibrated")
     assert lines[at + 1] == "    no calibration was fitted"

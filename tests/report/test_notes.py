@@ -4,7 +4,7 @@ import pytest
 from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.trust.calibration import Calibration
-from recog.evaluation.trust.scaling import Scaling, ScalingFit
+from recog.evaluation.trust.scaling import TOO_FEW, UNBOUNDED, Scaling, ScalingFit
 from recog.report.notes import notes
 
 CALIBRATED = Calibration(scaling=Scaling(method="temperature", temperature=1.5))
@@ -63,9 +63,15 @@ def test_what_a_split_is_called_says_nothing_of_its_images(split):
 
 
 @pytest.mark.parametrize(
-    ("reason", "is_warning"), [("a temperature raises the cross-validated ECE", True), ("as requested", False)]
+    ("reason", "title", "is_warning"),
+    [
+        ("a temperature raises the cross-validated ECE", "Confidences are used as they are", False),
+        (UNBOUNDED, "Confidences could not be calibrated", True),
+        (TOO_FEW, "Confidences could not be calibrated", True),
+        ("as requested", "Confidences are not calibrated", False),
+    ],
 )
-def test_confidences_that_are_not_calibrated_have_the_reason(reason, is_warning):
+def test_confidences_that_are_not_calibrated_have_the_reason(reason, title, is_warning):
     fit = ScalingFit(
         data="val",
         reason=reason,
@@ -78,7 +84,7 @@ def test_confidences_that_are_not_calibrated_have_the_reason(reason, is_warning)
     )
     labels = [0, 1] * 100
     (note,) = notes(report_of(labels, labels, 2, calibration=Calibration(scaling=Scaling(fit=fit))))
-    assert (note.title, note.reason, note.is_warning) == ("Confidences are not calibrated", reason, is_warning)
+    assert (note.title, note.reason, note.is_warning) == (title, reason, is_warning)
     assert reason in note.text
 
 

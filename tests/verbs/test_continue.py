@@ -51,7 +51,7 @@ def test_run_toml_and_card_name_the_parent(runs):
     assert tomllib.loads((child.bundle / "run.toml").read_text())["model"]["parent"] == ""
     card = (child.bundle / "README.md").read_text(encoding="utf-8")
     assert f"the bundle with digest `{digest}`" in card
-    assert "last layer kept for 2 of 3 classes, new: 'wasp'" in card
+    assert "its last layer has 2 of 3 classes, new: 'wasp'" in card
 
 
 def test_the_better_last_layer_begins(runs):

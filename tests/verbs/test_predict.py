@@ -103,7 +103,7 @@ def test_shards_are_the_whole_and_sort_into_one_folder(predictor, photos):
 def test_layouts_of_both_tasks(predictor):
     labels = load(GOLDEN / "digits-labels-format-1", num_threads=1)
     assert [column.header for column in layout_of(predictor, AnswerOptions(top=1)).columns] == [
-        *("file", "label_1", "prob_1", "error")
+        *("file", "label", "confidence", "error")
     ]
     assert [column.header for column in layout_of(labels, AnswerOptions()).columns][:2] == ["file", "labels"]
 

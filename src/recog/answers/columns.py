@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Generic, Literal, TypeVar
 
 from recog.answers.stream import UNSURE, Answer
-from recog.core.config import did_you_mean
+from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
 from recog.report.text import listing
@@ -33,13 +33,15 @@ class Column(Generic[T]):
 
 
 def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Column[Answer], ...]:
-    """file, label_1, prob_1, ...; with several labels per image: file, labels and the probability of each; then error."""
+    """file, label, confidence, label_2, confidence_2, ...; with several labels per image: file, labels and the probability of
+    each; then error.
+    """
     known = _known(predictor, sets=sets, reject=False)
     return known["file"], *_DEFAULTS[predictor.manifest.task](known, predictor.class_names, top), known["error"]
 
 
 def _default_label(known: _Known, class_names: Sequence[str], top: int) -> Iterator[Column[Answer]]:
-    for rank in range(1, top + 1):
+    for rank in range(1, min(top, len(class_names)) + 1):
         yield from _ranked(rank)
     if "set" in known:
         yield known["set"]
@@ -65,7 +67,7 @@ def parse_columns(text: str, predictor: Predictor, *, sets: bool, reject: bool) 
             columns.append(_renamed(known[name], header or name))
         else:
             raise ConfigError(
-                f"--columns names '{name}', which is no column.{did_you_mean(name, known)} Columns: {_listed(known)}, probs. "
+                f"--columns names '{name}', which is no column.{nearest(name, known)} Columns: {_listed(known)}, probs. "
                 "HEADER=COLUMN gives a column another header."
             )
     headers = [column.header for column in columns]
@@ -121,9 +123,10 @@ def _known(predictor: Predictor, *, sets: bool, reject: bool) -> _Known:
 
 def _ranked(rank: int) -> tuple[Column[Answer], Column[Answer]]:
     """The label at `rank` and its probability; of an unknown image the answer alone, as that has no probability."""
+    end = "" if rank == 1 else f"_{rank}"
     return (
-        Column(header=f"label_{rank}", kind="text", value=partial(_label_at, rank)),
-        Column(header=f"prob_{rank}", kind="number", value=partial(_prob_at, rank)),
+        Column(header=f"label{end}", kind="text", value=partial(_label_at, rank)),
+        Column(header=f"confidence{end}", kind="number", value=partial(_prob_at, rank)),
     )
 
 

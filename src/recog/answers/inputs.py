@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recog.answers.stream import Inputs, Unusable
+from recog.core.config import nearest
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.images.decode import DEFAULT_LIMITS
 from recog.core.images.formats import has_image_suffix, is_image_file
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 STDIN = ("-", "/dev/stdin")
 _STDIN_NAME = "stdin"
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
+_IN_ZIP = re.compile(r"\.zip(/|$)", re.IGNORECASE)
 _MAYBE_PLACE = re.compile(r"[*?[]|:/")  # a pattern or an address, unless a file has that very name
 
 
@@ -42,23 +45,23 @@ class ListOptions:
 
     names: str = ""  # encoding of names in zip archives that state none
     path_column: str = ""
-    images: tuple[str, ...] = ()  # folders that hold the images of a CSV list
-    encoding: str = ""  # of the text of a CSV list
+    images: tuple[str, ...] = ()  # folders that hold the images of a list
+    encoding: str = ""  # of the text of a list
 
     def check(self, given: Sequence[str]) -> None:
         """ConfigError where a value has no meaning, or nothing in `given` has a use for it."""
         if self == ListOptions():
             return
-        from recog.answers.lists import is_csv
+        from recog.answers.lists import is_table
         from recog.data.lists.label_format import LabelFormat
 
         LabelFormat(names=self.names)  # ConfigError where there is no such encoding
-        if self.names and not any(file.lower().endswith(".zip") for file in given):
+        if self.names and not any(_IN_ZIP.search(file) for file in given):
             raise ConfigError("--names is for zip archives, and none is given. Remove --names.")
         for_lists = {"--path-column": self.path_column, "--images": self.images, "--encoding": self.encoding}
         unused = next((option for option, value in for_lists.items() if value), None)
-        if unused and not any(map(is_csv, given)):
-            raise ConfigError(f"{unused} is for CSV lists, and none is given. Remove {unused}.")
+        if unused and not any(map(is_table, given)):
+            raise ConfigError(f"{unused} is for lists with columns, and none is given. Remove {unused}.")
 
     def layout(self) -> DataLayout:
         from recog.data.data_layout import DataLayout
@@ -129,13 +132,29 @@ def _expand(image: str, options: ListOptions) -> Inputs:
         return Inputs(names=[_STDIN_NAME], sources=[_read_stdin()])
     if os.path.isdir(image):  # never raises, whatever the name
         return _expand_folder(image)
-    if _MAYBE_PLACE.search(image) and not os.path.lexists(image):
-        return _expand_place(image, options)
+    if not os.path.lexists(image):
+        return _expand_absent(image, options)
     if has_image_suffix(image) or not os.path.isfile(image) or is_image_file(Path(image)):
         return Inputs(names=[image], sources=[image])
     from recog.answers.lists import open_container
 
     return open_container(image, options.layout(), name_encoding=options.names)
+
+
+def _expand_absent(image: str, options: ListOptions) -> Inputs:
+    """What a text means that is no path of a file: a file or folder in an archive, a pattern or an address."""
+    archive = next((str(path) for path in Path(image).parents if os.path.isfile(path)), None)
+    if archive is not None:
+        from recog.answers.lists import open_container
+
+        below = os.path.normpath(os.path.relpath(image, archive)).replace(os.sep, "/")
+        return open_container(archive, options.layout(), name_encoding=options.names, below=below)
+    if _MAYBE_PLACE.search(image):
+        return _expand_place(image, options)
+    folder, name = os.path.split(image)
+    others = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    near = nearest(name, filter(str.isprintable, others))
+    return Inputs(names=[image], sources=[Unusable(BadImage(image, "there is no such file", f"Check the path.{near}"))])
 
 
 def _expand_folder(folder: str) -> Inputs:
@@ -145,11 +164,37 @@ def _expand_folder(folder: str) -> Inputs:
         return Inputs(names=[error.name], sources=[Unusable(error)])
     except DataError as error:  # a folder that cannot be listed
         return Inputs(names=[folder], sources=[Unusable(BadImage(folder, str(error), "Check its permissions."))])
-    notes: tuple[str, ...] = ()
+    notes = split_notes(folder, [os.path.relpath(image, folder) for image in found.images])
     if found.others:
         others = listing([os.path.relpath(other, folder) for other in found.others])
-        notes = (f"{folder}: left out {plural(len(found.others), 'file')} (hidden or not an image): {others}",)
-    return Inputs(names=found.images, sources=found.images, notes=notes)
+        notes.append(f"{folder}: left out {plural(len(found.others), 'file')} (hidden or not an image): {others}")
+    return Inputs(names=found.images, sources=found.images, notes=tuple(notes))
+
+
+def split_notes(where: str, names: Iterable[str]) -> list[str]:
+    """A note where images, called relative to `where`, lie in folders of training and others: which, and how to take one."""
+    num_of_folder = Counter(os.path.dirname(name).replace(os.sep, "/") for name in names)
+    if len(num_of_folder) < 2:
+        return []
+    from recog.data.names import split_of_name
+
+    num_of: Counter[str] = Counter()  # images below the folder of each split
+    split_of: dict[str, str] = {}
+    for folder, number in num_of_folder.items():
+        parts = folder.split("/")
+        found = ((k, split) for k, part in enumerate(parts, 1) if (split := split_of_name(part)))
+        k, split = next(found, (0, ""))
+        if k:
+            num_of["/".join(parts[:k])] += number
+            split_of["/".join(parts[:k])] = split
+    others = [folder for folder, split in split_of.items() if split != "train"]
+    if not others or len(others) == len(split_of):
+        return []
+    listed = ", ".join(f"{folder} ({number:,})" for folder, number in num_of.items())
+    return [
+        f"{where} holds images of several splits, all of which are predicted: {listed}. To predict one of them: "
+        f"{where.rstrip('/')}/{others[-1]}"
+    ]
 
 
 def _expand_place(image: str, options: ListOptions) -> Inputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from pathlib import Path
 
 from recog.bundle.manifest import MANIFEST
@@ -29,6 +30,10 @@ def find_bundle(name: str | Path) -> Path:
             if os.path.isfile(folder / MANIFEST):  # never raises, whatever the name
                 return folder if folder == path else not_linked(folder, error=BundleError)
     for path in tried:
+        if os.path.isfile(path / "run.toml"):
+            raise BundleError(
+                f"{path} is unfinished and has no bundle yet. To resume: recog train --resume {shlex.quote(str(path))}"
+            )
         if os.path.exists(path):
             raise BundleError(
                 f"{path} is neither a bundle nor a finished run: it holds no {MANIFEST} and no {BUNDLE}/{MANIFEST}."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +18,6 @@ import recog
 from recog.cli.process import run_process
 
 COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "bench", "verify", "runs", "report", "models", "cache")
-NEED_NOTHING = ("runs", "models", "cache")  # do their work without an argument; the others show their help
 
 _HELP = """Train, evaluate and deploy image classifiers.
 
@@ -77,26 +78,59 @@ class _Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+_RULES: Sequence[tuple[str, str]] = (
+    (r"valid integer", "a whole number"),
+    (r"valid (?:number|float)", "a number"),
+    (r"greater than or equal to (\S+)", r"\1 or more"),
+    (r"less than or equal to (\S+)", r"at most \1"),
+    (r"x>=(\S+?)\.?$", r"\1 or more"),
+    (r"(\S+)<=x<=(\S+?)\.?$", r"from \1 to \2"),
+    (r"is not one of (.+?)\.?$", r"one of \1"),
+)
+"""In typer's words on a wrong value, by its version: what the value must be."""
+
+
 class _Command(TyperCommand):
-    """Names what an unknown option probably means: another option, or a setting."""
+    """States wrong and missing values as recog does, and what an unknown option probably means: another one, or a setting."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if self.name == "predict":
             args = importlib.import_module("recog.cli.predict").to_output(args)
+        if self.name == "train" and not args and not ctx.resilient_parsing:  # as completion parses
+            ctx.fail("There is no data to train on. Name a folder of class folders, such as photos/, or 'digits'.")
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, list(args))
         except Exception as error:
             if hasattr(error, "possibilities"):  # typer's NoSuchOption, which it does not export
                 option = str(getattr(error, "option_name", ""))
                 ctx.fail(f"No such option: {option}{self._meant(option)}")
+            parameter = getattr(error, "param", None)
+            if parameter is not None and str(error.__class__.__name__) == "MissingParameter":
+                name = next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0].upper())
+                ctx.fail(f"{name} is missing. {parameter.help}")
+            if parameter is not None:
+                ctx.fail(_wrong_value(parameter.opts, str(getattr(error, "message", error)), args))
             raise
 
     def _meant(self, option: str) -> str:
-        own = [name for parameter in self.params for name in parameter.opts if name.startswith("--")]
+        own = {name: parameter for parameter in self.params for name in parameter.opts if name.startswith("--")}
         near = difflib.get_close_matches(option, own, n=1, cutoff=0.75)
         if self.name == "train" and (not near or _is_known_elsewhere(option)):
-            near = [_as_option(key, own) for key in _settings_named(option)]
+            near = [_as_option(key, list(own)) for key in _settings_named(option)]
+        elif near:
+            return f". Did you mean {near[0]}: {getattr(own[near[0]], 'help', '')}"
         return f". Did you mean {' or '.join(near)}?" if near else f"; see recog {self.name} --help"
+
+
+def _wrong_value(options: Sequence[str], reason: str, args: Sequence[str]) -> str:
+    """'--epochs is 'x'; it must be a whole number.', from what was typed and typer's `reason`."""
+    name = next((option for option in options if option.startswith("--")), options[0])
+    values = [arg.partition("=")[2] for arg in args if arg.startswith(f"{name}=")]
+    values += [value for option, value in pairwise(args) if option in options]
+    rule = next((found.expand(text) for pattern, text in _RULES if (found := re.search(pattern, reason))), "")
+    if not values or not rule:
+        return f"{name}: {reason}"
+    return f"{name} is '{values[-1]}'; it must be {rule.replace(chr(39), '')}."
 
 
 def _is_known_elsewhere(option: str) -> bool:
@@ -133,7 +167,7 @@ def build_app(names: tuple[str, ...]) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         module = importlib.import_module(f"recog.cli.{name}")
-        app.command(name, cls=_Command, no_args_is_help=name not in NEED_NOTHING)(getattr(module, name))
+        app.command(name, cls=_Command)(getattr(module, name))
     return app
 
 

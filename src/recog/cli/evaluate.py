@@ -105,6 +105,12 @@ def evaluate(
     else:
         print_lines(*brief_lines(result.report, max_name=MAX_NAME if sys.stdout.isatty() else None))
     if result.folder is not None:
-        print_note(f"report: {result.folder / 'report.html'}")
+        print_note(f"report: {_from_here(result.folder / 'report.html')}")
     if predictions is not None:
         print_note(f"predictions: {predictions}")
+
+
+def _from_here(path: Path) -> Path:
+    """Relative to the current folder, where it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

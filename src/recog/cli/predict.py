@@ -103,7 +103,7 @@ def predict(
     for note in job.inputs.notes:
         print_note(note)
     summary = _run(job, form)
-    for line in _summary_lines(job, summary):
+    for line in _summary_lines(job, summary, form):
         print_note(line)
     if summary.num_bad:
         raise typer.Exit(DataError.exit_code)
@@ -306,8 +306,8 @@ def _print_counts(summary: Summary) -> None:
         print_cells([label, count])
 
 
-def _summary_lines(job: AnswerJob, summary: Summary) -> Iterator[str]:
-    """What was written, how many answers are none, and what could not be used, each reason once."""
+def _summary_lines(job: AnswerJob, summary: Summary, form: Form) -> Iterator[str]:
+    """What was written, how many answers are none, and what could not be used, each reason once, unless a table has it."""
     of_all = f"of {plural(summary.num_images, 'image')}"
     rule = job.predictor.calibration.unknown
     if job.options.reject and rule is not None:
@@ -328,4 +328,5 @@ def _summary_lines(job: AnswerJob, summary: Summary) -> Iterator[str]:
         yield f"{summary.num_bad:,} {of_all} could not be used"
         for group in summary.bad:
             more = f" and {group.count - len(group.names):,} more" if group.count > len(group.names) else ""
-            yield f"  {listing(group.names, len(group.names))}{more}: {group.reason}. {group.remedy}"
+            reason = "" if form == "table" else f"{group.reason}. "
+            yield f"  {listing(group.names, len(group.names))}{more}: {reason}{group.remedy}"

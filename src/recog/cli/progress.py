@@ -21,7 +21,7 @@ from recog.recipes.events import (
 from recog.report.text import plural
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
-from recog.verbs.train import EXPORTING, Note, Planned, Run, TrainEvent
+from recog.verbs.train import Note, Planned, Run, TrainEvent
 
 NUM_TIMED = 2  # steps from which the time of training is expected
 MIN_EXPECTED_S = 10  # a shorter time is not announced
@@ -41,6 +41,7 @@ class TrainPrinter:
         self._num_images = 0
         self._num_steps = self._first_step = self._last_step = 0
         self._recipe = ""
+        self._is_continued = False  # a parent's network, with its last layer
         self._step_times: list[float] = []  # of this process; a run may be resumed
         self._num_epochs = 0
         self._val = ""  # of the last epoch
@@ -60,7 +61,7 @@ class TrainPrinter:
             case HeadLog():
                 self._show_head(event)
             case HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped():
-                print_note(_line_of(event))
+                self._show_line(event)
             case EpochResult():
                 self._show_epoch(event)
             case StartKept():
@@ -79,10 +80,14 @@ class TrainPrinter:
         elif event.is_best:
             print_note(f"{_line_of(event)}; the best of those tried (--verbose: all)")
 
+    def _show_line(self, event: HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> None:
+        if not (isinstance(event, HeadFitted) and self._is_continued):  # HeadChoice tells whether that head is used
+            print_note(_line_of(event))
+
     def _show_note(self, note: Note) -> None:
         if self._num_steps and self._last_step == self._num_steps:
             self.close()  # the network is trained; what follows is not counted in steps
-        if note.text == EXPORTING:
+        if note.is_activity:
             self._show_activity(note.text)
         if self._verbose or not note.is_detail:
             print_note(note.text)
@@ -91,6 +96,7 @@ class TrainPrinter:
         self.folder = planned.folder
         self._num_epochs, self._num_steps = planned.config.optim.epochs or 0, planned.num_steps
         self._recipe = planned.config.recipe or ""
+        self._is_continued = bool(planned.config.model.parent) and self._recipe == "finetune"
         print_note(f"run folder: {planned.folder}")
         if self._num_steps and not self._verbose:
             print_note(f"{plural(self._num_epochs, 'epoch')}; those that improve are listed (--verbose: all)")
@@ -146,9 +152,11 @@ class TrainPrinter:
         seconds = pace * (self._num_steps - log.step)
         if seconds < MIN_EXPECTED_S:
             return
+        if self._first_step > 1:
+            print_note(f"the remaining steps: {_about(seconds)} expected")
+            return
         shorter = "--epochs N or --recipe head" if self._recipe == "finetune" else "--epochs N"
-        what = plural(self._num_epochs, "epoch") if self._first_step == 1 else "the remaining steps"
-        print_note(f"{what}: {_about(seconds)} expected; {shorter} shortens it")
+        print_note(f"{plural(self._num_epochs, 'epoch')}: {_about(seconds)} expected; {shorter} shortens it")
 
     def _show_epoch(self, result: EpochResult) -> None:
         log = result.log
@@ -157,7 +165,9 @@ class TrainPrinter:
             self._best = result
         if not (self._verbose or result.is_best):
             return
-        pace = f", {log.num_images / log.train_s:,.0f} images/s" if log.num_images else ""  # 0: resumed at its end
+        num_before = (log.epoch - 1) * self._num_steps // max(1, self._num_epochs)  # steps before this epoch
+        is_whole = self._first_step <= num_before + 1 and log.num_images > 0  # not resumed within it or at its end
+        pace = f", {log.num_images / log.train_s:,.0f} images/s" if is_whole else ""
         print_note(
             f"epoch {log.epoch:>3}: loss {log.train_loss:.3f}, val {result.quality}, "
             f"NLL {result.val_nll:.3f}{pace}{self._time_left()}"
@@ -165,7 +175,7 @@ class TrainPrinter:
         )
 
     def _show_start_kept(self, event: StartKept) -> None:
-        start = "head" if self._recipe == "finetune" else "network that training began with"
+        start = "head" if self._recipe == "finetune" and not self._is_continued else "network that training began with"
         best = self._best
         reached = "" if best is None else f"; the best, epoch {best.log.epoch}: {best.quality}, NLL {best.val_nll:.3f}"
         print_note(
@@ -176,7 +186,7 @@ class TrainPrinter:
     def _time_left(self) -> str:
         """At the pace of the steps since the first of this process, validation included."""
         num_done = self._last_step - self._first_step
-        if not num_done:
+        if num_done < (NUM_TIMED if self._first_step > 1 else 1):
             return ""
         elapsed = time.perf_counter() - self._started
         seconds = elapsed / num_done * (self._num_steps - self._last_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -160,10 +161,10 @@ def _print_report(report: ScanReport) -> None:
         f"{len(report.across_splits)} across splits"
     )
     _print_some("note", report.notes)
-    _print_some("warning", report.warnings)
+    _print_some("warning", [_of_train(text) for text in report.warnings])
     shown = {f"{bad.name}: {bad.reason}" for bad in report.bad[:_MAX_LISTED]}
     for text in report.problems:
-        first, *listed = text.split("\n  ")  # as guard prints an error; other newlines come from names
+        first, *listed = _of_train(text).split("\n  ")  # as guard prints an error; other newlines come from names
         new = [line for line in listed if line not in shown]
         print_lines(f"cannot be trained on: {first}", *(f"  {line}" for line in new))
     if not report.problems:
@@ -203,6 +204,11 @@ def _print_cardinality(report: ScanReport, mean: float) -> None:
     totals = [sum(n[k] for n in report.num_labels_per_image.values() if k < len(n)) for k in range(longest)]
     spread = ", ".join(f"{n:,} with {k}" for k, n in enumerate(totals) if n)
     print_lines(f"labels per image: {mean:.2f} on average; {spread}")
+
+
+def _of_train(text: str) -> str:
+    """`text` with the options that only `recog train` has called so."""
+    return re.sub(r"(?<!train )--(?=(?:min-images|split|balance|bad-images) )", "recog train --", text)
 
 
 def _sizes(widths: Sequence[int], heights: Sequence[int]) -> str:

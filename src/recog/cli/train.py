@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from recog.data.dataset import Dataset
     from recog.recipes.config import TrainConfig
     from recog.verbs.train import Run, TrainEvent
+
+NOTHING_KEPT = "The run had not begun, so nothing was kept. Start it again with the same command."
 
 
 @guarded
@@ -125,26 +127,60 @@ def train(
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
     from recog.recipes.config import given_options
+    from recog.verbs.wording import as_typed, reworded
 
     options = given_options(locals())
     others = {"name": name, "config": config, "find-lr": find_lr, "set": settings}
-    with _joined():
-        # whatever can be checked without torch, whose import takes seconds, is checked before it
-        from recog.runs.folder import check_new_run
-
-        dataset = None
+    with _joined(), reworded(lambda text: as_typed(text, options)):
+        chosen = _read_config(config, data, options, settings or [])
         if resume is not None:
             _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
-        chosen = _read_config(config, data, options, settings or [])
-        if resume is None:
-            if not _is_under_torchrun():  # which may restart a run, and so find its folder
-                check_new_run(chosen, name)
-            dataset = _open_data(chosen)
-        from recog.verbs.train import resume_events, train_events
-
-        begun = train_events(chosen, name=name, choose_lr=find_lr, dataset=dataset) if resume is None else None
-        _show(begun or resume_events(str(resume), source=data), as_json=as_json, verbose=verbose)
+            events = _resume(resume, data)
+        else:
+            events = _begin(chosen, name, choose_lr=find_lr)
+        _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
     _end()
+
+
+def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool) -> Iterator[TrainEvent]:
+    """The events of a new run. What can be checked without torch, whose import takes seconds, is checked before it."""
+    from recog.runs.folder import check_new_run
+
+    is_alone = not _is_under_torchrun()
+    if is_alone:  # torchrun may restart a run, and so find its folder
+        check_new_run(config, name)
+    with _nothing_kept():
+        dataset = _open_data(config, is_noted=is_alone)
+        from recog.verbs.train import train_events
+
+    return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset)
+
+
+def _resume(run: str, data: str | None) -> Iterator[TrainEvent]:
+    if not _is_under_torchrun():
+        print_note(f"resuming {run}")
+    from recog.verbs.train import resume_events
+
+    return resume_events(run, source=data)
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """A note where the block is interrupted, as no run folder is made in it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print_note(NOTHING_KEPT)
+        raise
+
+
+def _reworded_notes(events: Iterator[TrainEvent], options: Collection[str]) -> Iterator[TrainEvent]:
+    """`events`, in whose notes the settings that were given as options are called as these."""
+    from recog.verbs.train import Note
+    from recog.verbs.wording import as_typed
+
+    for event in events:
+        yield replace(event, text=as_typed(event.text, options)) if isinstance(event, Note) else event
 
 
 def _check_resume(resume: str, given: Sequence[str]) -> None:
@@ -159,7 +195,7 @@ def _check_resume(resume: str, given: Sequence[str]) -> None:
     find_unfinished(resume)
 
 
-def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None:
+def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, verbose: bool) -> None:
     from recog.cli.progress import TrainPrinter
     from recog.training.distributed import read_world
     from recog.verbs.train import Run
@@ -175,8 +211,8 @@ def _show(events: Iterator[TrainEvent], *, as_json: bool, verbose: bool) -> None
                 _print_outcome(event, as_json=as_json, verbose=verbose)
     except (KeyboardInterrupt, SystemExit):
         printer.close()
-        if printer.folder is not None:
-            print_note(f"To resume: recog train --resume {shlex.quote(str(printer.folder))}")
+        folder = printer.folder or resumed
+        print_note(f"To resume: recog train --resume {shlex.quote(str(folder))}" if folder else NOTHING_KEPT)
         raise
     finally:
         printer.close()
@@ -229,14 +265,19 @@ def _read_config(
     return chosen
 
 
-def _open_data(config: TrainConfig) -> Dataset | None:
-    """The data that `config` names, opened and checked; None for data that recog knows by name, which need no check."""
+def _open_data(config: TrainConfig, *, is_noted: bool) -> Dataset | None:
+    """The data that `config` names, opened and checked; None for data that recog knows by name, which need no check.
+
+    `is_noted`: one line tells at once that the program is at work.
+    """
     from recog.data.dataset import check_trainable
     from recog.data.sources import NAMED_SOURCES, open_source
 
     source = config.data.source
     if not source:
         raise ConfigError("there is no data to train on; name a folder of class folders, or 'digits'.")
+    if is_noted:
+        print_note(f"reading {source}")
     if source in NAMED_SOURCES and not Path(source).exists():
         return None
     dataset = open_source(source, labels=config.data.labels, layout=config.data.layout)

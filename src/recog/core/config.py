@@ -107,7 +107,7 @@ def suggest_settings(name: str, cls: type) -> list[str]:
         return [str(elsewhere)]
     same = [key for key, own in zip(keys, leaves, strict=True) if _plain(own) == _plain(leaf)]
     inside = [own for key, own in zip(keys, leaves, strict=True) if key.rpartition(".")[0] == section]
-    near = difflib.get_close_matches(leaf, inside, n=1) or difflib.get_close_matches(leaf, leaves, n=1)
+    near = difflib.get_close_matches(leaf, inside, n=1) or difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.75)
     if same or not near:
         return same[:3]
     return [f"{section}.{near[0]}".lstrip(".")] if near[0] in inside else [keys[leaves.index(near[0])]]

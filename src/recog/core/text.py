@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, lone surrogate, line and paragraph separator
 # Format characters (Cf) that are drawn: signs before Arabic, Syriac and Kaithi numbers.
@@ -57,6 +58,14 @@ def _json_escaped(character: str) -> str:
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
     """'1 class', '2,000 classes'."""
     return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def listing(names: Sequence[str], limit: int = 8) -> str:
+    """'daisy, roses and 3 more'."""
+    listed = [visible(name) for name in names[:limit]]
+    if len(names) > limit:
+        return f"{', '.join(listed)} and {len(names) - limit:,} more"
+    return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]]))
 
 
 def span(low: float, high: float, form: str = ",", between: str = " to ") -> str:

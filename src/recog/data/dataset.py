@@ -16,7 +16,7 @@ from recog.core.config import did_you_mean
 from recog.core.errors import DataError
 from recog.core.images.decode import Readable
 from recog.core.task import Task
-from recog.core.text import plural
+from recog.core.text import listing, plural
 from recog.evaluation.measures.task import TASK_MEASURES
 
 Targets = NDArray[np.int64] | NDArray[np.float32]  # labels [N]; or, of multi-label data, zeros and ones [N, K]
@@ -69,7 +69,6 @@ class Dataset:
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     task: Task = "multiclass"
-    has_label_columns: bool = False  # of 0 and 1, which leave the task open where every image has exactly one 1
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()  # what was understood or corrected while reading, for the user
     test_fraction: float | None = None  # the source's customary one, where it has one
@@ -162,7 +161,7 @@ def check_class_map(dataset: Dataset) -> None:
         spelt = f"{near} " if near.startswith(" Did") else " "
         raise DataError(
             f"split '{split}' of {dataset.name} lacks {len(missing)} of {len(dataset.class_names)} classes: "
-            f"{', '.join(missing[:10])}.{spelt}Every class must occur in every split, spelt alike: "
+            f"{listing(missing, 10)}.{spelt}Every class must occur in every split, spelt alike: "
             "add the images or remove those classes everywhere."
         )
 
@@ -186,7 +185,7 @@ def _check_classes_present(dataset: Dataset) -> None:
         if missing:
             raise DataError(
                 f"split '{split}' of {dataset.name} has no usable image of {len(missing)} of "
-                f"{len(dataset.class_names)} classes: {', '.join(missing[:10])}. "
+                f"{len(dataset.class_names)} classes: {listing(missing, 10)}. "
                 "Every class must occur in every split: add images there or remove the class everywhere."
             )
 
@@ -201,7 +200,7 @@ def _check_labels_vary(dataset: Dataset) -> None:
         if names:
             raise DataError(
                 f"{where} has no usable image {what} {len(names)} of {len(dataset.class_names)} labels: "
-                f"{', '.join(names[:10])}. A label can be learnt only from images with it and images without it: add such "
+                f"{listing(names, 10)}. A label can be learnt only from images with it and images without it: add such "
                 "images or remove the label."
             )
 
@@ -234,7 +233,7 @@ def describe_unmeasurable(dataset: Dataset) -> list[str]:
     """One line for each split in which a label cannot be measured; no line where all can."""
     return [
         f"{split} cannot measure {len(names)} of {len(dataset.class_names)} labels, as no image there has them, or all have: "
-        f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+        f"{listing(names, 10)}"
         for split, names in labels_without_images(dataset).items()
     ]
 

@@ -27,7 +27,8 @@ from recog.data.lists.tables import LIST_SUFFIXES, read_list
 from recog.data.lists.text_list import TEXT_LIST_SUFFIXES
 from recog.data.names import SPLIT_FOLDERS, excluded_by
 from recog.data.parquet.arrow import ARROW_SUFFIX, find_arrow
-from recog.data.parquet.reader import PARQUET_SUFFIXES, find_parquet, is_parquet, read_parquet
+from recog.data.parquet.reader import find_parquet, is_parquet, read_parquet
+from recog.data.parquet.schema import PARQUET_SUFFIXES
 from recog.data.places import (
     check_not_packed,
     expand_pattern,
@@ -129,17 +130,15 @@ def _check_labels_used(dataset: Dataset, labels: LabelFormat, *, is_zip_file: bo
 
 
 def _with_task(dataset: Dataset, labels: LabelFormat) -> Dataset:
-    """As multiclass where every image has exactly one label, and the user says so or columns leave it open."""
-    is_open = labels.task is None and dataset.has_label_columns
-    if not (is_open or labels.task == "multiclass") or any(len(sample.labels) != 1 for sample in dataset.samples):
+    """As multiclass where every image has exactly one label, unless the user says how labels are joined or that any may be."""
+    may_be = labels.task == "multiclass" or (labels.task is None and not labels.separator)
+    if not may_be or any(len(sample.labels) != 1 for sample in dataset.samples):
         return dataset
-    if not is_open:
-        return replace(dataset, task="multiclass")
-    note = (
-        f"every image has exactly one 1 in the {len(dataset.class_names)} label columns: one label an image; --task multilabel "
-        "reads them as any number of labels"
-    )
-    return replace(dataset, task="multiclass", notes=(*dataset.notes, note))
+    single = replace(dataset, task="multiclass")
+    if labels.task is not None or single.task == dataset.task:
+        return single
+    note = "every image has exactly one label, so there is one class per image; --task multilabel reads any number of labels"
+    return replace(single, notes=(*dataset.notes, note))
 
 
 def _without_excluded(dataset: Dataset, globs: Sequence[str]) -> Dataset:
@@ -216,7 +215,7 @@ def _read_pattern(pattern: str, labels: LabelFormat, layout: DataLayout) -> Data
     if len(paths) == 1:
         return _read(str(paths[0]), paths[0], labels, layout)
     if all(path.suffix.lower() in PARQUET_SUFFIXES for path in paths):
-        layout.check_unused(pattern, "a list of Parquet files", takes=COLUMN_OPTIONS)
+        layout.check_unused(pattern, "a list of Parquet files", takes=(*COLUMN_OPTIONS, "--images"))
         return read_parquet(paths, root=root, labels=labels, layout=layout)
     if all(path.name.lower().endswith(TAR_SUFFIXES) for path in paths):
         layout.check_unused(pattern, "a list of shards")
@@ -241,7 +240,9 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
         layout.check_unused(str(path), "a folder of Arrow files", takes=("--split-folders", *COLUMN_OPTIONS))
         return read_parquet(saved, root=path, labels=labels, layout=layout)
     if tables := find_parquet(path, layout):
-        layout.check_unused(str(path), "a folder of Parquet files", takes=("--split-folders", *COLUMN_OPTIONS))
+        layout.check_unused(
+            str(path), "a folder of Parquet files", takes=("--split-folders", *COLUMN_OPTIONS, "--images")
+        )
         return read_parquet(tables, root=path, labels=labels, layout=layout)
     if shards := find_shards(path, layout):
         layout.check_unused(str(path), "a folder of shards", takes=("--split-folders",))
@@ -254,7 +255,7 @@ def _read_dir(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
 def _read_file(path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
     suffix = path.suffix.lower()
     if suffix in (*PARQUET_SUFFIXES, ARROW_SUFFIX) or is_parquet(path):
-        layout.check_unused(str(path), "one Parquet or Arrow file", takes=COLUMN_OPTIONS)
+        layout.check_unused(str(path), "one Parquet or Arrow file", takes=(*COLUMN_OPTIONS, "--images"))
         return read_parquet([path], root=path.parent, labels=labels, layout=layout)
     if suffix == ".npy" or is_npz(path):
         layout.check_unused(str(path), "a file of arrays")

@@ -14,12 +14,14 @@ import numpy as np
 from recog.core.chance import random_words
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
-from recog.core.text import plural
+from recog.core.text import listing, plural
 from recog.data.dataset import COMPLETE_SPLITS, SPLITS, Dataset, Exclusion, class_counts
 from recog.data.stratify import iterative_parts, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
 
 MIN_CROSS_VALIDATED = 2  # images of a class, so that one is held out while another is learnt from
+FEW_PER_CLASS = 6  # images of a class; of fewer, one each goes to val and test, and up to three to train
+_CROSS_VALIDATE = "train a head on all images and estimate its accuracy by cross-validation: --split none"
 MAX_TRAIN_LOSS = 0.1  # of all images, below the part of train that the fractions mean
 
 
@@ -104,7 +106,7 @@ def _check_known_classes(dataset: Dataset, splits: Sequence[str]) -> None:
         without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
         if without:
             raise DataError(
-                f"nothing is left for the {split} split of {', '.join(without[:10])}: the run that this one continues used "
+                f"nothing is left for the {split} split of {listing(without, 10)}: the run that this one continues used "
                 f"all of these images otherwise. Add new images, or give {split} images in a folder {split}."
             )
 
@@ -148,14 +150,25 @@ def _describe_small_classes(dataset: Dataset, fractions: Sequence[float]) -> lis
     counts = class_counts(pool, len(dataset.class_names))
     num_train = sum(whole_shares(count, fractions)[0] for count in counts)
     if num_train >= (fractions[0] - MAX_TRAIN_LOSS) * len(pool):
-        return []
+        return _describe_few(counts) if len(fractions) > 1 else []
     enough = math.ceil(1 / min(fractions))  # from here on the smallest split gets an image by its fraction
     num_small = sum(count < enough for count in counts)
+    leave_out = f"leave these classes out (--min-images {enough}), " if len(counts) - num_small > 1 else ""
     return [
         f"train gets {num_train / len(pool):.0%} of the images, not {fractions[0]:.0%}, as {num_small:,} of "
         f"{len(counts):,} classes have fewer than {enough} images, and each split takes one or more of every class. Add images, "
-        f"leave these classes out (--min-images {enough}), or train a head on all images and estimate its accuracy by "
-        "cross-validation: --split none"
+        f"{leave_out}or {_CROSS_VALIDATE}"
+    ]
+
+
+def _describe_few(counts: Sequence[int]) -> list[str]:
+    """A warning where half of the classes or more have so few images that little can be learnt and hardly anything measured."""
+    median = sorted(counts)[len(counts) // 2]
+    if median >= FEW_PER_CLASS:
+        return []
+    return [
+        f"half of the {len(counts):,} classes have {plural(median, 'image')} or fewer: few to learn from, and one or two of each "
+        f"class to measure on. Add images, or {_CROSS_VALIDATE}"
     ]
 
 
@@ -173,6 +186,11 @@ def without_small_classes(dataset: Dataset, hashes: Sequence[str | None], min_im
     kept = [k for k in range(len(dataset.class_names)) if different[k] >= min_images]
     if not kept:
         raise DataError(f"no class of {dataset.name} has {min_images} different images. Lower --min-images.")
+    if len(kept) == 1:
+        raise DataError(
+            f"--min-images {min_images} leaves one class of {dataset.name}, '{dataset.class_names[kept[0]]}', and a classifier "
+            "needs two or more. Lower --min-images."
+        )
     number_of = {k: number for number, k in enumerate(kept)}
     samples = (
         replace(sample, labels=tuple(number_of[k] for k in sample.labels if k in number_of))

@@ -113,7 +113,7 @@ def build_from_parent(config: ModelConfig, class_names: Sequence[str], *, task: 
         if shared:
             _keep_rows(folder, network, manifest.class_names, class_names)
         new = [name for name in class_names if name not in shared]
-        head = f"last layer kept for {len(shared)} of {len(class_names)} classes" if shared else "last layer new"
+        head = f"its last layer has {len(shared)} of {len(class_names)} classes" if shared else "last layer new"
         if shared and new:
             head += f", new: {shown(', '.join(new[:NUM_NAMED]))}{', ...' if len(new) > NUM_NAMED else ''}"
         built = _built(

@@ -159,6 +159,20 @@ def describe_calibration(calibration: Calibration) -> list[str]:
     return lines
 
 
+def unknown_notes(calibration: Calibration, plan: Plan) -> list[str]:
+    """A note where 'unknown' was wanted and cannot be answered; multi-label bundles never answer it."""
+    rule = calibration.unknown
+    if (
+        plan.calibration.unknown == "none"
+        or calibration.thresholds is not None
+        or (rule and rule.threshold is not None)
+    ):
+        return []
+    return [
+        f"'unknown' is not available (predict --reject): {rule.reason if rule else 'there are no images to fit it on'}"
+    ]
+
+
 def run_engine(engine: Engine, images: Rows, batch_size: int = BATCH_SIZE) -> tuple[Outputs, NDArray[np.float64]]:
     """The outputs for images uint8 [N, H, W, C], and their `image_coins` [N]; each image is read once."""
     outputs, uniforms = [], []

@@ -151,10 +151,10 @@ class HeadChoice:
     def __str__(self) -> str:
         chosen, other = ("the parent's", "a new") if self.keeps_parent else ("a new", "the parent's")
         if self.parent_score == self.fitted_score:
-            score = f"{self.parent_score:.1%} on val"
+            score = f"val {self.parent_score:.1%}"
             return f"training begins with {chosen} last layer: {other} one has {score} too, but no lower NLL"
         best, worst = max(self.parent_score, self.fitted_score), min(self.parent_score, self.fitted_score)
-        return f"training begins with {chosen} last layer: {best:.1%} on val; {other} one has {worst:.1%}"
+        return f"training begins with {chosen} last layer: val {best:.1%}; {other} one has {worst:.1%}"
 
 
 @dataclass(frozen=True, kw_only=True)

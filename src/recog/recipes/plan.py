@@ -133,7 +133,7 @@ def plan(
             "(--set model.image_size=224)"
         )
     if recipe == "scratch" and config.model.name is None:
-        reasons.append(f"network {model.name}: small and fast; choose another with --model (see recog models)")
+        reasons.append("a small, fast network for small images; choose another with --model (see recog models)")
     calibration, of_classes = _plan_threshold(config.calibration, dataset)
     reasons += of_classes
     decided = vars(config) | {
@@ -266,9 +266,7 @@ def _describe_no_split(dataset: Dataset, *, has_val: bool) -> str:
     measured = "the given test split measures it"
     if "test" not in dataset.given_splits:
         measured = "the accuracy in the report is cross-validated, as no image is left to test on"
-    return (
-        f"--split none: the head is chosen and calibrated out of fold, then fitted on all training images; {measured}"
-    )
+    return f"--split none: the head is chosen and calibrated by cross-validation, then fitted on all training images; {measured}"
 
 
 def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:

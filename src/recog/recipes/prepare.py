@@ -168,7 +168,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     given = config.model.name
     config, reasons = with_parent(replace(config, model=with_known_name(config.model)))
     if given not in (None, config.model.name):
-        reasons = [f"network {config.model.name}: meant by {shown(str(given))}", *reasons]
+        reasons = [f"{shown(str(given))} means {config.model.name}", *reasons]
     plan, planned = _plan_together(config, data, device, world)
     reasons += planned
     training = [data.inspected[sample.name] for sample in data.dataset.subset("train")]
@@ -197,7 +197,10 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     splits = decoded.dataset.given_splits
     fits_val = plan.recipe == "head" and not data.has_given_val and "val" in splits and "test" in splits
     if fits_val:
-        reasons = [*reasons, "the head is chosen and calibrated out of fold, then fitted on train and val together"]
+        reasons = [
+            *reasons,
+            "the head is chosen and calibrated by cross-validation, then fitted on train and val together",
+        ]
     notes = (
         *data.notes,
         *describe_exclusions(decoded.dataset),

@@ -9,7 +9,7 @@ from typing import Any
 
 from recog.core.task import Task
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
-from recog.evaluation.trust.scaling import AS_REQUESTED
+from recog.evaluation.trust.scaling import AS_REQUESTED, TOO_FEW, UNBOUNDED
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent_range, plural
 
@@ -78,18 +78,29 @@ def _data_notes(report: Report) -> Iterator[Note]:
 
 
 def _uncalibrated(method: str, reason: str) -> Iterator[Note]:
-    if method == "none":
-        yield Note(
-            title="Confidences are not calibrated",
-            text=f"They are the network's own: {reason}. They may be too high or too low; the ECE shows by how much.",
-            is_warning=reason != AS_REQUESTED,
-            reason=reason,
-        )
+    """A warning where nothing could be fitted; for information where calibration was tried and does not improve anything.
+
+    `reason` is '' where it is not known.
+    """
+    if method != "none":
+        return
+    if reason in (TOO_FEW, UNBOUNDED):
+        title, why = "Confidences could not be calibrated", reason
+    elif reason in ("", AS_REQUESTED):
+        title, why = "Confidences are not calibrated", reason or "no calibration was fitted"
+    else:
+        title, why = "Confidences are used as they are", f"calibration was tried and left out, as {reason}"
+    yield Note(
+        title=title,
+        text=f"They are the network's own: {why}. They may be too high or too low; the ECE shows by how much.",
+        is_warning=reason in ("", TOO_FEW, UNBOUNDED),
+        reason=reason or why,
+    )
 
 
 def _class_notes(report: MulticlassReport) -> Iterator[Note]:
     fit = report.trust.scaling.fit
-    yield from _uncalibrated(report.calibration_method, "no calibration was fitted" if fit is None else fit.reason)
+    yield from _uncalibrated(report.calibration_method, "" if fit is None else fit.reason)
     yield from _weak_decision(report)
     if absent := report.absent_classes:
         yield Note(
@@ -126,7 +137,7 @@ def _weak_decision(report: MulticlassReport) -> Iterator[Note]:
 
 
 def _label_notes(report: MultilabelReport) -> Iterator[Note]:
-    yield from _uncalibrated(report.calibration_method, "the bundle's calibration.json states the reason")
+    yield from _uncalibrated(report.calibration_method, report.calibration_reason)
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'label')} without an image here",

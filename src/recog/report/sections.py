@@ -163,7 +163,7 @@ def _sets_text(evidence: SetEvidence) -> str:
 
 
 def _scaling(report: MulticlassReport, evidence: ScalingEvidence) -> Section:
-    measured = "out-of-fold answers" if report.data.is_cross_validated else report.data.split or "these images"
+    measured = "cross-validated answers" if report.data.is_cross_validated else report.data.split or "these images"
     here = f"{measured}, n = {report.num_images:,}"
     fit = evidence.fit
     rows = [_scaling_row(here, evidence.nll_before, report.nll, evidence.ece_before, report.ece)]
@@ -219,7 +219,8 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     yield "Training images", f"{facts.num_images:,}{of_val}"
     if facts.num_steps:
         stopped = "" if facts.num_epochs == facts.num_planned_epochs else f" of {facts.num_planned_epochs:,} planned"
-        yield "Epochs", f"{facts.num_epochs:,}{stopped}; weights of epoch {facts.best_epoch:,}"
+        kept = f"weights of epoch {facts.best_epoch:,}" if facts.best_epoch else "no epoch improved on the start"
+        yield "Epochs", f"{facts.num_epochs:,}{stopped}; {kept}"
         yield "Steps", f"{facts.num_steps:,} of {plural(facts.batch_size, 'image')}"
     is_applied = facts.balance_effect or facts.balance == "none"
     yield "Class balancing", facts.balance if is_applied else f"none needed ({facts.balance})"

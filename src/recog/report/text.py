@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from recog.core.text import plural as plural  # also for those that format the rest of a report
-from recog.core.text import visible
+from recog.core.text import listing as listing  # also for those that format the rest of a report
+from recog.core.text import plural as plural
 
 _UNDEFINED = "n/a"
 # A signed number, or a path that starts with a sign (a suffix or a slash, no operator of a formula); further labels may follow.
@@ -31,14 +30,6 @@ def number_range(interval: tuple[float, float] | None, *, dash: str = "-", decim
     if interval is None:
         return _UNDEFINED
     return dash.join(f"{bound:.{decimals}f}" for bound in interval)
-
-
-def listing(names: Sequence[str], limit: int = 8) -> str:
-    """'daisy, roses and 3 more'."""
-    listed = [visible(name) for name in names[:limit]]
-    if len(names) > limit:
-        return f"{', '.join(listed)} and {len(names) - limit:,} more"
-    return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]]))
 
 
 def _percent_number(rate: float, decimals: int) -> str:

@@ -26,6 +26,7 @@ from recog.runtime.predictor import Predictor, load
 from recog.training.config import Device, OptimizerName
 from recog.verbs.embedded import finish
 from recog.verbs.train import train_events
+from recog.verbs.wording import as_typed, in_python, reworded
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -76,7 +77,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         There is no test part: scikit-learn's splits are the test. Sets `classes_`, and `report_` on the validation part, or
         cross-validated with split.mode none.
         """
-        config = with_options(TrainConfig(), given_options(self.get_params()), self.settings or {})
+        options = given_options(self.get_params())
+        with reworded(lambda text: in_python(as_typed(text, options), {*self.get_params()})):
+            return self._fit(X, y, with_options(TrainConfig(), options, self.settings or {}))
+
+    def _fit(self, X: Iterable[Any], y: Iterable[Any], config: TrainConfig) -> ImageClassifier:  # noqa: N803
         images, labels = list(X), np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recog.core.errors import ConfigError, DataError
+from recog.core.text import listing
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
@@ -75,8 +76,8 @@ def compare(  # noqa: PLR0913  keywords of a public verb
     tasks = {side.predictor.manifest.task for side in (a, b)}
     if len(tasks) > 1:
         raise ConfigError(
-            f"A is {a.predictor.manifest.task} and B {b.predictor.manifest.task}: one says one class of an image, the other none "
-            "to several labels. Two bundles can be compared on the same question only."
+            f"A is {a.predictor.manifest.task} and B {b.predictor.manifest.task}: one predicts one class per image, the other "
+            "none to several labels. Compare two bundles of the same task, or measure each by recog evaluate."
         )
     dataset = open_as_trained(
         source, a.folder, a.predictor.manifest, labels=labels, layout=layout, class_names=class_names
@@ -112,10 +113,11 @@ def _class_order(names_a: Sequence[str], names_b: Sequence[str]) -> list[int]:
     only_a = [name for name in names_a if name not in names_b]
     only_b = [name for name in names_b if name not in names_a]
     if only_a or only_b:
-        has = [f"only {who} has {', '.join(names[:10])}" for who, names in (("A", only_a), ("B", only_b)) if names]
+        has = [f"only {who} has {listing(names, 10)}" for who, names in (("A", only_a), ("B", only_b)) if names]
         raise DataError(
             f"A has {len(names_a)} classes and B {len(names_b)}, and they differ: {'; '.join(has)}. "
-            "Two bundles can be compared on the same classes only."
+            "Two bundles can be compared on the same classes only: train both on data with the same class names, or measure "
+            "each by recog evaluate."
         )
     return [names_b.index(name) for name in names_a]
 

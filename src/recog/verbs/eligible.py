@@ -16,7 +16,7 @@ from recog.bundle.seal import RUN_CONFIG
 from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError
 from recog.core.task import Task
-from recog.core.text import plural
+from recog.core.text import listing, plural
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample
 from recog.data.inspection import hash_kind, hash_samples
@@ -136,7 +136,7 @@ def with_classes_of(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
     if unknown:
         raise DataError(
             f"{dataset.name} has {len(unknown)} of {len(dataset.class_names)} classes that the bundle does not know: "
-            f"{', '.join(unknown[:10])}.{did_you_mean(unknown[0], class_names)} Rename them to the bundle's names, leave "
+            f"{listing(unknown, 10)}.{did_you_mean(unknown[0], class_names)} Rename them to the bundle's names, leave "
             "their images out (--exclude PATTERN), or evaluate a bundle that was trained on them."
         )
     label_of = [class_names.index(name) for name in dataset.class_names]

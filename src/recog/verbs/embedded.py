@@ -26,13 +26,14 @@ from recog.data.sources import Source, open_source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import Report
-from recog.recipes.config import DataConfig, Recipe, TrainConfig, given_options, with_options
+from recog.recipes.config import OPTIONS, DataConfig, Recipe, TrainConfig, given_options, with_options
 from recog.recipes.events import EpochResult, HeadLog, LearnEvent
 from recog.runs.folder import RUN_CONFIG, find_unfinished, load_run_config, read_config
 from recog.training.config import Device, OptimizerName
 from recog.training.distributed import read_world
 from recog.training.fit import StepLog
 from recog.verbs.train import Note, Planned, Run, TrainEvent, resume_events, train_events
+from recog.verbs.wording import in_python
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,7 +128,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
 def finish(events: Iterator[TrainEvent], *, notes: Sequence[str] = (), verbose: bool) -> Run:
     """The Run at the end of `events`, within another program; `verbose` shows `notes` and one progress line on stderr."""
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
-        line.note(notes)
+        line.note([in_python(note, OPTIONS) for note in notes])
         for event in events:
             if isinstance(event, Run):
                 line.finish(event.report, event.duration_s)

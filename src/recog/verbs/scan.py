@@ -39,9 +39,12 @@ from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
 from recog.data.store import are_too_many, describe_bad, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES
+from recog.recipes.config import OPTIONS
+from recog.verbs.wording import in_python
 
 ALL = "all"  # what images without a given split are counted under
 IMBALANCE_WARNING = 10.0
+_KEYWORDS = (*OPTIONS, "labels", "layout")  # of `scan`, and of `recog.train`, which its remedies are about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +138,13 @@ def scan(
     labels = labels if task is None else replace(labels, task=task)
     for event in scan_events(source, labels=labels, layout=layout, limits=limits, class_names=class_names):
         if isinstance(event, ScanReport):
-            return ScanRun(report=event)
+            notes, warnings, problems = map(_in_python, (event.notes, event.warnings, event.problems))
+            return ScanRun(report=replace(event, notes=notes, warnings=warnings, problems=problems))
     raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
+
+
+def _in_python(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(in_python(text, _KEYWORDS) for text in texts)
 
 
 def scan_events(
@@ -168,6 +176,7 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
         for data in (dataset, usable)
     )
     imbalance = _imbalance(counts.get("train") or counts.get(ALL) or ())
+    problems = tuple(_problems(dataset, inspected, hashes))
     return ScanReport(
         name=dataset.name,
         layout=dataset.layout,
@@ -190,8 +199,8 @@ def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:
         class_map_gaps=class_map_gaps(dataset),
         imbalance=imbalance,
         notes=dataset.notes,
-        warnings=tuple(_warnings(dataset, overlap, inspected, imbalance)),
-        problems=tuple(_problems(dataset, inspected, hashes)),
+        warnings=tuple(_warnings(dataset, overlap, inspected, imbalance, is_trainable=not problems)),
+        problems=problems,
     )
 
 
@@ -215,7 +224,7 @@ def _names(sets: Sequence[Copies]) -> tuple[tuple[str, ...], ...]:
 
 
 def _warnings(
-    dataset: Dataset, overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None
+    dataset: Dataset, overlap: Overlap, inspected: Sequence[Inspected], imbalance: float | None, *, is_trainable: bool
 ) -> Iterator[str]:
     yield from overlap.notes()
     yield from suspect_groups(dataset)
@@ -229,7 +238,8 @@ def _warnings(
     num_bad = sum(image.bad is not None for image in inspected)
     if not are_too_many(num_bad, len(inspected)):  # else a problem
         yield from describe_bad(num_bad, len(inspected))
-    yield from describe_small_classes(dataset, SplitConfig())
+    if is_trainable:  # else the problem is the same, with a remedy of its own
+        yield from describe_small_classes(dataset, SplitConfig())
 
 
 def _problems(dataset: Dataset, inspected: Sequence[Inspected], hashes: Sequence[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -14,14 +15,16 @@ from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
+from recog.core.records import read_bytes
 from recog.core.text import plural
 from recog.data.dataset import Dataset
 from recog.data.inspection import hash_kind
 from recog.data.sources import open_source
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
-from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val
+from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val, unknown_notes
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
 from recog.recipes.find_lr import check_find_lr, with_lr
@@ -62,7 +65,8 @@ from recog.training.fit import SkippedStep, StepLog
 if TYPE_CHECKING:
     from torch import nn
 
-EXPORTING = "exporting, calibrating, evaluating"
+
+WEAK_PARENT = 0.6  # accuracy or mAP; published weights with a new head usually reach more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +84,11 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A line of text for the user; a detail is in the report too."""
+    """A line of text for the user; a detail is in the report too. An activity goes on until the next event."""
 
     text: str
     is_detail: bool = False
+    is_activity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +174,36 @@ def _read_parent(config: TrainConfig) -> SeenImages | None:
 
 
 def _describe_parent(prepared: Prepared, parent: SeenImages | None) -> list[str]:
-    """A warning where the parent's images cannot be told from new ones."""
+    """How good the parent is, and a warning where its images cannot be told from new ones."""
     kind = hash_kind(prepared.dataset.samples)
-    if not prepared.plan.model.parent or (parent is not None and parent.hash_of == kind != "both"):
+    if not prepared.plan.model.parent:
         return []
+    described = list(_describe_quality(Path(prepared.plan.model.parent)))
+    if parent is not None and parent.hash_of == kind != "both":
+        return described
     why = "its bundle is not in its run folder" if parent is None else "one of the two is image files, the other arrays"
     return [
+        *described,
         f"warning: it is not known which of these images the parent was trained on ({why}); those in val and test make results "
-        "optimistic"
+        "optimistic",
     ]
+
+
+def _describe_quality(bundle: Path) -> Iterator[str]:
+    """The headline of the parent's report, and a warning where it is weak."""
+    table = json.loads(read_bytes(bundle / REPORT_JSON))
+    if table.get("evidence") != "evaluation":
+        return
+    report = parse_report(table)
+    if report.score is None:
+        return
+    measured = f"{TASK_MEASURES[report.task].score_name} {report.score:.1%} on {plural(report.num_images, 'image')}"
+    yield f"parent: {measured} of {report.data.name}{f' ({report.data.split})' if report.data.split else ''}"
+    if report.score < WEAK_PARENT:
+        yield (
+            "warning: the parent is weak, and this training starts from it; without --from it starts from published weights, "
+            "which are often the better start"
+        )
 
 
 def _begin(
@@ -261,12 +287,15 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         summary, held_out = yield from _recorded(learn(prepared, resume, world), journal, prepared)
         with journal.suppressed(TENSORBOARD):
             journal.board.outcome(config_to_dict(plan), journal.outcome)
-    yield Note(text=EXPORTING)
+    yield Note(text="exporting to ONNX", is_activity=True)
     measured_on = _open_measured_split(folder, prepared)
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
+        yield Note(text="calibrating and evaluating", is_activity=True)
         held_out = held_out or hold_out_val(engine, prepared)
         calibration, statistics = calibrate(held_out, plan, prepared.dataset.class_names)
+        for text in unknown_notes(calibration, plan):
+            yield Note(text=text)
         packed = pack(
             staging,
             prepared,

@@ -36,6 +36,17 @@ def test_case_spaces_and_underscores_do_not_matter(name):
     assert found([name, "Label"]).at == {"path": 0, "label": 1}
 
 
+def test_of_several_columns_of_paths_the_one_that_names_images_is_taken():
+    header, rows = ["id", "name", "label"], [["1", "a.jpg", "cat"], ["2", "b.jpg", "dog"]]
+    columns = found(header, *rows, holds={"a.jpg", "b.jpg"}.__contains__)
+    assert columns.names["path"] == "name"
+    assert "paths from the column name, as id names no image here" in columns.notes
+    with pytest.raises(DataError, match=r"several columns .*: name, id; it has: id, name, label\..*--path-column name"):
+        found(header, *rows)
+    with pytest.raises(DataError, match="several columns"):
+        found(header, *rows, holds=lambda path: True)
+
+
 def test_own_names_go_before_others():
     columns = found(["name", "class", "path", "label", "group", "source"], ["n", "c", "p", "l", "g", "s"])
     assert columns.names == {"path": "path", "label": "label", "group": "group"}

@@ -51,7 +51,7 @@ def test_columns_of_0_and_1_beside_other_names():
 def test_a_list_without_a_header(text, layout, expected):
     found = listing(text, DataLayout(**layout), there=("a.png", "b.png"))
     assert [(path, labels[0], split) for path, labels, split, _ in rows(found)] == expected
-    assert found.notes[0].startswith("no header, as the first line names an image that exists")
+    assert found.notes[0].startswith("no header, as the first line names an image")
 
 
 def test_a_list_without_a_header_and_a_clear_label_is_refused():
@@ -69,3 +69,14 @@ def test_text_in_other_encodings():
         decode_text("é".encode("utf-16"), "x")
     with pytest.raises(DataError, match="x is not ascii"):
         decode_text("é".encode(), "x", "ascii")
+
+
+@pytest.mark.parametrize("path", ["../photos/a.jpg", "/data/a.jpg", "C:\\data\\a.jpg", "~/a.jpg"])
+def test_a_first_line_with_a_path_outside_the_folder_is_no_header(path):
+    found = listing(f"{path},cat\n{path},dog\n")
+    assert rows(found) == [(path, ("cat",), None, None), (path, ("dog",), None, None)]
+
+
+def test_of_two_columns_of_paths_the_one_that_names_images():
+    found = listing("id,name,label\n1,a.jpg,cat\n2,b.jpg,dog\n", there=("a.jpg",))
+    assert [row.path for row in found.rows] == ["a.jpg", "b.jpg"]

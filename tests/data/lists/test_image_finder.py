@@ -127,3 +127,16 @@ def test_one_image_that_is_missing_is_a_bad_image_and_all_are_an_error(tmp_path)
 def test_what_is_there(tmp_path):
     finder = ImageFinder(places_on_disk(write(tmp_path, "images/a.png")))
     assert [finder.holds(path) for path in ("a.png", "a", "../a.png", "", "b.png", "/a.png")] == [True] + [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"), [("../photos/a.png", ""), ("../../b.png", ".."), ("{0}/photos/a.png", "photos")]
+)
+def test_the_folder_that_a_path_leads_to_is_named(tmp_path, monkeypatch, path, folder):
+    root = write(tmp_path / "data", "photos/a.png", "lists/x.csv", "../b.png")
+    monkeypatch.chdir(root)
+    finder = ImageFinder(places_on_disk(root / "lists"))
+    with pytest.raises(DataError, match=f"Name the folder that it leads to, .*: --images '{folder or '.'}'"):
+        finder.find(path.format(root), None, "x.csv, line 2")
+    given = ImageFinder(given_places([folder or "."]), is_given=True)
+    assert given.find(path.format(root), None, "x.csv, line 2").source.is_file()

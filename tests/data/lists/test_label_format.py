@@ -79,7 +79,7 @@ def test_files_of_one_dataset_have_the_same_label_columns():
     ("wanted", "says"),
     [
         (("cats",), "x.csv has no label column 'cats'; it has: path, cat, dog, size. Did you mean 'cat'"),
-        (("size",), "line 2 has '7' in .* 'size'; expected 0 or 1. Mend it"),
+        (("size",), "line 2 has '7' in .* 'size'; expected 0 or 1. Correct it"),
     ],
 )
 def test_columns_that_were_named_must_be_there_and_hold_0_and_1(wanted, says):
@@ -196,9 +196,7 @@ class TestOneHotColumns:
     def test_they_are_one_label_an_image_with_a_note(self, tmp_path):
         data = open_source(write_list(tmp_path / "x.csv", ONE_HOT))
         assert (data.task, [s.label for s in data.samples]) == ("multiclass", [0, 1, 2, 0])
-        assert data.notes[-1].startswith(
-            "every image has exactly one 1 in the 3 label columns: one label an image; --task"
-        )
+        assert data.notes[-1].startswith("every image has exactly one label, so there is one class per image; --task")
         plain = open_source(write_list(tmp_path / "y.csv", "path,label\n1.png,cat\n2.png,dog\n3.png,eel\n4.png,cat\n"))
         assert digest(data) == digest(plain)
 
@@ -226,12 +224,17 @@ class TestOneHotColumns:
         data = open_source(tmp_path / "x.parquet")
         assert (data.task, [s.label for s in data.samples]) == ("multiclass", [0, 1])
 
-    def test_lists_of_one_label_are_lists(self, tmp_path):
-        path = write_list(
-            tmp_path / "x.jsonl", '{"path": "1.png", "label": ["a"]}\n{"path": "2.png", "label": ["b"]}\n'
-        )
-        assert open_source(path).task == "multilabel"
-        assert open_source(path, labels=LabelFormat(task="multiclass")).task == "multiclass"
+    def test_lists_of_one_label_are_one_label_an_image_unless_the_user_decides(self, tmp_path):
+        rows = '{"path": "1.png", "label": ["a"]}\n{"path": "2.png", "label": ["b"]}\n'
+        path = write_list(tmp_path / "x.jsonl", rows)
+        data = open_source(path)
+        assert (data.task, [s.label for s in data.samples]) == ("multiclass", [0, 1])
+        assert "--task multilabel" in data.notes[-1]
+        assert open_source(path, labels=LabelFormat(task="multilabel")).task == "multilabel"
+        several = write_list(tmp_path / "y.jsonl", rows + '{"path": "3.png", "label": ["a", "b"]}\n')
+        assert open_source(several).task == "multilabel"
+        joined = write_list(tmp_path / "z.csv", "path,label\n1.png,a\n2.png,b\n")
+        assert open_source(joined, labels=LabelFormat(separator="|")).task == "multilabel"
 
 
 JOINED = [  # different labels, the separator that is hinted at

@@ -136,7 +136,11 @@ class TestColumnsOf0And1:
     @pytest.mark.parametrize(
         ("cats", "wanted", "says"),
         [
-            ([1, 2, 0], ("cat", "dog"), r"x.parquet/000001 has '2' in the label column 'cat'; expected 0 or 1\. Mend"),
+            (
+                [1, 2, 0],
+                ("cat", "dog"),
+                r"x.parquet/000001 has '2' in the label column 'cat'; expected 0 or 1\. Correct",
+            ),
             ([1, None, 0], ("cat", "dog"), "x.parquet/000001 has '' in the label column 'cat'"),
             ([[1], [0], [1]], ("cat", "dog"), r"000000 has '\[1\]' in the label column 'cat'"),
             ([1, 0, 1], ("cats", "dog"), "x.parquet has no label column 'cats'; it has: cat, dog. Did you mean 'cat'"),
@@ -205,3 +209,23 @@ def test_paths_in_place_of_images(tmp_path, declare):
     )
     assert [(s.name, data.class_names[s.label]) for s in data.samples] == expected
     assert data.column_names == ("caption",)
+
+
+@pytest.mark.parametrize("images", [(), ("photos",)])
+def test_a_folder_of_tables_of_paths_is_one_list(tmp_path, images):
+    folder = tmp_path / "tables"
+    place = tmp_path / "photos" if images else folder / "images"
+    place.mkdir(parents=True)
+    for name in "abcd":
+        (place / f"{name}.png").write_bytes(PNG)
+    write(folder / "train-0.parquet", image_path=["a.png", "b.png"], label=[["ant"], ["bee"]])
+    write(folder / "test-0.parquet", image_path=["c.png", "d.png"], label=[["ant"], ["bee"]])
+    layout = DataLayout(images=tuple(str(tmp_path / name) for name in images))
+    data = open_source(folder, layout=layout)
+    assert (data.name, data.task, data.layout) == ("tables", "multiclass", "Parquet of paths and labels")
+    assert [(s.name.rpartition("/")[2], s.split, s.label) for s in data.samples] == [
+        ("c.png", "test", 0),
+        ("d.png", "test", 1),
+        ("a.png", "train", 0),
+        ("b.png", "train", 1),
+    ]

@@ -37,7 +37,7 @@ def test_answers_that_are_all_right_do_not_bound_it():
     assert (fit.temperature, fit.is_bounded) == (0.01, True)
     calibration = fit_calibration(logits, logits > 0, AUTO, data="val")
     assert calibration.method == "none"
-    assert "do not bound" in calibration.scaling.fit.reason
+    assert "no temperature can be fitted" in calibration.scaling.fit.reason
 
 
 def test_what_is_fitted_is_applied_and_survives_the_file():

@@ -155,7 +155,7 @@ def _explain_open_error(error: OSError | ValueError, path: str | os.PathLike[str
     if isinstance(error, FileNotFoundError):
         if os.path.islink(path):
             return BadImage(name, "it is a link to a missing file", "Correct the link or remove it.")
-        return BadImage(name, "there is no such file", "Check the path, or make the list of files again.")
+        return BadImage(name, "there is no such file", "Check the path.")
     if isinstance(error, PermissionError):
         return BadImage(name, "it may not be read (permission denied)", "Give yourself permission to read it.")
     if isinstance(error, OSError) and error.errno == errno.ELOOP:

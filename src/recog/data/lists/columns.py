@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal
 
 from recog.core.config import nearest
 from recog.core.errors import DataError
 from recog.core.files import shown
+from recog.core.images.formats import has_image_suffix
 from recog.data.data_layout import DataLayout
 from recog.data.names import split_of_name
 
@@ -66,6 +68,7 @@ _VALID = MappingProxyType(
 )
 _LABEL_STUDIO = {"annotationid", "annotator", "leadtime"}  # columns of its exports, in which 'id' is the task's
 _MAX_LISTED = 20
+_NUM_LOOKED_UP = 20  # cells of a column that are looked up to tell whether it holds paths
 
 Cells = Callable[[int], Iterable[str]]  # the cells of the column at a place
 
@@ -97,16 +100,18 @@ def find_columns(
     *,
     first: str | None = "path",
     fits: Callable[[Role, int], bool] = lambda role, place: True,
+    holds: Callable[[str], bool] = lambda path: False,
 ) -> Columns:
     """The columns of a list with this `header`: those that `layout` names, else those that are called as such columns are.
 
     `first` is the name of the path's column that goes before others, None where there is no path; `fits` whether a column's
-    type suits a role. There is no label where no column is called so; `missing_label` then says so, unless columns of 0 and 1
-    hold the labels. DataError where a named column or one for the path is not there, or several may be meant.
+    type suits a role; `holds` whether an image of a path is there, which decides among several columns of paths. There
+    is no label where no column is called so; `missing_label` then says so, unless columns of 0 and 1 hold the labels. DataError
+    where a named column or one for the path is not there, or several may be meant.
     """
     if not any(header):
         raise DataError(f"{where} is empty; expected a header with the columns {first or 'of pixels'} and label.")
-    search = _Search(tuple(header), cells, where, fits)
+    search = _Search(tuple(header), cells, where, fits, holds)
     at: dict[Role, int] = {}
     named: Mapping[Role, str] = {
         "path": layout.path_column,
@@ -131,7 +136,7 @@ class MissingLabelError(DataError):
 
 
 def missing_label(columns: Columns, where: str) -> MissingLabelError:
-    search = _Search(columns.header, lambda place: (), where, lambda role, place: True)
+    search = _Search(columns.header, lambda place: (), where, lambda role, place: True, lambda path: False)
     return MissingLabelError(str(search.missing("label", "label")))
 
 
@@ -164,8 +169,15 @@ def describe_columns(columns: Columns, bits: Mapping[str, int]) -> str:
 
 
 class _Search:
-    def __init__(self, header: tuple[str, ...], cells: Cells, where: str, fits: Callable[[Role, int], bool]) -> None:
-        self.header, self.cells, self.where, self.fits = header, cells, where, fits
+    def __init__(
+        self,
+        header: tuple[str, ...],
+        cells: Cells,
+        where: str,
+        fits: Callable[[Role, int], bool],
+        holds: Callable[[str], bool],
+    ) -> None:
+        self.header, self.cells, self.where, self.fits, self.holds = header, cells, where, fits, holds
         self.remarks: list[str] = []
 
     def named(self, role: Role, name: str) -> int | None:
@@ -197,6 +209,8 @@ class _Search:
             places = [i for i in places if self._holds_splits(i)]
         if role == "group":
             places = [] if has_group else [i for i in places if self._holds_groups(i)]
+        if role == "path" and len(places) > 1:
+            places = self._of_images(places)
         if len(places) > 1:
             names = [self.header[i] for i in places]
             none = f", or {NO_COLUMN}" if role in ("split", "group") else ""
@@ -205,6 +219,15 @@ class _Search:
                 f"{self._listed()}. Name the one that is meant: --{role}-column {names[0]}{none}."
             )
         return places[0] if places else None
+
+    def _of_images(self, places: Sequence[int]) -> list[int]:
+        """Of several columns that may hold paths the one whose cells name images here; else all, the likeliest first."""
+        there = [i for i in places if any(map(self.holds, islice(self.cells(i), _NUM_LOOKED_UP)))]
+        if len(there) == 1:
+            others = ", ".join(self.header[i] for i in places if i not in there)
+            self.remarks.append(f"paths from the column {self.header[there[0]]}, as {others} names no image here")
+            return there
+        return sorted(places, key=lambda i: not any(map(has_image_suffix, islice(self.cells(i), _NUM_LOOKED_UP))))
 
     def missing(self, role: Role, wanted: str) -> DataError:
         several = " For several labels an image, use --label-separator or columns of 0 and 1 (--label-columns)."

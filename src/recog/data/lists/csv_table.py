@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from recog.data.names import split_of_name
 
 CSV_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
+_IS_AWAY = re.compile(r"\.\.[/\\]|[/~]|[A-Za-z]:[/\\]")  # begins a path outside the list's folder, and no column's name
 _MAX_LINE = 1 << 20
 
 Line = tuple[str, list[str]]  # (where, cells)
@@ -46,6 +48,7 @@ class Table:
     header: list[str]
     lines: list[Line]
     notes: tuple[str, ...] = ()
+    holds: Callable[[str], bool] = lambda path: False  # whether an image of a path is there
 
     def column(self, place: int) -> Iterator[str]:
         return (cells[place].strip() for _, cells in self.lines)
@@ -70,7 +73,7 @@ def decode_text(data: bytes, where: str, encoding: str = "") -> str:
 
 
 def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str], bool]) -> Table:
-    """`holds` tells whether an image of a path is there: a first line with one is no header."""
+    """`holds` tells whether an image of a path is there: a first line with one, or with one from elsewhere, is no header."""
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
     csv.field_size_limit(_MAX_LINE)
@@ -88,10 +91,10 @@ def read_table(text: str, where: str, layout: DataLayout, holds: Callable[[str],
             rows += [(line, cells)] if cells else []
     except csv.Error as error:
         raise DataError(f"{where}, line {lines.line_num} is not valid CSV: {error}.") from None
-    paths = [place for place, cell in enumerate(header) if has_image_suffix(cell) and holds(cell)]
+    paths = [i for i, cell in enumerate(header) if has_image_suffix(cell) and (holds(cell) or _IS_AWAY.match(cell))]
     if not paths:
-        return Table(where, header, rows)
-    return _without_header(Table(where, header, [(f"{where}, line 1", header), *rows]), paths, layout)
+        return Table(where, header, rows, holds=holds)
+    return _without_header(Table(where, header, [(f"{where}, line 1", header), *rows], holds=holds), paths, layout)
 
 
 def _without_header(table: Table, paths: Sequence[int], layout: DataLayout) -> Table:
@@ -107,13 +110,13 @@ def _without_header(table: Table, paths: Sequence[int], layout: DataLayout) -> T
     if len(others) == 1 and not layout.label_column:
         names[others[0]] = "label"
     found = [f"column {place + 1} is the {name}" for place, name in enumerate(names) if not name.isdigit()]
-    note = f"no header, as the first line names an image that exists{''.join(f'; {each}' for each in found)}"
-    return Table(table.where, names, table.lines, (note,))
+    note = f"no header, as the first line names an image{''.join(f'; {each}' for each in found)}"
+    return Table(table.where, names, table.lines, (note,), table.holds)
 
 
 def csv_listing(table: Table, labels: LabelFormat, layout: DataLayout, *, first: str = "path") -> Listing:
     """The rows of a table; columns of 0 and 1 hold the labels where they are named, or where no column is called a label."""
-    columns = find_columns(table.header, table.column, table.where, layout, first=first)
+    columns = find_columns(table.header, table.column, table.where, layout, first=first, holds=table.holds)
     bits: dict[str, int] = {}
     if not labels.separator and (labels.columns or "label" not in columns.at):
         bits = find_label_columns(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -226,12 +227,28 @@ class ImageFinder:
         return None
 
     def _leads_out(self, text: str, where: str) -> str:
-        near = self._nearest(text)
-        hint = f" {near} is there." if near else ""
-        return (
-            f"{where} has the path {shown(text)}, which leads out of the list's folder.{hint} Write the paths relative to the "
-            "list, or name the folder of the images, below which the end of each path is looked up: --images DIR."
-        )
+        if folder := self._folder_outside(text):
+            hint = (
+                f" Name the folder that it leads to, below which the rest of each path is looked up: --images {folder}."
+            )
+        else:
+            near = self._nearest(text)
+            hint = (
+                f"{f' {near} is there.' if near else ''} Write the paths relative to the list, or name the folder of the images, "
+                "below which the end of each path is looked up: --images DIR."
+            )
+        return f"{where} has the path {shown(text)}, which leads out of the list's folder.{hint}"
+
+    def _folder_outside(self, text: str) -> str:
+        """The folder that a path to an existing file outside the list's folder leads to, as --images takes it; else ''."""
+        root = self.groups[0][0].root
+        full = posixpath.normpath(posixpath.join(root, text))
+        if not has_image_suffix(full) or not os.path.isfile(full):
+            return ""
+        depth = next((k for k, part in enumerate(posixpath.normpath(text).split("/")) if part != ".."), 0)
+        folder = posixpath.normpath(posixpath.join(root, *[".."] * depth)) if depth else posixpath.dirname(full)
+        nearest = min(folder, os.path.relpath(folder), key=len)
+        return shlex.quote(nearest) if "'" in nearest else f"'{nearest}'"
 
 
 def given_places(folders: Sequence[str]) -> list[list[Place]]:

@@ -37,7 +37,7 @@ def document_listing(text: str, where: str, labels: LabelFormat, layout: DataLay
         _check_options(labels, layout, where, "an export of Label Studio", takes=("--label-column",))
         return label_studio_listing(document, where, layout.label_column)
     if isinstance(document, list):
-        return object_listing(_objects(document, where), where, labels, layout, form="JSON list")
+        return object_listing(json_entries(document, where), where, labels, layout, form="JSON list")
     if not isinstance(document, dict) or not document:
         raise DataError(f"{where} lists no images; expected {_FORMS}.")
     values = list(document.values())
@@ -53,7 +53,7 @@ def document_listing(text: str, where: str, labels: LabelFormat, layout: DataLay
     return Listing(_rows_by_path(document, where, labels), (), [], why, "JSON map of paths to labels")
 
 
-def _objects(document: Sequence[object], where: str) -> list[Object]:
+def json_entries(document: Sequence[object], where: str) -> list[Object]:
     rows: list[Object] = []
     for number, row in enumerate(document):
         if not isinstance(row, Mapping):

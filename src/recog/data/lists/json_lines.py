@@ -30,7 +30,7 @@ JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 Object = tuple[str, Mapping[str, object]]  # (where, a line's object)
 
 
-def _json_objects(text: str, where: str) -> Iterator[Object]:
+def json_objects(text: str, where: str) -> Iterator[Object]:
     """(where, object) of each line that is not empty."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -46,7 +46,7 @@ def _json_objects(text: str, where: str) -> Iterator[Object]:
 
 
 def json_listing(text: str, where: str, labels: LabelFormat, layout: DataLayout = DETECTED) -> Listing:
-    return object_listing(list(_json_objects(text, where)), where, labels, layout)
+    return object_listing(list(json_objects(text, where)), where, labels, layout)
 
 
 def object_listing(

@@ -119,7 +119,7 @@ def find_label_columns(
             for name, column in columns.items():
                 if cells[column].strip() not in _BITS:
                     raise DataError(
-                        f"{line} has '{cells[column][:40]}' in the label column '{name}'; expected 0 or 1. Mend it, or "
+                        f"{line} has '{cells[column][:40]}' in the label column '{name}'; expected 0 or 1. Correct it, or "
                         "name the label columns without this one."
                     )
         return _named(columns)

@@ -105,7 +105,6 @@ class ListReader:
             class_names=class_names,
             samples=samples,
             task=task,
-            has_label_columns=bool(self.declared),
             exclusions=tuple(self.exclusions),
             notes=tuple(self.notes),
         )

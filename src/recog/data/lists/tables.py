@@ -48,19 +48,20 @@ def read_list(
 
     In place of labels there may be columns of 0 and 1, one per label. `objects` are its rows where they are read already.
     """
-    places = given_places(layout.images) if layout.images else places_on_disk(path.parent, path.stem)
+    folder = path if path.is_dir() else path.parent  # `objects` may stand in several files of a folder
+    places = given_places(layout.images) if layout.images else places_on_disk(folder, path.stem)
     finder = ImageFinder(places, split_of_name(path.stem), is_given=bool(layout.images))
     if objects is not None:
         listing = object_listing(objects, str(path), labels, layout, form="Parquet")
     else:
         listing = read_listing(path, str(path), labels, layout, finder)
     reader = ListReader(
-        name=path.stem,
+        name=path.resolve().name if path.is_dir() else path.stem,
         where=str(path),
         declared=listing.label_columns,
         notes=listing.notes,
         task=labels.task,
-        beside=[disk_place(path.parent, "")],
+        beside=[disk_place(folder, "")],
     )
     add_rows(reader, listing, finder)
     finder.check_any_found(str(path), len(reader.names))

@@ -16,6 +16,7 @@ from recog.data.archives.members import DEFAULT_LIMITS, Spool, StoredBytes, chec
 from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.lists.columns import OWN_NAMES, Columns, Role, missing_label, split_of_cell
+from recog.data.lists.json_lines import Object
 from recog.data.lists.label_format import (
     AS_FOUND,
     LabelFormat,
@@ -33,6 +34,7 @@ from recog.data.parquet.arrow import ARROW_SUFFIX, ArrowFile
 from recog.data.parquet.cells import num_rows, open_table, read_cells
 from recog.data.parquet.pages import holds_long_texts
 from recog.data.parquet.schema import (
+    PARQUET_SUFFIXES,
     check_columns,
     declared_names,
     find_schema_columns,
@@ -43,7 +45,6 @@ from recog.data.parquet.schema import (
     path_column_of,
 )
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
 _MAGIC = b"PAR1"
 
 
@@ -53,6 +54,11 @@ def is_parquet(path: Path) -> bool:
             return file.read(4) == _MAGIC
     except OSError:
         return False
+
+
+def holds_no_images(path: Path) -> bool:
+    """Whether a table has a column of paths, and none of encoded images."""
+    return path_column_of(open_table(path)) is not None
 
 
 def find_parquet(root: Path, layout: DataLayout = DETECTED) -> list[Path]:
@@ -102,8 +108,8 @@ def read_parquet(
     files: Sequence[Path], *, root: Path, labels: LabelFormat = AS_FOUND, layout: DataLayout = DETECTED
 ) -> Dataset:
     """Images of Parquet files are copied once into a temporary file, as these have no random access to a row."""
-    if len(files) == 1 and path_column_of(table := open_table(files[0])):
-        return _read_paths(table, files[0], labels, layout)
+    if all(map(holds_no_images, files)):
+        return _read_paths(files, root, labels, layout)
     layout.check_unused(str(files[0]), "a table with the images in it", takes=("--split-folders", *COLUMN_OPTIONS))
     exclusions: list[Exclusion] = []
     rows: list[_Row] = []
@@ -149,21 +155,55 @@ def read_parquet(
             for row in rows
         ),
         task=task,
-        has_label_columns=bool(bits),
         exclusions=tuple(exclusions),
         notes=(*notes, *(joined_label_notes(class_names) if task == "multiclass" else ())),
     )
 
 
-def _read_paths(table: Any, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
-    """A table of paths and labels, as a CSV has it. Numbers that the schema names become names."""
+def _read_paths(files: Sequence[Path], root: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
+    """Tables of paths and labels, as a CSV has them; each may be named for its split."""
+    rows: list[Object] = []
+    for path, split in zip(files, _splits_of(files, root, layout), strict=True):
+        of_file = list(path_rows(path))
+        has_split = split is None or any("split" in row for _, row in of_file[:1])
+        rows += of_file if has_split else [(where, {**row, "split": split}) for where, row in of_file]
+    is_alone = len(files) == 1 and files[0].parent == root
+    return read_list(files[0] if is_alone else root, labels, layout, objects=rows)
+
+
+def path_rows(path: Path) -> Iterator[Object]:
+    """(where, row) of each row of a table without encoded images. Numbers that the schema names become names."""
+    table = open_table(path)
     columns = [field.name for field in table.schema_arrow if is_plain(field.type) or holds_list(field.type)]
     names = {column: declared_names(table, path, column) for column in columns}
-    rows = []
     for number, (_, cells) in enumerate(read_cells(table, path, path.name, columns)):
         row = {c: _named(cell, names[c], f"{path}, row {number}") for c, cell in cells.items()}
-        rows.append((f"{path}, row {number}", row))
-    return read_list(path, labels, layout, objects=rows)
+        yield f"{path}, row {number}", row
+
+
+def image_rows(path: Path, layout: DataLayout) -> Iterator[tuple[str, StoredBytes | None]]:
+    """(name, encoded image) of each row of a table that holds the images; None where a row has none. Labels are not read.
+
+    The images are copied into a temporary file that lasts as long as one of them.
+    """
+    table = open_table(path)
+    columns, _ = _columns_of(table, path, path.name, layout)
+    column = columns.names["path"]
+    spool = Spool("reading Parquet", 0 if isinstance(table, ArrowFile) else path.stat().st_size)
+    try:
+        for name, cells in read_cells(table, path, path.name, [column], column):
+            name, data = _image_in(cells[column], name)
+            is_stored = data is None or isinstance(data, StoredBytes)
+            yield name, data if is_stored else spool.add(name, [data])
+    finally:
+        spool.close()
+
+
+def _image_in(cell: Any, name: str) -> tuple[str, Any]:
+    """(the row's name, with the image's own where the cell has one; its encoded bytes, or None)."""
+    if not isinstance(cell, dict):
+        return name, cell
+    return f"{name}/{cell['path']}" if cell.get("path") else name, cell.get("bytes")
 
 
 def _named(cell: Any, names: tuple[str, ...], where: str) -> Any:
@@ -275,10 +315,7 @@ def _row(
     exclusions: list[Exclusion],
     columns: tuple[tuple[str, str], ...],
 ) -> _Row | None:
-    image = cells["path"]
-    data = image.get("bytes") if isinstance(image, dict) else image
-    if isinstance(image, dict) and image.get("path"):
-        name = f"{name}/{image['path']}"
+    name, data = _image_in(cells["path"], name)
     if data is None:
         exclusions.append(Exclusion(name=name, reason="no bytes: the image is a path to another machine"))
         return None

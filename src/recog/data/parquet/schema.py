@@ -13,6 +13,7 @@ from recog.data.data_layout import DataLayout
 from recog.data.lists.columns import NAMES, OWN_NAMES, Cells, Columns, Role, find_columns, plain_name
 from recog.data.names import class_name_of
 
+PARQUET_SUFFIXES = (".parquet", ".pq")
 IMAGE = "image"  # the column of images, as Hugging Face calls it
 
 

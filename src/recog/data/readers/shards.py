@@ -158,7 +158,6 @@ def read_shards(
             for row in rows
         ),
         task=joined_task(row.labels.task for row in rows),
-        has_label_columns=bool(labels.columns),
         exclusions=tuple(exclusions),
         notes=tuple(notes),
     )

@@ -134,7 +134,7 @@ def resample_measures(
 ) -> Resampled:
     """The measures of every resample. Matthews is 0 where a resample's predictions do not vary."""
     measures = task_of(targets)
-    order = np.argsort(measures.strata(targets), kind="stable")
+    order = np.lexsort((nll_terms, measures.strata(targets)))  # the same intervals in whatever order the images come
     probs, targets = probs[order], targets[order]
     preds, is_class = measures.preds(probs, thresholds), measures.is_class(targets, *probs.shape)
     sample = _SAMPLES[measures.task](probs, targets, preds, num_resamples)
@@ -180,6 +180,8 @@ def mean_precision_difference(
     A paired bootstrap: each resample of whole images is the same for both. Very large data take fewer resamples.
     """
     num_resamples = _affordable(num_resamples, "multilabel", targets.size)
+    order = np.lexsort((probs_b[:, 0], probs_a[:, 0]))  # the same interval in whatever order the images come
+    probs_a, probs_b, targets = probs_a[order], probs_b[order], targets[order]
     tables = [_rank_tables(probs, targets) for probs in (probs_a, probs_b)]
     differences = []
     for counts in resampled_counts(np.zeros(len(targets), dtype=np.int64), num_resamples=num_resamples, seed=seed):

@@ -115,9 +115,10 @@ def _multiclass_report(answers: _Answers, shared: Mapping[str, Any]) -> Multicla
 
 def _multilabel_report(answers: _Answers, shared: Mapping[str, Any]) -> MultilabelReport:
     probs, preds, is_class, measures = answers.probs, answers.preds, answers.is_class, TASK_MEASURES["multilabel"]
-    thresholds = answers.calibration.label_thresholds
+    thresholds, fit = answers.calibration.label_thresholds, answers.calibration.scaling.fit
     return MultilabelReport(
         **shared,
+        calibration_reason="" if fit is None else fit.reason,
         thresholds_data=thresholds.data,
         micro_average_precision=none_if_nan(micro_average_precision(probs, is_class)),
         ranking_average_precision=float(ranking_precision_terms(probs, is_class).mean()),

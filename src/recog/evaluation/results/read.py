@@ -75,6 +75,7 @@ class _WrittenMultilabel(_Written):
     ece_before: float
     reliability: tuple[ProbabilityBin, ...]
     weak_thresholds: tuple[str, ...]
+    calibration_reason: str = ""
 
 
 def parse_report(table: Mapping[str, Any]) -> Report:
@@ -135,6 +136,7 @@ def _parse_multilabel(table: Mapping[str, Any]) -> MultilabelReport:
         micro_average_precision=None if micro is None else in_range(micro, "micro_average_precision"),
         reliability=written.reliability,
         weak_thresholds=written.weak_thresholds,
+        calibration_reason=written.calibration_reason,
     )
 
 

@@ -268,6 +268,7 @@ class MultilabelReport(Report):
     reliability: tuple[ProbabilityBin, ...]
     weak_thresholds: tuple[str, ...]  # labels whose threshold was chosen on few images with it, or on none
     errors: tuple[WrongLabels, ...]
+    calibration_reason: str = ""  # why the probabilities are calibrated by this method, or not at all
 
     @property
     def mean_average_precision(self) -> float | None:
@@ -308,6 +309,7 @@ class MultilabelReport(Report):
             "num_ranked_labels": self.num_ranked_classes,
             **{name: means[name] for name in ("macro", "micro", "weighted")},
             "calibration_method": self.calibration_method,
+            "calibration_reason": self.calibration_reason,
             "thresholds_data": self.thresholds_data,
             "num_images": self.num_images,
             "class_names": list(self.class_names),

@@ -19,6 +19,8 @@ ScalingMethod = Literal["none", "temperature", "vector"]
 METHODS: tuple[str, ...] = get_args(ScalingMethod)
 NUM_FOLDS = 5
 AS_REQUESTED = "as requested"
+TOO_FEW = "one image is too few to fit anything"
+UNBOUNDED = "all predictions on the calibration images are right, or all are wrong, so no temperature can be fitted"
 ECE_TOLERANCE = (
     5e-5  # a rise of the cross-validated ECE up to here is none: the ECE of some hundred images varies by far more
 )
@@ -110,7 +112,7 @@ def fit_scaling(
     folds = deal_folds(measures.strata(targets))
     num_folds = int(folds.max()) + 1
     if method == "none" or num_folds < 2:
-        reason = AS_REQUESTED if method == "none" else "one image is too few to fit anything"
+        reason = AS_REQUESTED if method == "none" else TOO_FEW
         return Scaling(fit=_describe(logits, logits, targets, data=data, reason=reason, num_folds=0))
     held_out: dict[str, FloatArray] = {
         "none": logits,
@@ -120,7 +122,7 @@ def fit_scaling(
         held_out["vector"] = _cross_fitted("vector", logits, targets, folds)
     chosen, reason = _choose(held_out, targets) if method == "auto" else (method, AS_REQUESTED)
     if chosen == "temperature" and fit_temperature(logits, targets).is_bounded:
-        chosen, reason = "none", "all predictions are right, or none is, so these images do not bound a temperature"
+        chosen, reason = "none", UNBOUNDED
     fit = _describe(
         logits, held_out[chosen], targets, data=data, reason=reason, num_folds=num_folds if chosen != "none" else 0
     )
