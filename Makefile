@@ -1,5 +1,5 @@
 # make demo: installs, trains, evaluates and predicts.  make test: all tests.  Both create .venv if it does not exist.
-# make test-extras: installs pandas, polars and Ray, and tests what recog does with them.
+# make test-extras: tests what recog does with pandas, polars, joblib and Ray.
 # make ledger: every kind of bad image and dataset that is tested, with the result.
 # make bare: installs without extras and verifies a bundle.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ DEMO := demo
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recog needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom,dev,test-extras]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -23,7 +23,6 @@ test: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist loadscope
 
 test-extras: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test-extras]'
 	$(BIN)/pytest tests/end_to_end/test_python_tools.py tests/data/lists/test_frames.py tests/evaluation/results/test_predictions.py
 
 ledger: $(VENV)/installed

@@ -1,5 +1,6 @@
 """recog within other tools: DataFrames, scikit-learn, process pools, joblib and Ray. See `make test-extras`."""
 
+import importlib
 import multiprocessing
 import os
 
@@ -43,12 +44,11 @@ def expected(clf, photos):
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_a_dataframe_in_and_out(library, bundle, photos):
-    frame = pytest.importorskip(library).DataFrame({"photo path": list(map(str, photos[0])), "species": photos[1]})
+    frame = importlib.import_module(library).DataFrame({"photo path": list(map(str, photos[0])), "species": photos[1]})
     columns = {"path_column": "photo path", "label_column": "species"}
     layout = recog.DataLayout(**columns)
     assert recog.scan(frame, layout=layout).report.num_images == 60
     report = recog.evaluate(bundle, frame, layout=layout, include_seen=True).report
-    pytest.importorskip("pandas")
     table = report.predictions.to_dataframe()
     assert table["correct"].mean() == pytest.approx(report.accuracy)
     assert table.groupby("true").size().to_dict() == {"daisy": 20, "roses": 20, "tulips": 20}
@@ -80,7 +80,8 @@ def test_joblib(clf, photos, expected):
 def test_ray(clf, photos, expected, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))  # where Ray keeps its token
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    ray = pytest.importorskip("ray")
+    import ray
+
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         answer = ray.remote(lambda model, files: model.predict_proba(files)).remote(clf, photos[0][:6])

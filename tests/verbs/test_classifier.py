@@ -1,5 +1,6 @@
 """scikit-learn's contract, on small images."""
 
+import json
 import pickle  # noqa: TID251
 
 import numpy as np
@@ -158,3 +159,15 @@ def test_a_file_that_is_no_image(fitted, tmp_path):
     (tmp_path / "a.jpg").write_text("no image")
     with pytest.raises(BadImage, match="a.jpg"):
         fitted.predict([tmp_path / "a.jpg"])
+
+
+@pytest.mark.parametrize("positive", [None, 0])
+def test_a_threshold_of_two_classes_is_what_predict_decides_by(positive):
+    images, labels = LEVELS[PLACES < 2], PLACES[PLACES < 2]
+    clf = small(threshold="cost=9:1", positive=positive).fit(images, labels)
+    rule = json.loads(clf.bundle_["calibration.json"])["decision"]
+    assert (rule["aim"], rule["positive"]) == ("cost=9:1", 1 if positive is None else positive)
+    positive_probs = clf.predict_proba(images)[:, rule["positive"]]
+    assert np.array_equal(clf.predict(images) == rule["positive"], positive_probs > rule["threshold"])
+    with pytest.raises(ConfigError, match=r"^threshold is 'f2'"):
+        small(threshold="f2").fit(images, labels)

@@ -303,7 +303,6 @@ def test_where_results_cannot_be_written(run_folder, tmp_path):
 
 
 def test_a_report_as_a_dataframe(run_folder):
-    pytest.importorskip("pandas")
     report = evaluate(run_folder, "digits").report
     frame = report.to_dataframe()
     assert list(frame.index) == list(report.class_names)

@@ -34,6 +34,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     `X` are N images: paths, or arrays or tensors of 8-bit levels, such as uint8 [N, H, W] or [N, H, W, C]. `y` are N classes,
     numbers or names. A fitted ImageClassifier holds its bundle, so that it can be pickled; `save` writes it for `recog.load`.
+
+    `threshold` ('f1', 'recall>=0.95', 'cost=5:1'), for two classes, is the aim by which a threshold for `positive`, the second
+    of them by default, is chosen on the validation part; `predict` then decides by it.
     """
 
     def __init__(  # noqa: PLR0913  keywords of a public class
@@ -49,6 +52,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         optimizer: OptimizerName | None = None,
         seed: int | None = None,
         balance: Balance | None = None,
+        threshold: str | None = None,
+        positive: str | int | None = None,
         workers: int | None = None,
         device: Device | None = None,
         threads: int | None = None,
@@ -65,6 +70,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.optimizer = optimizer
         self.seed = seed
         self.balance = balance
+        self.threshold = threshold
+        self.positive = positive
         self.workers = workers
         self.device = device
         self.threads = threads
@@ -77,7 +84,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         There is no test part: scikit-learn's splits are the test. Sets `classes_`, and `report_` on the validation part, or
         cross-validated with split.mode none.
         """
-        options = given_options(self.get_params())
+        positive = None if self.positive is None else str(self.positive)
+        options = given_options(self.get_params() | {"positive": positive})
         with reworded(lambda text: in_python(as_typed(text, options), {*self.get_params()})):
             return self._fit(X, y, with_options(TrainConfig(), options, self.settings or {}))
 

@@ -49,7 +49,6 @@ def test_a_confusion_matrix_by_name_and_as_an_array():
 
 
 def test_tables_of_pandas():
-    pytest.importorskip("pandas")
     frame = ONE.to_dataframe()
     assert list(frame.columns) == ["path", "true", "predicted", "correct", "set", "unknown", "prob_cat", "prob_dog"]
     assert frame["true"].tolist() == ["cat", "cat"]
