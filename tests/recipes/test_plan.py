@@ -23,7 +23,7 @@ from recog.training.schedule import ScheduleConfig, StopConfig
 HARDWARE = Hardware(num_cores=2, memory_bytes=8 << 30, cpu="test")
 PHOTOS = ImageFacts(sizes=((333, 500), (500, 375)), all_grey=False)
 TINY = ImageFacts(sizes=((8, 8),), all_grey=True)
-COLOUR_32 = ImageFacts(sizes=((32, 32),), all_grey=False)
+COLOUR_32 = ImageFacts(sizes=((32, 32),) * 2000, all_grey=False)
 
 
 def dataset(num_samples=100, **changes):
@@ -321,3 +321,20 @@ def test_the_positive_class_is_the_second_one_and_stated():
 def test_a_threshold_is_for_two_classes(changes, data, part):
     with pytest.raises(ConfigError, match=part):
         planned(with_threshold(**changes), TINY, **data)
+
+
+@pytest.mark.parametrize(
+    ("size", "number", "all_grey", "options", "recipe"),
+    [
+        ((64, 48), 1999, False, {}, "head"),
+        ((64, 48), 2000, False, {}, "scratch"),
+        ((32, 32), 200, True, {}, "scratch"),  # digits, letters and signs
+        ((12, 12), 200, False, {}, "scratch"),
+        ((64, 48), 200, False, {"optim": OptimConfig(epochs=3)}, "scratch"),
+        ((64, 48), 200, False, {"recipe": "scratch"}, "scratch"),
+    ],
+)
+def test_few_small_photos_go_by_pretrained_features(size, number, all_grey, options, recipe):
+    config, reasons = planned(TrainConfig(**options), ImageFacts(sizes=(size,) * number, all_grey=all_grey))
+    assert config.recipe == recipe
+    assert any("--recipe scratch trains one" in reason for reason in reasons) == (recipe == "head")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, overload
+
+import numpy as np
 
 from recog.answers.stream import UNSURE, Answer, Inputs, Unusable
 from recog.core.errors import BadImage, ConfigError, DataError, DiskError
@@ -39,20 +42,47 @@ def check_links(sources: Sequence[ImageSource]) -> None:
         )
 
 
-def sorted_names(names: Sequence[str]) -> list[str]:
-    """A file name for each of `names`, no two alike: the last part of the path, numbered where others have the same."""
-    found = [_file_name(name) for name in names]
-    taken = {name.casefold() for name in found}
-    if len(taken) == len(found):
-        return found
+@dataclass(frozen=True)
+class FileNames(Sequence[str]):
+    """A file name for each path: its last part, unless `numbered` has another one for its place. Made when it is asked for."""
+
+    paths: Sequence[str]
+    numbered: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(len(self))[place]]
+        return self.numbered.get(place) or _file_name(self.paths[place])
+
+
+def sorted_names(paths: Sequence[str]) -> FileNames:
+    """A file name for each of `paths`, no two alike: the last part of the path, numbered where others have the same."""
+    hashes = np.fromiter((hash(_file_name(path).casefold()) for path in paths), np.int64, len(paths))
+    return FileNames(paths, {} if len(np.unique(hashes)) == len(paths) else _numbered(paths))
+
+
+def _numbered(paths: Sequence[str]) -> dict[int, str]:
+    """The names that get a number, by place."""
+    taken = {_file_name(path).casefold() for path in paths}
     numbers: dict[str, int] = {}  # the last of each name; ten thousand folders may each have an image.jpg
-    for i, plain in enumerate(found):
+    found: dict[int, str] = {}
+    for i, plain in enumerate(map(_file_name, paths)):
         number = numbers.get(plain.casefold(), 0) + 1
         stem, suffix = os.path.splitext(plain)
         while number > 1 and f"{stem}-{number}{suffix}".casefold() in taken:
             number += 1
         numbers[plain.casefold()] = number
-        found[i] = plain if number == 1 else f"{stem}-{number}{suffix}"
+        if number > 1:
+            found[i] = f"{stem}-{number}{suffix}"
     return found
 
 
@@ -76,7 +106,8 @@ class Sorter:
     link: bool = False
     _answered: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # one object per answer, not per image
-    _made: list[str] = field(default_factory=list)  # files and folders, in this order
+    _num_made: int = 0  # files, the first of `_targets`
+    _folders: list[Path] = field(default_factory=list)  # that were made, in this order
 
     def __enter__(self) -> Sorter:
         return self
@@ -86,9 +117,12 @@ class Sorter:
     ) -> None:
         if kind is None:
             return
-        for path in reversed(self._made):
+        for target, _ in islice(self._targets(), self._num_made):
             with contextlib.suppress(OSError):
-                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+                target.unlink()
+        for folder in reversed(self._folders):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def add(self, answer: Answer) -> None:
         labels = () if isinstance(answer.result, BadImage) else answer.labels or (NO_LABEL,)
@@ -99,15 +133,13 @@ class Sorter:
         for target, _ in self._targets():
             if os.path.lexists(target):
                 raise self._taken(target)
-        num_files = 0
         for target, source in self._targets():
             self._make_folder(target.parent)
             try:
                 self._put(source, target)
             except FileExistsError:
                 raise self._taken(target) from None
-            num_files += 1
-        return num_files
+        return self._num_made
 
     def _targets(self) -> Iterator[tuple[Path, ImageSource]]:
         ordered = [*self.labels, UNKNOWN, UNSURE, NO_LABEL]
@@ -127,21 +159,21 @@ class Sorter:
         if not folder.parent.is_dir():
             self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)  # another shard may make it at the same time
-        self._made.append(str(folder))
+        self._folders.append(folder)
 
     def _put(self, source: ImageSource, target: Path) -> None:
         if isinstance(source, str) and self.link:
             self._link(source, target)
         elif isinstance(source, str):
             with _open_again(source) as original, target.open("xb") as file:
-                self._made.append(str(target))
+                self._num_made += 1
                 shutil.copyfileobj(original, file, 1 << 20)
             with contextlib.suppress(OSError):
                 shutil.copystat(source, target)
         else:
             data = source if isinstance(source, bytes) else _read_again(source)
             with target.open("xb") as file:
-                self._made.append(str(target))
+                self._num_made += 1
                 file.write(data)
 
     def _link(self, source: str, target: Path) -> None:
@@ -154,7 +186,7 @@ class Sorter:
                 f"{source} cannot be linked into {self.folder} ({error.strerror}); hard links stay within one file system. "
                 "Remove --link to copy, or choose a folder beside the images."
             ) from None
-        self._made.append(str(target))
+        self._num_made += 1
 
 
 def _open_again(path: str) -> BinaryIO:

@@ -41,7 +41,7 @@ class TrainPrinter:
         self._num_images = 0
         self._num_steps = self._first_step = self._last_step = 0
         self._recipe = ""
-        self._is_continued = False  # a parent's network, with its last layer
+        self._keeps_parent = False  # its last layer, in place of a new head
         self._step_times: list[float] = []  # of this process; a run may be resumed
         self._num_epochs = 0
         self._val = ""  # of the last epoch
@@ -81,8 +81,8 @@ class TrainPrinter:
             print_note(f"{_line_of(event)}; the best of those tried (--verbose: all)")
 
     def _show_line(self, event: HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> None:
-        if not (isinstance(event, HeadFitted) and self._is_continued):  # HeadChoice tells whether that head is used
-            print_note(_line_of(event))
+        self._keeps_parent |= isinstance(event, HeadChoice) and event.keeps_parent
+        print_note(_line_of(event))
 
     def _show_note(self, note: Note) -> None:
         if self._num_steps and self._last_step == self._num_steps:
@@ -96,7 +96,6 @@ class TrainPrinter:
         self.folder = planned.folder
         self._num_epochs, self._num_steps = planned.config.optim.epochs or 0, planned.num_steps
         self._recipe = planned.config.recipe or ""
-        self._is_continued = bool(planned.config.model.parent) and self._recipe == "finetune"
         print_note(f"run folder: {planned.folder}")
         if self._num_steps and not self._verbose:
             print_note(f"{plural(self._num_epochs, 'epoch')}; those that improve are listed (--verbose: all)")
@@ -175,7 +174,7 @@ class TrainPrinter:
         )
 
     def _show_start_kept(self, event: StartKept) -> None:
-        start = "head" if self._recipe == "finetune" and not self._is_continued else "network that training began with"
+        start = "head" if self._recipe == "finetune" and not self._keeps_parent else "network that training began with"
         best = self._best
         reached = "" if best is None else f"; the best, epoch {best.log.epoch}: {best.quality}, NLL {best.val_nll:.3f}"
         print_note(

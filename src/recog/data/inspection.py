@@ -167,8 +167,11 @@ def summarise(inspected: Sequence[Inspected]) -> ImageSummary:
 def image_notes(
     inspected: Sequence[Inspected], *, image_size: tuple[int, int] = (1, 1), crop_mode: str = "center"
 ) -> Iterator[str]:
-    """What of the images will not be seen by a network for `image_size` = (height, width): bands, and what the crop cuts."""
+    """What of the images a network for `image_size` = (height, width) will not see: frames, bands, and what the crop cuts."""
     infos = [image.info for image in inspected if image.info is not None]
+    num_animated = sum(info.is_animated for info in infos)
+    if num_animated:
+        yield f"{num_animated:,} of {plural(len(infos), 'image')} with several frames, of which the first is used"
     dropped = [info.num_dropped_bands for info in infos if info.num_dropped_bands]
     if dropped:
         bands = "a band" if max(dropped) == 1 else f"{max(dropped)} bands"

@@ -165,7 +165,7 @@ class HeadFitted:
     l2: float
 
     def __str__(self) -> str:
-        return f"the {self.method} head with L2 {self.l2:g} is used: the lowest product of error rate and NLL"
+        return f"the {self.method} head with L2 {self.l2:g} is chosen: the lowest product of error rate and NLL"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ from recog.training.config import HEAD_METHODS, Device, HeadConfig, LossPlan, Op
 from recog.training.schedule import SchedulePlan
 
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
+FEW_SMALL_PHOTOS = 2000  # fewer small photos than this go by pretrained features (benchmarks/small_photos.py)
+MIN_PHOTO_PX = 24  # smaller images are icons or patterns
 CIFAR10_CLASSES = frozenset(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 PRETRAINED = "tf_efficientnet_lite0"
 # A network sees objects larger in training's random crops than at test: after Touvron et al. (2019), "Fixing the train-test
@@ -52,6 +54,12 @@ class ImageFacts:
     @property
     def median_short_side(self) -> int:
         return sorted(min(size) for size in self.sizes)[len(self.sizes) // 2]
+
+    @property
+    def are_few_photos(self) -> bool:
+        """Colour images of more than an icon's size, so few that pretrained features surpass a network of their own."""
+        is_photo = not self.all_grey and self.median_short_side >= MIN_PHOTO_PX
+        return is_photo and len(self.sizes) < FEW_SMALL_PHOTOS
 
 
 def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
@@ -244,10 +252,13 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = Tru
         return "scratch", ["recipe scratch: a custom module is trained in full, starting from its current weights"]
     if own is not None and own.weights is None and config.model.weights == "auto":
         return "scratch", [f"recipe scratch: {name} has no published weights"]
+    by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if facts.largest_side <= SMALL_IMAGE_PX and has_val and not name and config.model.weights == "auto":
         size = f"the images are small (up to {facts.largest_side} px)"
+        if facts.are_few_photos and not by_steps:
+            few = f"{size} and few ({len(facts.sizes):,}), where pretrained features are more accurate than a small network"
+            return "head", [f"recipe head: {few}; --recipe scratch trains one"]
         return "scratch", [f"recipe scratch: {size}, so a small network is trained from scratch"]
-    by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if by_steps:
         return "finetune", [
             f"recipe finetune: set by {', '.join(by_steps)}, for the whole network; without: recipe head"

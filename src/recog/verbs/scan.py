@@ -11,7 +11,6 @@ import numpy as np
 from recog.core.errors import DataError
 from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits
 from recog.core.task import Task
-from recog.core.text import plural
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import (
     Dataset,
@@ -231,9 +230,6 @@ def _warnings(
     yield from describe_unmeasurable(dataset)
     if imbalance is not None and imbalance >= IMBALANCE_WARNING:
         yield f"the largest class has {imbalance:.0f} times the images of the smallest; look at the per-class numbers"
-    num_animated = sum(image.info.is_animated for image in inspected if image.info is not None)
-    if num_animated:
-        yield f"{plural(num_animated, 'image')} of several frames, of which the first is used"
     yield from image_notes(inspected)
     num_bad = sum(image.bad is not None for image in inspected)
     if not are_too_many(num_bad, len(inspected)):  # else a problem

@@ -67,8 +67,7 @@ def test_the_first_of_several_frames_is_taken_and_their_number_is_known():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("JPGExtended.dcm", r"compression cannot be decoded \(JPEG Extended"),
-        ("JPEGLSNearLossless_08.dcm", "compression cannot be decoded"),
+        ("JPEG-lossy.dcm", r"compression cannot be decoded \(JPEG Extended"),
         ("image_dfl.dcm", "deflated"),
         ("rtdose_1frame.dcm", "32 bits for each pixel and no window"),
         ("MR_truncated.dcm", "damaged|cut|read"),
@@ -108,6 +107,14 @@ def dicom(frame, **elements):
     return file.getvalue()
 
 
+def table(first, values):
+    """An item of a VOI LUT Sequence of 8 bits, PS3.3, C.11.2.1.1: the first stored value that is mapped, and its outputs."""
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", [len(values), first, 8])
+    item.add_new("LUTData", "US", values)
+    return item
+
+
 GREY = np.array([[0, 100, 200], [300, 400, 1000]], np.int16)
 FORMULAS = {  # PS3.3, C.11.2.1.2.1: y = ((x - (c - 0.5)) / (w - 1) + 0.5) * 255, then kept in 0..255
     "linear": ({"WindowCenter": 200.5, "WindowWidth": 401}, [[0, 63.75, 127.5], [191.25, 255, 255]]),
@@ -135,6 +142,10 @@ FORMULAS = {  # PS3.3, C.11.2.1.2.1: y = ((x - (c - 0.5)) / (w - 1) + 0.5) * 255
         {"BitsStored": 12, "HighBit": 11},
         [[127.53, 133.76, 139.99], [146.21, 152.44, 189.80]],
     ),
+    "a table": (  # of the rescaled values 0, 2, 4, 6, 8, 20: its entries are for 2 to 7, its ends for what is beyond
+        {"RescaleSlope": 0.02, "RescaleIntercept": 0, "VOILUTSequence": [table(2, [0, 10, 20, 40, 80, 255])]},
+        [[0, 0, 20], [80, 255, 255]],
+    ),
     "a step": ({"WindowCenter": 300.5, "WindowWidth": 1}, [[0, 0, 0], [0, 255, 255]]),
 }
 
@@ -161,7 +172,7 @@ def test_a_frame_of_another_size_or_with_endless_run_lengths_is_refused():
     from small_pictures import encode
 
     jpeg = encapsulated(encode(picture(300, 400), "JPEG"))
-    with pytest.raises(BadImage, match="says it has 40 x 30 pixels, but its first frame has 400 x 300"):
+    with pytest.raises(BadImage, match="header has 40 x 30 pixels, but its first frame has 400 x 300"):
         decode(dicom(picture(), PixelData=jpeg, syntax=pydicom.uid.JPEGBaseline8Bit))
     runs = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x00" * 100_000  # each pair is 128 bytes
     with pytest.raises(BadImage, match="unpack to more than its 1,200 pixels"):
@@ -185,3 +196,37 @@ def test_every_cut_is_a_bad_image_or_an_image():
     for end in range(128, len(data) - 1, 7):
         with pytest.raises(BadImage):
             decode(data[:end])
+
+
+DECODED = [  # of pydicom's files, the compression, and one with the same pixels
+    ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm", 0),
+    ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm", 0),  # lossless JPEG
+    ("SC_rgb_jls_lossy_line.dcm", "SC_rgb_rle.dcm", 8),
+]
+
+
+@pytest.mark.parametrize(("name", "same", "tolerance"), DECODED)
+def test_jpeg_ls_and_lossless_jpeg(name, same, tolerance):
+    pytest.importorskip("libjpeg", reason="the extra 'dicom-jpeg' is not installed")
+    found, expected = (decode(shipped(each)).astype(int) for each in (name, same))
+    assert np.abs(found - expected).max() <= tolerance
+    assert decode(shipped("JPGExtended.dcm")).any()  # 12 bits
+
+
+@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "SC_rgb_jpeg_gdcm.dcm"])
+def test_without_a_decoder_the_extra_is_named(name, monkeypatch):
+    decoder = pydicom.pixels.get_decoder(pydicom.dcmread(shipped(name)).file_meta.TransferSyntaxUID)
+    monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {"pylibjpeg": ("pylibjpeg>=2.0", "pylibjpeg-libjpeg>=2.1")})
+    with pytest.raises(BadImage, match=r"compression cannot be decoded \(JPEG.*'recog\[dicom-jpeg\]'"):
+        decode(shipped(name))
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_gdcm.dcm"])
+def test_a_frame_of_jpeg_ls_or_lossless_jpeg_of_another_size_is_refused(name):
+    dataset = pydicom.dcmread(shipped(name))
+    dataset.Rows = 20
+    file = io.BytesIO()
+    dataset.save_as(file)
+    with pytest.raises(BadImage, match="header has .* x 20 pixels, but its first frame has"):
+        decode(file.getvalue())

@@ -6,8 +6,10 @@ header's rows and columns before it is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import struct
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,6 +27,10 @@ _GREY, _COLOUR = (
     ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"),
 )
 _UNPACK = "Unpack it, as with: gdcmconv --raw"
+_INSTALL = (
+    "Run: pip install 'recog[dicom-jpeg]' (JPEG-LS, lossless and 12-bit JPEG), or unpack it, as with: gdcmconv --raw"
+)
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # of JPEG and JPEG-LS: the size follows
 _MAX_GREY_BITS = 16  # without a window
 _MAX_RLE_SEGMENTS = 15
 
@@ -75,7 +81,9 @@ def load_dicom(image: Image.Image, name: str) -> Image.Image:
         frame = pixels.pixel_array(dataset, index=0)
     except (NotImplementedError, RuntimeError, AttributeError) as error:
         if syntax.is_compressed:
-            raise BadImage(name, f"its compression cannot be decoded ({syntax.name[:60]})", _UNPACK) from None
+            missing = pixels.get_decoder(syntax).missing_dependencies
+            remedy = _INSTALL if any("libjpeg" in text for text in missing) else _UNPACK
+            raise BadImage(name, f"its compression cannot be decoded ({syntax.name[:60]})", remedy) from None
         raise BadImage(name, f"its pixels cannot be read ({' '.join(str(error).split())[:100]})", REPLACE) from None
     if image.mode == "L":
         return Image.fromarray(_grey(frame, dataset, pixels, name))
@@ -93,27 +101,28 @@ def _check_frame(dataset: Any, size: tuple[int, int], name: str) -> None:
     if dataset.file_meta.TransferSyntaxUID == _RLE:
         _check_run_lengths(frame, size[0] * size[1], name)
         return
-    with (
-        Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000"))
-        if _is_decodable(frame)
-        else Image.new("L", size) as inner
-    ):
-        if inner.size != size:
-            reason = (
-                f"it says it has {size[0]} x {size[1]} pixels, but its first frame has {inner.width} x {inner.height}"
-            )
-            raise BadImage(name, reason, REPLACE)
+    inner = _frame_size(frame)
+    if inner not in (None, size):
+        reason = f"its header has {size[0]} x {size[1]} pixels, but its first frame has {inner[0]} x {inner[1]}"
+        raise BadImage(name, reason, REPLACE)
     if frame.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")):
         check_jpeg2000(frame, size, name)
 
 
-def _is_decodable(frame: bytes) -> bool:
-    """Whether Pillow, and so pydicom, has a decoder; JPEG-LS and lossless JPEG are told by pydicom."""
-    try:
-        Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")).close()
-    except OSError:
-        return False
-    return True
+def _frame_size(frame: bytes) -> tuple[int, int] | None:
+    """(width, height) that a frame of JPEG, JPEG 2000 or JPEG-LS states; None for what is none of them."""
+    if not frame.startswith(b"\xff\xd8"):
+        with contextlib.suppress(OSError), Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as inner:
+            return inner.size
+        return None
+    position = 2
+    while position + 9 <= len(frame) and frame[position] == 0xFF:
+        if frame[position + 1] in _FRAME_MARKERS:  # length, precision, height, width: ITU-T T.81, B.2.2; T.87, C.2.2
+            height, width = struct.unpack(">HH", frame[position + 5 : position + 9])
+            return width, height
+        is_filling = frame[position + 1] == 0xFF
+        position += 1 if is_filling else 2 + int.from_bytes(frame[position + 2 : position + 4])
+    return None
 
 
 def _check_run_lengths(frame: bytes, num_pixels: int, name: str) -> None:
@@ -139,7 +148,8 @@ def _grey(frame: NDArray[Any], dataset: Any, pixels: Any, name: str) -> NDArray[
     window = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        share = pixels.apply_voi(frame, dataset).astype(np.float64) / (2**bits - 1)
+        table = pixels.apply_voi(np.rint(values).astype(np.int64), dataset)  # C.11.2.1.1: of the rescaled values
+        share = table.astype(np.float64) / (2**bits - 1)
     elif window[0] is not None and window[1] is not None:
         share = _windowed(values, window[0], window[1], str(dataset.get("VOILUTFunction") or "LINEAR"))
     else:
