@@ -67,7 +67,10 @@ def write(path, data):
 def write_data(folder):
     images = labelled_pngs(30, FLOWERS, size=100)  # so many that 'unknown' can be fitted on the validation split
     for (name, i), data in images.items():
-        write(folder / "flowers" / ("train" if i < 26 else "test") / name / f"{i:03d}.png", data)
+        place = Path("train" if i < 26 else "test") / name / f"{i:03d}.png"
+        write(folder / "all" / "flowers" / place, data)
+        if i < 8 or i >= 26:  # fewer to train on, as fine-tuning takes long
+            write(folder / "flowers" / place, data)
         if i >= 26:
             write(folder / "test" / f"{name}{i}.png", data)
     shutil.copytree(folder / "flowers", folder / "more-flowers")
@@ -98,7 +101,7 @@ def workshop(tmp_path_factory):
     for name, module in (("recog", "recog"), ("torchrun", "torch.distributed.run")):
         write(folder / "bin" / name, f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n'.encode())
         (folder / "bin" / name).chmod(0o755)
-    run("recog train flowers --name flowers-1", folder)
+    run("recog train all/flowers --name flowers-1", folder)
     shutil.copytree(folder / "runs" / "flowers-1", folder / "runs" / "flowers-2")
     return folder
 
