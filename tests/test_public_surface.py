@@ -28,7 +28,7 @@ def test_verbs():
         "verify",
     ]
     assert (
-        *("scan", "train", "evaluate", "compare", "predict", "bench", "verify"),
+        *("scan", "train", "evaluate", "compare", "predict", "serve", "bench", "verify"),
         *("runs", "report", "models", "cache"),
     ) == COMMANDS
 
@@ -305,6 +305,9 @@ JOINERS = {
     "recipes/package.py",
     "report/measure.py",
     "runtime/verify.py",
+    "serve/config.py",
+    "serve/messages.py",
+    "serve/schemas.py",
 }
 
 

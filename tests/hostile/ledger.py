@@ -61,6 +61,22 @@ KINDS = {
     56: "caches with damage and strange entries",
     57: "lines and containers: column types, joined archives, methods, names",
     58: "signals, full disks and closed streams",
+    59: "request without a body",
+    60: "request of another type or encoding",
+    61: "body above the limit, by its length, by chunks, by a false length",
+    62: "65,537 chunks, sizes of chunks",
+    63: "header or body that does not arrive",
+    64: "JSON of 101 and of a million levels",
+    65: "invalid UTF-8, a key twice, NaN, Infinity, 1e400",
+    66: "shapes: negative, zero, overflowing, other than the data",
+    67: "datatypes: unknown, FP16 in JSON, BYTES for pixels",
+    68: "unknown model, version, input, output; an output twice",
+    69: "bad base64, data: URLs, addresses, file://",
+    70: "multipart: no boundary, 10,000 parts, huge headers, names of files",
+    71: "binary tensors: lengths negative or beyond the body",
+    72: "tokens: none, wrong, twice, in the query, of 1 MB; hosts and origins",
+    73: "clients that leave in the header, in the body, before the answer",
+    74: "one bad image among fifteen good ones",
 }
 NUM_IMAGE_KINDS = 26
 DATASET_KINDS = (*range(27, 43), 44)

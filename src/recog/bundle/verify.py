@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from recog.bundle.manifest import read_manifest
-from recog.bundle.reference import read_reference
-from recog.bundle.seal import WEIGHTS, check_all_files, check_facts, read_network_config
+from recog.bundle.manifest import Manifest, read_manifest
+from recog.bundle.reference import REFERENCE, read_reference
+from recog.bundle.seal import WEIGHTS, check_all_files, check_facts, check_files, read_network_config
 from recog.core.errors import BundleError, DataError, one_line
 
 _NEVER_MASKS = (".weight", ".bias", "running_mean", "running_var")
@@ -38,29 +38,45 @@ def verify_bundle(folder: Path, predict_probs: Callable[[Sequence[bytes]], NDArr
     config = read_network_config(folder)
     check_facts(manifest, config)
     _check_weights(folder / WEIGHTS, is_own_module=config.library == "own")
-    reference = read_reference(folder)
-    difference = None
-    if reference.images:
-        if reference.probs.shape[1] != len(manifest.class_names):
-            raise BundleError(
-                f"{folder}: the reference has {reference.probs.shape[1]} classes, the manifest {len(manifest.class_names)}."
-            )
-        try:
-            found = predict_probs(reference.images)
-        except DataError as error:  # an image that cannot be read, or logits that are not finite
-            raise BundleError(f"{folder} cannot predict its reference images: {error}") from None
-        difference = compare_probs(reference.probs, found)
-        if difference > MAX_PROB_DIFFERENCE:
-            raise BundleError(
-                f"{folder} predicts its reference images differently from when it was written: probabilities differ by up to "
-                f"{difference:.2g}; at most {MAX_PROB_DIFFERENCE:g} is allowed. Do not use it on this machine."
-            )
+    num_images, difference = check_reference(folder, manifest, predict_probs)
     return Verification(
         num_files=len(manifest.files) + 1,
-        num_reference_images=len(reference.images),
+        num_reference_images=num_images,
         max_prob_difference=difference,
         ignored=ignored,
     )
+
+
+def check_reference(
+    folder: Path,
+    manifest: Manifest,
+    predict_probs: Callable[[Sequence[bytes]], NDArray[np.float64]],
+    *,
+    max_difference: float = MAX_PROB_DIFFERENCE,
+) -> tuple[int, float | None]:
+    """(number of reference images, largest difference of their probs to the sealed ones); None without reference images.
+
+    BundleError where `predict_probs` cannot answer them or differs by more than `max_difference`.
+    """
+    check_files(folder, manifest, (REFERENCE,))
+    reference = read_reference(folder)
+    if not reference.images:
+        return 0, None
+    if reference.probs.shape[1] != len(manifest.class_names):
+        raise BundleError(
+            f"{folder}: the reference has {reference.probs.shape[1]} classes, the manifest {len(manifest.class_names)}."
+        )
+    try:
+        found = predict_probs(reference.images)
+    except DataError as error:  # an image that cannot be read, or logits that are not finite
+        raise BundleError(f"{folder} cannot predict its reference images: {error}") from None
+    difference = compare_probs(reference.probs, found)
+    if difference > max_difference:
+        raise BundleError(
+            f"{folder} predicts its reference images differently from when it was written: probabilities differ by up to "
+            f"{difference:.2g}; at most {max_difference:g} is allowed. Do not use it on this machine."
+        )
+    return len(reference.images), difference
 
 
 def find_broken(tensors: Iterable[tuple[str, NDArray[Any]]], *, masks: Collection[str] = ()) -> str | None:

@@ -17,7 +17,20 @@ from typer.core import TyperCommand, TyperGroup
 import recog
 from recog.cli.process import run_process
 
-COMMANDS = ("scan", "train", "evaluate", "compare", "predict", "bench", "verify", "runs", "report", "models", "cache")
+COMMANDS = (
+    "scan",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "serve",
+    "bench",
+    "verify",
+    "runs",
+    "report",
+    "models",
+    "cache",
+)
 
 _HELP = """Train, evaluate and deploy image classifiers.
 
@@ -37,7 +50,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("infer", "inference", "classify", "label"), "Did you mean 'recog predict RUN FILE'?"),
         **dict.fromkeys(("detect", "segment", "track"), "recog classifies whole images: 'recog predict RUN FILE'."),
         **dict.fromkeys(("export", "convert", "onnx"), "Every run has an ONNX file: runs/RUN/bundle/model.onnx."),
-        **dict.fromkeys(("serve", "deploy"), "recog has no server; in Python: recog.load(RUN).predict(FILE)."),
+        **dict.fromkeys(("deploy", "server", "api"), "Did you mean 'recog serve RUN'?"),
         **dict.fromkeys(("inspect", "info", "stats", "analyze", "check"), "Did you mean 'recog scan DATA'?"),
         **dict.fromkeys(("list", "ls", "history"), "Did you mean 'recog runs'?"),
         **dict.fromkeys(("show", "open", "view"), "Did you mean 'recog report RUN'?"),

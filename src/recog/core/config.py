@@ -245,13 +245,14 @@ def dump_toml(table: Mapping[str, Any]) -> str:
     return escape_toml(tomli_w.dumps(table))
 
 
-def override(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+def override(table: Mapping[str, Any], settings: Iterable[str], *, option: str = "--set") -> dict[str, Any]:
     """`table` with `settings` such as 'optim.lr=0.05' laid over it; values are TOML, and a bare word is a string."""
     merged = merge(table, {})
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set takes NAME=VALUE, such as optim.lr=0.05; it got '{setting}'.")
+            example = "optim.lr=0.05" if option == "--set" else "max_images=32"
+            raise ConfigError(f"{option} takes NAME=VALUE, such as {example}; it got '{setting}'.")
         merged = merge(merged, nest({name.strip(): _toml_value(text.strip())}))
     return merged
 

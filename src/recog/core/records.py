@@ -98,7 +98,7 @@ def decode_values(
     data: bytes | str, *, where: str, error: type[RecogError] = BundleError, max_int: int = MAX_INT
 ) -> Any:
     """As `decode_object`, of any JSON value."""
-    value = _decode_json(data, where, error)
+    value = parse_json(data, where, error)
     check_values(value, where=where, error=error, max_int=max_int)
     return value
 
@@ -124,10 +124,11 @@ def object_keys(text: str, *, where: str, error: type[RecogError] = BundleError)
 
 def decode_names(data: bytes | str, *, where: str, error: type[RecogError] = BundleError) -> tuple[str, ...]:
     """A JSON list of texts."""
-    return convert_record(_decode_json(data, where, error), tuple[str, ...], where=where, error=error)
+    return convert_record(parse_json(data, where, error), tuple[str, ...], where=where, error=error)
 
 
-def _decode_json(data: bytes | str, where: str, error: type[RecogError]) -> Any:
+def parse_json(data: bytes | str, where: str, error: type[RecogError] = BundleError) -> Any:
+    """Any JSON value, no key twice and no NaN; of its numbers, lists and levels nothing is checked."""
     try:
         return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
