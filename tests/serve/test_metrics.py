@@ -15,7 +15,6 @@ def prediction(probs, *, is_unknown=None):
     values = np.array(probs)
     return Prediction(
         name="",
-        task="multiclass",
         class_names=("a", "b"),
         probs=values,
         logits=np.log(values).astype(np.float32),

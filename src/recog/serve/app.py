@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from recog.core.version import __version__
-from recog.runtime.prediction import Prediction
+from recog.runtime.prediction import PREDICTIONS, Prediction
 from recog.serve import schemas
 from recog.serve.access import CLIENT_LEFT, Gate, error_response
 from recog.serve.bodies import Admission, RequestError, deadline_of, uploaded_images
@@ -94,9 +94,8 @@ def predictions_of(part: Part, images: Sequence[Image]) -> list[Prediction | str
             found.append(answered.errors[place])
             continue
         found.append(
-            Prediction(
+            PREDICTIONS[ready.task](
                 name=image.name,
-                task=ready.task,
                 class_names=ready.class_names,
                 probs=probs[row],
                 logits=logits[row],
