@@ -34,7 +34,9 @@ NUM_SPLITS = {"flowers": 10}  # by data; else 3
 NETWORKS: Mapping[str, tuple[str, tuple[int, int] | None]] = {
     "lite0, 224 px": ("tf_efficientnet_lite0", None),
     "lite0, 288 px": ("tf_efficientnet_lite0", (288, 288)),
+    "lite1, 288 px": ("tf_efficientnet_lite1", (288, 288)),
     "lite2, 260 px": ("tf_efficientnet_lite2", None),
+    "lite2, 320 px": ("tf_efficientnet_lite2", (320, 320)),
 }
 BASE = "lite0, 224 px"
 COMPARED = ("flowers", "CIFAR-10")  # data that all networks are compared on

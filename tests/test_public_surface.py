@@ -179,6 +179,7 @@ def test_config_fields():
         "data.split_column",
         "data.split_folders",
         "data.task",
+        "head.compare",
         "head.l2",
         "head.layers",
         "head.max_iterations",

@@ -6,7 +6,8 @@ import numpy as np
 
 from recog.data.dataset import Dataset, Sample
 from recog.data.store import ImageStore
-from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network, run_engine
+from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network
+from recog.recipes.features import run_engine
 from recog.runtime.engine import Outputs
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, fit_heads

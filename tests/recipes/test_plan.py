@@ -16,7 +16,7 @@ from recog.data.split import SplitConfig
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
-from recog.recipes.plan import ImageFacts, describe_data, image_facts, plan
+from recog.recipes.plan import PRETRAINED, ImageFacts, describe_data, image_facts, plan
 from recog.training.config import HeadConfig, LossConfig, LossPlan, OptimConfig
 from recog.training.schedule import ScheduleConfig, StopConfig
 
@@ -37,7 +37,7 @@ def planned(config, facts, data=None, **changes):
 
 def test_photos_get_a_head_on_pretrained_features_with_the_reason():
     config, reasons = planned(TrainConfig(), PHOTOS)
-    assert (config.recipe, config.model.name, config.model.weights) == ("head", "tf_efficientnet_lite0", "auto")
+    assert (config.recipe, config.model.name, config.model.weights) == ("head", "tf_efficientnet_lite1", "auto")
     assert any(reason.startswith("recipe head:") for reason in reasons)
 
 
@@ -267,10 +267,9 @@ def test_without_a_validation_split_small_images_have_a_head_too(given, says):
     assert says in next(reason for reason in reasons if reason.startswith("--split none: "))
 
 
-def test_the_head_of_finetune_is_on_the_last_layer():
-    assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.layers == "last"
-    with pytest.raises(ConfigError, match=r"head.layers is multi, but recipe finetune .* or use --recipe head"):
-        planned(TrainConfig(recipe="finetune", head=HeadConfig(layers="multi")), PHOTOS)
+def test_a_mirrored_view_is_for_recipe_head():
+    with pytest.raises(ConfigError, match=r"head.mirror is for recipe head"):
+        planned(TrainConfig(recipe="finetune", head=HeadConfig(mirror=True)), PHOTOS)
 
 
 def test_finetune_starts_from_a_logistic_head():
@@ -280,21 +279,24 @@ def test_finetune_starts_from_a_logistic_head():
         planned(TrainConfig(recipe="finetune", head=HeadConfig(method="ridge")), PHOTOS)
 
 
+LARGE = ("tf_efficientnet_lite1", (288, 288))
+
+
 @pytest.mark.parametrize(
-    ("recipe", "model", "facts", "size"),
+    ("recipe", "model", "facts", "expected"),
     [
-        ("head", {}, PHOTOS, (288, 288)),
-        ("head", {"image_size": (224, 224)}, PHOTOS, (224, 224)),
-        ("head", {"name": "resnet18"}, PHOTOS, None),  # the network's own
-        ("head", {}, ImageFacts(sizes=((150, 300), (199, 199), (500, 500)), all_grey=False), None),
-        ("head", {}, ImageFacts(sizes=((150, 300), (200, 200), (500, 500)), all_grey=False), (288, 288)),
-        ("finetune", {}, PHOTOS, None),
+        ("head", {}, PHOTOS, LARGE),
+        ("finetune", {}, PHOTOS, LARGE),
+        ("head", {"image_size": (224, 224)}, PHOTOS, ("tf_efficientnet_lite0", (224, 224))),
+        ("head", {"name": "resnet18"}, PHOTOS, ("resnet18", None)),  # the network's own size
+        ("head", {}, ImageFacts(sizes=((150, 300), (199, 199), (500, 500)), all_grey=False), (PRETRAINED, None)),
+        ("head", {}, ImageFacts(sizes=((150, 300), (200, 200), (500, 500)), all_grey=False), LARGE),
     ],
 )
-def test_the_head_of_the_planned_network_reads_larger_photos(recipe, model, facts, size):
+def test_large_photos_have_a_larger_network(recipe, model, facts, expected):
     config, reasons = planned(TrainConfig(recipe=recipe, model=ModelConfig(**model)), facts)
-    assert config.model.image_size == size
-    assert any(reason.startswith("input 288 px:") for reason in reasons) == (size == (288, 288))
+    assert (config.model.name, config.model.image_size) == expected
+    assert any("at 2.3 times its cost" in reason for reason in reasons) == (expected == LARGE)
 
 
 def with_threshold(**changes):

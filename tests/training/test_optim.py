@@ -8,10 +8,11 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.models.inner_layers import InnerLayers
 from recog.models.networks.resnet import resnet8
 from recog.training.config import DEFAULTS, OptimConfig
 from recog.training.nested import flatten_state, unflatten_state
-from recog.training.optim import OPTIMIZERS, build_optimizer
+from recog.training.optim import OPTIMIZERS, build_optimizer, layer_numbers
 
 
 def groups_by_name(network, head, **settings):
@@ -87,6 +88,18 @@ def test_layer_wise_rates_and_decay_are_timms(name):
             ours = groups[names[id(parameter)]]
             assert (ours["lr_factor"], ours["weight_decay"]) == (group["lr_scale"], group["weight_decay"])
     assert len({group["lr_factor"] for group in groups.values()}) > 2
+
+
+def test_layers_of_a_head_on_inner_layers_are_those_of_the_network_below_it():
+    plain = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True)
+    expected = layer_numbers(plain)
+    network = InnerLayers(plain, num_classes=3, in_chans=3, image_size=(64, 64))
+    numbers = layer_numbers(network)
+    assert {name: numbers.pop(f"fc.{name}") for name in ("weight", "bias")} == dict.fromkeys(
+        ("weight", "bias"), max(expected.values()) + 1
+    )
+    assert numbers == {f"body.{name}": number for name, number in expected.items()}
+    assert network.no_weight_decay() == {f"body.{name}" for name in plain.no_weight_decay()} != set()
 
 
 def test_layer_wise_rates_of_our_own_network():

@@ -7,10 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from recog.models.classifier import Classifier
-from recog.runtime.engine import Outputs
+from recog.runtime.engine import Outputs, images_at_once
 from recog.training.fit import collect_logits
-
-BATCH_SIZE = 16  # images at once: the maps of 128 images of 288 px would take gigabytes
 
 
 class TorchEngine:
@@ -20,6 +18,7 @@ class TorchEngine:
         self._classifier = classifier
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        batch_size = images_at_once((images.shape[1], images.shape[2]))
         with torch.inference_mode():
-            evaluation = collect_logits(self._classifier, images, precision="float32", batch_size=BATCH_SIZE)
+            evaluation = collect_logits(self._classifier, images, precision="float32", batch_size=batch_size)
         return Outputs(logits=evaluation.logits, features=evaluation.features)

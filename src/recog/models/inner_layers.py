@@ -37,6 +37,7 @@ class InnerLayers(HeadedNetwork):
         with torch.no_grad():
             parts = self._parts(torch.zeros(1, in_chans, *image_size))
         self.num_stages = len(parts) - 1
+        self.num_last = parts[-1].shape[1]  # features of the body's last layer, which stand last
         self.num_features = sum(part.shape[1] for part in parts)
         self.register_buffer("shift", torch.zeros(self.num_features))
         self.register_buffer("scale", torch.ones(self.num_features))
@@ -58,6 +59,11 @@ class InnerLayers(HeadedNetwork):
     def _roots(self, images: torch.Tensor) -> torch.Tensor:
         values = torch.cat(self._parts(images), dim=1)
         return values / values.abs().clamp(min=LEAST_ROOTED).sqrt()
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the body keeps from weight decay."""
+        exempt = getattr(self.body, "no_weight_decay", None)
+        return {f"body.{name}" for name in exempt()} if callable(exempt) else set()
 
     def standardise(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Set what is taken off the square roots, `mean` float [D], and what they are divided by, `std`; by 1 where that is 0."""

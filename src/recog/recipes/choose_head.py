@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from recog.core.task import Task
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.temperature import fit_temperature
+from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadLog, score_answers
-from recog.recipes.plan import Plan
 from recog.training.config import HEAD_METHODS, HeadMethod
 from recog.training.head import HeadData, HeadSpec, cross_validate, deal_repeats, fit_heads
 from recog.training.ridge import fit_ridge, ridge_out_of_fold
@@ -37,14 +37,14 @@ def methods_for(wanted: HeadMethod | None, task: Task) -> tuple[HeadMethod, ...]
     return HEAD_METHODS[task] if wanted is None else (wanted,)
 
 
-def try_out_of_fold(data: HeadData, plan: Plan, *, num_classes: int, num_repeats: int) -> list[Candidate]:
+def try_out_of_fold(data: HeadData, plan: TrainConfig, *, num_classes: int, num_repeats: int) -> list[Candidate]:
     """Every candidate, by its answers out of fold to all images of `data`."""
     answers = _answer_out_of_fold(data, plan, num_classes, num_repeats)
     num_folds = data.num_folds(num_classes)
     return _numbered(_candidate(spec, logits, data.targets, num_folds=num_folds) for spec, logits in answers)
 
 
-def try_on_val(train: HeadData, val: HeadData, plan: Plan, *, num_classes: int) -> list[Candidate]:
+def try_on_val(train: HeadData, val: HeadData, plan: TrainConfig, *, num_classes: int) -> list[Candidate]:
     """Every candidate, fitted on `train`, by its answers to `val`."""
     answers = _answer_val(train, val, plan, num_classes)
     return _numbered(_candidate(spec, logits[None], val.targets, num_folds=0) for spec, logits in answers)
@@ -55,7 +55,7 @@ def _numbered(candidates: Iterator[Candidate]) -> list[Candidate]:
 
 
 def _answer_out_of_fold(
-    data: HeadData, plan: Plan, num_classes: int, num_repeats: int
+    data: HeadData, plan: TrainConfig, num_classes: int, num_repeats: int
 ) -> Iterator[tuple[HeadSpec, NDArray[np.float32]]]:
     config, methods = plan.head, methods_for(plan.head.method, task_of(data.targets).task)
     if "logistic" in methods:
@@ -71,7 +71,7 @@ def _answer_out_of_fold(
 
 
 def _answer_val(
-    train: HeadData, val: HeadData, plan: Plan, num_classes: int
+    train: HeadData, val: HeadData, plan: TrainConfig, num_classes: int
 ) -> Iterator[tuple[HeadSpec, NDArray[np.float32]]]:
     config, methods = plan.head, methods_for(plan.head.method, task_of(train.targets).task)
     if "logistic" in methods:

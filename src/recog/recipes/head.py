@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,16 +12,16 @@ from numpy.typing import NDArray
 
 from recog.data.balance import class_sizes, training_weights
 from recog.evaluation.results.training_facts import CrossValidation
-from recog.export.onnx import export_onnx
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
-from recog.recipes.calibrate import HeldOut, hold_out_head, run_engine
+from recog.recipes.calibrate import HeldOut, hold_out_head, with_last_layer
 from recog.recipes.choose_head import MAX_CROSS_FITTED, choose, try_on_val, try_out_of_fold
 from recog.recipes.events import FeatureTime, HeadFitted, HeadLog
+from recog.recipes.features import exported, run_engine
 from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
-from recog.runtime.engine import Engine, open_engine
+from recog.runtime.engine import Engine
 from recog.training.head import FEW_IMAGES, NUM_REPEATS, HeadData
 from recog.training.ridge import fit_as, floored
 
@@ -36,17 +34,8 @@ def learn_frozen(
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
     """Fit the head of `classifier` on its frozen features."""
     preprocess, plan = prepared.model.preprocess, prepared.plan
-    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        # features by the engine of the bundle: the same numbers, several times faster than torch on a CPU
-        path = Path(folder) / "features.onnx"
-        export_onnx(
-            classifier,
-            path,
-            image_size=preprocess.image_size,
-            channels=preprocess.channels,
-            class_names=prepared.dataset.class_names,
-        )
-        engine = open_engine(path, num_threads=plan.compute.num_threads)
+    class_names, threads = prepared.dataset.class_names, plan.compute.num_threads
+    with exported(classifier, preprocess, class_names, num_threads=threads) as engine:
         num_images = len(train.targets) + (0 if prepared.val is None else len(prepared.val.targets))
         yield _measure_features(engine, train, num_images=num_images)
         return (yield from learn_head(classifier, engine, train, prepared.val, plan, fits_val=prepared.fits_val))
@@ -54,9 +43,9 @@ def learn_frozen(
 
 def _measure_features(engine: Engine, train: LabelledImages, *, num_images: int) -> FeatureTime:
     batch = train.store.rows()[:NUM_MEASURED]
-    engine(batch)  # the first call allocates
+    run_engine(engine, batch[:1])  # the first call allocates
     started = time.perf_counter()
-    engine(batch)
+    run_engine(engine, batch)
     return FeatureTime(num_images=num_images, seconds=(time.perf_counter() - started) / len(batch) * num_images)
 
 
@@ -102,7 +91,8 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
     if plan.recipe != "head":
         return None, found
     logits = best.logits[0] if best.log.num_folds else None
-    return hold_out_head(together, np.concatenate(uniforms), head, plan, num_train=num_train, out_of_fold=logits), found
+    held_out = hold_out_head(together, np.concatenate(uniforms), head, plan, num_train=num_train, out_of_fold=logits)
+    return replace(held_out, known=with_last_layer(held_out.known, classifier.network)), found
 
 
 def _cross_validation(log: HeadLog, num_images: int, smallest: int) -> CrossValidation:

@@ -28,12 +28,38 @@ FEW_SMALL_PHOTOS = 2000  # fewer small photos than this go by pretrained feature
 MIN_PHOTO_PX = 24  # smaller images are icons or patterns
 CIFAR10_CLASSES = frozenset(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 PRETRAINED = "tf_efficientnet_lite0"
-# A network sees objects larger in training's random crops than at test: after Touvron et al. (2019), "Fixing the train-test
-# resolution discrepancy", features are better at 1.28 times the side that it was trained at
-HEAD_SIDE_PX = 288
 LARGE_PHOTO_PX = (
     200  # half of the photos have shorter sides of this or more; enlarged small ones lose (benchmarks/head_features.py)
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInput:
+    """What a head on frozen features may read: a network with packaged weights, at an input size."""
+
+    name: str
+    side_px: int
+    mirror: bool = False
+    cost: float  # of an image, over that of the first
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.side_px, self.side_px
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.side_px} px{', mirrored too' if self.mirror else ''}"
+
+
+# A network sees objects larger in training's random crops than at test: after Touvron et al. (2019), "Fixing the train-test
+# resolution discrepancy", features are better at up to 1.28 times the side that it was trained at
+HEAD_INPUTS = (  # from the cheapest on
+    HeadInput(name=PRETRAINED, side_px=224, cost=1.0),
+    HeadInput(name=PRETRAINED, side_px=288, cost=1.8),
+    HeadInput(name="tf_efficientnet_lite2", side_px=260, cost=2.0),
+    HeadInput(name="tf_efficientnet_lite1", side_px=288, cost=2.3),
+    HeadInput(name="tf_efficientnet_lite2", side_px=320, cost=2.6),
+)
+PHOTO_INPUT = HEAD_INPUTS[3]  # of large photos, see benchmarks/head_features.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +161,10 @@ def plan(
     if config.head.method not in (None, *HEAD_METHODS[dataset.task]):
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
     model = _plan_model(config.model, recipe, facts)
-    if recipe == "head" and config.model.image_size is None and model.image_size is not None:
+    if model != config.model and (model.name, model.image_size) == (PHOTO_INPUT.name, PHOTO_INPUT.image_size):
         reasons.append(
-            f"input {HEAD_SIDE_PX} px: more accurate than the network's own 224 px, at 1.7 times its cost, also in prediction "
-            "(--set model.image_size=224)"
+            f"network {PHOTO_INPUT}: more accurate on photos than {PRETRAINED}, at {PHOTO_INPUT.cost:g} times its cost, also in "
+            f"prediction (--model {PRETRAINED}; --set head.compare=true compares)"
         )
     if recipe == "scratch" and config.model.name is None:
         reasons.append("a small, fast network for small images; choose another with --model (see recog models)")
@@ -158,7 +184,7 @@ def plan(
     if recipe == "head":
         return Plan(**decided), reasons
     if fine:
-        decided["head"] = _last_layer(config.head)
+        decided["head"] = _head_to_train(config.head)
     if config.stop.measure not in TASK_MEASURES[dataset.task].stop_measures:
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
@@ -220,13 +246,8 @@ _NO_THRESHOLD: Mapping[Task, Callable[[Sequence[str]], str]] = MappingProxyType(
 )
 
 
-def _last_layer(head: HeadConfig) -> HeadConfig:
-    """Of a network whose weights are trained: its head has to follow them."""
-    if head.layers == "multi":
-        raise ConfigError(
-            "head.layers is multi, but recipe finetune trains the network up to its last layer, which the head reads. Remove "
-            "head.layers, or use --recipe head."
-        )
+def _head_to_train(head: HeadConfig) -> HeadConfig:
+    """Of a network whose weights are trained on from it."""
     if head.mirror:
         raise ConfigError("head.mirror is for recipe head; remove it, or use --recipe head.")
     if head.method == "ridge":
@@ -234,7 +255,7 @@ def _last_layer(head: HeadConfig) -> HeadConfig:
             "head.method is ridge, but recipe finetune trains on from the head, and ridge regression's logits have no scale for "
             "that: training would diverge. Remove head.method, or use --recipe head."
         )
-    return replace(head, layers="last", method="logistic")
+    return replace(head, method="logistic")
 
 
 def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = True) -> tuple[Recipe, list[str]]:
@@ -295,10 +316,11 @@ def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Preci
 
 def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelConfig:
     if recipe != "scratch":
-        size = model.image_size
-        if recipe == "head" and model.name is None and size is None and facts.median_short_side >= LARGE_PHOTO_PX:
-            size = (HEAD_SIDE_PX, HEAD_SIDE_PX)
-        return replace(model, name=model.name or PRETRAINED, channels=model.num_channels, image_size=size)
+        name, size = model.name or PRETRAINED, model.image_size
+        is_open = model.name is None and size is None and model.weights == "auto"
+        if is_open and facts.median_short_side >= LARGE_PHOTO_PX:
+            name, size = PHOTO_INPUT.name, PHOTO_INPUT.image_size
+        return replace(model, name=name, channels=model.num_channels, image_size=size)
     name = model.name or "resnet8"
     own, is_module = own_network(name), name.startswith(OWN_MODULE_PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size

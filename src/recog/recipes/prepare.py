@@ -59,10 +59,11 @@ from recog.models.hub import check_download
 from recog.models.inner_layers import with_layers
 from recog.models.networks.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
+from recog.recipes.choose_input import check_open, choose_input
 from recog.recipes.config import DataConfig, TrainConfig
 from recog.recipes.labelled_images import LabelledImages, decode_splits
 from recog.recipes.parent import with_parent
-from recog.recipes.plan import ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
+from recog.recipes.plan import HEAD_INPUTS, ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
 
@@ -121,8 +122,26 @@ def prepare(
     world = world or World()
     if config.recipe != "scratch" and not config.model.parent:
         check_download(with_known_name(config.model))
+    if config.head.compare:
+        check_open(config)
     data = prepare_data(config, dataset, world=world, known_splits=known_splits)
+    if config.head.compare:
+        config, data = _with_best_input(config, data, world)
     return prepare_model(config, data, network=network, world=world)
+
+
+def _with_best_input(config: TrainConfig, data: PreparedData, world: World) -> tuple[TrainConfig, PreparedData]:
+    """With the network, input size and mirrored views that the first process finds best, and the table among the notes."""
+    found, lines = HEAD_INPUTS[0], list[str]()
+    if world.is_writer:
+        training = [data.inspected[sample.name] for sample in data.dataset.subset("train")]
+        grey16_max, _ = choose_grey16_max(config.data, training)
+        found, lines = choose_input(config, data.dataset, grey16_max=grey16_max)
+    number, lines = broadcast(world, [HEAD_INPUTS.index(found), lines])
+    found = HEAD_INPUTS[number]
+    model = replace(config.model, name=found.name, image_size=found.image_size)
+    config = replace(config, recipe="head", model=model, head=replace(config.head, compare=False, mirror=found.mirror))
+    return config, replace(data, notes=(*data.notes, *lines))
 
 
 def prepare_data(
@@ -180,8 +199,9 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
     if device.type == "cuda":
         torch.cuda.set_device(device)
     model = _build(plan, network, data.dataset)
-    if plan.recipe == "head":
-        model, layers, layer_notes = with_layers(model, plan.head.layers, mirror=plan.head.mirror)
+    if plan.recipe != "scratch":
+        wanted = "last" if model.has_head else plan.head.layers  # a parent's last layer reads its own features
+        model, layers, layer_notes = with_layers(model, wanted, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     decoded = decode_splits(data.dataset, data.hashes, model.preprocess, plan, world)

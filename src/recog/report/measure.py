@@ -28,6 +28,7 @@ from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, 
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
+from recog.runtime.engine import images_at_once
 from recog.runtime.prediction import Prediction
 from recog.runtime.predictor import Predictor
 
@@ -69,7 +70,11 @@ def measure(
 
     Bad images are listed in the report. DataError if the policy refuses them or none is left.
     """
-    answers = predictor.predict_each([sample.source for sample in samples], reject=predictor.can_reject)
+    answers = predictor.predict_each(
+        [sample.source for sample in samples],
+        batch_size=images_at_once(predictor.preprocess.image_size),
+        reject=predictor.can_reject,
+    )
     good, (predictions,), bad = sort_answers(dataset, samples, answers, policy=policy)
     facts = replace(facts, excluded=(*facts.excluded, *((error.name, error.reason) for error in bad)))
     targets = targets_of(good, len(predictor.class_names), dataset.task)

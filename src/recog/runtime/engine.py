@@ -17,6 +17,7 @@ from recog.core.errors import BundleError, ConfigError, ShapeError
 from recog.core.records import decode_names
 
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
+PIXELS_AT_ONCE = 1 << 18
 REFERENCE_ENGINE = "onnxruntime"  # bundles are verified, calibrated and evaluated with it
 
 
@@ -32,6 +33,14 @@ class Engine(Protocol):
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Run images uint8 [B, H, W, C], as Preprocess gives them."""
         ...
+
+
+def images_at_once(image_size: tuple[int, int]) -> int:
+    """How many images of (height, width) to pass through a network together: as fast as more, in little memory.
+
+    The maps between the layers of a photo of 288 px take some 40 MB.
+    """
+    return min(32, max(4, PIXELS_AT_ONCE // (image_size[0] * image_size[1])))
 
 
 class FileEngine(Engine, Protocol):

@@ -183,6 +183,7 @@ HeadMethod = Literal["logistic", "ridge"]
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     layers: HeadLayers | None = None  # multi: the means of inner layers beside the last one; planned if None
+    compare: bool = False  # choose network, input size and mirror by cross-validation, see recipes.choose_input
     mirror: bool = False  # average the features with those of the mirror image: twice the cost, also in prediction
     method: HeadMethod | None = None  # both are compared if None; multi-label: logistic
     l2: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 0.1, 0.3)  # strengths to try, per image, on standardised features

@@ -13,6 +13,7 @@ from timm.optim.muon import Muon
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.models.inner_layers import InnerLayers
 from recog.training.config import OptimizerName, OptimPlan
 
 Groups = list[dict[str, Any]]
@@ -92,6 +93,9 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
     As timm groups its networks (`group_matcher`). In others a layer is a child with weights, or a part of one that is a
     sequence, in the order of their definition; a norm belongs to what it follows.
     """
+    if isinstance(network, InnerLayers):
+        of_body = {f"body.{name}": number for name, number in layer_numbers(network.body).items()}
+        return of_body | {f"fc.{name}": max(of_body.values()) + 1 for name, _ in network.fc.named_parameters()}
     matcher = getattr(network, "group_matcher", None)
     if callable(matcher):
         numbers: dict[str, int] = group_parameters(network, matcher(coarse=False), reverse=True)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -77,6 +78,21 @@ def test_mahalanobis_equals_scipys():
     both = unknown_scores("energy_mahalanobis", logits[:5], ask, statistics, weight=2.5)
     energy = unknown_scores("energy", logits[:5], ask, None)
     np.testing.assert_allclose(both, energy + 2.5 * np.array(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_a_view_restores_the_last_columns_before_they_were_standardised(method):
+    features, logits, labels = clusters(60)
+    shift, scale = features.mean(axis=0), 1 / features.std(axis=0)
+    standard = np.concatenate([np.ones((60, 3)), (features - shift) * scale], axis=1).astype(np.float32)
+    plain = fit_statistics(method, features, labels)
+    seen = dataclasses.replace(plain, view_scale=1 / scale[None], view_shift=shift[None])
+    expected = unknown_scores(method, logits, features, plain, weight=1.0)
+    np.testing.assert_allclose(
+        unknown_scores(method, logits, standard, seen, weight=1.0), expected, rtol=1e-3, atol=1e-4
+    )
+    with pytest.raises(BundleError, match="does not fit the 5 features"):
+        unknown_scores(method, logits, standard[:, :5], seen, weight=1.0)
 
 
 def test_the_weight_gives_energy_and_distance_the_same_spread():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from batches import clusters
@@ -6,6 +8,7 @@ from recog.evaluation.measures.ranking import auroc_of
 from recog.evaluation.trust.unknown import (
     FEATURE_METHODS,
     UNKNOWN_METHODS,
+    FeatureStatistics,
     fit_statistics,
     fit_weight,
     unknown_scores,
@@ -136,3 +139,23 @@ def test_one_class_cannot_be_left_out():
     rule, _ = fit_unknown(one)
     assert (rule.method, rule.num_left_out) == ("energy", 0)
     assert "no class could be left out" in rule.reason
+
+
+def test_scores_are_compared_in_the_view_and_the_file_states_it():
+    known = known_images()
+    rng = np.random.default_rng(0)
+    noisy = {
+        name: np.concatenate([50 * rng.normal(size=(len(rows), 4)), rows / 3], axis=1).astype(np.float32)
+        for name, rows in (("train_features", known.train_features), ("features", known.features))
+    }
+    view = FeatureStatistics(
+        view_scale=np.full((1, 8), 3, dtype=np.float32), view_shift=np.zeros((1, 8), dtype=np.float32)
+    )
+    seen = dataclasses.replace(known, view=view, **noisy)
+    (plain, _), (rule, statistics) = (fit_unknown(images, method="mahalanobis") for images in (known, seen))
+    assert rule.threshold == pytest.approx(plain.threshold, rel=1e-3)
+    assert [row.mean_auroc for row in rule.left_out] == pytest.approx(
+        [row.mean_auroc for row in plain.left_out], abs=1e-3
+    )
+    scores = rule.scores(seen.logits, seen.features, FeatureStatistics.from_tensors(statistics.to_tensors()))
+    assert (scores > rule.threshold).mean() <= 0.05

@@ -97,12 +97,15 @@ def _nothing() -> NDArray[np.float32]:
 class FeatureStatistics:
     """What the scores need of the training images: a bank for 'knn', else whitened class means. Unused parts are empty.
 
-    All are of features at length 1.
+    All are of features at length 1. Where there is a view, they are of the last D columns of the features, times `view_scale` and
+    plus `view_shift`: of several layers, standardised, the last layer's own values tell more.
     """
 
     bank: NDArray[np.float16] | NDArray[np.float32] = field(default_factory=_nothing)  # [M, D] float16
     unit_whitening: NDArray[np.float32] = field(default_factory=_nothing)  # [D, D]: behind it the distance is Euclidean
     unit_centres: NDArray[np.float32] = field(default_factory=_nothing)  # [K, D] means of the classes, whitened
+    view_scale: NDArray[np.float32] = field(default_factory=_nothing)  # [1, D]
+    view_shift: NDArray[np.float32] = field(default_factory=_nothing)  # [1, D]
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         return {name: tensor for name, tensor in vars(self).items() if tensor.size}
@@ -119,6 +122,22 @@ class FeatureStatistics:
                     "damaged. Only `--reject` needs the file; train again to have it."
                 )
         return cls(**tensors)
+
+    def view(self, features: FloatArray) -> FloatArray:
+        """The part float [N, D] of the network's `features` float [N, F] that distances are measured in; all without a view.
+
+        BundleError for a view of other features.
+        """
+        if not self.view_scale.size:
+            return features
+        length = self.view_scale.shape[1]
+        if self.view_shift.shape != (1, length) or length > features.shape[1]:
+            raise BundleError(
+                f"features.safetensors has a view of shapes {self.view_scale.shape} and {self.view_shift.shape}, which does not "
+                f"fit the {features.shape[1]} features of the model; the bundle is not used."
+            )
+        part: FloatArray = features[:, -length:] * self.view_scale + self.view_shift
+        return part
 
     def check(self, method: str, num_features: int) -> None:
         """BundleError where a part that `method` needs is absent or for features of another length."""
@@ -202,6 +221,7 @@ def unknown_scores(
         raise DataError("features are NaN or infinite; the network is broken or was given broken input.")
     if statistics is None:
         raise ConfigError(f"the score '{method}' needs features.safetensors, which this bundle lacks.")
+    features = statistics.view(features)
     statistics.check(method, features.shape[1])
     if method == "knn":
         if not 1 <= num_neighbours <= len(statistics.bank):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ class KnownImages:
     data: str  # the calibration images, in words
     # class left out -> logits [N, K - 1] of a model that never saw it; None: its logit is dropped, slightly optimistic
     refit: Callable[[int], NDArray[np.float32]] | None = None
+    view: FeatureStatistics = field(default_factory=FeatureStatistics)  # of the features, for the distances
 
 
 def candidates_for(num_features: int, *, may_keep_images: bool) -> tuple[str, ...]:
@@ -89,6 +90,8 @@ def fit_unknown(
     known: KnownImages, *, method: str = "auto", false_alarm_rate: float = 0.05, may_keep_images: bool = True
 ) -> tuple[UnknownRule, FeatureStatistics | None]:
     """The rule, and what features.safetensors must hold for it. 'auto' is `choose_score`."""
+    view = known.view
+    known = replace(known, train_features=view.view(known.train_features), features=view.view(known.features))
     methods = candidates_for(known.features.shape[1], may_keep_images=may_keep_images)
     aurocs = leave_classes_out(known, methods)
     num_left_out = len(aurocs[methods[0]])
@@ -121,7 +124,9 @@ def fit_unknown(
     )
     best_first = tuple(sorted(rows, key=lambda row: -row.mean_auroc))
     rule = replace(rule, left_out=best_first, num_left_out=num_left_out)
-    return rule, statistics if rule.threshold is not None else None
+    if rule.threshold is None or statistics is None:
+        return rule, None
+    return rule, replace(statistics, view_scale=view.view_scale, view_shift=view.view_shift)
 
 
 def _chosen_classes(known: KnownImages) -> list[int]:

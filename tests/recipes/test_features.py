@@ -1,7 +1,7 @@
 import numpy as np
 
 from recog.evaluation.trust.conformal import image_coins
-from recog.recipes.calibrate import run_engine
+from recog.recipes.features import run_engine
 from recog.runtime.engine import Outputs
 
 
