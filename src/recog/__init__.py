@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from recog.data.data_layout import DataLayout
     from recog.data.lists.label_format import LabelFormat
     from recog.data.split import SplitConfig
+    from recog.doctor.findings import Finding, Findings, Shortcut
     from recog.evaluation.results.comparison import Comparison
     from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
     from recog.evaluation.trust.calibration import CalibrationConfig
@@ -76,6 +77,8 @@ __all__ = [
     "DataLayout",
     "DiskError",
     "EvaluationRun",
+    "Finding",
+    "Findings",
     "HeadConfig",
     "ImageLimits",
     "ImageClassifier",
@@ -97,6 +100,7 @@ __all__ = [
     "ScanRun",
     "ScheduleConfig",
     "ShapeError",
+    "Shortcut",
     "SplitConfig",
     "StopConfig",
     "TrainConfig",
@@ -133,6 +137,7 @@ _NAMES = {
     "recog.data.data_layout": ("DataLayout",),
     "recog.data.lists.label_format": ("LabelFormat",),
     "recog.data.split": ("SplitConfig",),
+    "recog.doctor.findings": ("Finding", "Findings", "Shortcut"),
     "recog.evaluation.results.comparison": ("Comparison",),
     "recog.evaluation.results.report": ("MulticlassReport", "MultilabelReport", "Report"),
     "recog.evaluation.trust.calibration": ("CalibrationConfig",),

@@ -56,6 +56,7 @@ def ignored_settings():
         49, "find-lr with lr", "$R train digits --find-lr --lr 0.1 --recipe scratch", 2, "conflicts with --find-lr"
     )
     yield Command(49, "scan with a setting", "$R scan pets --set augment.mixup=1", 2, "--set needs --preview")
+    yield Command(49, "scan with --run only", "$R scan pets --run $G", 2, "--run needs --deep")
     yield Command(49, "an unknown slice", "$R evaluate $G digits --slice shape", 2, "cannot be sliced by 'shape'")
 
 

@@ -25,7 +25,13 @@ LabelPattern = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATTERN", help="Files or folders to leave out, such as '*_mask.png'; repeatable."),
+    typer.Option(
+        metavar="PATTERN",
+        help="Files or folders to leave out, such as '*_mask.png', or a CSV of images marked 'exclude'; repeatable.",
+    ),
+]
+Relabel = Annotated[
+    str, typer.Option(metavar="FILE", help="CSV of images with new labels, as the page of recog scan --deep gives it.")
 ]
 Group = Annotated[
     str,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +26,7 @@ from recog.cli.labels import (
     LabelSeparator,
     NameEncoding,
     PathColumn,
+    Relabel,
     SplitColumn,
     SplitFolders,
     TaskOption,
@@ -43,8 +46,10 @@ if TYPE_CHECKING:
     from recog.data.data_layout import DataLayout
     from recog.data.dataset import Exclusion
     from recog.data.lists.label_format import LabelFormat
+    from recog.doctor.examine import Examination
+    from recog.doctor.findings import Finding, Findings
     from recog.recipes.config import TrainConfig
-    from recog.verbs.scan import ScanReport
+    from recog.verbs.scan import DeepConfig, ScanReport
 
 _MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
 _MAX_LISTED = 5
@@ -52,12 +57,28 @@ _PER_IMAGE: Mapping[Task, str] = MappingProxyType(
     {"multiclass": "", "multilabel": ", of which each image has any number"}
 )
 _TOTAL: Mapping[Task, str] = MappingProxyType({"multiclass": "all", "multilabel": "images"})  # the last row's name
+FINDINGS = Path("findings")  # the default folder of the folders of findings
 
 
 @guarded
 def scan(
     data: Annotated[str, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name.")],
     preview: Annotated[Path | None, typer.Option(help="Write a sample of an augmented batch to this PNG file.")] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also look for wrong labels, near duplicates, shortcuts and odd images; write a page and a CSV.",
+        ),
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="With --deep: features of this run or bundle, not a pretrained network."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --deep: a new folder for the findings; default: findings/NAME-1."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +89,7 @@ def scan(
     classes_at_depth: ClassesAtDepth = None,
     label_pattern: LabelPattern = "",
     exclude: Exclude = None,
+    relabel: Relabel = "",
     group: Group = "",
     path_column: PathColumn = "",
     label_column: LabelColumn = "",
@@ -83,16 +105,25 @@ def scan(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
+    from recog.verbs.scan import DeepConfig
+
     labels = label_format(label_separator, label_columns, names, task)
     if preview is not None:
         check_preview(preview)
     layout = data_layout(locals())
     config = _read_settings(settings or [], preview)
-    report = _scan_with_bar(data, labels, layout, config.limits)
+    _check_deep(deep, run, out)
+    by = DeepConfig(run=run, num_threads=threads) if deep else None
+    report, examined = _scan_with_bar(data, labels, layout, config.limits, by)
+    found = None if examined is None else examined.findings
+    folder = None if examined is None else _write_findings(examined, out, data)
     if as_json:
-        print_json(report.to_dict(), indent=2)
+        deep_part = {} if found is None else {"deep": {**found.to_dict(), "folder": str(folder)}}
+        print_json({**report.to_dict(), **deep_part}, indent=2)
     else:
         _print_report(report)
+        if found is not None and folder is not None:
+            _print_findings(found, folder, data)
     if report.problems:
         raise typer.Exit(DataError.exit_code)
     if preview is not None:
@@ -113,20 +144,94 @@ def _read_settings(settings: Sequence[str], preview: Path | None) -> TrainConfig
     return config
 
 
-def _scan_with_bar(data: str, labels: LabelFormat, layout: DataLayout, limits: ImageLimits) -> ScanReport:
+def _check_deep(deep: bool, run: str | None, out: Path | None) -> None:
+    from recog.core.outputs import check_new_path
+
+    given = [name for name, value in (("--run", run), ("--out", out)) if value is not None]
+    if given and not deep:
+        raise ConfigError(
+            f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} --deep. Add --deep or remove {' and '.join(given)}."
+        )
+    if out is not None:
+        check_new_path(out, "--out")
+    if deep and run is None:
+        importlib.import_module("torch")  # before the images are looked at; its absence is reported
+
+
+def _scan_with_bar(
+    data: str,
+    labels: LabelFormat,
+    layout: DataLayout,
+    limits: ImageLimits,
+    deep: DeepConfig | None,
+) -> tuple[ScanReport, Examination | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from recog.verbs.scan import ScanReport, scan_events
+    from recog.doctor.examine import DeepProgress, Examination
+    from recog.verbs.scan import ScanProgress, ScanReport, scan_events
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    report, examined = None, None
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("looking at images", total=None)
-        for event in scan_events(data, labels=labels, layout=layout, limits=limits):
-            if isinstance(event, ScanReport):
-                return event
-            if event.num_done % 100 == 0 or event.num_done == event.num_images:
-                progress.update(task, completed=event.num_done, total=event.num_images)
-    raise DataError(f"{data} was not scanned.")
+        for event in scan_events(data, labels=labels, layout=layout, limits=limits, deep=deep):
+            match event:
+                case ScanProgress():
+                    if event.num_done % 100 == 0 or event.num_done == event.num_images:
+                        progress.update(task, completed=event.num_done, total=event.num_images)
+                case DeepProgress():
+                    if progress.tasks[0].description != event.stage:
+                        progress.reset(task, description=event.stage)
+                    progress.update(task, completed=event.num_done, total=event.num_all)
+                case ScanReport():
+                    report = event
+                case Examination():
+                    examined = event
+    if report is None:
+        raise DataError(f"{data} was not scanned.")
+    return report, examined
+
+
+def _write_findings(examined: Examination, out: Path | None, data: str) -> Path:
+    from recog.core.files import claim_folder
+    from recog.core.outputs import derive_name
+    from recog.verbs.scan import write_findings
+
+    if out is None:
+        folder = claim_folder(FINDINGS, derive_name(examined.dataset.name))
+    else:
+        out.mkdir(parents=True)
+        folder = out
+    write_findings(examined, folder, data=data)
+    return folder
+
+
+def _print_findings(found: Findings, folder: Path, data: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from recog.doctor.findings import KINDS
+    from recog.verbs.scan import FINDINGS_CSV, FINDINGS_PAGE
+
+    if found.counts:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, justify in (("finding", "left"), ("severity", "left"), ("count", "right"), ("the first", "left")):
+            table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        for kind, count in found.counts.items():
+            first = found.of_kind(kind)[0]
+            shown = f"{_name(found, first)}: {first.reason}" if first.images else first.reason
+            table.add_row(KINDS[kind].title, KINDS[kind].severity, f"{count:,}", Text(visible(shown)))
+        print_rendered(lambda console: console.print(table))
+    else:
+        print_lines("deep scan: nothing was found")
+    _print_some("not listed", found.notes)
+    print_lines(f"look and mark: {folder / FINDINGS_PAGE}", f"as a table: {folder / FINDINGS_CSV}")
+    marked = "findings-marked.csv"
+    print_lines(f"then: recog train {shlex.quote(data)} --exclude {marked} --relabel {marked}")
+
+
+def _name(found: Findings, finding: Finding) -> str:
+    return found.names[finding.images[0]]
 
 
 def _print_report(report: ScanReport) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from recog.core.errors import ConfigError, DataError
 from recog.core.files import is_hidden
 from recog.data.dataset import SPLITS
-from recog.data.names import LabelPattern, check_globs, split_of_name
+from recog.data.names import LabelPattern, check_globs, is_decisions_file, split_of_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class DataLayout:
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER'; a split may have several; other folders are left out
     classes_at_depth: int | None = None  # 1: the folders in DATA are the classes; 2: those within them
     label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
-    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
+    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png', or CSV files that list them
+    relabel: str = ""  # a CSV file with new labels of single images, see `recog.data.decisions`
     group: str = ""  # 'subfolder', a column, or a regular expression; see `recog.data.groups`
     path_column: str = ""  # columns of a list of images; found by their names if empty (`recog.data.lists.columns`)
     label_column: str = ""
@@ -52,11 +53,20 @@ class DataLayout:
                 raise ConfigError(
                     "a label pattern and --classes-at-depth both state where the label is. Give one of them."
                 )
-        check_globs(self.exclude)
+        check_globs(self.exclude_patterns)
         if self.group and self.group_column:
             raise ConfigError(f"--group {self.group} and --group-column {self.group_column} exclude each other.")
         if self.encoding and not _is_text_encoding(self.encoding):
             raise ConfigError(f"the encoding is '{self.encoding}'; expected one such as utf-8, utf-16, cp1252 or gbk.")
+
+    @property
+    def exclude_patterns(self) -> tuple[str, ...]:
+        return tuple(entry for entry in self.exclude if not is_decisions_file(entry))
+
+    @property
+    def exclude_files(self) -> tuple[str, ...]:
+        """CSV files that list single images."""
+        return tuple(entry for entry in self.exclude if is_decisions_file(entry))
 
     @property
     def states_a_list(self) -> bool:

@@ -79,7 +79,7 @@ def content_hash(content: Content) -> str:
 def _inspect(sample: Sample, *, limits: ImageLimits, check_pixels: bool) -> Inspected:
     digest = _unreadable(sample)
     try:
-        content = _read(sample, limits)
+        content = read_content(sample, limits)
         digest = content_hash(content)
         info = probe(content, name=sample.name, limits=limits)
         if check_pixels:
@@ -93,7 +93,7 @@ def _inspect(sample: Sample, *, limits: ImageLimits, check_pixels: bool) -> Insp
 
 def _hash(sample: Sample, *, limits: ImageLimits) -> str:
     try:
-        return content_hash(_read(sample, limits))
+        return content_hash(read_content(sample, limits))
     except BadImage:
         return _unreadable(sample)
 
@@ -102,7 +102,8 @@ def _unreadable(sample: Sample) -> str:
     return f"unreadable {sample.name}"
 
 
-def _read(sample: Sample, limits: ImageLimits) -> Content:
+def read_content(sample: Sample, limits: ImageLimits) -> Content:
+    """The bytes of the sample's file, or its array. BadImage where it cannot be read."""
     try:
         if isinstance(sample.source, np.ndarray):
             return sample.source

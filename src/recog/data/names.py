@@ -152,3 +152,8 @@ def check_globs(globs: Sequence[str]) -> None:
             raise ConfigError(
                 f"the pattern of files to exclude is '{glob}'; expected one that some files match, such as '*_mask.png'."
             )
+
+
+def is_decisions_file(entry: str) -> bool:
+    """Whether an entry of --exclude names a CSV file that lists images, see `recog.data.decisions`, and no pattern of names."""
+    return entry.lower().endswith(".csv") and not any(sign in entry for sign in "*?[")

@@ -19,6 +19,7 @@ from recog.data.archives.trees import tar_tree, zip_tree
 from recog.data.archives.zips import is_zip
 from recog.data.data_layout import COLUMN_OPTIONS, DETECTED, LIST_OPTIONS, DataLayout
 from recog.data.dataset import NO_LABEL, Dataset, check_class_map
+from recog.data.decisions import relabelled, without_decided
 from recog.data.groups import with_groups
 from recog.data.lists.csv_table import CSV_SUFFIXES
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
@@ -104,7 +105,8 @@ def open_source(
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     _check_labels_used(dataset, labels, is_zip_file=isinstance(source, str) and is_zip(user_path(source)))
-    dataset = _without_excluded(dataset, layout.exclude)
+    dataset = _without_excluded(dataset, layout.exclude_patterns)
+    dataset = relabelled(without_decided(dataset, layout.exclude_files), layout.relabel)
     dataset = _with_task(dataset, labels)
     if labels.task is not None and dataset.task != labels.task:
         raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")

@@ -40,7 +40,8 @@ class DataConfig:
     split_folders: tuple[str, ...] = ()  # such as 'train=FOLDER', where the folders' names do not tell
     classes_at_depth: int | None = None  # the level of the class folders below the source; detected if None
     label_pattern: str = ""  # such as '{label}.{}.jpg', where the label stands in the file's name
-    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png'
+    exclude: tuple[str, ...] = ()  # files and folders to leave out, such as '*_mask.png', or CSV files that list images
+    relabel: str = ""  # a CSV file with new labels of single images, as the page of recog scan --deep gives it
     group: str = ""  # what keeps images in one split: 'subfolder', a column, or a regular expression on the path
     path_column: str = ""  # columns of a list of images; found by their names if empty
     label_column: str = ""
@@ -139,6 +140,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "classes_at_depth": "data.classes_at_depth",
         "label_pattern": "data.label_pattern",
         "exclude": "data.exclude",
+        "relabel": "data.relabel",
         "group": "data.group",
         "path_column": "data.path_column",
         "label_column": "data.label_column",

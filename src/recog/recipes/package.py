@@ -136,7 +136,7 @@ def pack(  # noqa: PLR0913  all that a run made
     write_reference(folder, _reference(predictor, own_samples, plan))
     shipped = replace(  # without the places of this machine
         plan,
-        data=replace(plan.data, source=dataset.name, images=()),
+        data=replace(plan.data, source=dataset.name, images=(), exclude=plan.data.layout.exclude_patterns, relabel=""),
         model=replace(plan.model, weights=Path(plan.model.weights).name, parent=""),
     )
     (folder / RUN_CONFIG).write_text(dump_toml(config_to_dict(shipped)), encoding="utf-8")

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,10 @@ from recog.core.files import claim_folder, not_linked, open_regular, write_bytes
 from recog.core.outputs import check_name
 from recog.core.records import read_bytes
 from recog.core.text import plural
+from recog.data.names import is_decisions_file
 from recog.data.places import is_pattern
 from recog.data.sources import is_path
-from recog.recipes.config import TrainConfig
+from recog.recipes.config import DataConfig, TrainConfig
 from recog.runs.splits import SPLITS_FILE, read_splits
 
 if TYPE_CHECKING:  # the command line finds and checks runs before torch is imported
@@ -49,8 +50,7 @@ def load_run_config(path: Path) -> TrainConfig:
     source = folder / config.data.source
     if config.data.source and (os.path.exists(source) or is_path(config.data.source)):
         config = replace(config, data=replace(config.data, source=os.path.relpath(source)))
-    images = tuple(os.path.relpath(folder / path) for path in config.data.images)
-    config = replace(config, data=replace(config.data, images=images))
+    config = replace(config, data=_with_paths(config.data, lambda path: os.path.relpath(folder / path)))
     weights = folder / config.model.weights
     if config.model.weights not in ("auto", "none") and os.path.exists(weights):
         config = replace(config, model=replace(config.model, weights=os.path.relpath(weights)))
@@ -93,7 +93,9 @@ def make_run_folder(runs: Path, name: str, *, fixed: bool, world: World | None =
 
 def check_new_run(config: TrainConfig, name: str | None, runs: Path = RUNS, *, world: World | None = None) -> None:
     """ConfigError or DiskError where no run can be created in `runs`, under `name` or that of the data, and record its paths."""
-    for path in (config.data.source, config.model.weights, config.model.parent, *config.data.images):
+    layout = config.data.layout
+    files = (*layout.images, *layout.exclude_files, layout.relabel)
+    for path in (config.data.source, config.model.weights, config.model.parent, *files):
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -145,9 +147,16 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
     if parent:
         parent = _relative(parent, folder)
     model = replace(config.model, weights=weights, parent=parent)
-    images = tuple(_relative(path, folder) for path in config.data.images)
-    config = replace(config, data=replace(config.data, source=source, images=images), model=model)
+    data = _with_paths(replace(config.data, source=source), lambda path: _relative(path, folder))
+    config = replace(config, data=data, model=model)
     write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+
+
+def _with_paths(data: DataConfig, moved: Callable[[str], str]) -> DataConfig:
+    """`data` with `moved` applied to the paths in it, but for its source."""
+    exclude = tuple(moved(entry) if is_decisions_file(entry) else entry for entry in data.exclude)
+    relabel = moved(data.relabel) if data.relabel else ""
+    return replace(data, images=tuple(map(moved, data.images)), exclude=exclude, relabel=relabel)
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -182,7 +191,8 @@ def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
     """The checkpoints of the run in `folder`, valid for the settings of `config` that the weights depend on."""
     table = config_to_dict(config)
     del table["checkpoint"], table["loader"]["num_workers"]
-    del table["data"]["source"]  # the fingerprint identifies the data, wherever they are
+    for key in ("source", "images", "exclude", "relabel"):
+        del table["data"][key]  # the fingerprint identifies the data, wherever they are
     table["model"]["weights"] = Path(config.model.weights).name
     del table["model"]["parent"]  # its digest identifies it
     from recog.training.checkpoint import Checkpoints

@@ -65,6 +65,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     classes_at_depth: int | None = None,
     label_pattern: str | None = None,
     exclude: Sequence[str] | None = None,
+    relabel: str | None = None,
     group: str | None = None,
     path_column: str | None = None,
     label_column: str | None = None,

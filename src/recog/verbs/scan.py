@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recog.core.errors import DataError
+from recog.core.files import write_bytes_atomic
 from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits
 from recog.core.task import Task
+from recog.core.version import __version__
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import (
     Dataset,
@@ -37,10 +41,15 @@ from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source, open_source
 from recog.data.split import SplitConfig, describe_small_classes, join_groups, split_dataset
 from recog.data.store import are_too_many, describe_bad, exclude_bad
+from recog.doctor.examine import DeepProgress, Examination, examine
+from recog.doctor.features import choose_networks, pretrained_extractor, run_extractor
+from recog.doctor.findings import Findings, table_rows, write_csv
+from recog.doctor.page import render_findings
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.recipes.config import OPTIONS
 from recog.verbs.wording import in_python
 
+FINDINGS_CSV, FINDINGS_PAGE = "findings.csv", "findings.html"
 ALL = "all"  # what images without a given split are counted under
 IMBALANCE_WARNING = 10.0
 _KEYWORDS = (*OPTIONS, "labels", "layout")  # of `scan`, and of `recog.train`, which its remedies are about
@@ -104,13 +113,20 @@ class ScanRun:
     """A scan of a dataset."""
 
     report: ScanReport
+    findings: Findings | None = None  # of a deep scan
 
     def __repr__(self) -> str:
-        return f"ScanRun({self.report!r})"
+        return f"ScanRun({self.report!r}{'' if self.findings is None else f', findings={self.findings.counts}'})"
 
     @property
     def notes(self) -> tuple[str, ...]:
         return self.report.notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepConfig:
+    run: str | Path | None = None  # the run or bundle whose features are used; a pretrained network if None
+    num_threads: int | None = None  # of the network; one per core if None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +143,27 @@ def scan(
     limits: ImageLimits = DEFAULT_LIMITS,
     task: Task | None = None,
     class_names: Sequence[str] | None = None,
+    deep: bool | str | Path = False,
 ) -> ScanRun:
     """Look at every image of `source`, as for training. Raises DataError where it cannot be understood at all.
+
+    `deep` also compares the images with each other, for wrong labels, near duplicates, shortcuts and odd images: True by the
+    features of a pretrained network, a path or name by those of this run or bundle.
 
     `labels` says how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
     classes and which images belong together; `limits`, how large an image may be. `task` and
     `class_names` are as for training.
     """
     labels = labels if task is None else replace(labels, task=task)
-    for event in scan_events(source, labels=labels, layout=layout, limits=limits, class_names=class_names):
-        if isinstance(event, ScanReport):
-            notes, warnings, problems = map(_in_python, (event.notes, event.warnings, event.problems))
-            return ScanRun(report=replace(event, notes=notes, warnings=warnings, problems=problems))
-    raise DataError(f"{source} was not scanned.")  # scan_events ends with a ScanReport or raises
+    by = DeepConfig(run=None if deep is True else deep) if deep else None
+    events = scan_events(source, labels=labels, layout=layout, limits=limits, class_names=class_names, deep=by)
+    found = {type(event): event for event in events}
+    report, examined = found.get(ScanReport), found.get(Examination)
+    if not isinstance(report, ScanReport):
+        raise DataError(f"{source} was not scanned.")  # scan_events gives a ScanReport or raises
+    notes, warnings, problems = map(_in_python, (report.notes, report.warnings, report.problems))
+    report = replace(report, notes=notes, warnings=warnings, problems=problems)
+    return ScanRun(report=report, findings=examined.findings if isinstance(examined, Examination) else None)
 
 
 def _in_python(texts: Sequence[str]) -> tuple[str, ...]:
@@ -153,8 +177,10 @@ def scan_events(
     layout: DataLayout = DETECTED,
     limits: ImageLimits = DEFAULT_LIMITS,
     class_names: Sequence[str] | None = None,
-) -> Iterator[ScanProgress | ScanReport]:
-    """The progress as it happens, the ScanReport last."""
+    deep: DeepConfig | None = None,
+) -> Iterator[ScanProgress | ScanReport | DeepProgress | Examination]:
+    """The progress as it happens, then the ScanReport; with `deep` progress again, and the Examination."""
+    extractor = None if deep is None or deep.run is None else run_extractor(deep.run, num_threads=deep.num_threads)
     dataset = open_source(source, one_class_map=False, labels=labels, layout=layout, class_names=class_names)
     inspected: list[Inspected] = []
     yield ScanProgress(num_done=0, num_images=len(dataset.samples))
@@ -162,6 +188,20 @@ def scan_events(
         inspected.append(image)
         yield ScanProgress(num_done=len(inspected), num_images=len(dataset.samples))
     yield _report(dataset, inspected)
+    if extractor is not None:
+        yield from examine(dataset, inspected, extractor)
+    elif deep is not None:
+        yield DeepProgress(stage="preparing the network", num_done=0, num_all=1)
+        sides = [min(image.info.width, image.info.height) for image in inspected if image.info is not None]
+        with pretrained_extractor(choose_networks(sides), limits, num_threads=deep.num_threads) as pretrained:
+            yield from examine(dataset, inspected, pretrained)
+
+
+def write_findings(examined: Examination, folder: Path, *, data: str) -> None:
+    """Write findings.csv and findings.html into `folder`; `data` is what the user calls the data."""
+    write_bytes_atomic(folder / FINDINGS_CSV, write_csv(table_rows(examined.findings)))
+    page = render_findings(examined.findings, examined.dataset.samples, version=__version__, data=shlex.quote(data))
+    write_bytes_atomic(folder / FINDINGS_PAGE, page.encode("utf-8", "surrogatepass"))
 
 
 def _report(dataset: Dataset, inspected: Sequence[Inspected]) -> ScanReport:

@@ -28,7 +28,7 @@ def read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
 
     DataError where the layout is not understood, with the lists that stand in the folder, or where it can be read in two ways.
     """
-    tree = without_excluded(_with_zips_as_folders(tree, labels), layout.exclude)
+    tree = without_excluded(_with_zips_as_folders(tree, labels), layout.exclude_patterns)
     if layout.label_pattern:
         layout.check_unused(tree.where, "without a list of images", takes=FOLDER_OPTIONS)
         return read_labelled_names(tree, layout)

@@ -1,0 +1,127 @@
+"""Features of several layers of a pretrained network for a deep scan, and the nearest neighbours among them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.bundle.locate import find_bundle
+from recog.bundle.manifest import read_manifest
+from recog.bundle.seal import ONNX, check_files
+from recog.core.images.decode import ImageLimits
+from recog.core.preprocess import Preprocess
+from recog.runtime.engine import Engine, open_engine
+
+SMALL, LARGE = ("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite2", 288)  # network and side of its input, in px
+LARGE_PHOTO_PX = (
+    128  # half of the images have shorter sides of this or more; enlarged ones gain nothing by a larger network
+)
+MAX_FOR_LARGE = 5000  # images, as it takes three times as long
+_BLOCK = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Images uint8 [B, H, W, C], as `preprocess` gives them -> features."""
+
+    engine: Engine
+    preprocess: Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extractor:
+    """The features are those of all `networks` side by side."""
+
+    networks: tuple[Network, ...]
+
+    @property
+    def min_side(self) -> int:
+        """What an image is decoded for."""
+        return max(network.preprocess.min_side for network in self.networks)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the first network; it decodes for all of them."""
+        return self.networks[0].preprocess
+
+
+def choose_networks(short_sides: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    """For images of these shorter sides: of a few thousand photos the features of two networks tell more than those of one."""
+    are_photos = bool(short_sides) and float(np.median(short_sides)) >= LARGE_PHOTO_PX
+    return (SMALL, LARGE) if are_photos and len(short_sides) <= MAX_FOR_LARGE else (SMALL,)
+
+
+@contextmanager
+def pretrained_extractor(
+    names: Sequence[tuple[str, int]], limits: ImageLimits, *, num_threads: int | None = None
+) -> Iterator[Extractor]:
+    """Pretrained networks as recipe `head` reads features from: the means of their inner layers beside the last one."""
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        networks = [_pretrained(name, size, Path(folder), limits, num_threads) for name, size in names]
+        yield Extractor(networks=tuple(networks))
+
+
+def _pretrained(name: str, size: int, folder: Path, limits: ImageLimits, num_threads: int | None) -> Network:
+    from recog.export.onnx import export_onnx
+    from recog.models.build import build_model
+    from recog.models.config import ModelConfig
+    from recog.models.inner_layers import with_layers
+
+    built = build_model(ModelConfig(name=name, image_size=(size, size), channels=3), num_classes=2)
+    model, _, _ = with_layers(built, "multi")
+    path = folder / f"{name}.onnx"
+    export_onnx(model.classifier, path, image_size=(size, size), channels=3, class_names=("a", "b"))
+    engine = open_engine(path, num_threads=num_threads)
+    return Network(engine=engine, preprocess=replace(model.preprocess, limits=limits))
+
+
+def run_extractor(run: str | Path, *, num_threads: int | None = None) -> Extractor:
+    """The network of a bundle or run. BundleError where there is none."""
+    folder = find_bundle(run)
+    manifest = read_manifest(folder)
+    check_files(folder, manifest, (ONNX,))
+    network = Network(engine=open_engine(folder / ONNX, num_threads=num_threads), preprocess=manifest.preprocess)
+    return Extractor(networks=(network,))
+
+
+def standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features [N, D] with mean 0 and deviation 1; those that hardly vary are not enlarged."""
+    from recog.training.ridge import floored
+
+    mean, std = features.mean(axis=0, dtype=np.float64), floored(features.std(axis=0, dtype=np.float64)) + 1e-6
+    found: NDArray[np.float32] = ((features - mean) / std).astype(np.float32)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbours:
+    """The nearest others of each of N images by cosine, the nearest first."""
+
+    rows: NDArray[np.int64]  # [N, k]
+    cosines: NDArray[np.float32]  # [N, k]
+
+
+def nearest_neighbours(features: NDArray[np.float32], num_neighbours: int) -> Iterator[int | Neighbours]:
+    """The number of rows done, after each block, then the Neighbours. Exact; the cost grows with the square of N."""
+    count = min(num_neighbours, len(features) - 1)
+    units = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    rows = np.zeros((len(units), count), dtype=np.int64)
+    cosines = np.zeros((len(units), count), dtype=np.float32)
+    for start in range(0, len(units), _BLOCK):
+        block = slice(start, min(start + _BLOCK, len(units)))
+        found = units[block] @ units.T
+        own = np.arange(block.start, block.stop)
+        found[own - start, own] = -np.inf
+        nearest = np.argpartition(-found, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(found, nearest, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        rows[block] = np.take_along_axis(nearest, order, axis=1)
+        cosines[block] = np.take_along_axis(values, order, axis=1)
+        yield block.stop
+    yield Neighbours(rows=rows, cosines=cosines)

@@ -1,0 +1,120 @@
+"""Labels that look wrong, by three views of the features that do not trust the label; and confusable classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from recog.doctor.features import Neighbours
+from recog.training.config import HeadConfig
+from recog.training.head import HeadData, HeadSpec, deal_repeats
+from recog.training.ridge import fit_as
+
+OUT_OF_FOLD = HeadSpec(l2=2.0, method="ridge")
+IN_SAMPLE = HeadSpec(l2=5.0, method="ridge")  # so strong that it cannot learn single labels by heart
+_SHARPNESS = 8.0  # of the weight exp(s * cosine) of a neighbour
+MIN_IMAGES = 2  # of a class, in different groups, to be judged
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelEvidence:
+    """Of N images. The fusion is the mean rank of three margins: of the given label over the best other class."""
+
+    suspicion: NDArray[np.float64]  # [N] in [0, 1], 1 is the most suspicious; NaN where it could not be judged
+    is_suspect: NDArray[np.bool_]  # [N], all three views prefer another class
+    suggested: NDArray[np.int64]  # [N], the best class by the mean of the views
+    preds: NDArray[np.int64]  # [N], the class out of fold; -1 where it could not be judged
+
+
+def judge_labels(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    neighbours: Neighbours,
+    *,
+    num_classes: int,
+    seed: int = 0,
+) -> LabelEvidence | None:
+    """`features` [N, D] standardised, `labels` [N]; images of equal `groups` [N] do not vouch for each other.
+
+    Classes with fewer than two groups are not judged; None where fewer than two classes remain. The margins are after
+    Northcutt et al. (2021), "Confident Learning", JAIR 70; the kNN view after Zhu et al. (2022), "Detecting Corrupted Labels
+    Without Training a Model to Predict", ICML.
+    """
+    num_groups = [len(np.unique(groups[labels == label])) for label in range(num_classes)]
+    judged = [label for label, count in enumerate(num_groups) if count >= MIN_IMAGES]
+    if len(judged) < 2:
+        return None
+    rows = np.flatnonzero(np.isin(labels, judged))
+    numbers = np.searchsorted(judged, labels[rows])
+    data = HeadData(features=features[rows], targets=numbers, groups=groups[rows])
+    views = (
+        _out_of_fold(data, len(judged), seed),
+        fit_as(IN_SAMPLE, data, HeadConfig(), num_classes=len(judged))(data.features),
+        _neighbour_shares(neighbours, labels, groups, judged)[rows],
+    )
+    margins = [_margins(view, numbers) for view in views]
+    suspicion = np.full(len(labels), np.nan)
+    suspicion[rows] = np.mean([rankdata(-margin) for margin in margins], axis=0) / len(rows)
+    is_suspect = np.zeros(len(labels), dtype=bool)
+    is_suspect[rows] = np.all([margin < 0 for margin in margins], axis=0)
+    suggested, preds = labels.copy(), np.full(len(labels), -1)
+    together = np.sum([(view - view.mean()) / max(view.std(), 1e-12) for view in views], axis=0)
+    suggested[rows] = np.array(judged)[together.argmax(axis=1)]
+    preds[rows] = np.array(judged)[views[0].argmax(axis=1)]
+    return LabelEvidence(suspicion=suspicion, is_suspect=is_suspect, suggested=suggested, preds=preds)
+
+
+def _out_of_fold(data: HeadData, num_classes: int, seed: int) -> NDArray[np.float32]:
+    """Logits [N, K] of each image by a head fitted without its fold.
+
+    Fold by fold, not by `ridge_out_of_fold`, whose hat matrices grow with the square of the number of images.
+    """
+    (folds,) = deal_repeats(data, num_classes=num_classes, seed=seed, num_repeats=1)
+    logits = np.zeros((len(folds), num_classes), dtype=np.float32)
+    for fold in np.unique(folds):
+        train, held_out = folds != fold, folds == fold
+        part = HeadData(features=data.features[train], targets=data.targets[train], groups=data.groups[train])
+        logits[held_out] = fit_as(OUT_OF_FOLD, part, HeadConfig(), num_classes=num_classes)(data.features[held_out])
+    return logits
+
+
+def _neighbour_shares(
+    neighbours: Neighbours, labels: NDArray[np.int64], groups: NDArray[np.int64], judged: Sequence[int]
+) -> NDArray[np.float64]:
+    """Weighted share of each judged class [N, K] among the nearest neighbours outside the image's own group."""
+    weights = np.exp(_SHARPNESS * neighbours.cosines.astype(np.float64))
+    weights[groups[neighbours.rows] == groups[:, None]] = 0
+    found = labels[neighbours.rows]
+    shares = np.stack([(weights * (found == label)).sum(axis=1) for label in judged], axis=1)
+    total: NDArray[np.float64] = shares / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    return total
+
+
+def _margins(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.floating]:
+    """The score of the given label less the highest of another class, [N]."""
+    rows = np.arange(len(labels))
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    margins: NDArray[np.floating] = scores[rows, labels] - others.max(axis=1)
+    return margins
+
+
+MIN_CONFUSED = 0.35  # of the images of each of two classes
+_MIN_JUDGED = 5
+
+
+def confusable_classes(evidence: LabelEvidence, labels: NDArray[np.int64]) -> list[tuple[int, int, float]]:
+    """(a, b, share), a < b: at least 35 % of the images of each are taken for the other out of fold. `share`: the lower one."""
+    found = []
+    classes = [k for k in np.unique(labels).tolist() if ((labels == k) & (evidence.preds >= 0)).sum() >= _MIN_JUDGED]
+    for place, a in enumerate(classes):
+        for b in classes[place + 1 :]:
+            share = min(float((evidence.preds[labels == x] == y).mean()) for x, y in ((a, b), (b, a)))
+            if share >= MIN_CONFUSED:
+                found.append((a, b, share))
+    return sorted(found, key=lambda each: -each[2])

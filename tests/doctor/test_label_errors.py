@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from recog.doctor.features import Neighbours, nearest_neighbours, standardised
+from recog.doctor.label_errors import confusable_classes, judge_labels
+from recog.evaluation.measures.ranking import auroc_of
+
+
+def clouds(per_class=40, num_classes=3, distance=4.0, seed=0):
+    """Normal clouds about points on the axes."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(num_classes), per_class)
+    features = rng.normal(size=(len(labels), 12)).astype(np.float32)
+    features[np.arange(len(labels)), labels] += distance
+    return standardised(features), labels
+
+
+def judge(features, labels, groups=None, num_classes=3):
+    *_, neighbours = nearest_neighbours(features, 10)
+    groups = np.arange(len(labels)) if groups is None else groups
+    return judge_labels(features, labels, groups, neighbours, num_classes=num_classes)
+
+
+def test_flipped_labels_are_the_most_suspicious_and_get_their_class_back():
+    features, true = clouds(distance=6.0)
+    labels = true.copy()
+    wrong = np.array([3, 30, 50, 70, 90, 110])
+    labels[wrong] = (labels[wrong] + 1) % 3
+    found = judge(features, labels)
+    assert auroc_of(found.suspicion, labels != true) > 0.99
+    assert set(np.flatnonzero(found.is_suspect)) == set(wrong)
+    assert found.suggested[wrong].tolist() == true[wrong].tolist()
+
+
+def test_right_labels_are_not_suspected():
+    assert not judge(*clouds(distance=6.0)).is_suspect.any()
+
+
+def test_copies_of_one_image_do_not_vouch_for_each_other():
+    """Four copies with one wrong label: without groups their neighbours, each other, agree with it."""
+    features, labels = clouds(distance=6.0)
+    features[:4], labels[:4] = features[0], 1
+    groups = np.arange(len(labels))
+    groups[:4] = 0
+    assert not judge(features, labels).is_suspect[:4].any()
+    assert judge(features, labels, groups).is_suspect[:4].all()
+
+
+def test_a_class_with_one_image_is_not_judged():
+    features, labels = clouds()
+    labels[0] = 3
+    found = judge(features, labels, num_classes=5)
+    assert np.isnan(found.suspicion[0])
+    assert not found.is_suspect[0]
+    assert (found.suggested[0], found.preds[0]) == (3, -1)
+    assert not np.isnan(found.suspicion[1:]).any()
+    assert judge(features, np.zeros_like(labels), num_classes=1) is None
+
+
+def test_two_names_for_one_class_are_confusable():
+    features, labels = clouds(num_classes=2, per_class=60)
+    labels[60:90] = 2  # the second cloud under two labels
+    labels[60:] = np.where(np.arange(60) % 2, 1, 2)
+    ((a, b, share),) = confusable_classes(judge(features, labels), labels)
+    assert (a, b) == (1, 2)
+    assert share > 0.35
+
+
+def test_nearest_neighbours_are_those_of_all_cosines():
+    features, _ = clouds(per_class=9)
+    *_, found = nearest_neighbours(features, 4)
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = units @ units.T - 3 * np.eye(len(units))
+    assert found.rows.tolist() == np.argsort(-cosines, axis=1)[:, :4].tolist()
+    np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :4], rtol=1e-5)
+
+
+def test_fewer_images_than_neighbours():
+    *_, found = nearest_neighbours(np.eye(3, dtype=np.float32), 30)
+    assert isinstance(found, Neighbours)
+    assert found.rows.shape == (3, 2)
+    assert found.cosines == pytest.approx(0)

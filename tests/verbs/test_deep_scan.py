@@ -1,0 +1,115 @@
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import recog
+from recog.core.errors import DataError
+from recog.data.data_layout import DataLayout
+from recog.data.sources import open_source
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 images each of the digits 0, 1 and 4, larger; a re-saved copy in test, a wrong label, a black image."""
+    root = tmp_path_factory.mktemp("digits")
+    digits = load_digits()
+    for digit in (0, 1, 4):
+        for i, row in enumerate(np.flatnonzero(digits.target == digit)[:50]):
+            split = "train" if i < 40 else "test"
+            place = root / split / str(digit) / f"{i:02d}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(np.uint8(digits.images[row] * 15.9)).resize((96, 96), Image.Resampling.BICUBIC)
+            picture.save(place)
+    Image.open(root / "train/0/05.png").save(root / "test/0/copy.jpg", quality=80)
+    (root / "train/0/07.png").rename(root / "train/1/zero.png")
+    Image.new("L", (96, 96)).save(root / "train/4/black.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def scanned(folder, digits_run, tmp_path_factory):
+    """The command, by the network of a run, so that none is built."""
+    out = tmp_path_factory.mktemp("out") / "found"
+    command = ["scan", folder, "--deep", "--run", digits_run.bundle, "--out", out, "--json", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "recog", *map(str, command)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)["deep"]
+
+
+def rows(out):
+    with (out / "findings.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_was_planted_is_found(scanned):
+    _, deep = scanned
+    by_kind = {}
+    for finding in deep["findings"]:
+        by_kind.setdefault(finding["kind"], []).append(finding)
+    assert ["train/0/05.png", "test/0/copy.jpg"] in [sorted(f["images"], reverse=True) for f in by_kind["leak"]]
+    wrong = next(finding for finding in by_kind["label_error"] if finding["images"] == ["train/1/zero.png"])
+    assert wrong["suggested_label"] == "0"
+    assert [finding["images"] for finding in by_kind["blank"]] == [["train/4/black.png"]]
+
+
+def test_training_obeys_the_marks(scanned, folder, tmp_path):
+    out, _ = scanned
+    table = rows(out)
+    assert [row["action"] for row in table if row["image"] == "train/0/05.png"] == ["exclude"]
+    for row in table:
+        if row["image"] == "train/1/zero.png":
+            row |= {"action": "relabel", "new_label": "0"}
+    marked = tmp_path / "marked.csv"
+    with marked.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, table[0].keys())
+        writer.writeheader()
+        writer.writerows(table)
+    plain = open_source(folder)
+    data = open_source(folder, layout=DataLayout(exclude=(str(marked),), relabel=str(marked)))
+    assert "train/0/05.png" not in {sample.name for sample in data.samples}
+    assert {sample.name: sample.label for sample in data.samples}["train/1/zero.png"] == 0
+    assert len(list(folder.rglob("*.*"))) == len(plain.samples)  # no file was touched
+
+
+def test_the_page_stands_beside_the_table(scanned):
+    out, deep = scanned
+    page = (out / "findings.html").read_text()
+    assert page.count("<figure>") > 3
+    assert {row["finding"] for row in rows(out)} <= set(deep["counts"])
+
+
+def test_python_gives_the_findings(folder, digits_run):
+    found = recog.scan(folder, deep=digits_run.bundle).findings
+    assert found.counts["blank"] == 1
+    assert len(found.names) == len(found.labels) == len(found.splits)
+
+
+def test_too_few_images(tmp_path, digits_run):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        Image.new("L", (9, 9)).save(tmp_path / label / "1.png")
+    with pytest.raises(DataError, match="2 usable images; --deep compares"):
+        recog.scan(tmp_path, deep=digits_run.bundle)
+
+
+def test_a_run_with_marks_can_be_repeated_from_another_folder(tmp_path, monkeypatch):
+    """run.toml names the files relative to itself, and the bundle does not name them."""
+    from recog.recipes.config import DataConfig, TrainConfig
+    from recog.runs.folder import load_run_config, write_run_config
+
+    (tmp_path / "work" / "run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    data = DataConfig(source="digits", exclude=("a.csv", "*_mask.png"), relabel="b.csv")
+    write_run_config(tmp_path / "work" / "run", replace(TrainConfig(), data=data))
+    monkeypatch.chdir(tmp_path)
+    read = load_run_config(tmp_path / "work" / "run" / "run.toml").data
+    assert (read.exclude, read.relabel) == (("work/a.csv", "*_mask.png"), "work/b.csv")
