@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from recog.doctor.features import Neighbours, nearest_neighbours, standardised
+from recog.doctor.features import nearest_neighbours, standardised
 from recog.doctor.label_errors import confusable_classes, judge_labels
 from recog.evaluation.measures.ranking import auroc_of
 
@@ -64,19 +63,3 @@ def test_two_names_for_one_class_are_confusable():
     ((a, b, share),) = confusable_classes(judge(features, labels), labels)
     assert (a, b) == (1, 2)
     assert share > 0.35
-
-
-def test_nearest_neighbours_are_those_of_all_cosines():
-    features, _ = clouds(per_class=9)
-    *_, found = nearest_neighbours(features, 4)
-    units = features / np.linalg.norm(features, axis=1, keepdims=True)
-    cosines = units @ units.T - 3 * np.eye(len(units))
-    assert found.rows.tolist() == np.argsort(-cosines, axis=1)[:, :4].tolist()
-    np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :4], rtol=1e-5)
-
-
-def test_fewer_images_than_neighbours():
-    *_, found = nearest_neighbours(np.eye(3, dtype=np.float32), 30)
-    assert isinstance(found, Neighbours)
-    assert found.rows.shape == (3, 2)
-    assert found.cosines == pytest.approx(0)

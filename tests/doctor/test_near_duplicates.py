@@ -73,13 +73,30 @@ def test_a_blank_image_matches_nothing():
 
 
 def test_pairs_are_proposed_by_hash_or_by_features_and_confirmed_by_their_edges():
-    original, other = picture(1), picture(2)
-    images = np.stack([thumbnail(each) for each in (original, CHANGES["crop"](original), other, other)])
-    neighbours = Neighbours(
-        rows=np.array([[1, 2], [0, 3], [0, 1], [1, 0]]),
-        cosines=np.array([[0.8, 0.9], [0.8, 0.7], [0.9, 0.6], [0.7, 0.6]], dtype=np.float32),
+    """Images 0 to 5 differ, 6 is a part of 0 and 7 equals 1; each has the others as neighbours, in the order of their numbers."""
+    pictures = [picture(seed) for seed in range(6)]
+    pictures += [CHANGES["crop"](pictures[0]), pictures[1]]
+    cosines = np.full((8, 7), 0.3, dtype=np.float32)
+    rows = np.array([[j for j in range(8) if j != i] for i in range(8)])
+    rows[0], rows[6] = [6, 1, 2, 3, 4, 5, 7], [0, 1, 2, 3, 4, 5, 7]
+    cosines[[0, 6], 0] = 0.8
+    aspects = [image.width / image.height for image in pictures]
+    *_, matches = find_near_duplicates(
+        np.stack([thumbnail(image) for image in pictures]), aspects, Neighbours(rows=rows, cosines=cosines)
     )
-    *progress, matches = find_near_duplicates(images, [4 / 3, 150 / 120, 4 / 3, 4 / 3], neighbours)
-    assert progress[-1][0] == progress[-1][1] == 6  # five by features, (2, 3) by its hash
-    assert [(match.first, match.second) for match in matches] == [(0, 1), (2, 3)]
+    assert [(match.first, match.second) for match in matches] == [(0, 6), (1, 7)]
     assert matches[1].similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_images_that_all_resemble_each_other_are_no_copies():
+    """Bars of one form at nearly one place, and a copy of the first."""
+    images = np.zeros((12, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    for i in range(11):
+        images[i, 10 + i % 4 : 50 + i % 3, 28 + i % 5 : 36 + i % 6] = 200
+    images[11] = images[0]
+    rows = np.array([[j for j in range(12) if j != i] for i in range(12)])
+    cosines = np.full(rows.shape, 0.95, dtype=np.float32)
+    rows[0], rows[11] = [11, *range(1, 11)], range(11)
+    cosines[[0, 11], 0] = 1.0
+    *_, matches = find_near_duplicates(images, [1.0] * 12, Neighbours(rows=rows, cosines=cosines))
+    assert [(match.first, match.second) for match in matches] == [(0, 11)]

@@ -5,45 +5,10 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
-import pytest
+from small_findings import HOSTILE, dataset, findings
 
-from recog.data.dataset import Dataset, Sample
-from recog.doctor.findings import COLUMNS, KINDS, Finding, Findings, Shortcut, excluded_copies, table_rows, write_csv
+from recog.doctor.findings import COLUMNS, Finding, table_rows, write_csv
 from recog.doctor.page import MAX_SHOWN, render_findings
-
-HOSTILE = "</script><script>alert(1)</script>"
-
-
-def dataset(names):
-    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    splits = ["train", "test"]
-    samples = tuple(
-        Sample(name=name, source=image, labels=(i % 2,), split=splits[i % 2]) for i, name in enumerate(names)
-    )
-    return Dataset(name="d", layout="folders", class_names=("cat", HOSTILE), samples=samples)
-
-
-def findings(num_images=4, *, found=None, names=None):
-    names = names or [f"x/{i}.png" for i in range(num_images)]
-    found = found or (
-        Finding(kind="leak", reason="identical files", images=(0, 1), score=1.0, actions={0: "exclude"}),
-        Finding(kind="label_error", reason="looks like", images=(2,), score=0.9, suggested_label=HOSTILE),
-        Finding(kind="small_class", reason="'cat' has 2 images"),
-    )
-    shortcut = Shortcut(fact="file size", auroc=0.7, worst_auroc=0.9, worst_class=HOSTILE)
-    samples = dataset(names).samples
-    return Findings(
-        data="d",
-        task="multiclass",
-        class_names=("cat", HOSTILE),
-        names=tuple(names),
-        labels=tuple(("cat", HOSTILE)[sample.label] for sample in samples),
-        splits=tuple(sample.split for sample in samples),
-        findings=found,
-        shortcuts=(shortcut,),
-        notes=("dark: 3 of 4 images",),
-    )
 
 
 def page(found):
@@ -104,28 +69,3 @@ def test_a_page_shows_a_bounded_number_of_findings_of_a_kind():
 def test_nothing_found():
     text = page(replace(findings(), findings=(), shortcuts=(), notes=()))
     assert "Nothing was found." in text
-
-
-def test_names_that_a_spreadsheet_would_run_are_quoted_in_the_csv():
-    found = findings(names=["=1.png", "b", "c", "d"])
-    assert next(table_rows(found))[0] == "'=1.png"
-
-
-def test_counts_and_json():
-    found = findings()
-    assert found.counts == {"leak": 1, "label_error": 1, "small_class": 1}
-    table = json.loads(json.dumps(found.to_dict()))
-    assert table["findings"][0]["images"] == ["x/0.png", "x/1.png"]
-    assert table["findings"][0]["actions"] == {"x/0.png": "exclude"}
-    assert table["shortcuts"][0]["worst_auroc"] == 0.9
-
-
-def test_of_copies_those_outside_the_last_split_are_excluded():
-    data = dataset("abcd")  # train, test, train, test
-    assert excluded_copies(data, [0, 1, 2]) == {0: "exclude", 2: "exclude"}
-    assert excluded_copies(data, [0, 2]) == {}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_advice_that_ends_as_a_sentence(kind):
-    assert KINDS[kind].advice.endswith(".")

@@ -190,11 +190,12 @@ COLUMNS = (
 
 def table_rows(found: Findings) -> Iterator[list[str]]:
     """The cells of findings.csv: a row per finding and image; `number` is that of the finding, shared by its images."""
+    actions = {i: action for finding in found.findings for i, action in finding.actions.items()}
     for number, finding in enumerate(found.findings, start=1):
         for i in finding.images:
             cells = (
                 found.names[i],
-                finding.actions.get(i, ""),
+                actions.get(i, ""),
                 "",
                 finding.kind,
                 str(number),

@@ -149,10 +149,11 @@ def _score(first: NDArray[np.uint8], second: NDArray[np.uint8], grid: _F, down: 
     return best
 
 
-MIN_SIMILARITY = 0.8  # of a pair that the hash proposes: unrelated pairs reached 0.58 (benchmarks/doctor.py)
-MIN_SUM = 1.45  # of similarity and cosine, of a pair that features propose: unrelated ones reached 1.42
+MIN_SIMILARITY = 0.8  # of a pair that the hash proposes: unrelated photos reached 0.58 (benchmarks/doctor.py)
+MIN_SUM = 1.45  # of similarity and cosine, of a pair that features propose: unrelated photos reached 1.42
 _MIN_COSINE, _NUM_PROPOSED = 0.55, 3
 MAX_ALIGNED = 2000  # pairs that features propose, the nearest first; each takes some 20 ms
+_NUM_BACKGROUND, _BACKGROUND_RANK = 150, 0.7  # pairs, and how far down the list of neighbours they are taken
 
 
 def find_near_duplicates(
@@ -166,22 +167,46 @@ def find_near_duplicates(
             cosines[min(i, j), max(i, j)] = cosine
     near = sorted((pair for pair, cosine in cosines.items() if cosine >= _MIN_COSINE), key=lambda pair: -cosines[pair])
     pairs = sorted({*hashed, *near[:MAX_ALIGNED]})
+    background = _background(neighbours)
 
-    def align(pair: Pair) -> Match | None:
+    def align(pair: Pair) -> float:
         i, j = pair
         flips = (hashed[pair],) if pair in hashed else _UPRIGHT
-        similarity = max(_aligned(thumbnails[i], thumbnails[j], aspects[j], FLIPS[flip]) for flip in flips)
-        is_match = similarity + cosines.get(pair, 0.0) >= MIN_SUM or (pair in hashed and similarity >= MIN_SIMILARITY)
-        return Match(first=i, second=j, similarity=similarity) if is_match else None
+        return max(_aligned(thumbnails[i], thumbnails[j], aspects[j], FLIPS[flip]) for flip in flips)
 
-    matches = []
+    similarities: list[float] = []
     with ThreadPoolExecutor(num_cores()) as pool:
-        for number, match in enumerate(pool.map(align, pairs), start=1):
-            if match is not None:
-                matches.append(match)
-            if number % _PROGRESS_EVERY == 0 or number == len(pairs):
-                yield number, len(pairs)
-    yield matches
+        for similarity in pool.map(align, [*background, *pairs]):
+            similarities.append(similarity)
+            if len(similarities) % _PROGRESS_EVERY == 0:
+                yield len(similarities), len(background) + len(pairs)
+    usual = np.array(similarities[: len(background)])
+    min_similarity = _above(usual, MIN_SIMILARITY, 1.0)
+    min_sum = _above(usual + [*background.values()], MIN_SUM, 2.0)
+    yield [
+        Match(first=pair[0], second=pair[1], similarity=similarity)
+        for pair, similarity in zip(pairs, similarities[len(background) :], strict=True)
+        if similarity + cosines.get(pair, 0.0) >= min_sum or (pair in hashed and similarity >= min_similarity)
+    ]
+
+
+def _background(neighbours: Neighbours) -> dict[Pair, float]:
+    """{(i, j): cosine} of images with one that is alike, but not the nearest; images spread over all of them."""
+    num_images, num_neighbours = neighbours.rows.shape
+    rank = int(_BACKGROUND_RANK * num_neighbours)
+    chosen = np.unique(np.linspace(0, num_images - 1, _NUM_BACKGROUND).astype(np.int64))
+    rows, cosines = neighbours.rows[chosen, rank].tolist(), neighbours.cosines[chosen, rank].tolist()
+    return {(i, j): cosine for i, j, cosine in zip(chosen.tolist(), rows, cosines, strict=True)}
+
+
+def _above(usual: NDArray[np.float64], least: float, largest: float) -> float:
+    """The threshold `least`; where the 99th percentile of what is `usual` exceeds it, four fifths of the way on to `largest`.
+
+    Simple drawings such as digits resemble each other as much as changed copies of one photo do; of them only copies that are
+    nearly equal can be told.
+    """
+    high = float(np.quantile(usual, 0.99))
+    return least if high < least else high + 0.8 * (largest - high)
 
 
 def _aligned(
