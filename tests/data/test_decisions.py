@@ -28,7 +28,7 @@ def test_rows_with_the_action_exclude_are_left_out(tmp_path):
     path = write(tmp_path, "image,action,new_label\na/1.png,exclude,\na/2.png,keep,\nb/2.png,relabel,a\n")
     found = without_decided(dataset(), [path])
     assert names(found) == ["a/2.png", "b/=1.png", "b/2.png"]
-    assert [(e.name, e.reason) for e in found.exclusions] == [("a/1.png", f"--exclude {path}")]
+    assert [(e.name, e.reason) for e in found.exclusions] == [("a/1.png", "--exclude findings.csv")]
     assert found.notes == (f"left out by --exclude {path}: 1 image",)
 
 

@@ -5,6 +5,7 @@ from PIL import Image, ImageFilter
 from recog.doctor.features import Neighbours
 from recog.doctor.near_duplicates import (
     FLIPS,
+    MAX_ALIGNED,
     best_alignment,
     find_near_duplicates,
     flipped,
@@ -46,6 +47,13 @@ def test_hash_pairs_find_turned_copies_and_nothing_else():
     images = [thumbnail(picture(seed)) for seed in range(30)]
     copies = [np.ascontiguousarray(np.rot90(images[3])), images[5][:, ::-1], images[7]]
     assert set(hash_pairs(np.stack([*images, *copies]))) == {(3, 30), (5, 31), (7, 32)}
+
+
+def test_blank_images_are_no_pairs_and_of_too_many_pairs_the_nearest_are_kept():
+    assert hash_pairs(np.full((300, THUMBNAIL_PX, THUMBNAIL_PX), 9, np.uint8)) == {}
+    alike = np.repeat(thumbnail(picture(0))[None], 70, axis=0)  # 2,415 pairs
+    assert len(hash_pairs(alike)) == MAX_ALIGNED
+    assert set(hash_pairs(alike).values()) == {0}
 
 
 CHANGES = {

@@ -44,7 +44,7 @@ def without_decided(dataset: Dataset, paths: Sequence[str]) -> Dataset:
                 "recog scan --deep and download the file, or fill the column 'action'."
             )
         names = {name for _, name in _known(dataset, chosen, path, "--exclude")}
-        dataset = dataset.without(Exclusion(name=name, reason=f"--exclude {path}") for name in names)
+        dataset = dataset.without(Exclusion(name=name, reason=f"--exclude {user_path(path).name}") for name in names)
         if not dataset.samples:
             raise DataError(f"--exclude {path} leaves no image of {dataset.name}. Exclude less.")
         note = f"left out by --exclude {path}: {plural(len(names), 'image')}"

@@ -95,7 +95,7 @@ def standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
     from recog.training.ridge import floored
 
     mean, std = features.mean(axis=0, dtype=np.float64), floored(features.std(axis=0, dtype=np.float64)) + 1e-6
-    found: NDArray[np.float32] = ((features - mean) / std).astype(np.float32)
+    found: NDArray[np.float32] = (features - mean.astype(np.float32)) / std.astype(np.float32)
     return found
 
 

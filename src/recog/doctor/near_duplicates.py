@@ -25,6 +25,8 @@ _F = NDArray[np.float32]
 _FREQUENCIES = 8  # of the hash, each way: 63 bits without the mean
 _MAX_BITS_APART = 12  # of two hashes of one picture; of unrelated ones 31 +- 4
 _BLOCK = 256
+_BLANK_LEVELS = 2.0  # standard deviation of the grey levels of an image that shows nothing
+MAX_ALIGNED = 2000  # pairs that the hash proposes, and that features propose, the nearest first; each takes some 20 ms
 _PX, _FINE_PX = 32, 64  # of the search for the warp, and of its score
 _SIGMA_PX = 4.0  # the search looks at edges: what is left of an image less its blurred copy
 _ROTATIONS = tuple(np.radians(np.arange(-30.0, 30.1, 7.5)))
@@ -72,17 +74,31 @@ def hash_variants(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def hash_pairs(thumbnails: NDArray[np.uint8], max_bits: int = _MAX_BITS_APART) -> dict[Pair, int]:
-    """{(i, j): index of the flip of j that is nearest to i}, i < j, for hashes at most `max_bits` apart."""
+    """{(i, j): index of the flip of j that is nearest to i}, i < j, for hashes at most `max_bits` apart.
+
+    At most MAX_ALIGNED of the nearest, as drawings may all have nearly one hash; blank images are left out.
+    """
     hashes = hash_variants(thumbnails)
-    found: dict[Pair, tuple[int, int]] = {}
+    is_blank = thumbnails.reshape(len(thumbnails), -1).std(axis=1) < _BLANK_LEVELS
+    found = np.zeros((0, 4), dtype=np.int64)  # bits apart, flip, i, j
     for start in range(0, len(thumbnails), _BLOCK):
         rows = hashes[0, start : start + _BLOCK, None]
         for flip, variants in enumerate(hashes):
             apart = np.bitwise_count(rows ^ variants[None, start:])
-            for i, j in np.argwhere(apart <= max_bits).tolist():
-                if i < j and int(apart[i, j]) < found.get((start + i, start + j), (99, 0))[0]:
-                    found[start + i, start + j] = (int(apart[i, j]), flip)
-    return {pair: flip for pair, (_, flip) in found.items()}
+            apart[np.tril_indices_from(apart)] = 64
+            apart[is_blank[start : start + _BLOCK]] = 64
+            apart[:, is_blank[start:]] = 64
+            i, j = np.nonzero(apart <= max_bits)
+            new = np.stack([apart[i, j].astype(np.int64), np.full(len(i), flip), i + start, j + start], axis=1)
+            found = np.concatenate([found, new])
+            if len(found) > 4 * MAX_ALIGNED:
+                found = found[np.argsort(found[:, 0], kind="stable")[: 2 * MAX_ALIGNED]]
+    nearest = found[np.argsort(found[:, 0], kind="stable")]
+    flips: dict[Pair, int] = {}
+    for _, flip, i, j in nearest.tolist():
+        if len(flips) < MAX_ALIGNED:
+            flips.setdefault((i, j), flip)
+    return flips
 
 
 def edges_of(thumbnail: NDArray[np.generic], size_px: int) -> _F:
@@ -152,7 +168,6 @@ def _score(first: NDArray[np.uint8], second: NDArray[np.uint8], grid: _F, down: 
 MIN_SIMILARITY = 0.8  # of a pair that the hash proposes: unrelated photos reached 0.58 (benchmarks/doctor.py)
 MIN_SUM = 1.45  # of similarity and cosine, of a pair that features propose: unrelated photos reached 1.42
 _MIN_COSINE, _NUM_PROPOSED = 0.55, 3
-MAX_ALIGNED = 2000  # pairs that features propose, the nearest first; each takes some 20 ms
 _NUM_BACKGROUND, _BACKGROUND_RANK = 150, 0.7  # pairs, and how far down the list of neighbours they are taken
 
 
