@@ -19,7 +19,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 GOLDEN = ROOT / "tests" / "golden" / "digits-format-1-trust"
 OTHER_TOOLS = {
     "--constraint", "--editable", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id",
-    "--max-restarts", "--logdir", "--help", "--strict",
+    "--max-restarts", "--logdir", "--help", "--strict", "--read-only", "--cap-drop", "--security-opt", "--from",
+    "--no-cache-dir", "--data-binary",
 }  # fmt: skip
 MODULES = {f"data.{path.stem}" for path in (ROOT / "src" / "recog" / "data").iterdir()}
 

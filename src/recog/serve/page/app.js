@@ -67,7 +67,8 @@ async function take(files) {
   const images = [...files].filter((file) => !file.type || file.type.startsWith("image/"));
   const numOthers = files.length - images.length;
   say(numOthers ? `${numOthers} of ${files.length} files are no images and were left out.` : "");
-  if (!images.length) return;
+  await loading;
+  if (!images.length || !models.length) return;
   const model = current();
   const mine = generation;
   total += images.length;
@@ -112,7 +113,7 @@ function show(answer, file) {
 function fill(card, answer) {
   const label = card.querySelector(".label");
   label.textContent = labelsOf(answer).join(", ") || "none of the labels";
-  if (answer.confidence !== undefined) label.append(element("span", "prob", percent(answer.confidence)));
+  if (answer.confidence !== undefined) label.append(" ", element("span", "prob", percent(answer.confidence)));
   card.classList.toggle("is-unknown", answer.is_unknown === true);
   card.querySelector(".unknown").hidden = answer.is_unknown !== true;
   const classes = answer.top
@@ -267,7 +268,7 @@ function listen() {
   }
 }
 
-async function start() {
+async function load() {
   try {
     models = await listModels();
   } catch (error) {
@@ -277,7 +278,7 @@ async function start() {
   byId("model").replaceChildren(...models.map((model) => element("option", "", model.name)));
   byId("model-choice").hidden = models.length < 2;
   describeModel();
-  listen();
 }
 
-start();
+listen();
+const loading = load(); // images may be dropped before it is done
