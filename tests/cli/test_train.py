@@ -22,8 +22,9 @@ def seen(monkeypatch):
     """(config, whether a rate is looked for) of each training that would have begun."""
     seen = []
 
-    def no_events(config, *, name, choose_lr, dataset, network=None):
+    def no_events(config, *, name, choose_lr, dataset, network=None, budget=None):
         seen.append((config, choose_lr))
+        budgets.append(None if budget is None else budget.seconds)
         return iter(())
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # a command's handlers are not for this process
@@ -32,6 +33,7 @@ def seen(monkeypatch):
     return seen
 
 
+budgets: list[float | None] = []  # of the commands so far, in seconds
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
 
 
@@ -119,12 +121,24 @@ def test_a_users_mistake_ends_with_its_remedy(chosen, flags, message, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_budget_is_read_in_both_and_is_no_setting(chosen, chosen_in_python):
+    assert chosen(data="digits", budget="1m30s")[0] == chosen_in_python("digits", budget="90s")
+    assert budgets[-2:] == [90.0, 90.0]
+
+
+def test_a_budget_without_a_unit_is_a_mistake(chosen, capsys):
+    with pytest.raises(typer.Exit) as stopped:
+        chosen(data="digits", budget="90")
+    assert stopped.value.exit_code == 2
+    assert "--budget is '90'; expected a time with its unit, such as 90s" in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_command_and_the_python_function_have_every_option():
     in_python = inspect.signature(embedded.train).parameters
     in_command = inspect.signature(command.train).parameters
     assert set(OPTIONS) <= set(in_python)
     assert set(OPTIONS) <= set(in_command)
-    others = {"data", "config", "settings", "find_lr", "name", "resume", "as_json", "verbose"}
+    others = {"data", "config", "settings", "find_lr", "budget", "name", "resume", "as_json", "verbose"}
     assert set(in_command) == set(OPTIONS) | others
 
 

@@ -9,10 +9,11 @@ import torch
 
 from recog.core.errors import TrainingError
 from recog.export import onnx as export
-from recog.export.onnx import export_onnx
+from recog.export.onnx import export_onnx, open_exported, with_present_head
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig
+from recog.models.inner_layers import with_layers
 from recog.models.networks.resnet import resnet8
 from recog.runtime.engines.onnxruntime_engine import OnnxEngine
 
@@ -162,3 +163,32 @@ def test_a_network_too_large_for_one_file_is_refused_before_exporting(classifier
 
 def test_the_limit_is_the_contracts():
     assert export.MAX_ONNX_BYTES == 1.5e9  # design.md, section 4: "no external data below 1.5 GB"
+
+
+@pytest.mark.parametrize("layers", ["last", "multi"])
+def test_a_head_that_was_fitted_since_is_as_in_a_new_export(layers, tmp_path):
+    torch.manual_seed(0)
+    built = build_model(ModelConfig(name="test_efficientnet", weights="none", image_size=(32, 48)), num_classes=6)
+    model, _, _ = with_layers(built, layers)
+    size = {"image_size": (32, 48), "channels": 3, "class_names": CLASSES}
+    torch.nn.init.normal_(model.classifier.classifier.bias)  # the exporter leaves out one of zeros
+    before = open_exported(model.classifier, **size, num_threads=1)
+    with torch.no_grad():
+        model.classifier.classifier.weight.normal_()
+        model.classifier.classifier.bias.normal_()
+        if layers == "multi":
+            network = model.classifier.network
+            network.standardise(torch.rand(network.num_features), torch.rand(network.num_features) + 0.5)
+    export_onnx(model.classifier, tmp_path / "new.onnx", **size)
+    (tmp_path / "changed.onnx").write_bytes(with_present_head(before.data, model.classifier))
+    images = random_images(4, 32, 48)
+    expected, found = (outputs_of_onnx(tmp_path / name, images) for name in ("new.onnx", "changed.onnx"))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert not np.array_equal(before.engine(images).logits, found[0])
+
+
+def test_a_head_that_the_file_has_not_by_name_is_exported_anew():
+    model = build_model(ModelConfig(name="test_efficientnet", weights="none", image_size=(32, 48)), num_classes=6)
+    torch.nn.init.zeros_(model.classifier.classifier.bias)
+    size = {"image_size": (32, 48), "channels": 3, "class_names": CLASSES, "num_threads": 1}
+    assert with_present_head(open_exported(model.classifier, **size).data, model.classifier) is None

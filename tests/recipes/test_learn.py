@@ -11,10 +11,12 @@ from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.models.networks.resnet import resnet8
 from recog.recipes.config import LoaderConfig, TrainConfig
-from recog.recipes.events import EpochResult, FirstBatch, StartKept, TrainingSummary
+from recog.recipes.events import CutShort, EpochResult, FirstBatch, StartKept, TrainingSummary
 from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.learn import learn_network
+from recog.recipes.resume import CheckpointKeeper, ResumePoint
 from recog.training.config import LossConfig, OptimConfig
+from recog.training.distributed import World
 from recog.training.fit import StepLog, collect_logits
 from recog.training.optim import OPTIMIZERS
 from recog.training.schedule import EarlyStopped, ScheduleConfig, StopConfig
@@ -127,3 +129,42 @@ def test_every_loss_tells_the_levels_apart(name):
 def test_the_schedule_is_the_one_that_is_named():
     events, _, _ = learn(epochs=1, schedule=ScheduleConfig(name="linear", warmup_fraction=0.0))
     assert [event.lr for event in events if isinstance(event, StepLog)] == pytest.approx([0.05, 0.0375, 0.025, 0.0125])
+
+
+def test_the_plan_may_end_training_within_an_epoch_which_is_measured_too():
+    """Of three epochs of four steps, the second is cut after two."""
+    events, _, summary = learn(stop=StopConfig(max_steps=6))
+    assert [event.step for event in events if isinstance(event, StepLog)] == [1, 2, 3, 4, 5, 6]
+    assert [result.log.epoch for result in epochs_of(events)] == [1, 2]
+    assert CutShort(step=6, num_steps=12) in events
+    assert (summary.num_steps, summary.num_epochs, summary.cut_at_step) == (6, 2, 6)
+
+
+def test_the_last_step_of_the_plan_is_no_cut():
+    events, _, summary = learn(stop=StopConfig(max_steps=12))
+    assert summary.cut_at_step is None
+    assert not any(isinstance(event, CutShort) for event in events)
+
+
+def test_what_the_clock_cuts_the_step_that_it_records_repeats():
+    """A deadline that is past ends training after its first step; the recorded plan gives the same weights."""
+
+    def weights(deadline, max_steps):
+        config = TrainConfig(
+            augment=AugmentConfig(policy="none"),
+            loader=LoaderConfig(batch_size=12),
+            optim=OptimConfig(epochs=3, lr=0.05, momentum=0.9, weight_decay=5e-4),
+            stop=StopConfig(max_steps=max_steps),
+        )
+        classifier = new_classifier()
+        keeper = CheckpointKeeper(ResumePoint(), World(), deadline=deadline)
+        events = learn_network(
+            classifier, split_of(48, 1), split_of(30, 2), planned(config), image_size=(8, 8), keeper=keeper
+        )
+        return exhaust(events), classifier.state_dict()
+
+    (events, summary), by_clock = weights(0.0, None)
+    assert [event for event in events if isinstance(event, CutShort)] == [CutShort(step=1, num_steps=12)]
+    (_, again), by_plan = weights(float("inf"), summary.cut_at_step)
+    assert again == summary
+    assert all(torch.equal(value, by_plan[name]) for name, value in by_clock.items())

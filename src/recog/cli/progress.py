@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from recog.cli.output import notes, print_note
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.recipes.events import (
+    CutShort,
     EpochResult,
     FeatureTime,
     HeadChoice,
@@ -60,7 +61,7 @@ class TrainPrinter:
                 self._show_features(event)
             case HeadLog():
                 self._show_head(event)
-            case HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped():
+            case HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped() | CutShort():
                 self._show_line(event)
             case EpochResult():
                 self._show_epoch(event)
@@ -80,7 +81,7 @@ class TrainPrinter:
         elif event.is_best:
             print_note(f"{_line_of(event)}; the best of those tried (--verbose: all)")
 
-    def _show_line(self, event: HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> None:
+    def _show_line(self, event: HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort) -> None:
         self._keeps_parent |= isinstance(event, HeadChoice) and event.keeps_parent
         print_note(_line_of(event))
 
@@ -192,7 +193,9 @@ class TrainPrinter:
         return f", {seconds:.0f} s left" if seconds >= 1 else ""
 
 
-def _line_of(event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValidation | EarlyStopped) -> str:
+def _line_of(
+    event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort,
+) -> str:
     if isinstance(event, FeatureTime):
         images = plural(event.num_images, "image")
         return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from recog.core.errors import ConfigError
 if TYPE_CHECKING:
     from recog.data.dataset import Dataset
     from recog.recipes.config import TrainConfig
+    from recog.recipes.cost import Budget
     from recog.verbs.train import Run, TrainEvent
 
 NOTHING_KEPT = "The run had not begun, so nothing was kept. Start it again with the same command."
@@ -68,6 +70,12 @@ def train(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Run a learning rate range test first and use the suggested rate.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for the whole command, such as 90s, 10m or 2h: what to train, and for how long, is planned to fit."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed for splits, initial weights and augmentation.")] = None,
     balance: Annotated[
         str | None, typer.Option(help="none, weights or sampler: how to handle class imbalance.")
@@ -128,23 +136,31 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
+    started = time.perf_counter()
     from recog.recipes.config import given_options
     from recog.verbs.wording import as_typed, reworded
 
     options = given_options(locals())
-    others = {"name": name, "config": config, "find-lr": find_lr, "set": settings}
+    others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "set": settings}
     with _joined(), reworded(lambda text: as_typed(text, options)):
         chosen = _read_config(config, data, options, settings or [])
         if resume is not None:
             _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
             events = _resume(resume, data)
         else:
-            events = _begin(chosen, name, choose_lr=find_lr)
+            limit = _read_budget(budget, started)
+            events = _begin(chosen, name, choose_lr=find_lr, budget=limit)
         _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
     _end()
 
 
-def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool) -> Iterator[TrainEvent]:
+def _read_budget(text: str | None, started: float) -> Budget | None:
+    from recog.recipes.cost import Budget, parse_budget
+
+    return None if text is None else Budget(seconds=parse_budget(text), started=started)
+
+
+def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Budget | None) -> Iterator[TrainEvent]:
     """The events of a new run. What can be checked without torch, whose import takes seconds, is checked before it."""
     from recog.runs.folder import check_new_run
 
@@ -155,7 +171,7 @@ def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool) -> Iterato
         dataset = _open_data(config, is_noted=is_alone)
         from recog.verbs.train import train_events
 
-    return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset)
+    return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget)
 
 
 def _resume(run: str, data: str | None) -> Iterator[TrainEvent]:

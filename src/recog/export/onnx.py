@@ -6,8 +6,10 @@ import contextlib
 import io
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -15,7 +17,8 @@ import torch
 
 from recog.core.errors import TrainingError
 from recog.models.classifier import Classifier
-from recog.runtime.engine import CLASS_NAMES_KEY
+from recog.models.inner_layers import InnerLayers
+from recog.runtime.engine import CLASS_NAMES_KEY, FileEngine, open_engine
 from recog.training.fit import eval_mode
 
 MAX_ONNX_BYTES = 1_500_000_000  # protobuf ends at 2 GiB; above this the file would need external data
@@ -61,6 +64,50 @@ def export_onnx(
         node.metadata_props.clear()  # the exporter writes down source lines, and with them this machine's paths
     program.model.metadata_props[CLASS_NAMES_KEY] = json.dumps(list(class_names), ensure_ascii=False)
     path.write_bytes(_readable_by_most(program.model_proto).SerializeToString(deterministic=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exported:
+    """An ONNX file in memory, and the engine that runs it."""
+
+    data: bytes
+    engine: FileEngine
+
+
+def open_exported(
+    classifier: Classifier,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    class_names: Sequence[str],
+    num_threads: int,
+) -> Exported:
+    """`classifier` as `export_onnx` writes it, in memory."""
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        path = Path(folder) / "network.onnx"
+        export_onnx(classifier, path, image_size=image_size, channels=channels, class_names=class_names)
+        return Exported(data=path.read_bytes(), engine=open_engine(path, num_threads=num_threads))
+
+
+def with_present_head(data: bytes, classifier: Classifier) -> bytes | None:
+    """The ONNX file `data` of `classifier`, with the last layer that it has now, and the standardisation of its features.
+
+    As a new export of a network that is otherwise unchanged, but at once. None where the file does not have these tensors under
+    their own names.
+    """
+    model = onnx.ModelProto.FromString(data)
+    initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
+    last = next(name for name, module in classifier.named_modules() if module is classifier.classifier)
+    names = [f"{last}.weight", f"{last}.bias"]
+    if isinstance(classifier.network, InnerLayers):
+        names += ["network.shift", "network.scale"]
+    tensors = classifier.state_dict()
+    for name in names:
+        found, values = initialisers.get(name), tensors[name].detach().numpy()
+        if found is None or tuple(found.dims) != values.shape or found.data_type != onnx.TensorProto.FLOAT:
+            return None
+        found.CopyFrom(onnx.numpy_helper.from_array(values, name))
+    return model.SerializeToString(deterministic=True)
 
 
 def _readable_by_most(model: onnx.ModelProto) -> onnx.ModelProto:

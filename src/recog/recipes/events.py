@@ -178,6 +178,20 @@ class StartKept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CutShort:
+    """Training ended before its last planned step: by `stop.max_steps`, or, where that is not set, by the time budget."""
+
+    step: int  # the last that was taken, from 1
+    num_steps: int  # that were planned
+
+    def __str__(self) -> str:
+        return (
+            f"training ended after step {self.step:,} of {self.num_steps:,}, where its time was up; run.toml has "
+            f"stop.max_steps = {self.step} to repeat it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FirstBatch:
     """What the network sees first, augmented: images uint8 [B, H, W, C]."""
 
@@ -194,10 +208,12 @@ class TrainingSummary:
     num_steps: int = 0
     cross_validation: CrossValidation | None = None  # of the head, if images were few
     num_val_images: int | None = None  # that the head was fitted on in the end, if any
+    cut_at_step: int | None = None  # as of CutShort
 
 
 LearnEvent = (
-    FirstBatch
+    CutShort
+    | FirstBatch
     | StepLog
     | SkippedStep
     | EpochResult

@@ -33,12 +33,10 @@ def learn_frozen(
     classifier: Classifier, prepared: Prepared, train: LabelledImages
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
     """Fit the head of `classifier` on its frozen features."""
-    preprocess, plan = prepared.model.preprocess, prepared.plan
-    class_names, threads = prepared.dataset.class_names, plan.compute.num_threads
-    with exported(classifier, preprocess, class_names, num_threads=threads) as engine:
-        num_images = len(train.targets) + (0 if prepared.val is None else len(prepared.val.targets))
-        yield _measure_features(engine, train, num_images=num_images)
-        return (yield from learn_head(classifier, engine, train, prepared.val, plan, fits_val=prepared.fits_val))
+    engine, val = prepared.frozen.engine, prepared.val
+    num_images = len(train.targets) + (0 if val is None else len(val.targets))
+    yield _measure_features(engine, train, num_images=num_images)
+    return (yield from learn_head(classifier, engine, train, val, prepared.plan, fits_val=prepared.fits_val))
 
 
 def _measure_features(engine: Engine, train: LabelledImages, *, num_images: int) -> FeatureTime:

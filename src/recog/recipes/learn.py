@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
+import time
 from collections.abc import Generator
 from itertools import chain
 
@@ -15,6 +17,7 @@ from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut
 from recog.recipes.events import (
+    CutShort,
     EpochResult,
     FirstBatch,
     HeadChoice,
@@ -36,13 +39,16 @@ from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
 
-StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | EarlyStopped | StartKept
+StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | CutShort | EarlyStopped | StartKept
 
 
 def learn(
-    prepared: Prepared, resume: ResumePoint, world: World
+    prepared: Prepared, resume: ResumePoint, world: World, *, deadline: float = math.inf
 ) -> Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]]:
-    """Train `prepared.model` and return the summary, and held-out predictions where the head alone is learnt."""
+    """Train `prepared.model` and return the summary, and held-out predictions where the head alone is learnt.
+
+    At `deadline`, in seconds of time.perf_counter, gradient steps end after the one that is being taken.
+    """
     plan, model, held_out, found = prepared.plan, prepared.model, None, None
     if resume.state is None and prepared.exact is not None:
         kept = copy.deepcopy(model.classifier.classifier.state_dict()) if model.has_head else None
@@ -52,7 +58,7 @@ def learn(
     if prepared.larger is None or prepared.val is None or not isinstance(plan, StepsPlan):
         num_val = len(prepared.val.targets) if prepared.fits_val and prepared.val is not None else None
         return TrainingSummary(cross_validation=found, num_val_images=num_val), held_out
-    keeper = CheckpointKeeper(resume, world, found)
+    keeper = CheckpointKeeper(resume, world, found, deadline=deadline)
     size = model.preprocess.image_size
     summary = yield from learn_network(
         model.classifier, prepared.larger, prepared.val, plan, image_size=size, keeper=keeper
@@ -113,11 +119,12 @@ def _train_and_keep_best(
     lr_at = build_schedule(plan.schedule, num_steps=num_steps, peak_lr=plan.optim.lr)
     progress = keeper.restore(state) or Progress.begin(_start_rank(state, val, plan), state.classifier)
     stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
+    end = _End(plan.stop.max_steps, keeper.deadline)
     before = [] if progress.unmeasured is None else [progress.unmeasured]
     if stopped is None and state.epoch < epochs:
         yield FirstBatch(step=state.num_steps_done + 1, images=loader.batch(state.epoch, state.step)[0].numpy())
     with keeper.listening():
-        for log in chain(before, fit(state, loader, lr_at, epochs=epochs)) if stopped is None else ():
+        for log in chain(before, fit(state, loader, lr_at, epochs=epochs, is_over=end)) if stopped is None else ():
             if not isinstance(log, EpochLog):
                 yield log
                 keeper.keep(state, progress)
@@ -130,6 +137,8 @@ def _train_and_keep_best(
                 yield result
                 progress.close_epoch(result.measure(plan.stop.measure))
                 stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
+            if end.cuts(num_steps):
+                yield CutShort(step=state.num_steps_done, num_steps=num_steps)
             keeper.keep(state, progress, epoch_ended=True)
             if stopped is not None:
                 yield stopped
@@ -143,7 +152,26 @@ def _train_and_keep_best(
         best_epoch=progress.best_epoch,
         num_steps=state.num_steps_done,
         cross_validation=keeper.cross_validation,
+        cut_at_step=end.step if end.cuts(num_steps) else None,
     )
+
+
+class _End:
+    """Whether training ends after a step, by the plan or by the clock; once it does, it stays so."""
+
+    def __init__(self, max_steps: int | None, deadline: float) -> None:
+        self._max_steps, self._deadline = max_steps, deadline
+        self.step: int | None = None
+
+    def __call__(self, num_steps_done: int) -> bool:
+        is_last = self._max_steps is not None and num_steps_done >= self._max_steps
+        if self.step is None and (is_last or time.perf_counter() >= self._deadline):
+            self.step = num_steps_done
+        return self.step is not None
+
+    def cuts(self, num_steps: int) -> bool:
+        """Whether it ends training before the last of `num_steps`."""
+        return self.step is not None and self.step < num_steps
 
 
 def _start_rank(state: TrainState, val: LabelledImages, plan: StepsPlan) -> Rank:

@@ -39,7 +39,7 @@ from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
-from recog.export.onnx import export_onnx
+from recog.export.onnx import export_onnx, with_present_head
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.export.torch_engine import TorchEngine
 from recog.models.network_files import load_classifier, save_network_config, save_weights
@@ -78,7 +78,11 @@ def export(folder: Path, prepared: Prepared) -> FileEngine:
     size, channels = model.preprocess.image_size, model.preprocess.channels
     save_weights(model, folder / WEIGHTS)
     save_network_config(model, folder / CONFIG, class_names=class_names, task=task)
-    export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
+    data = with_present_head(prepared.frozen.data, model.classifier) if prepared.plan.recipe == "head" else None
+    if data is None:
+        export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
+    else:
+        (folder / ONNX).write_bytes(data)
     return open_engine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
 
 
@@ -191,11 +195,13 @@ def training_facts(prepared: Prepared, summary: TrainingSummary) -> TrainingFact
     )
 
 
-def with_run_time(measured: Measured, *, duration_s: float, is_resumed: bool) -> Measured:
+def with_run_time(
+    measured: Measured, *, duration_s: float, is_resumed: bool, budget_s: float | None = None
+) -> Measured:
     """With what only this run is; equal runs write equal bundles, which do not have it."""
     training = measured.report.training
     if training is not None:
-        training = replace(training, duration_s=duration_s, is_resumed=is_resumed)
+        training = replace(training, duration_s=duration_s, is_resumed=is_resumed, budget_s=budget_s)
     return replace(measured, report=replace(measured.report, training=training))
 
 

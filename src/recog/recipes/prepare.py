@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -52,6 +53,7 @@ from recog.data.store import (
     channel_statistics,
     describe_bad,
 )
+from recog.export.onnx import Exported, open_exported
 from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle, with_known_name
@@ -101,6 +103,31 @@ class Prepared:
     fits_val: bool  # the chosen head is fitted on val too: it was carved, and a test split measures the result
     bad: Mapping[str, tuple[Exclusion, ...]]  # excluded images by split
     notes: tuple[str, ...]
+    measured: Exported | None = None  # `frozen`, if it was needed for planning
+
+    @cached_property
+    def frozen(self) -> Exported:
+        """The network as a file, with its engine: asked for before training, whose features a head is fitted on.
+
+        The features are those of the bundle, several times faster than by torch.
+        """
+        return self.measured or open_exported(
+            self.model.classifier,
+            image_size=self.model.preprocess.image_size,
+            channels=self.model.preprocess.channels,
+            class_names=self.dataset.class_names,
+            num_threads=self.plan.compute.num_threads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    """A plan and its network. `reasons` are those of the plan."""
+
+    plan: Plan
+    built: BuiltModel
+    reasons: tuple[str, ...]
+    grey16_notes: tuple[str, ...]
 
 
 def prepare(
@@ -179,8 +206,11 @@ def prepare_data(
     return data
 
 
-def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module | None, world: World) -> Prepared:
-    """Plan, build the network and decode the images for it."""
+def plan_model(
+    config: TrainConfig, data: PreparedData, *, network: nn.Module | None = None, world: World | None = None
+) -> PlannedModel:
+    """Plan, and build the network."""
+    world = world or World()
     device = choose_device(config.compute.device, local_rank=world.local_rank)
     if network is not None:
         config = replace(config, model=name_own_module(config.model, network))
@@ -204,6 +234,20 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         model, layers, layer_notes = with_layers(model, wanted, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
+    return PlannedModel(plan=plan, built=model, reasons=tuple(reasons), grey16_notes=tuple(grey16_notes))
+
+
+def prepare_model(
+    config: TrainConfig,
+    data: PreparedData,
+    *,
+    network: nn.Module | None,
+    world: World,
+    measured: Exported | None = None,
+) -> Prepared:
+    """Plan, build the network and decode the images for it. `measured` is that network, if it was exported already."""
+    planned = plan_model(config, data, network=network, world=world)
+    plan, model, reasons = planned.plan, planned.built, list(planned.reasons)
     decoded = decode_splits(data.dataset, data.hashes, model.preprocess, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)
     changed = plan.data.fingerprint not in (None, digest)
@@ -228,7 +272,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         *_describe_splits(decoded.dataset),
         f"network {model.name}; weights: {model.origin.source}",
         *reasons,
-        *grey16_notes,
+        *planned.grey16_notes,
         *image_notes(
             list(data.inspected.values()),
             image_size=model.preprocess.image_size,
@@ -251,6 +295,7 @@ def prepare_model(config: TrainConfig, data: PreparedData, *, network: nn.Module
         fits_val=fits_val,
         bad=decoded.bad,
         notes=notes,
+        measured=measured,
     )
 
 

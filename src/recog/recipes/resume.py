@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import operator
 import shlex
 import signal
@@ -109,12 +110,22 @@ class Progress:
 class CheckpointKeeper:
     """Saves a run between two steps, and stops it there, in all processes, if one of them is asked to stop."""
 
-    def __init__(self, resume: ResumePoint, world: World, cross_validation: CrossValidation | None = None) -> None:
-        """`cross_validation` is that of the head that was fitted first; a resumed run has it from its checkpoint."""
+    def __init__(
+        self,
+        resume: ResumePoint,
+        world: World,
+        cross_validation: CrossValidation | None = None,
+        *,
+        deadline: float = math.inf,
+    ) -> None:
+        """`cross_validation` is that of the head that was fitted first; a resumed run has it from its checkpoint.
+
+        `deadline` is when training has to end, in seconds of time.perf_counter.
+        """
         with _checked_state():
             saved = None if resume.state is None else resume.state["cross_validation"]
             self.cross_validation = cross_validation if saved is None else CrossValidation(**saved)
-        self.world = world
+        self.world, self.deadline = world, deadline
         self._resume = resume
         self._stop = StopSignal()
 

@@ -219,6 +219,8 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     yield "Training images", f"{facts.num_images:,}{of_val}"
     if facts.num_steps:
         stopped = "" if facts.num_epochs == facts.num_planned_epochs else f" of {facts.num_planned_epochs:,} planned"
+        if facts.cut_at_step is not None:
+            stopped += f", the last one cut short at step {facts.cut_at_step:,}"
         kept = f"weights of epoch {facts.best_epoch:,}" if facts.best_epoch else "no epoch improved on the start"
         yield "Epochs", f"{facts.num_epochs:,}{stopped}; {kept}"
         yield "Steps", f"{facts.num_steps:,} of {plural(facts.batch_size, 'image')}"
@@ -236,7 +238,8 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
         yield "Cross-validated NLL", f"{found.nll:.3f}"
     if facts.duration_s is not None:
         part = " since the last resume" if facts.is_resumed else ""
-        yield "Run time", f"{duration_text(facts.duration_s)}{part}"
+        budget = "" if facts.budget_s is None else f"; budget {duration_text(facts.budget_s)}"
+        yield "Run time", f"{duration_text(facts.duration_s)}{part}{budget}"
 
 
 def _cross_validation_remark(facts: TrainingFacts) -> str:

@@ -191,6 +191,7 @@ def open_checkpoints(folder: Path, config: TrainConfig) -> Checkpoints:
     """The checkpoints of the run in `folder`, valid for the settings of `config` that the weights depend on."""
     table = config_to_dict(config)
     del table["checkpoint"], table["loader"]["num_workers"]
+    table["stop"].pop("max_steps", None)  # when training ends makes no difference to the steps before
     for key in ("source", "images", "exclude", "relabel"):
         del table["data"][key]  # the fingerprint identifies the data, wherever they are
     table["model"]["weights"] = Path(config.model.weights).name

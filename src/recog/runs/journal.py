@@ -29,7 +29,7 @@ from recog.core.records import read_bytes
 from recog.core.text import visible
 from recog.evaluation.results.training_facts import CrossValidation
 from recog.models.classifier import Classifier
-from recog.recipes.events import EpochResult, FirstBatch, HeadChoice, HeadLog, LearnEvent
+from recog.recipes.events import CutShort, EpochResult, FirstBatch, HeadChoice, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
 from recog.report.pictures import confusion_picture, image_grid
 from recog.training.fit import SkippedStep, StepLog, eval_mode
@@ -197,11 +197,15 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
             journal.board.graph(prepared.model.classifier, event.images)
     elif isinstance(event, EpochResult):
         _record_epoch(journal, event, prepared)
-    elif isinstance(event, EarlyStopped):
-        values: Values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
-        journal.record("early_stop", event.epoch, values)
+    elif isinstance(event, (EarlyStopped, CutShort)):
+        _record_end(journal, event)
     elif isinstance(event, HeadLog):
-        values = {"method": event.method, "l2": event.l2, "val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
+        values: Values = {
+            "method": event.method,
+            "l2": event.l2,
+            "val_accuracy": event.val_accuracy,
+            "val_nll": event.val_nll,
+        }
         journal.record("head", event.trial, values | _map_of(event.val_map))
         if event.is_best:
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
@@ -210,6 +214,14 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
     elif isinstance(event, CrossValidation):
         values = {name: value for name, value in asdict(event).items() if value is not None}
         journal.record("cross_validation", event.num_repeats, values)
+
+
+def _record_end(journal: Journal, event: EarlyStopped | CutShort) -> None:
+    if isinstance(event, CutShort):
+        journal.record("cut_short", event.step, {"num_steps": event.num_steps})
+        return
+    values: Values = {"measure": event.measure, "best": event.best, "best_epoch": event.best_epoch}
+    journal.record("early_stop", event.epoch, values)
 
 
 def _record_step(journal: Journal, log: StepLog) -> None:

@@ -60,18 +60,28 @@ class EpochLog:
 
 
 def fit(
-    state: TrainState, loader: TrainLoader, lr_at: Callable[[int], float], *, epochs: int
+    state: TrainState,
+    loader: TrainLoader,
+    lr_at: Callable[[int], float],
+    *,
+    epochs: int,
+    is_over: Callable[[int], bool] = lambda num_steps_done: False,
 ) -> Iterator[StepLog | SkippedStep | EpochLog]:
     """Train `state` in place from its cursor on; stop early by ceasing to iterate.
+
+    `is_over` is asked after each step; where it is true, training ends and the epoch counts as ended.
 
     A loss or gradient that is not finite raises TrainingError before the optimiser's step, or skips the step, by
     `state.on_nonfinite`; either names the images of the batch.
     """
     for epoch in range(state.epoch, epochs):
+        was_over = state.num_steps_done > 0 and is_over(state.num_steps_done)
+        if was_over and not state.step:
+            return
         _freeze_body(state, epoch)
         num_images = 0
         started = time.perf_counter()
-        for images, targets in loader.batches(epoch, first_step=state.step):
+        for images, targets in () if was_over else loader.batches(epoch, first_step=state.step):
             seed_own_chance(state.world, seed=loader.seed, step=state.num_steps_done)
             statistics = _statistics(state)
             try:
@@ -81,6 +91,8 @@ def fit(
                 continue
             num_images += log.num_images
             yield log
+            if is_over(state.num_steps_done):
+                break
         if not state.step:
             raise TrainingError(f"epoch {epoch + 1} has no steps; the training split or the batch is empty.")
         train_loss, num_skipped = state.epoch_loss / max(1, state.step - state.skipped_in_epoch), state.skipped_in_epoch

@@ -139,8 +139,13 @@ class StopConfig:
     patience: int = 0  # epochs without a gain after which training stops; 0 trains all epochs
     measure: Measure = "val_nll"
     min_gain: float = 0.0  # what the measure must gain over its best to count
+    max_steps: int | None = (
+        None  # training ends after so many, though its schedule is for more; where a budget ended it
+    )
 
     def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(f"stop.max_steps is {self.max_steps}; it must be 1 or more.")
         if self.patience < 0:
             raise ConfigError(
                 f"stop.patience is {self.patience}; it must be 0 (never stop early) or a number of epochs."

@@ -27,6 +27,7 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import Report
 from recog.recipes.config import OPTIONS, DataConfig, Recipe, TrainConfig, given_options, with_options
+from recog.recipes.cost import Budget, parse_budget
 from recog.recipes.events import EpochResult, HeadLog, LearnEvent
 from recog.runs.folder import RUN_CONFIG, find_unfinished, load_run_config, read_config
 from recog.training.config import Device, OptimizerName
@@ -56,6 +57,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     batch_size: int | None = None,
     optimizer: OptimizerName | None = None,
     find_lr: bool = False,
+    budget: str | None = None,
     seed: int | None = None,
     balance: Balance | None = None,
     threshold: str | None = None,
@@ -103,6 +105,9 @@ def train(  # noqa: PLR0913  keywords of a public verb
     `resume` names an interrupted run, which goes on with its own settings; a Dataset and a network of your own are to be given
     again, and `source` if the data were moved.
 
+    `budget` is the time of the whole call, such as '90s', '10m' or '2h'; recipe, network, input size and epochs are planned to
+    fit it.
+
     `network` is a module of your own: float32 images [B, C, H, W] in, logits [B, K] out, one per class. A copy of it is trained,
     at the settings model.image_size and channels, and its bundle is served by its ONNX file.
 
@@ -110,9 +115,10 @@ def train(  # noqa: PLR0913  keywords of a public verb
     and all random generators are left as found.
     """
     options = given_options(locals())
+    limit = None if budget is None else Budget(seconds=parse_budget(budget), started=time.perf_counter())
     events: Iterator[TrainEvent]
     if resume is not None:
-        others = {"config": config, "settings": settings, "name": name, "find_lr": find_lr}
+        others = {"config": config, "settings": settings, "name": name, "find_lr": find_lr, "budget": budget}
         _check_resume(resume, [*options, *(key for key, value in others.items() if value)])
         dataset = _open_object(source, load_run_config(find_unfinished(resume) / RUN_CONFIG).data, class_names)
         moved = None if source is None or dataset is not None else str(source)
@@ -122,7 +128,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
         dataset = _open_object(source, chosen.data, class_names)
         if source is not None:
             chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
-        events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network)
+        events = train_events(chosen, name=name, dataset=dataset, choose_lr=find_lr, network=network, budget=limit)
     return finish(events, notes=dataset.notes if dataset is not None else (), verbose=verbose)
 
 

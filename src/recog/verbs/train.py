@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,9 +25,11 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
+from recog.recipes.budget import check_budget, prepare_within
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val, unknown_notes
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult, LearnEvent, TrainingSummary
+from recog.recipes.cost import Budget
+from recog.recipes.events import CutShort, EpochResult, LearnEvent, TrainingSummary
 from recog.recipes.find_lr import check_find_lr, with_lr
 from recog.recipes.find_lr import find_lr as run_range_test
 from recog.recipes.learn import count_steps, learn
@@ -103,6 +106,15 @@ class Planned:
 TrainEvent = Note | Planned | LearnEvent | Run
 
 
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """When a run began, and when its training has to end, in seconds of time.perf_counter."""
+
+    started: float
+    deadline: float = math.inf
+    budget_s: float | None = None
+
+
 def train_events(
     config: TrainConfig,
     *,
@@ -111,6 +123,7 @@ def train_events(
     dataset: Dataset | None = None,
     choose_lr: bool = False,
     network: nn.Module | None = None,
+    budget: Budget | None = None,
 ) -> Iterator[TrainEvent]:
     """The events of a run as they happen, the Run last. A run that stops or fails leaves no bundle.
 
@@ -118,21 +131,29 @@ def train_events(
 
     `dataset` is what is trained on where `config.data.source` names nothing, `network` a module of the user's own. With
     `choose_lr`, a range test on copies comes first, and its suggestion is the learning rate of the run, and of its run.toml.
+    With `budget`, recipe, network, input size and epochs are those that are expected to fit it.
     """
     if not config.data.source and dataset is None:
         raise ConfigError("no data to train on; give a folder of class folders, or 'digits'.")
     if choose_lr:
         check_find_lr(config)
     with joined() as world:
+        if budget is not None:
+            check_budget(config, world, find_lr=choose_lr)
         if broadcast(world, name is not None and has_begun(runs / name, world)):
             # by the path that this machine has the data at
             dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
             yield from resume_events(runs / str(name), dataset=dataset, network=network)
         elif world.is_writer:
-            started = time.perf_counter()
+            clock = Clock(started=time.perf_counter() if budget is None else budget.started)
             check_new_run(config, name, runs, world=world)
-            prepared = _prepare(config, dataset, network=network, world=world)
-            yield from _begin(prepared, name=name, runs=runs, choose_lr=choose_lr, world=world, started=started)
+            if budget is None:
+                prepared = _prepare(config, dataset, network=network, world=world)
+            else:
+                known = _known_splits(config)
+                prepared, deadline = prepare_within(budget, config, dataset, network=network, known_splits=known)
+                clock = replace(clock, deadline=deadline, budget_s=budget.seconds)
+            yield from _begin(prepared, name=name, runs=runs, choose_lr=choose_lr, world=world, clock=clock)
         else:
             prepared = _prepare(config, dataset, network=network, world=world)
             if choose_lr:
@@ -162,9 +183,13 @@ def resume_events(
 
 def _prepare(config: TrainConfig, dataset: Dataset | None, *, network: nn.Module | None, world: World) -> Prepared:
     """As `prepare`; an image that the parent's run knows keeps its split."""
+    return prepare(config, dataset, network=network, world=world, known_splits=_known_splits(config))
+
+
+def _known_splits(config: TrainConfig) -> dict[str, str]:
+    """By content hash, of the images that the parent's run knows."""
     parent = _read_parent(config)
-    known = {} if parent is None else parent.split_of()
-    return prepare(config, dataset, network=network, world=world, known_splits=known)
+    return {} if parent is None else parent.split_of()
 
 
 def _read_parent(config: TrainConfig) -> SeenImages | None:
@@ -207,7 +232,7 @@ def _describe_quality(bundle: Path) -> Iterator[str]:
 
 
 def _begin(
-    prepared: Prepared, *, name: str | None, runs: Path, choose_lr: bool, world: World, started: float
+    prepared: Prepared, *, name: str | None, runs: Path, choose_lr: bool, world: World, clock: Clock
 ) -> Iterator[TrainEvent]:
     """A new run, in the process that writes."""
     parent = _read_parent(prepared.plan)
@@ -231,7 +256,7 @@ def _begin(
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
             write_quarantine(folder, bad)
             yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
-        yield from _run(folder, prepared, world, started=started)
+        yield from _run(folder, prepared, world, clock=clock)
 
 
 def _resume(
@@ -243,7 +268,7 @@ def _resume(
     network: nn.Module | None,
     world: World,
 ) -> Iterator[TrainEvent]:
-    started = time.perf_counter()
+    clock = Clock(started=time.perf_counter())
     folder = find_unfinished(name, runs)
     with locked(folder):
         find_unfinished(folder)  # again: the process that held the lock may have finished it
@@ -261,7 +286,7 @@ def _resume(
             write_run_config(folder, config)  # with the new place, which the bundle will name too
         for text in prepared.notes:
             yield Note(text=text)
-        yield from _run(folder, prepared, world, started=started)
+        yield from _run(folder, prepared, world, clock=clock)
 
 
 def _follow(prepared: Prepared, world: World) -> Run:
@@ -272,7 +297,7 @@ def _follow(prepared: Prepared, world: World) -> Run:
     return _run_from_json(broadcast(world, None))
 
 
-def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> Iterator[TrainEvent]:
+def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Iterator[TrainEvent]:
     """Learn, from the newest checkpoint if there is one, and seal the bundle."""
     plan = prepared.plan
     checkpoints = open_checkpoints(folder, plan)
@@ -284,9 +309,11 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
         yield Planned(folder=folder, config=plan, num_steps=count_steps(prepared))
         with journal.suppressed(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        summary, held_out = yield from _recorded(learn(prepared, resume, world), journal, prepared)
+        events = learn(prepared, resume, world, deadline=clock.deadline)
+        summary, held_out = yield from _recorded(events, journal, folder, prepared)
         with journal.suppressed(TENSORBOARD):
             journal.board.outcome(config_to_dict(plan), journal.outcome)
+    prepared = _as_trained(prepared, summary.cut_at_step)
     yield Note(text="exporting to ONNX", is_activity=True)
     measured_on = _open_measured_split(folder, prepared)
     with staged_folder(folder / BUNDLE) as staging:
@@ -309,9 +336,11 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     checkpoints.remove()  # several times the size of the bundle, and a finished run is not resumed
     for text in packed.notes():
         yield Note(text=text, is_detail=True)
-    duration_s = time.perf_counter() - started
+    duration_s = time.perf_counter() - clock.started
     run = Run(folder=folder, bundle=folder / BUNDLE, report=packed.measured.report, duration_s=duration_s)
-    measured = with_run_time(packed.measured, duration_s=duration_s, is_resumed=loaded is not None)
+    measured = with_run_time(
+        packed.measured, duration_s=duration_s, is_resumed=loaded is not None, budget_s=clock.budget_s
+    )
     write_bytes_atomic(folder / REPORT_JSON, pretty_json(measured.report.to_dict()))
     page = measured.html(with_pictures=plan.reference == "images")
     write_bytes_atomic(folder / REPORT_HTML, page.encode())
@@ -319,8 +348,19 @@ def _run(folder: Path, prepared: Prepared, world: World, *, started: float) -> I
     yield run
 
 
+def _as_trained(prepared: Prepared, cut_at_step: int | None) -> Prepared:
+    """With the step in its plan at which training was cut short, so that the plan repeats it."""
+    if cut_at_step is None:
+        return prepared
+    plan = prepared.plan
+    return replace(prepared, plan=replace(plan, stop=replace(plan.stop, max_steps=cut_at_step)))
+
+
 def _recorded(
-    events: Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]], journal: Journal, prepared: Prepared
+    events: Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]],
+    journal: Journal,
+    folder: Path,
+    prepared: Prepared,
 ) -> Generator[TrainEvent, None, tuple[TrainingSummary, HeldOut | None]]:
     """`events`, each recorded and followed by its warnings."""
     while True:
@@ -329,6 +369,8 @@ def _recorded(
         except StopIteration as end:
             return cast(tuple[TrainingSummary, HeldOut | None], end.value)
         record_event(journal, event, prepared)
+        if isinstance(event, CutShort):
+            write_run_config(folder, _as_trained(prepared, event.step).plan)
         yield event
         for text in (*_warnings_of(event), *journal.pop_warnings()):
             yield Note(text=text)

@@ -38,7 +38,7 @@ class CrossValidation:
 class TrainingFacts:
     """Counts are 0 where nothing is learnt by steps.
 
-    `duration_s` and `is_resumed` belong to one run: a bundle, which equal runs write equally, has neither.
+    `duration_s`, `is_resumed` and `budget_s` belong to one run: a bundle, which equal runs write equally, has none of them.
     """
 
     network: str
@@ -56,6 +56,8 @@ class TrainingFacts:
     num_val_images: int | None = None  # of the validation split that the finished head was fitted on too, if any
     duration_s: float | None = None  # from the command to the sealed bundle
     is_resumed: bool = False  # duration_s is then of the last part
+    budget_s: float | None = None  # the time that the run was planned to end within; of one run too
+    cut_at_step: int | None = None  # where training ended before its last planned step, by stop.max_steps or the budget
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"class_weights": list(self.class_weights)}

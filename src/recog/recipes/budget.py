@@ -1,0 +1,277 @@
+"""Planning within a time budget: measure this machine on the data at hand, then choose what fits."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from recog.core.errors import BadImage, ConfigError
+from recog.core.text import plural
+from recog.data.dataset import Dataset, Sample, targets_of
+from recog.data.store import ImageStore, Reader, read_exact, read_images, read_larger
+from recog.export.onnx import Exported, open_exported
+from recog.recipes.config import TrainConfig, with_options
+from recog.recipes.cost import (
+    AIM,
+    Budget,
+    Candidate,
+    Choice,
+    Counts,
+    NetworkSpeed,
+    NothingFitsError,
+    Speeds,
+    candidates_for,
+    choose,
+    describe_seconds,
+)
+from recog.recipes.labelled_images import LabelledImages
+from recog.recipes.learn import start_training
+from recog.recipes.plan import LARGE_PHOTO_PX, StepsPlan, choose_recipe
+from recog.recipes.prepare import (
+    NO_SPLITS,
+    PlannedModel,
+    Prepared,
+    PreparedData,
+    plan_model,
+    prepare_data,
+    prepare_model,
+)
+from recog.training.distributed import World
+from recog.training.fit import StepLog, collect_logits, fit
+
+NUM_READ = 256  # images that are read, and that steps are measured on
+READ_S, STEPS_S = 1.0, 3.0  # time for measuring, beyond which no further image or step is taken
+WARM_UP, MOST_STEPS = 2, 24  # steps that allocate; steps in all
+NUM_EAGER = 4  # images through torch's float32
+PYTHON_S = 0.0125  # of `_pace_s` on one core of the machine of docs/speed.md
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPlan:
+    """`config` with recipe, network, input size and epochs set; training's last step ends by `deadline`."""
+
+    config: TrainConfig
+    measured: Exported | None  # its network, if it was exported to be measured
+    deadline: float  # seconds of time.perf_counter
+    reasons: tuple[str, ...]
+
+
+def check_budget(config: TrainConfig, world: World, *, find_lr: bool) -> None:
+    """ConfigError where a setting is for what the budget plans."""
+    given = {
+        "--epochs (optim.epochs)": config.optim.epochs is not None,
+        "stop.max_steps": config.stop.max_steps is not None,
+        "--find-lr": find_lr,
+    }
+    conflicts = [name for name, is_set in given.items() if is_set]
+    if conflicts:
+        raise ConfigError(
+            f"--budget plans how long to train, which conflicts with {', '.join(conflicts)}; use one of them. A run.toml has its "
+            "epochs and repeats its run without --budget."
+        )
+    if world.size > 1:
+        raise ConfigError("--budget measures one process; under torchrun, give --epochs instead.")
+
+
+def prepare_within(
+    budget: Budget,
+    config: TrainConfig,
+    dataset: Dataset | None = None,
+    *,
+    network: nn.Module | None = None,
+    known_splits: Mapping[str, str] = NO_SPLITS,
+) -> tuple[Prepared, float]:
+    """As `prepare`, by a plan that fits `budget`; and the time, of time.perf_counter, at which training has to end."""
+    data = prepare_data(config, dataset, world=World(), known_splits=known_splits)
+    found = plan_within(config, data, budget, network=network)
+    prepared = prepare_model(found.config, data, network=network, world=World(), measured=found.measured)
+    return replace(prepared, notes=(*prepared.notes, *found.reasons)), found.deadline
+
+
+def plan_within(
+    config: TrainConfig, data: PreparedData, budget: Budget, *, network: nn.Module | None = None
+) -> BudgetPlan:
+    """What fits `budget`, by the speed of this machine on the data. ConfigError where nothing does."""
+    planned = _Planner(config, data, network)
+    speeds = planned.measure()
+    used_s = time.perf_counter() - budget.started
+    try:
+        choice = choose(planned.candidates, planned.counts, speeds, left_s=AIM * budget.seconds - used_s)
+    except NothingFitsError as error:
+        raise ConfigError(_describe_too_short(budget, error.shortest, used_s, planned.counts)) from None
+    return BudgetPlan(
+        config=planned.config_of(choice.candidate, choice.epochs),
+        measured=planned.exported.get(choice.candidate),
+        deadline=budget.started + budget.seconds - choice.after_s,
+        reasons=_describe(budget, choice, used_s),
+    )
+
+
+def _describe(budget: Budget, choice: Choice, used_s: float) -> tuple[str, ...]:
+    candidate = choice.candidate
+    size = "" if candidate.image_size is None else f" at {candidate.image_size[1]} px"
+    epochs = f", {plural(choice.epochs, 'epoch')}" if choice.epochs else ""
+    end = "; more time is not expected to give a better one" if choice.is_last else ""
+    return (
+        f"budget {describe_seconds(budget.seconds)}: recipe {candidate.recipe}, {candidate.network}{size}{epochs}; "
+        f"expected to end after {describe_seconds(used_s + choice.expected_s)}{end}",
+    )
+
+
+def _describe_too_short(budget: Budget, shortest: Choice, used_s: float, counts: Counts) -> str:
+    least = _rounded((used_s + shortest.expected_s) / AIM)
+    images = plural(counts.train + counts.val + counts.test, "image")
+    return (
+        f"--budget {describe_seconds(budget.seconds)} is too short for {images} on this machine: the shortest plan, recipe "
+        f"{shortest.candidate.recipe} with {shortest.candidate.network}, needs --budget {describe_seconds(least)}."
+    )
+
+
+def _rounded(seconds: float) -> float:
+    """Up to 5 s, from two minutes on to 15 s, so that the same command does not miss its own advice."""
+    step = 5 if seconds < 120 else 15
+    return math.ceil(1.05 * seconds / step) * step
+
+
+class _Planner:
+    """The candidates for `config`, and their speed."""
+
+    def __init__(self, config: TrainConfig, data: PreparedData, network: nn.Module | None) -> None:
+        self._config, self._data, self._network = config, data, network
+        recipe, _ = choose_recipe(config, data.facts, has_val="val" in data.dataset.given_splits)
+        self.candidates = candidates_for(
+            recipe,
+            config.model.name,
+            config.model.image_size,
+            large=data.facts.median_short_side >= LARGE_PHOTO_PX,
+        )
+        splits = {split: len(data.dataset.subset(split)) for split in ("train", "val", "test")}
+        self.counts = Counts(**splits, classes=len(data.dataset.class_names))
+        self.exported: dict[Candidate, Exported] = {}
+
+    def config_of(self, candidate: Candidate, epochs: int) -> TrainConfig:
+        return with_options(self._config, {}, candidate.settings(epochs))
+
+    def measure(self) -> Speeds:
+        """Each network that a candidate is measured by, once."""
+        of_network = {each.yardstick: each for each in reversed(self.candidates) if each.yardstick == each.network}
+        read_s, export_s, networks = 0.0, 0.0, {}
+        for name, candidate in of_network.items():
+            model = plan_model(self.config_of(candidate, 1), self._data, network=self._network)
+            exact, exact_s = self._read(read_exact(model.built.preprocess))
+            read_s = max(read_s, exact_s)
+            speed = NetworkSpeed(eval_s=_eval_s(model, exact))
+            if isinstance(model.plan, StepsPlan):
+                larger = exact
+                if model.plan.augment.needs_larger_images:
+                    larger, larger_s = self._read(read_larger(model.built.preprocess))
+                    read_s = max(read_s, larger_s)
+                speed = replace(speed, step_s=_step_s(model, model.plan, larger), predict_s=speed.eval_s)
+            if candidate.recipe != "scratch":
+                started = time.perf_counter()
+                self.exported[candidate] = exported = self._export(model)
+                export_s = time.perf_counter() - started
+                predict_s, num_features = _predict_s(exported, exact)
+                speed = replace(speed, predict_s=predict_s, features=num_features)
+            else:
+                export_s = max(export_s, _export_s(model))
+            networks[name] = speed
+        return Speeds(read_s=read_s, export_s=export_s, pace=_pace_s() / PYTHON_S, networks=networks)
+
+    def _export(self, model: PlannedModel) -> Exported:
+        preprocess = model.built.preprocess
+        return open_exported(
+            model.built.classifier,
+            image_size=preprocess.image_size,
+            channels=preprocess.channels,
+            class_names=self._data.dataset.class_names,
+            num_threads=model.plan.compute.num_threads,
+        )
+
+    def _read(self, reader: Reader) -> tuple[LabelledImages, float]:
+        """Some training images, and the seconds for each."""
+        samples = self._data.dataset.subset("train")
+        chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, NUM_READ).astype(int))]
+        good: list[Sample] = []
+        images = []
+        started = time.perf_counter()
+        for sample, image in zip(chosen, read_images(chosen, reader), strict=True):
+            if not isinstance(image, BadImage):
+                good.append(sample)
+                images.append(image)
+            if time.perf_counter() - started > READ_S and images:
+                break
+        read_s = (time.perf_counter() - started) / max(1, len(images))
+        if not images:
+            raise ConfigError("--budget found no usable image among those that it measures with; see recog scan.")
+        dataset = self._data.dataset
+        targets = targets_of(good, len(dataset.class_names), dataset.task)
+        groups = np.arange(len(good), dtype=np.int64)
+        return LabelledImages(store=ImageStore(images), targets=targets, groups=groups), read_s
+
+
+def _eval_s(model: PlannedModel, images: LabelledImages) -> float:
+    rows = images.store.rows()[:NUM_EAGER]
+    collect_logits(model.built.classifier, rows, precision="float32")
+    started = time.perf_counter()
+    collect_logits(model.built.classifier, rows, precision="float32")
+    return (time.perf_counter() - started) / len(rows)
+
+
+def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages) -> float:
+    """Seconds of an image in a step, the median of several steps."""
+    images = _repeated(images, plan.images_per_step)
+    state, loader = start_training(model.built.classifier, images, plan, image_size=model.built.preprocess.image_size)
+    times, num_images = [time.perf_counter()], 1
+    for log in fit(state, loader, lambda step: 0.0, epochs=MOST_STEPS):
+        if isinstance(log, StepLog):
+            times.append(time.perf_counter())
+            num_images = log.num_images
+        is_enough = len(times) > WARM_UP + 1 and times[-1] - times[0] > STEPS_S
+        if is_enough or len(times) > MOST_STEPS:
+            break
+    steps = [after - before for before, after in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False)]
+    return statistics.median(steps) / num_images
+
+
+def _repeated(images: LabelledImages, num_images: int) -> LabelledImages:
+    """At least `num_images`, so that a step is of as many as it will be."""
+    rows = np.arange(max(num_images, len(images.targets))) % len(images.targets)
+    store = images.store
+    return replace(
+        images, store=ImageStore(store.fetch(rows)), targets=images.targets[rows], groups=images.groups[rows]
+    )
+
+
+def _predict_s(exported: Exported, images: LabelledImages) -> tuple[float, int]:
+    """Seconds of an image by the engine, and the number of features."""
+    rows = images.store.rows()[:32]
+    exported.engine(rows)
+    started = time.perf_counter()
+    outputs = exported.engine(rows)
+    return (time.perf_counter() - started) / len(rows), outputs.features.shape[1]
+
+
+def _export_s(model: PlannedModel) -> float:
+    """What writing the ONNX file is expected to take: it grows with the layers."""
+    layers = sum(1 for module in model.built.classifier.modules() if not list(module.children()))
+    return (1.2 + 0.04 * layers) * _pace_s() / PYTHON_S
+
+
+def _pace_s() -> float:
+    """Seconds of a fixed piece of work in Python, the least of three."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        total = 0
+        for number in range(200_000):
+            total += number & 7
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(3))
