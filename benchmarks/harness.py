@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recog.core.hardware import read_hardware
@@ -28,10 +29,15 @@ class Timing:
     seconds: tuple[float, ...]
     peak_mib: float
     stdout: str  # of the last run
+    cpu_s: tuple[float, ...] = ()  # of all threads and child processes; other load on the machine hardly changes it
 
     @property
     def median_s(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def median_cpu_s(self) -> float:
+        return statistics.median(self.cpu_s)
 
     def row(self, name: str, base: Timing) -> str:
         low, high = min(self.seconds), max(self.seconds)
@@ -61,22 +67,44 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Every command once per round, so that a machine whose speed drifts is the same for all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in commands}
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
     peaks = dict.fromkeys(commands, 0.0)
     outputs = dict.fromkeys(commands, "")
     for round_number in range(warmup + runs):
         for name, command in commands.items():
-            elapsed, peak_mib, outputs[name] = _run(command, cwd)
-            peaks[name] = max(peaks[name], peak_mib)
+            run = run_once(command, cwd)
+            peaks[name], outputs[name] = max(peaks[name], run.peak_mib), run.stdout
             if round_number >= warmup:
-                seconds[name].append(elapsed)
+                seconds[name] += run.seconds
+                cpu[name] += run.cpu_s
     return {
-        name: Timing(seconds=tuple(values), peak_mib=peaks[name], stdout=outputs[name])
+        name: Timing(seconds=tuple(values), peak_mib=peaks[name], stdout=outputs[name], cpu_s=tuple(cpu[name]))
         for name, values in seconds.items()
     }
 
 
-def _run(command: Sequence[str], cwd: Path | None) -> tuple[float, float, str]:
-    """Seconds, peak MiB and stdout of one run. wait4 gives the kernel's own account of that one process."""
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """Completed runs in a file of JSON lines, so that a long benchmark goes on where it was stopped."""
+
+    path: Path
+
+    def timing(
+        self, key: str, command: Sequence[str], *, cwd: Path | None = None, codes: Sequence[int] = (0,)
+    ) -> Timing:
+        """The run of `command` that `key` names: from the file, or run now and added to it."""
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+            found = json.loads(line)
+            if found.pop("key") == key:
+                return Timing(**found)
+        run = run_once(command, cwd, codes=codes)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, **asdict(run)}) + "\n")
+        return run
+
+
+def run_once(command: Sequence[str], cwd: Path | None = None, *, codes: Sequence[int] = (0,)) -> Timing:
+    """One run, which ends with one of `codes`. wait4 gives the kernel's own account of that one process."""
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=cwd)
@@ -85,9 +113,10 @@ def _run(command: Sequence[str], cwd: Path | None) -> tuple[float, float, str]:
         process.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
         stderr.seek(0)
-        if process.returncode:
+        if process.returncode not in codes:
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{stderr.read()[-2000:]}")
-        return elapsed, usage.ru_maxrss / 1024, stdout.read()
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return Timing(seconds=(elapsed,), peak_mib=usage.ru_maxrss / 1024, stdout=stdout.read(), cpu_s=(cpu_s,))
 
 
 def write_result(name: str, title: str, body: str) -> None:
