@@ -78,6 +78,16 @@ def test_a_larger_input_costs_its_factor() -> None:
     assert more == pytest.approx(1100 * 0.01)
 
 
+def test_the_file_of_the_network_that_was_measured_is_not_written_again() -> None:
+    """A head's file is that of its features with another last layer, so it is written once or, if it was measured, not at all."""
+    candidate = HEADS[1]
+    measured = replace(SPEEDS, exported=(candidate,))
+    before = before_steps_s(candidate, COUNTS, SPEEDS)
+    assert before_steps_s(candidate, COUNTS, measured) == pytest.approx(before - 4.0)
+    with_file, without = (after_training_s(candidate, COUNTS, replace(SPEEDS, export_s=s)) for s in (4.0, 0.0))
+    assert with_file == without
+
+
 def test_epochs_fill_the_time() -> None:
     candidate = Candidate(recipe="scratch", network="fastnet32", errors=SCRATCH["fastnet32"])
     fixed = before_steps_s(candidate, COUNTS, SPEEDS) + after_training_s(candidate, COUNTS, SPEEDS)

@@ -49,7 +49,7 @@ NUM_READ = 256  # images that are read, and that steps are measured on
 READ_S, STEPS_S = 1.0, 3.0  # time for measuring, beyond which no further image or step is taken
 WARM_UP, MOST_STEPS = 2, 24  # steps that allocate; steps in all
 NUM_EAGER = 4  # images through torch's float32
-PYTHON_S = 0.0125  # of `_pace_s` on one core of the machine of docs/speed.md
+PYTHON_S = 0.0055  # of `_pace_s` on one core of the machine of docs/speed.md
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,13 @@ class _Planner:
             else:
                 export_s = max(export_s, _export_s(model))
             networks[name] = speed
-        return Speeds(read_s=read_s, export_s=export_s, pace=_pace_s() / PYTHON_S, networks=networks)
+        return Speeds(
+            read_s=read_s,
+            export_s=export_s,
+            exported=tuple(self.exported),
+            pace=_pace_s() / PYTHON_S,
+            networks=networks,
+        )
 
     def _export(self, model: PlannedModel) -> Exported:
         preprocess = model.built.preprocess

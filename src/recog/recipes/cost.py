@@ -76,6 +76,7 @@ class Speeds:
 
     read_s: float  # to read and decode an image of the data
     export_s: float  # to write the ONNX file of the network that needs longest
+    exported: tuple[Candidate, ...] = ()  # whose file is there already, as it was needed for measuring
     pace: float = 1.0  # of the constants below: above 1, the machine is slower than the one that they were measured on
     networks: Mapping[str, NetworkSpeed] = field(default_factory=dict)  # by name
 
@@ -145,8 +146,9 @@ def after_training_s(candidate: Candidate, counts: Counts, speeds: Speeds) -> fl
     speed, cost = speeds.networks[candidate.yardstick], candidate.cost
     own = min(PARITY_IMAGES, counts.val or counts.train)
     held_out = 0 if candidate.recipe == "head" else counts.val
+    export_s = 0.0 if candidate.recipe == "head" else speeds.export_s  # a head's file is that of its features
     return (
-        speeds.export_s
+        export_s
         + own * (speed.eval_s + 2 * speed.predict_s) * cost
         + held_out * speed.predict_s * cost
         + counts.measured * (speeds.read_s + speed.predict_s * cost + PER_ROW_S * speeds.pace)
@@ -162,9 +164,9 @@ def before_steps_s(candidate: Candidate, counts: Counts, speeds: Speeds) -> floa
     if candidate.recipe == "scratch":
         return seconds
     num_fitted = counts.train + counts.val
-    return (
-        seconds + speeds.export_s + num_fitted * speed.predict_s * cost + _fit_s(counts, speed.features) * speeds.pace
-    )
+    export_s = 0.0 if candidate in speeds.exported else speeds.export_s
+    fit_s = _fit_s(counts, speed.features) * speeds.pace
+    return seconds + export_s + num_fitted * speed.predict_s * cost + fit_s
 
 
 def _fit_s(counts: Counts, num_features: int) -> float:
