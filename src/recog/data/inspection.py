@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,12 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 _MIN_KEPT = (
     2 / 3 - 0.01
 )  # of an image, by the centre crop; below, it is noted. 3:2 photos, such as 500 x 333, are kept to 2/3
+_AT_ONCE = 32  # samples
+T = TypeVar("T")
 _MIN_SIDE_PX = 32  # a JPEG is read to its end at whatever size; a small one shows the damage sooner
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Inspected:
     """Facts about one image. `bad` is set where it is not usable."""
 
@@ -50,8 +52,7 @@ def inspect_images(
     16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
-    with ThreadPoolExecutor(num_cores()) as pool:
-        yield from pool.map(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
+    yield from _map_in_threads(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
 
 
 HashKind = Literal["file bytes", "pixels", "both"]
@@ -65,8 +66,18 @@ def hash_kind(samples: Sequence[Sample]) -> HashKind:
 
 def hash_samples(samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS) -> list[str]:
     """The content hash of each sample, in order, as `Inspected.sha256`."""
+    return list(_map_in_threads(partial(_hash, limits=limits), samples))
+
+
+def _map_in_threads(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
+    """In order. A thread takes some samples at a time: handing over each costs as much as the header of a small image."""
+
+    def work(start: int) -> list[T]:
+        return [function(sample) for sample in samples[start : start + _AT_ONCE]]
+
     with ThreadPoolExecutor(num_cores()) as pool:
-        return list(pool.map(partial(_hash, limits=limits), samples))
+        for results in pool.map(work, range(0, len(samples), _AT_ONCE)):
+            yield from results
 
 
 def content_hash(content: Content) -> str:

@@ -107,7 +107,8 @@ def with_present_head(data: bytes, classifier: Classifier) -> bytes | None:
         if found is None or tuple(found.dims) != values.shape or found.data_type != onnx.TensorProto.FLOAT:
             return None
         found.CopyFrom(onnx.numpy_helper.from_array(values, name))
-    return model.SerializeToString(deterministic=True)
+    changed: bytes = model.SerializeToString(deterministic=True)
+    return changed
 
 
 def _readable_by_most(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -42,6 +42,7 @@ from recog.recipes.prepare import (
     prepare_data,
     prepare_model,
 )
+from recog.training.config import Precision
 from recog.training.distributed import World
 from recog.training.fit import StepLog, collect_logits, fit
 
@@ -154,9 +155,13 @@ class _Planner:
         splits = {split: len(data.dataset.subset(split)) for split in ("train", "val", "test")}
         self.counts = Counts(**splits, classes=len(data.dataset.class_names))
         self.exported: dict[Candidate, Exported] = {}
+        self._precisions: dict[str, Precision] = {}  # that the steps were measured in, by network
 
     def config_of(self, candidate: Candidate, epochs: int) -> TrainConfig:
-        return with_options(self._config, {}, candidate.settings(epochs))
+        settings = candidate.settings(epochs)
+        if candidate.network in self._precisions:
+            settings["compute.precision"] = self._precisions[candidate.network]
+        return with_options(self._config, {}, settings)
 
     def measure(self) -> Speeds:
         """Each network that a candidate is measured by, once."""
@@ -168,6 +173,7 @@ class _Planner:
             read_s = max(read_s, exact_s)
             speed = NetworkSpeed(eval_s=_eval_s(model, exact))
             if isinstance(model.plan, StepsPlan):
+                self._precisions[name] = model.plan.compute.precision
                 larger = exact
                 if model.plan.augment.needs_larger_images:
                     larger, larger_s = self._read(read_larger(model.built.preprocess))

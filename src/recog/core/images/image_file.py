@@ -70,7 +70,7 @@ class MeteredFile(io.BufferedIOBase):
     """The file as Pillow sees it; BadImage where a header makes its parsing loops read more often than any honest one does."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
+        self._file, self._read = file, file.read
         self._name = name
         self._num_reads = 0
         self._num_bytes = 0
@@ -78,16 +78,19 @@ class MeteredFile(io.BufferedIOBase):
         self.max_bytes: int | None = None  # in all reads together, while set
 
     def read(self, size: int | None = -1, /) -> bytes:
-        data = self._file.read(-1 if size is None else size)
+        data = self._read(
+            -1 if size is None else size
+        )  # some 40 times for a JPEG, so this is a share of reading small images
         self._num_reads += 1
         self._num_bytes += len(data)
-        self._num_exif_bytes += len(data) if data.startswith(b"Exif\0\0") else 0  # Pillow reads segment by segment
-        too_long = self.max_bytes is not None and (
-            self._num_bytes > self.max_bytes or self._num_exif_bytes > _MAX_JPEG_EXIF_BYTES
-        )
-        if too_long or self._num_reads > _MAX_READS:
+        if data[:6] == b"Exif\0\0":  # Pillow reads segment by segment
+            self._num_exif_bytes += len(data)
+        if self._num_reads > _MAX_READS or (self.max_bytes is not None and self._is_too_long(self.max_bytes)):
             raise BadImage(self._name, "its header is longer than that of any real image", REPLACE)
         return data
+
+    def _is_too_long(self, max_bytes: int) -> bool:
+        return self._num_bytes > max_bytes or self._num_exif_bytes > _MAX_JPEG_EXIF_BYTES
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         return self._file.seek(offset, whence)
