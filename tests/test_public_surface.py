@@ -236,6 +236,7 @@ def test_config_fields():
         "split.mode",
         "split.test_fraction",
         "split.val_fraction",
+        "stop.max_steps",
         "stop.measure",
         "stop.min_gain",
         "stop.patience",
