@@ -131,10 +131,13 @@ class Choice:
     is_last: bool = False  # no candidate is expected to gain from more time
 
 
-# Seconds on one core of the machine of docs/speed.md; Speeds.pace scales them
-FINISH_S = 3.0  # calibration, report, model card, hashes, replayed reference images
+# Seconds on the two cores of the machine of docs/speed.md; Speeds.pace scales them
+FINISH_S = 2.5  # report, model card, hashes, replayed reference images
 START_S = 1.0  # the first step's allocations, run folder, TensorBoard
-PER_ROW_S = 3e-4  # an image measured for the report: resampled intervals, table of predictions
+PER_ROW_S = (
+    3e-4  # an image that is calibrated on or measured for the report: fits, resampled intervals, table of predictions
+)
+UNKNOWN_S = 3.5e-10  # times the cube of the features: the covariances that tell unfamiliar images
 PER_NAME_S = 3e-5  # an image of the data: its line in splits.json
 FIT_FLOPS, EIGEN_FLOPS = 5e9, 2e10  # per second, of L-BFGS on small matrices and of an eigendecomposition
 FIT_ITERATIONS, NUM_STRENGTHS, NUM_FOLDS, MAX_CROSS_FITTED = 60, 5, 5, 4000
@@ -151,8 +154,8 @@ def after_training_s(candidate: Candidate, counts: Counts, speeds: Speeds) -> fl
         export_s
         + own * (speed.eval_s + 2 * speed.predict_s) * cost
         + held_out * speed.predict_s * cost
-        + counts.measured * (speeds.read_s + speed.predict_s * cost + PER_ROW_S * speeds.pace)
-        + FINISH_S * speeds.pace
+        + counts.measured * (speeds.read_s + speed.predict_s * cost)
+        + speeds.pace * (FINISH_S + PER_ROW_S * (counts.measured + counts.val) + UNKNOWN_S * speed.features**3)
     )
 
 
