@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tomllib
 
 import pytest
 
 from recog.core.errors import ConfigError
-from recog.recipes.budget import check_budget, plan_within
+from recog.recipes.budget import _Planner, check_budget, plan_within, prepare_within
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig, with_options
-from recog.recipes.cost import Budget
+from recog.recipes.cost import Budget, NetworkSpeed, Speeds
 from recog.recipes.prepare import prepare_data
 from recog.runs.folder import load_run_config
 from recog.training.config import OptimConfig
@@ -19,6 +20,8 @@ from recog.training.schedule import StopConfig
 from recog.verbs.train import Note, Run, train_events
 
 DIGITS = TrainConfig(data=DataConfig(source="digits"), compute=ComputeConfig(num_threads=1))
+
+RESNET8 = with_options(DIGITS, {"model": "resnet8"}, {})
 
 
 def budget(seconds: float) -> Budget:
@@ -56,23 +59,59 @@ def test_too_short_a_time_names_one_that_works(digits):
     assert caught.value.exit_code == 2
 
 
+@pytest.fixture
+def steady(monkeypatch):
+    """A machine on which an epoch of the digits takes 4,000 s, and nothing else takes time: the clock plays no part."""
+
+    def measure(planner):
+        step_s = 4000 / planner.counts.train
+        return Speeds(read_s=0.0, export_s=0.0, pace=0.0, networks={"resnet8": NetworkSpeed(step_s=step_s)})
+
+    monkeypatch.setattr(_Planner, "measure", measure)
+
+
+def test_what_is_measured_is_what_the_plan_needs(digits):
+    planner = _Planner(RESNET8, digits, None)
+    speeds = planner.measure()
+    assert set(speeds.networks) == {"resnet8"}
+    assert min(speeds.read_s, speeds.export_s, speeds.pace, speeds.networks["resnet8"].step_s) > 0
+    assert planner.config_of(planner.candidates[0], 2).compute.precision is not None
+
+
+@pytest.mark.usefixtures("steady")
 def test_more_time_plans_more_epochs_of_what_the_user_named(digits):
-    config = with_options(DIGITS, {"recipe": "scratch", "model": "resnet8"}, {})
-    plans = [plan_within(config, digits, budget(seconds)) for seconds in (60.0, 3600.0)]
-    assert [found.config.model.name for found in plans] == ["resnet8", "resnet8"]
-    epochs = [found.config.optim.epochs for found in plans]
-    assert 1 <= epochs[0] < epochs[1]
+    """0.95 of the time holds 2 and 11 epochs of 4,000 s."""
+    plans = [plan_within(RESNET8, digits, budget(seconds)) for seconds in (10_000, 50_000)]
+    assert [(found.config.model.name, found.config.optim.epochs) for found in plans] == [
+        ("resnet8", 2),
+        ("resnet8", 11),
+    ]
 
 
+@pytest.mark.usefixtures("steady")
 def test_the_whole_run_and_its_repetition(tmp_path):
     """The repetition has no budget and no clock; its bundle has the same bytes."""
-    config = with_options(DIGITS, {"model": "resnet8"}, {})
-    events = list(train_events(config, name="budget", runs=tmp_path, budget=budget(25.0)))
+    events = list(train_events(RESNET8, name="budget", runs=tmp_path, budget=budget(10_000)))
     run = events[-1]
     assert isinstance(run, Run)
-    assert any(isinstance(e, Note) and e.text.startswith("budget 25s: recipe scratch, resnet8") for e in events)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any(text.startswith("budget 2h46m40s: recipe scratch, resnet8, 2 epochs; expected to end") for text in notes)
+    assert run.report.training.budget_s is None  # of the run, not of its bundle
+    assert json.loads((run.folder / "report.json").read_text())["training"]["budget_s"] == 10_000
     written = tomllib.loads((run.folder / "run.toml").read_text())
-    assert written["optim"]["epochs"] >= 1
-    assert "budget" not in written
+    assert written["optim"]["epochs"] == 2
     *_, again = train_events(load_run_config(run.folder / "run.toml"), name="again", runs=tmp_path)
+    assert (again.bundle / "recog.json").read_bytes() == (run.bundle / "recog.json").read_bytes()
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_run_whose_time_is_up_records_its_last_step(tmp_path, monkeypatch):
+    """The deadline has passed in the first step; training ends there, and the recorded step repeats it."""
+    monkeypatch.setattr(
+        "recog.verbs.train.prepare_within", lambda *given, **named: (prepare_within(*given, **named)[0], 0.0)
+    )
+    *_, run = train_events(RESNET8, name="cut", runs=tmp_path, budget=budget(10_000))
+    assert load_run_config(run.folder / "run.toml").stop.max_steps == 1
+    *_, again = train_events(load_run_config(run.folder / "run.toml"), name="again", runs=tmp_path)
+    assert again.report.training.cut_at_step == 1
     assert (again.bundle / "recog.json").read_bytes() == (run.bundle / "recog.json").read_bytes()
