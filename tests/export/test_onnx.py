@@ -172,7 +172,7 @@ def test_a_head_that_was_fitted_since_is_as_in_a_new_export(layers, tmp_path):
     model, _, _ = with_layers(built, layers)
     size = {"image_size": (32, 48), "channels": 3, "class_names": CLASSES}
     torch.nn.init.normal_(model.classifier.classifier.bias)  # the exporter leaves out one of zeros
-    before = open_exported(model.classifier, **size, num_threads=1)
+    before = open_exported(model.classifier, model.preprocess, CLASSES, num_threads=1)
     with torch.no_grad():
         model.classifier.classifier.weight.normal_()
         model.classifier.classifier.bias.normal_()
@@ -190,5 +190,5 @@ def test_a_head_that_was_fitted_since_is_as_in_a_new_export(layers, tmp_path):
 def test_a_head_that_the_file_has_not_by_name_is_exported_anew():
     model = build_model(ModelConfig(name="test_efficientnet", weights="none", image_size=(32, 48)), num_classes=6)
     torch.nn.init.zeros_(model.classifier.classifier.bias)
-    size = {"image_size": (32, 48), "channels": 3, "class_names": CLASSES, "num_threads": 1}
-    assert with_present_head(open_exported(model.classifier, **size).data, model.classifier) is None
+    exported = open_exported(model.classifier, model.preprocess, CLASSES, num_threads=1)
+    assert with_present_head(exported.data, model.classifier) is None

@@ -14,7 +14,7 @@ from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig, with_op
 from recog.recipes.cost import Budget, NetworkSpeed, Speeds
 from recog.recipes.prepare import prepare_data
 from recog.runs.folder import load_run_config
-from recog.training.config import OptimConfig
+from recog.training.config import HeadConfig, OptimConfig
 from recog.training.distributed import World
 from recog.training.schedule import StopConfig
 from recog.verbs.train import Note, Run, train_events
@@ -39,6 +39,7 @@ def digits():
         (TrainConfig(optim=OptimConfig(epochs=3)), {}, "optim.epochs"),
         (TrainConfig(stop=StopConfig(max_steps=3)), {}, "stop.max_steps"),
         (TrainConfig(), {"find_lr": True}, "--find-lr"),
+        (TrainConfig(head=HeadConfig(compare=True)), {}, "head.compare"),
     ],
 )
 def test_what_else_sets_the_time_is_refused(config, options, named):

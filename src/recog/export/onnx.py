@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from recog.core.errors import TrainingError
+from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
 from recog.runtime.engine import CLASS_NAMES_KEY, FileEngine, open_engine
@@ -75,17 +76,13 @@ class Exported:
 
 
 def open_exported(
-    classifier: Classifier,
-    *,
-    image_size: tuple[int, int],
-    channels: int,
-    class_names: Sequence[str],
-    num_threads: int,
+    classifier: Classifier, preprocess: Preprocess, class_names: Sequence[str], *, num_threads: int | None
 ) -> Exported:
-    """`classifier` as `export_onnx` writes it, in memory."""
+    """`classifier` as `export_onnx` writes it, in memory: the same numbers as torch's, several times faster on a CPU."""
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
         path = Path(folder) / "network.onnx"
-        export_onnx(classifier, path, image_size=image_size, channels=channels, class_names=class_names)
+        size, channels = preprocess.image_size, preprocess.channels
+        export_onnx(classifier, path, image_size=size, channels=channels, class_names=class_names)
         return Exported(data=path.read_bytes(), engine=open_engine(path, num_threads=num_threads))
 
 

@@ -69,6 +69,7 @@ def check_budget(config: TrainConfig, world: World, *, find_lr: bool) -> None:
         "--epochs (optim.epochs)": config.optim.epochs is not None,
         "stop.max_steps": config.stop.max_steps is not None,
         "--find-lr": find_lr,
+        "head.compare": config.head.compare,
     }
     conflicts = [name for name, is_set in given.items() if is_set]
     if conflicts:
@@ -181,7 +182,12 @@ class _Planner:
                 speed = replace(speed, step_s=_step_s(model, model.plan, larger), predict_s=speed.eval_s)
             if candidate.recipe != "scratch":
                 started = time.perf_counter()
-                self.exported[candidate] = exported = self._export(model)
+                self.exported[candidate] = exported = open_exported(
+                    model.built.classifier,
+                    model.built.preprocess,
+                    self._data.dataset.class_names,
+                    num_threads=model.plan.compute.num_threads,
+                )
                 export_s = time.perf_counter() - started
                 predict_s, num_features = _predict_s(exported, exact)
                 speed = replace(speed, predict_s=predict_s, features=num_features)
@@ -194,16 +200,6 @@ class _Planner:
             exported=tuple(self.exported),
             pace=_pace_s() / PYTHON_S,
             networks=networks,
-        )
-
-    def _export(self, model: PlannedModel) -> Exported:
-        preprocess = model.built.preprocess
-        return open_exported(
-            model.built.classifier,
-            image_size=preprocess.image_size,
-            channels=preprocess.channels,
-            class_names=self._data.dataset.class_names,
-            num_threads=model.plan.compute.num_threads,
         )
 
     def _read(self, reader: Reader) -> tuple[LabelledImages, float]:

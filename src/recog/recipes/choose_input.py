@@ -12,11 +12,12 @@ from recog.core.errors import BadImage, ConfigError
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample, choose_reference, targets_of
 from recog.data.store import read_exact, read_images
+from recog.export.onnx import open_exported
 from recog.models.build import build_model
 from recog.models.inner_layers import with_layers
 from recog.recipes.choose_head import Candidate, choose, try_out_of_fold
 from recog.recipes.config import TrainConfig
-from recog.recipes.features import exported, run_engine
+from recog.recipes.features import run_engine
 from recog.recipes.plan import HEAD_INPUTS, HeadInput
 from recog.training.head import HeadData
 from recog.training.ridge import floored
@@ -98,11 +99,11 @@ def _try(
     good = [(image, sample) for image, sample in zip(read, samples, strict=True) if not isinstance(image, BadImage)]
     images = np.stack([image for image, _ in good])
     threads = config.compute.num_threads
-    with exported(model.classifier, preprocess, dataset.class_names, num_threads=threads) as engine:
-        run_engine(engine, images[:1])  # the first call allocates
-        started = time.perf_counter()
-        features = run_engine(engine, images)[0].features
-        seconds = time.perf_counter() - started
+    engine = open_exported(model.classifier, preprocess, dataset.class_names, num_threads=threads).engine
+    run_engine(engine, images[:1])  # the first call allocates
+    started = time.perf_counter()
+    features = run_engine(engine, images)[0].features
+    seconds = time.perf_counter() - started
     mean, std = features.mean(axis=0), floored(features.std(axis=0, dtype=np.float64))
     targets = targets_of([sample for _, sample in good], num_classes, dataset.task)
     data = HeadData(features=((features - mean) / std).astype(np.float32), targets=targets, groups=np.arange(len(good)))

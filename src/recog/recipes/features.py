@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.preprocess import Preprocess
 from recog.data.store import Rows
 from recog.evaluation.trust.conformal import image_coins
-from recog.export.onnx import export_onnx
-from recog.models.classifier import Classifier
-from recog.runtime.engine import Engine, FileEngine, Outputs, images_at_once, open_engine
-
-
-@contextlib.contextmanager
-def exported(
-    classifier: Classifier, preprocess: Preprocess, class_names: Sequence[str], *, num_threads: int | None
-) -> Iterator[FileEngine]:
-    """The engine of `classifier` as it is: the same numbers as torch's, several times faster on a CPU."""
-    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        path = Path(folder) / "network.onnx"
-        size, channels = preprocess.image_size, preprocess.channels
-        export_onnx(classifier, path, image_size=size, channels=channels, class_names=class_names)
-        yield open_engine(path, num_threads=num_threads)
+from recog.runtime.engine import Engine, Outputs, images_at_once
 
 
 def run_engine(engine: Engine, images: Rows) -> tuple[Outputs, NDArray[np.float64]]:

@@ -20,7 +20,6 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.cost import PRETRAINED
 from recog.training.config import HEAD_METHODS, Device, HeadConfig, LossPlan, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
