@@ -14,8 +14,9 @@ from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec, deal_repeats
 from recog.training.ridge import fit_as
 
-OUT_OF_FOLD = HeadSpec(l2=2.0, method="ridge")
-IN_SAMPLE = HeadSpec(l2=5.0, method="ridge")  # so strong that it cannot learn single labels by heart
+# Strengths per feature, as the squared norm of a standardised image is their number. The one in sample is so strong that the fit
+# cannot learn single labels by heart.
+L2_OUT_OF_FOLD, L2_IN_SAMPLE = 1 / 700, 1 / 200
 _SHARPNESS = 8.0  # of the weight exp(s * cosine) of a neighbour
 MIN_IMAGES = 2  # of a class, in different groups, to be judged
 
@@ -54,7 +55,7 @@ def judge_labels(
     data = HeadData(features=features[rows], targets=numbers, groups=groups[rows])
     views = (
         _out_of_fold(data, len(judged), seed),
-        fit_as(IN_SAMPLE, data, HeadConfig(), num_classes=len(judged))(data.features),
+        fit_as(_ridge(data, L2_IN_SAMPLE), data, HeadConfig(), num_classes=len(judged))(data.features),
         _neighbour_shares(neighbours, labels, groups, judged)[rows],
     )
     margins = [_margins(view, numbers) for view in views]
@@ -69,6 +70,10 @@ def judge_labels(
     return LabelEvidence(suspicion=suspicion, is_suspect=is_suspect, suggested=suggested, preds=preds)
 
 
+def _ridge(data: HeadData, l2_per_feature: float) -> HeadSpec:
+    return HeadSpec(l2=l2_per_feature * data.features.shape[1], method="ridge")
+
+
 def _out_of_fold(data: HeadData, num_classes: int, seed: int) -> NDArray[np.float32]:
     """Logits [N, K] of each image by a head fitted without its fold.
 
@@ -79,7 +84,9 @@ def _out_of_fold(data: HeadData, num_classes: int, seed: int) -> NDArray[np.floa
     for fold in np.unique(folds):
         train, held_out = folds != fold, folds == fold
         part = HeadData(features=data.features[train], targets=data.targets[train], groups=data.groups[train])
-        logits[held_out] = fit_as(OUT_OF_FOLD, part, HeadConfig(), num_classes=num_classes)(data.features[held_out])
+        logits[held_out] = fit_as(_ridge(data, L2_OUT_OF_FOLD), part, HeadConfig(), num_classes=num_classes)(
+            data.features[held_out]
+        )
     return logits
 
 
