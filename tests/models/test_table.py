@@ -66,6 +66,7 @@ SMALLEST = {
     "resnet8": 1,  # strides that round up
     "resnet20": 1,
     "fastnet32": 9,  # 9 -> 8 -> 4 -> 2 -> 1
+    "fastnet32_wide": 9,
     "alexnet": 63,  # (63 + 4 - 11) / 4 + 1 = 15 -> 7 -> 7 -> 3 -> 3 -> 1
 }
 

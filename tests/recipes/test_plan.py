@@ -340,3 +340,30 @@ def test_few_small_photos_go_by_pretrained_features(size, number, all_grey, opti
     config, reasons = planned(TrainConfig(**options), ImageFacts(sizes=(size,) * number, all_grey=all_grey))
     assert config.recipe == recipe
     assert any("--recipe scratch trains one" in reason for reason in reasons) == (recipe == "head")
+
+
+def test_colour_images_of_32_px_get_the_recipe_of_the_speed_records():
+    names = {"class_names": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")}
+    config, reasons = planned(TrainConfig(), COLOUR_32, dataset(25_000, **names))
+    assert (config.model.name, config.model.image_size) == ("fastnet32_wide", (32, 32))
+    assert (config.optim.name, config.optim.normalise_filters, config.images_per_step) == ("muon", True, 512)
+    assert (config.schedule.name, config.schedule.warmup_fraction, config.loss.label_smoothing) == ("linear", 0, 0.2)
+    assert (config.augment.geometry, config.augment.translate_px, config.augment.max_zoom) == ("translate", 2, 0)
+    assert any("fastnet32 takes about half the time" in reason for reason in reasons)
+    again, _ = planned(build_config(TrainConfig, config_to_dict(config)), COLOUR_32, dataset(25_000, **names))
+    assert again == config
+
+
+def test_settings_over_the_recipe_of_the_speed_records_are_kept():
+    wanted = TrainConfig(
+        model=ModelConfig(name="fastnet32"),
+        optim=OptimConfig(name="adamw", accumulation=1),
+        schedule=ScheduleConfig(name="cosine"),
+    )
+    config, _ = planned(wanted, COLOUR_32, dataset(25_000))
+    assert (config.model.name, config.optim.name, config.optim.lr) == ("fastnet32", "adamw", 1e-3)
+    assert (config.optim.normalise_filters, config.schedule.name, config.schedule.warmup_fraction) == (
+        False,
+        "cosine",
+        0.15,
+    )

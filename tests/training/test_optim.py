@@ -58,6 +58,45 @@ def test_the_head_has_its_own_rate():
     assert groups["fc.bias"]["weight_decay"] == 0
 
 
+def test_biases_before_the_head_have_their_own_rate():
+    network, head = networks()[0]
+    groups = groups_by_name(network, head, head_lr_factor=10.0, bias_lr_factor=64.0)
+    norms = {name for name, group in groups.items() if group["lr_factor"] == 64}
+    assert norms == {name for name, _ in network.named_parameters() if "bn" in name and name.endswith(".bias")}
+    assert groups["fc.bias"]["lr_factor"] == 10
+    assert groups["bn1.weight"]["lr_factor"] == groups["conv1.weight"]["lr_factor"] == 1
+
+
+def test_normalised_filters_turn_by_the_rate_whatever_the_scale_of_their_gradient():
+    """16 filters begin each step with norm 4 together; the update's singular values are those of three steps by Newton-Schulz.
+
+    Second method: the polynomial of Jordan (2024), "Muon", on the singular values themselves, in float64 (the optimiser's is
+    bfloat16).
+    """
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), nn.Flatten(), nn.Linear(16, 2))
+    config = OptimConfig(name="muon", lr=0.25, momentum=0.0, weight_decay=0.0, normalise_filters=True)
+    optimizer = build_optimizer(network, network[2], config.filled(epochs=1))
+    bank, last = network[0].weight, network[2].weight
+    for scale in (1e-3, 1e3):
+        bank.grad, last.grad = scale * torch.randn_like(bank), torch.zeros_like(last)
+        before, last_before = bank.detach().clone(), last.detach().clone()
+        optimizer.step()
+        update = (bank.detach() - before * 4 / before.norm()) / 0.25
+        expected = torch.linalg.svdvals(bank.grad.reshape(16, -1).double())
+        expected /= expected.square().sum().sqrt()
+        for _ in range(3):
+            expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+        singular = torch.linalg.svdvals(update.reshape(16, -1)).double()
+        torch.testing.assert_close(singular, expected.abs().sort(descending=True).values, rtol=0.03, atol=0.03)
+        assert torch.equal(last, last_before)
+
+
+def test_normalised_filters_are_for_muon():
+    with pytest.raises(ConfigError, match="only muon has, and the optimiser is sgd"):
+        OptimConfig(normalise_filters=True).filled(epochs=1)
+
+
 def test_frozen_parameters_are_left_out():
     network, head = networks()[0]
     for parameter in network.parameters():

@@ -82,7 +82,8 @@ MODELS: Mapping[str, Own | Timm] = MappingProxyType(
         "cnn_64_128": Own(build=_lazy("classic", "cnn_64_128"), image_size=(32, 32), num_parameters=8_278_658),
         "resnet8": Own(build=_lazy("resnet", "resnet8"), image_size=(32, 32), num_parameters=75_290),
         "resnet20": Own(build=_lazy("resnet", "resnet20"), image_size=(32, 32), num_parameters=269_722),
-        "fastnet32": Own(build=_lazy("fastnet", "fastnet32"), image_size=(32, 32), num_parameters=294_818),
+        "fastnet32": Own(build=_lazy("fastnet", "fastnet32"), image_size=(32, 32), num_parameters=569_378),
+        "fastnet32_wide": Own(build=_lazy("fastnet", "fastnet32_wide"), image_size=(32, 32), num_parameters=1_972_514),
         # photos; accuracies are those that timm publishes (results/results-imagenet.csv), of AlexNet torchvision's
         "alexnet": Own(
             build=_lazy("classic", "alexnet"),

@@ -20,9 +20,11 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.training.config import HEAD_METHODS, Device, HeadConfig, LossPlan, OptimPlan, Precision
+from recog.recipes.from_scratch import ScratchDefaults, choose_network, scratch_defaults
+from recog.training.config import HEAD_METHODS, SMOOTHING, Device, HeadConfig, LossPlan, OptimConfig, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
+MAX_VAL_IMAGES = 5000  # that are carved: their accuracy's 95 % interval is 1.4 points either way at most
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
 FEW_SMALL_PHOTOS = 2000  # fewer small photos than this go by pretrained features (benchmarks/small_photos.py)
 MIN_PHOTO_PX = 24  # smaller images are icons or patterns
@@ -160,20 +162,19 @@ def plan(
     fine = recipe == "finetune"
     if config.head.method not in (None, *HEAD_METHODS[dataset.task]):
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
-    model = _plan_model(config.model, recipe, facts)
+    num_images = len(dataset.subset("train")) or len(dataset.samples)
+    model, of_network = _plan_model(config.model, recipe, facts, num_images)
+    reasons += of_network
     if model != config.model and (model.name, model.image_size) == (PHOTO_INPUT.name, PHOTO_INPUT.image_size):
         reasons.append(
             f"network {PHOTO_INPUT}: more accurate on photos than {PRETRAINED}, at {PHOTO_INPUT.cost:g} times its cost, also in "
             f"prediction (--model {PRETRAINED}; --set head.compare=true compares)"
         )
-    if recipe == "scratch" and config.model.name is None:
-        reasons.append("a small, fast network for small images; choose another with --model (see recog models)")
     calibration, of_classes = _plan_threshold(config.calibration, dataset)
     reasons += of_classes
     decided = vars(config) | {
         "recipe": recipe,
         "calibration": calibration,
-        "split": plan_split(config.split, dataset),
         "model": model,
         "compute": ComputePlan(
             device=device,
@@ -189,9 +190,10 @@ def plan(
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
-    optim = config.optim.filled(epochs=_plan_epochs(fine, len(dataset.samples)), fine_tuning=fine)
+    usual = None if fine else scratch_defaults(str(model.name), num_images=num_images, optimizer=config.optim.name)
+    optim = _plan_optim(config.optim, usual, num_images)
     if config.optim.lr is None:
-        start = "pretrained weights" if fine else "random weights"
+        start = "random weights" if usual else "pretrained weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
     fits = model.image_size is not None and facts.one_size == model.image_size and not fine
     fits = fits or model.crop_mode == "squash"
@@ -199,19 +201,27 @@ def plan(
     knows_photos = fine and (own is None or own.weights is not None)
     augment = _plan_augment(config.augment, dataset, facts, fits=fits, knows_photos=knows_photos)
     reasons.append(_describe_augment(augment))
+    batch_size = config.loader.batch_size or (usual.batch_size if usual else 32)
     steps = StepsPlan(
         **decided
         | {
             "augment": augment,
-            "loader": LoaderPlan(
-                **vars(config.loader) | {"batch_size": config.loader.batch_size or (32 if fine else 64)}
-            ),
-            "loss": config.loss.filled(dataset.task),
+            "loader": LoaderPlan(**vars(config.loader) | {"batch_size": batch_size}),
+            "loss": config.loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
             "optim": optim,
-            "schedule": config.schedule.filled(),
+            "schedule": config.schedule.filled(usual=usual.schedule, warmup_fraction=usual.warmup_fraction)
+            if usual
+            else config.schedule.filled(),
         }
     )
     return steps, reasons
+
+
+def _plan_optim(optim: OptimConfig, usual: ScratchDefaults | None, num_images: int) -> OptimPlan:
+    """`usual` are the settings from random weights; None: the network is fine-tuned."""
+    if usual is None:
+        return optim.filled(epochs=8 if num_images < 5000 else 4, fine_tuning=True)
+    return replace(optim, name=usual.optimizer).filled(epochs=usual.epochs, usual=usual.optim)
 
 
 def _plan_threshold(wanted: CalibrationConfig, dataset: Dataset) -> tuple[CalibrationConfig, list[str]]:
@@ -302,26 +312,42 @@ def _describe_no_split(dataset: Dataset, *, has_val: bool) -> str:
 
 
 def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:
-    """`split`, with the test fraction that is usual for the dataset where nothing is set."""
-    if dataset.test_fraction is None or split != SplitConfig():
+    """`split` of a dataset that is not split yet, with fractions for it where nothing is set.
+
+    The test fraction is the dataset's usual one; of many images 5,000 validate, so that the others can be learnt from.
+    """
+    if split != SplitConfig():
         return split
-    return replace(split, test_fraction=dataset.test_fraction)
+    if dataset.test_fraction is not None:
+        split = replace(split, test_fraction=dataset.test_fraction)
+    num_left = len(dataset.samples) - len(dataset.subset("test"))
+    return replace(split, val_fraction=min(split.val_fraction, round(MAX_VAL_IMAGES / max(1, num_left), 4)))
 
 
 def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Precision:
-    if device == "cuda" and recipe != "head":
+    """On a CPU, bfloat16 is timed before it is used: see `recog.training.precision`."""
+    if recipe == "head":
+        return "float32"
+    if device == "cuda":
         return "bfloat16" if has_bfloat16 else "float16"
-    return "bfloat16" if has_bfloat16 and recipe == "finetune" else "float32"
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
-def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelConfig:
+def _plan_model(
+    model: ModelConfig, recipe: Recipe, facts: ImageFacts, num_images: int
+) -> tuple[ModelConfig, list[str]]:
     if recipe != "scratch":
         name, size = model.name or PRETRAINED, model.image_size
         is_open = model.name is None and size is None and model.weights == "auto"
         if is_open and facts.median_short_side >= LARGE_PHOTO_PX:
             name, size = PHOTO_INPUT.name, PHOTO_INPUT.image_size
-        return replace(model, name=name, channels=model.num_channels, image_size=size)
-    name = model.name or "resnet8"
+        return replace(model, name=name, channels=model.num_channels, image_size=size), []
+    name, reasons = model.name, []
+    if name is None:
+        is_grey = facts.all_grey if model.channels is None else model.channels == 1
+        side = min(model.image_size or facts.one_size or (min(SMALL_IMAGE_PX, facts.largest_side),))
+        name, why = choose_network(shortest_side=side, num_images=num_images, is_grey=is_grey)
+        reasons.append(f"{why}; choose another with --model (see recog models)")
     own, is_module = own_network(name), name.startswith(OWN_MODULE_PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
     size = model.image_size
@@ -332,7 +358,7 @@ def _plan_model(model: ModelConfig, recipe: Recipe, facts: ImageFacts) -> ModelC
         elif small and (own is None or own.takes(small)):
             size = small
     channels = model.channels or (1 if (is_small or is_module) and facts.all_grey else 3)
-    return replace(model, name=name, channels=channels, weights="none", image_size=size)
+    return replace(model, name=name, channels=channels, weights="none", image_size=size), reasons
 
 
 def _plan_augment(
@@ -348,10 +374,11 @@ def _plan_augment(
     may_show_signs = facts.largest_side <= SMALL_IMAGE_PX and not knows_photos
     mirror = not may_show_signs or set(dataset.class_names) == CIFAR10_CLASSES or dataset.name == "cifar100"
     rotation = 0.0 if may_show_signs else None  # None: the policy's
+    shows_objects = fits and may_show_signs and mirror and augment.mirror is not False
     return replace(
         augment,
         policy=augment.policy or "standard",
-        geometry=augment.geometry or ("warp" if fits else "crop"),
+        geometry=augment.geometry or ("translate" if shows_objects else "warp" if fits else "crop"),
         mirror=mirror if augment.mirror is None else augment.mirror,
         max_rotation_degrees=rotation if augment.max_rotation_degrees is None else augment.max_rotation_degrees,
     ).filled()
@@ -366,12 +393,6 @@ def _describe_augment(augment: AugmentConfig) -> str:
         f"augmentation {augment.policy}: images are {mirrored} and {rotated} "
         f"(--set augment.mirror={change}, --set augment.max_rotation_degrees={0 if degrees else 12})"
     )
-
-
-def _plan_epochs(fine: bool, num_images: int) -> int:
-    if fine:
-        return 8 if num_images < 5000 else 4
-    return 40 if num_images < 10_000 else 20
 
 
 def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:

@@ -5,6 +5,7 @@ Each file is read once to identify it (content hash, header, 16-bit range) and o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,6 +44,7 @@ from recog.data.inspection import (
 )
 from recog.data.sources import open_source
 from recog.data.split import (
+    SplitConfig,
     describe_known_splits,
     describe_small_classes,
     join_groups,
@@ -68,7 +70,9 @@ from recog.recipes.parent import with_parent
 from recog.recipes.plan import HEAD_INPUTS, ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
+from recog.training.precision import try_bfloat16
 
+MIN_TIMED_PIXELS = 10_000_000  # of all images of all epochs: 1,000 images of 32 px 10 times
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -79,6 +83,7 @@ class PreparedData:
     dataset: Dataset
     inspected: Mapping[str, Inspected]  # by sample name
     facts: ImageFacts
+    split: SplitConfig  # as planned
     has_given_val: bool  # False: val was carved
     notes: tuple[str, ...]
 
@@ -186,19 +191,21 @@ def prepare_data(
     dataset = in_content_order(dataset, [facts_of[sample.name].sha256 for sample in dataset.samples])
     inspected = {sample.name: facts_of[sample.name] for sample in dataset.samples}
     hashes = [image.sha256 for image in inspected.values()]
-    facts = image_facts(dataset, list(inspected.values()))
+    facts, split = image_facts(dataset, list(inspected.values())), plan_split(config.split, dataset)
     notes = (
         *describe_data(dataset, facts),
         *find_overlap(dataset.samples, hashes).notes(),
-        *(f"warning: {text}" for text in describe_small_classes(dataset, plan_split(config.split, dataset))),
+        *(f"warning: {text}" for text in describe_small_classes(dataset, split)),
         *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
     has_given_val = "val" in dataset.given_splits
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
     known = [known_splits.get(content_hash) for content_hash in hashes]
-    dataset = split_dataset(dataset, plan_split(config.split, dataset), seed=config.seed, groups=groups, known=known)
+    dataset = split_dataset(dataset, split, seed=config.seed, groups=groups, known=known)
     notes += tuple(describe_known_splits(dataset, known))
-    data = PreparedData(dataset=dataset, inspected=inspected, facts=facts, has_given_val=has_given_val, notes=notes)
+    data = PreparedData(
+        dataset=dataset, inspected=inspected, facts=facts, split=split, has_given_val=has_given_val, notes=notes
+    )
     check_agreement(world, "data", fingerprint(dataset, data.hashes) if world.size > 1 else "")
     return data
 
@@ -211,7 +218,7 @@ def plan_model(
     device = choose_device(config.compute.device, local_rank=world.local_rank)
     if network is not None:
         config = replace(config, model=name_own_module(config.model, network))
-    given = config.model.name
+    config, given = replace(config, split=data.split), config.model.name
     config, reasons = with_parent(replace(config, model=with_known_name(config.model)))
     if given not in (None, config.model.name):
         reasons = [f"{shown(str(given))} means {config.model.name}", *reasons]
@@ -231,7 +238,10 @@ def plan_model(
         model, layers, layer_notes = with_layers(model, wanted, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
-    return PlannedModel(plan=plan, built=model, reasons=tuple(reasons), grey16_notes=tuple(grey16_notes))
+    plan, precision_notes = _with_faster_precision(plan, config, model, len(training), world)
+    return PlannedModel(
+        plan=plan, built=model, reasons=(*reasons, *precision_notes), grey16_notes=tuple(grey16_notes)
+    )
 
 
 def prepare_model(
@@ -343,6 +353,30 @@ def _plan_together(
         reasons = [*reasons, _describe_world(world, planned, device)]
         planned = build_config(type(planned), broadcast(world, config_to_dict(planned)))
     return planned, reasons
+
+
+def _with_faster_precision(
+    plan: Plan, config: TrainConfig, model: BuiltModel, num_images: int, world: World
+) -> tuple[Plan, list[str]]:
+    """Where bfloat16 is planned on a CPU and the user set nothing: the faster precision, measured by the first process for all.
+
+    Short trainings use float32: the trial would take longer than it gains, and equal runs are to be equal on a busy machine too.
+    """
+    planned = plan.compute.precision
+    if config.compute.precision or plan.compute.device != "cpu" or planned != "bfloat16":
+        return plan, []
+    if not isinstance(plan, StepsPlan):
+        return plan, []
+    size, channels = model.preprocess.image_size, model.preprocess.channels
+    if plan.optim.epochs * num_images * math.prod(size) < MIN_TIMED_PIXELS:
+        return replace(plan, compute=replace(plan.compute, precision="float32")), []
+    found = ["", ""]
+    if world.is_writer:
+        batch_size = plan.loader.batch_size
+        trial = try_bfloat16(model.classifier, image_size=size, channels=channels, batch_size=batch_size)
+        found = [trial.precision, str(trial)]
+    precision, note = broadcast(world, found)
+    return replace(plan, compute=replace(plan.compute, precision=precision)), [note]
 
 
 def _describe_world(world: World, plan: Plan, device: torch.device) -> str:

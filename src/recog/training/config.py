@@ -26,16 +26,20 @@ class OptimConfig:
     name: OptimizerName | None = None  # planned if None
     epochs: int | None = None  # planned if None
     lr: float | None = None  # peak, reached after warm-up; planned if None
-    head_lr_factor: float = 1.0  # the last layer's learning rate over the others'
+    head_lr_factor: float | None = None  # the last layer's learning rate over the others'; planned if None
+    bias_lr_factor: float | None = None  # that of the other layers' biases, also BatchNorm's; planned if None
     layer_decay: float = (
         1.0  # each layer's learning rate over that of the next one towards the head; 1 is the same for all
     )
     momentum: float | None = None  # beta1 of adam and adamw; the optimiser's default if None
     nesterov: bool = True  # of sgd and muon
+    normalise_filters: bool | None = (
+        None  # of muon, where BatchNorm follows every convolution: keep the norm of its weights; planned if None
+    )
     beta2: float | None = None  # of adam, adamw, muon's AdamW; rmsprop's alpha; the optimiser's default if None
     weight_decay: float | None = None  # only on parameters with two axes or more; planned if None
     on_nonfinite: OnNonFinite = "stop"  # at a loss or gradient that is not finite: stop, or skip the step and count it
-    accumulation: int = 1  # batches of loader.batch_size that one step is made of
+    accumulation: int | None = None  # batches of loader.batch_size that one step is made of; planned if None
     max_grad_norm: float = 0.0  # a longer gradient is shortened to this; 0 leaves it as it is
     ema_decay: float = 0.0  # of the moving average of the weights, which is then evaluated and shipped; 0 keeps none
     freeze_layers: int = 0  # the first layers, which keep their weights throughout
@@ -55,7 +59,7 @@ class OptimConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"optim.{name} is {value}; it must be at least 0 and below 1.")
-        for name in ("weight_decay", "head_lr_factor", "max_grad_norm"):
+        for name in ("weight_decay", "head_lr_factor", "bias_lr_factor", "max_grad_norm"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"optim.{name} is {value}; it must be 0 or more.")
@@ -64,10 +68,13 @@ class OptimConfig:
                 f"optim.layer_decay is {self.layer_decay}; it must be above 0 and at most 1 (0.75 suits ViT)."
             )
 
-    def filled(self, *, epochs: int, fine_tuning: bool = False) -> OptimPlan:
-        """With SGD where no optimiser is named, `epochs` and the optimiser's defaults where nothing is set."""
+    def filled(self, *, epochs: int, fine_tuning: bool = False, usual: Defaults | None = None) -> OptimPlan:
+        """With SGD where no optimiser is named, `epochs` and the `usual` settings where nothing is set.
+
+        ConfigError for a setting that the optimiser does not have.
+        """
         name: OptimizerName = self.name or "sgd"
-        usual = DEFAULTS[name]
+        usual = usual or DEFAULTS[name]
         planned = {
             "name": name,
             "epochs": epochs,
@@ -75,8 +82,17 @@ class OptimConfig:
             "momentum": usual.momentum,
             "beta2": usual.beta2,
             "weight_decay": usual.weight_decay,
+            "head_lr_factor": usual.head_lr_factor,
+            "bias_lr_factor": usual.bias_lr_factor,
+            "normalise_filters": usual.normalise_filters,
+            "accumulation": usual.accumulation,
             "freeze_batch_norm": fine_tuning,
         }
+        if self.normalise_filters and name != "muon":
+            raise ConfigError(
+                f"optim.normalise_filters is true, which only muon has, and the optimiser is {name}. Remove it, or use "
+                "--optimizer muon."
+            )
         return OptimPlan(**planned | {key: value for key, value in vars(self).items() if value is not None})
 
 
@@ -90,6 +106,10 @@ class OptimPlan(OptimConfig):
     momentum: float
     beta2: float
     weight_decay: float
+    head_lr_factor: float
+    bias_lr_factor: float
+    normalise_filters: bool
+    accumulation: int
     freeze_batch_norm: bool
 
 
@@ -102,6 +122,10 @@ class Defaults:
     momentum: float
     beta2: float
     weight_decay: float
+    head_lr_factor: float = 1.0
+    bias_lr_factor: float = 1.0
+    normalise_filters: bool = False
+    accumulation: int = 1
 
 
 DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
@@ -150,15 +174,14 @@ class LossConfig:
                     f"loss.class_weights.{name} is {weight}; it must be above 0. To leave a class out, remove its images."
                 )
 
-    def filled(self, task: Task) -> LossPlan:
-        """The loss that suits the task where none is named, with its usual smoothing where none is set.
+    def filled(self, task: Task, *, smoothing: float = SMOOTHING) -> LossPlan:
+        """The loss that suits the task where none is named; cross-entropy with `smoothing` where none is set.
 
         ConfigError for a loss that does not support the task.
         """
         name = self.name or LOSSES[task][0]
-        smoothing = self.label_smoothing
-        if smoothing is None:
-            smoothing = SMOOTHING if name == "cross-entropy" else 0.0
+        usual = smoothing if name == "cross-entropy" else 0.0
+        smoothing = usual if self.label_smoothing is None else self.label_smoothing
         if name not in LOSSES[task]:
             raise ConfigError(
                 f"loss.name is {name}, which is for images with exactly one class; these images have any number of "

@@ -246,11 +246,12 @@ def _freeze_body(state: TrainState, epoch: int) -> None:
 
 
 def _set_modes(state: TrainState) -> None:
-    """Training mode, except BatchNorm whose statistics are frozen: all of them, or those with frozen weights."""
+    """Training mode, except BatchNorm whose statistics are frozen: all of them, or those of which nothing is trained."""
     state.classifier.train()
     for module in state.classifier.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            frozen = any(not parameter.requires_grad for parameter in module.parameters())
+            parameters = list(module.parameters())
+            frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
             module.train(not (frozen or state.freeze_batch_norm))
 
 

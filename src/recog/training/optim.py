@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from recog.models.inner_layers import InnerLayers
 from recog.training.config import OptimizerName, OptimPlan
 
 Groups = list[dict[str, Any]]
+NORMALISED_NS_STEPS = 3  # airbench94_muon's: rough singular values do as well where the norms are fixed
 
 
 def build_optimizer(network: nn.Module, head: nn.Module, config: OptimPlan) -> torch.optim.Optimizer:
@@ -40,6 +42,8 @@ def parameter_groups(network: nn.Module, head: nn.Module, config: OptimPlan) -> 
             continue
         of_head = id(parameter) in in_head
         factor = config.head_lr_factor if of_head else config.layer_decay ** (last - layers[name])
+        if not of_head and name.endswith("bias"):
+            factor *= config.bias_lr_factor
         decayed = parameter.ndim >= 2 and not any(fnmatch.fnmatch(name, pattern) for pattern in exempt)
         groups.setdefault((of_head, decayed, factor), []).append(parameter)
     return [
@@ -71,15 +75,26 @@ def _rmsprop(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
 
 
 def _muon(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
-    # timm's, as torch's takes no convolutions; its scaling to AdamW's size of update lets one rate serve both
-    return Muon(
-        groups,
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        betas=(0.9, config.beta2),
-        adjust_lr_fn="match_rms_adamw",
-    )
+    # timm's, as torch's takes no convolutions
+    common = partial(Muon, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, betas=(0.9, config.beta2))
+    if not config.normalise_filters:
+        return common(groups, adjust_lr_fn="match_rms_adamw")  # AdamW's size of update: one rate serves both
+    optimizer = common(groups, adjust_lr_fn="original", ns_steps=NORMALISED_NS_STEPS)
+    optimizer.register_step_pre_hook(lambda used, *_: normalise_filters(used.param_groups))
+    return optimizer
+
+
+@torch.no_grad()
+def normalise_filters(groups: Groups) -> None:
+    """Scale the weights of each convolution to the norm that filters of norm 1 have, the square root of their number.
+
+    BatchNorm undoes the scale. With it, a rate is the share of a layer's weights that a step of muon turns, in every layer and
+    throughout training. Jordan (2024), airbench94_muon.
+    """
+    for group in groups:
+        for parameter in group["params"]:
+            if parameter.ndim == 4 and parameter.grad is not None and not group["use_fallback"]:
+                parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp(min=1e-7))
 
 
 OPTIMIZERS: Mapping[OptimizerName, Callable[[Groups, OptimPlan], torch.optim.Optimizer]] = MappingProxyType(

@@ -18,7 +18,7 @@ ONE_CYCLE_RISE = 0.3  # torch's OneCycleLR
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    name: ScheduleName = "cosine"
+    name: ScheduleName | None = None  # planned if None
     warmup_fraction: float | None = None  # of all steps; planned if None
     milestones: tuple[float, ...] = (
         0.5,
@@ -38,17 +38,20 @@ class ScheduleConfig:
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"schedule.gamma is {self.gamma}; it must be above 0 and at most 1.")
 
-    def filled(self) -> SchedulePlan:
-        """With the schedule's usual warm-up where none is set."""
-        usual = ONE_CYCLE_RISE if self.name == "one-cycle" else WARMUP_FRACTION
-        warmup = usual if self.warmup_fraction is None else self.warmup_fraction
-        return SchedulePlan(**vars(self) | {"warmup_fraction": warmup})
+    def filled(self, *, usual: ScheduleName = "cosine", warmup_fraction: float = WARMUP_FRACTION) -> SchedulePlan:
+        """With the `usual` schedule and its warm-up where nothing is set; another schedule has its own."""
+        name = self.name or usual
+        if name != usual:
+            warmup_fraction = ONE_CYCLE_RISE if name == "one-cycle" else WARMUP_FRACTION
+        warmup = warmup_fraction if self.warmup_fraction is None else self.warmup_fraction
+        return SchedulePlan(**vars(self) | {"name": name, "warmup_fraction": warmup})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulePlan(ScheduleConfig):
     """Every setting has a value."""
 
+    name: ScheduleName
     warmup_fraction: float
 
 

@@ -33,6 +33,7 @@ def test_a_turn_of_a_wide_image_is_a_turn():
 CONFIGS = {  # one source of chance in each, so that none hides behind another
     "crop": AugmentConfig(policy="standard", geometry="crop", mirror=False),
     "warp": AugmentConfig(policy="standard", geometry="warp", mirror=False),
+    "translate": AugmentConfig(policy="standard", geometry="translate", mirror=False),
     "mirror": AugmentConfig(policy="none", mirror=True),
 }
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
@@ -19,6 +20,7 @@ from recog.data.augment.geometry import (
     is_small,
     mirror,
     random_boxes,
+    translate,
     warp,
 )
 
@@ -138,6 +140,22 @@ def test_which_way_is_taken():
     assert is_small((32, 32, 3), (32, 32))
     assert not is_small((258, 258, 3), (224, 224))
     assert not is_small(None, (32, 32))
+
+
+def test_translation_moves_whole_pixels_and_reflects_the_edges():
+    image = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8).view(1, 3, 3, 1)
+    moved = translate(image.expand(3, -1, -1, -1), np.array([[0, 0], [1, 0], [-1, 2]]), 2)[..., 0]
+    assert moved[0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert moved[1].tolist() == [[4, 5, 6], [1, 2, 3], [4, 5, 6]]  # down by 1: row 1 comes in again from above
+    assert moved[2].tolist() == [[6, 5, 4], [9, 8, 7], [6, 5, 4]]  # up by 1, right by 2
+
+
+def test_translation_is_torchs_reflection_padding_and_a_crop():
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 9, 7, 3), dtype=np.uint8))
+    shifts = np.random.default_rng(1).integers(-3, 4, (20, 2))
+    padded = F.pad(images.permute(0, 3, 1, 2).float(), (3, 3, 3, 3), mode="reflect").permute(0, 2, 3, 1).to(torch.uint8)
+    for image, whole, (down, right) in zip(translate(images, shifts, 3), padded, shifts, strict=True):
+        assert torch.equal(image, whole[3 - down : 12 - down, 3 - right : 10 - right])
 
 
 def test_mirror_turns_the_named_rows_only():

@@ -17,6 +17,7 @@ from recog.data.store import ImageStore
 
 EVERYTHING = {
     "max_rotation_degrees": 20.0,
+    "translate_px": 2,
     "random_ops": "rand",
     "brightness": 0.3,
     "contrast": 0.3,
@@ -28,7 +29,10 @@ EVERYTHING = {
     "cutmix": 1.0,
 }
 SWEEP = [
-    *(AugmentConfig(policy=p, geometry=g, mirror=True) for p, g in itertools.product(POLICIES, ("warp", "crop"))),
+    *(
+        AugmentConfig(policy=p, geometry=g, mirror=True)
+        for p, g in itertools.product(POLICIES, ("warp", "crop", "translate"))
+    ),
     *(
         AugmentConfig(policy="light", geometry="crop", mirror=False, **{name: value})
         for name, value in EVERYTHING.items()
@@ -88,17 +92,20 @@ def test_none_changes_nothing():
     np.testing.assert_array_equal(images.numpy(), loader.store.stack(loader.draws(0)))
 
 
-def test_one_in_two_is_mirrored():
-    store = ImageStore(list(np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)))
-    config = AugmentConfig(policy="none", mirror=True)
-    pictures = [
-        augment_batch(store, np.array([0]), config, image_size=(6, 6), seed=0, epoch=epoch)[0].numpy()
-        for epoch in range(400)
-    ]
-    plain = sum(np.array_equal(picture, store[0]) for picture in pictures)
-    mirrored = sum(np.array_equal(picture, store[0][:, ::-1]) for picture in pictures)
-    assert plain + mirrored == 400
-    assert abs(mirrored - 200) < 40  # four standard deviations of 10
+def test_one_in_two_is_mirrored_and_the_other_half_in_the_next_epoch():
+    images = np.random.default_rng(0).integers(0, 256, (400, 6, 6, 3), dtype=np.uint8)
+    store, config = ImageStore(list(images)), AugmentConfig(policy="none", mirror=True)
+    is_mirrored = []
+    for epoch in range(4):
+        drawn = augment_batch(store, np.arange(400), config, image_size=(6, 6), seed=0, epoch=epoch).numpy()
+        plain = (drawn == images).all(axis=(1, 2, 3))
+        mirrored = (drawn == images[:, :, ::-1]).all(axis=(1, 2, 3))
+        assert (plain ^ mirrored).all()
+        is_mirrored.append(mirrored)
+    assert abs(is_mirrored[0].sum() - 200) < 40  # four standard deviations of 10
+    assert (is_mirrored[1] == ~is_mirrored[0]).all()
+    assert (is_mirrored[2] == is_mirrored[0]).all()
+    assert (is_mirrored[3] == is_mirrored[1]).all()
 
 
 def test_strengths_that_are_set_stand_in_place_of_the_policys():

@@ -1,10 +1,18 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from small_models import build, num_parameters
 from torch import nn
 
-from recog.models.networks.fastnet import fastnet32, whiten
+from recog.models.classifier import Classifier
+from recog.models.networks.fastnet import Stage, fastnet32, fastnet32_wide, whiten
+from recog.training.config import LossConfig, OptimConfig
+from recog.training.fit import train_step
+from recog.training.losses import build_loss
+from recog.training.state import build_state
 
 
 def correlated_images(num_images=20, channels=3, size=16, seed=0):
@@ -15,12 +23,50 @@ def correlated_images(num_images=20, channels=3, size=16, seed=0):
     return np.clip(128 + 40 * coarse + 8 * fine, 0, 255).astype(np.uint8)
 
 
-def test_parameters_by_hand():
-    # 24 whitening biases (its filters are computed, not trained); per stage two 3 x 3 convolutions, each with scale and shift
-    stages = [9 * a * b + 2 * b + 9 * b * b + 2 * b for a, b in ((24, 32), (32, 64), (64, 128))]
-    assert stages == [16_256, 55_552, 221_696]
-    assert 24 + sum(stages) + 128 * 10 + 10 == 294_818
-    assert num_parameters(fastnet32(num_classes=10, in_chans=3)) == 294_818
+@pytest.mark.parametrize(
+    ("build_network", "widths", "expected"),
+    [(fastnet32, (64, 128, 128), 569_378), (fastnet32_wide, (64, 256, 256), 1_972_514)],
+)
+def test_parameters_by_hand(build_network, widths, expected):
+    # 24 whitening biases (its filters are computed, not trained); per stage two 3 x 3 convolutions, each with a scale and a shift
+    pairs = zip((24, *widths), widths, strict=False)
+    stages = [9 * a * b + 2 * b + 9 * b * b + 2 * b for a, b in pairs]
+    assert 24 + sum(stages) + widths[-1] * 10 + 10 == expected
+    assert num_parameters(build_network(num_classes=10, in_chans=3)) == expected
+
+
+def test_a_stage_begins_as_a_maximum_that_keeps_its_maps():
+    """Identity filters, then BatchNorm with scale 1: the first maps are the normalised maxima of 2 x 2 pixels."""
+    torch.manual_seed(0)
+    images = torch.randn(4, 6, 8, 8)
+    stage = Stage(6, 8)
+    maxima = images.unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-1, -2))
+    expected = F.silu(normalised(F.silu(normalised(maxima))))
+    with torch.no_grad():
+        torch.testing.assert_close(stage(images)[:, :6], expected)
+
+
+def normalised(maps):
+    """Mean 0 and variance 1 of each channel, with BatchNorm's epsilon."""
+    variance, mean = torch.var_mean(maps, dim=(0, 2, 3), keepdim=True, correction=0)
+    return (maps - mean) / (variance + 1e-5).sqrt()
+
+
+def test_scales_of_batch_norm_are_not_trained_and_their_statistics_are():
+    network = fastnet32(num_classes=2, in_chans=1)
+    before = copy.deepcopy(network.state_dict())
+    state = build_state(
+        Classifier(network, mean=(0.5,), std=(0.5,)),
+        optim=OptimConfig(lr=0.1).filled(epochs=1),
+        loss=build_loss(LossConfig()),
+        precision="float32",
+    )
+    images = torch.from_numpy(correlated_images(num_images=8, channels=1))
+    train_step(state, images, torch.arange(8) % 2, lr=0.1)
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not {name for name in changed if name.endswith(("bn1.weight", "bn2.weight"))}
+    for stage in range(3):
+        assert {f"stages.{stage}.bn{n}.{what}" for n in (1, 2) for what in ("bias", "running_mean")} <= changed
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -97,8 +143,8 @@ def test_another_network_has_nothing_to_whiten():
 def test_convolutions_begin_as_copies_where_they_can():
     network = fastnet32(num_classes=2, in_chans=3)
     conv = network.stages[0].conv2
-    x = torch.randn(1, 32, 5, 5)
+    x = torch.randn(1, 64, 5, 5)
     assert torch.equal(conv(x), x)
     widening = network.stages[1].conv1
-    assert torch.equal(widening(x)[:, :32], x)
+    assert torch.equal(widening(x)[:, :64], x)
     assert isinstance(network.get_classifier(), nn.Linear)

@@ -18,6 +18,7 @@ from recog.data.augment.geometry import (
     is_small,
     mirror,
     random_boxes,
+    translate,
     warp,
 )
 from recog.data.augment.policies import AugmentConfig, Strengths
@@ -36,6 +37,14 @@ class Chance:
     def coins(self, stream: str, count: int) -> NDArray[np.float64]:
         """float64 [B, count] uniform in [0, 1)."""
         return uniforms(self.seed, self.epoch, self.draws, stream, count)
+
+    def mirrored(self) -> NDArray[np.bool_]:
+        """bool [B]: one draw in two in the first epoch, and from epoch to epoch the other half.
+
+        So any two epochs in a row show both sides of every image. Jordan (2024), arXiv 2404.00498, section 3.6.
+        """
+        first_coins = uniforms(self.seed, 0, self.draws, "mirror", 1)[:, 0]
+        return (first_coins < 0.5) ^ (self.epoch % 2 == 1)
 
     def signed(self, stream: str, count: int) -> NDArray[np.float64]:
         """float64 [B, count] uniform in [-1, 1)."""
@@ -57,6 +66,10 @@ def augment_batch(
     images = _place(store, chance, config, strengths, image_size)
     if strengths.max_rotation_degrees or strengths.max_zoom or strengths.max_shift:
         images = _random_warp(images, chance, strengths)
+    if strengths.translate_px:
+        span = 2 * strengths.translate_px + 1
+        shifts = (chance.coins("translate", 2) * span).astype(np.int64) - strengths.translate_px
+        images = translate(images, shifts, strengths.translate_px)
     if strengths.random_ops == "trivial":
         images = trivial_augment(images, chance.coins("trivial", COINS_PER_OP), upright=not config.mirror)
     elif strengths.random_ops == "rand":
@@ -70,7 +83,7 @@ def _place(
 ) -> torch.Tensor:
     """Cut, resized and mirrored images, uint8 [B, H, W, C]."""
     indices = chance.draws % len(store)
-    mirrored = chance.coins("mirror", 1)[:, 0] < 0.5 if config.mirror else np.zeros(len(indices), dtype=np.bool_)
+    mirrored = chance.mirrored() if config.mirror else np.zeros(len(indices), dtype=np.bool_)
     shape = store.one_shape
     if not config.needs_larger_images and shape is not None and shape[:2] == image_size:
         images = torch.from_numpy(store.stack(indices))

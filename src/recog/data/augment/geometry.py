@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from recog.data.store import Shape
@@ -155,6 +156,18 @@ def mirror(images: torch.Tensor, mirrored: NDArray[np.bool_]) -> torch.Tensor:
     turned = images.clone()
     turned[chosen] = images[chosen].flip(2)
     return turned
+
+
+def translate(images: torch.Tensor, shifts: NDArray[np.int64], max_px: int) -> torch.Tensor:
+    """uint8 [B, H, W, C] moved down and right by `shifts` int64 [B, 2] px, each from -`max_px` to `max_px`.
+
+    What comes in from outside is the reflection in the edge.
+    """
+    _, height, width, _ = images.shape
+    padded = np.pad(images.numpy(), ((0, 0), (max_px, max_px), (max_px, max_px), (0, 0)), mode="reflect")
+    windows = np.moveaxis(sliding_window_view(padded, (height, width), axis=(1, 2)), 3, -1)  # [B, S, S, H, W, C]
+    chosen = windows[np.arange(len(images)), max_px - shifts[:, 0], max_px - shifts[:, 1]]
+    return torch.from_numpy(np.ascontiguousarray(chosen))
 
 
 def affine_matrices(

@@ -10,7 +10,7 @@ from typing import Literal
 from recog.core.errors import ConfigError
 
 Policy = Literal["none", "light", "standard", "strong"]
-Geometry = Literal["warp", "crop"]
+Geometry = Literal["warp", "crop", "translate"]
 RandomOps = Literal["none", "trivial", "rand"]
 
 
@@ -23,6 +23,7 @@ class Strengths:
     max_rotation_degrees: float = 0.0  # either way
     max_zoom: float = 0.0  # scale in 1 -/+ this
     max_shift: float = 0.0  # of the image's side, in x and y
+    translate_px: int = 0  # whole pixels in x and y up to this, so that nothing is blurred; the edges are reflected
     random_ops: RandomOps = "none"  # trivial: one operation of any strength; rand: two of fixed strength
     brightness: float = 0.0  # factor in 1 -/+ this; contrast and saturation alike
     contrast: float = 0.0
@@ -36,19 +37,22 @@ class Strengths:
 
 _WARP = Strengths(max_rotation_degrees=12.0, max_zoom=0.12, max_shift=0.1)
 _CROP = Strengths(min_area=0.35, max_aspect=4 / 3)
+_TRANSLATE = Strengths(translate_px=2)  # Jordan (2024), arXiv 2404.00498, section 3.1
 
 POLICIES: Mapping[Policy, Mapping[Geometry, Strengths]] = MappingProxyType(
     {
-        "none": {"warp": Strengths(), "crop": Strengths()},
+        "none": {"warp": Strengths(), "crop": Strengths(), "translate": Strengths()},
         "light": {
             "warp": Strengths(max_rotation_degrees=5.0, max_zoom=0.05, max_shift=0.05),
             "crop": replace(_CROP, min_area=0.7),
+            "translate": Strengths(translate_px=1),
         },
-        "standard": {"warp": _WARP, "crop": _CROP},
+        "standard": {"warp": _WARP, "crop": _CROP, "translate": _TRANSLATE},
         # after torchvision's recipe of 2021: TrivialAugment, mixup 0.2, cutmix 1, erasing 0.1; milder in the crop
         "strong": {
             "warp": replace(_WARP, random_ops="trivial", erasing=0.1, mixup=0.2, cutmix=1.0),
             "crop": replace(_CROP, min_area=0.2, random_ops="trivial", erasing=0.1, mixup=0.2, cutmix=1.0),
+            "translate": replace(_TRANSLATE, random_ops="trivial", erasing=0.1, mixup=0.2, cutmix=1.0),
         },
     }
 )
@@ -59,13 +63,16 @@ class AugmentConfig:
     """`policy` and `geometry` choose a row of POLICIES; a strength that is set stands in place of the row's."""
 
     policy: Policy | None = None  # none, light, standard or strong; planned if None
-    geometry: Geometry | None = None  # warp suits images of one small size, crop suits photos; planned if None
-    mirror: bool | None = None  # left to right, for one in two; planned if None
+    geometry: Geometry | None = (
+        None  # warp and translate suit images of one small size, crop suits photos; planned if None
+    )
+    mirror: bool | None = None  # left to right, one in two, the other half in the next epoch; planned if None
     min_area: float | None = None
     max_aspect: float | None = None
     max_rotation_degrees: float | None = None
     max_zoom: float | None = None
     max_shift: float | None = None
+    translate_px: int | None = None
     random_ops: RandomOps | None = None
     brightness: float | None = None
     contrast: float | None = None
@@ -87,6 +94,7 @@ class AugmentConfig:
                 raise ConfigError(f"augment.{name} is {value}; it must be at least 0 and below {top}.")
         limits = (
             ("max_rotation_degrees", 180),
+            ("translate_px", 64),
             ("blur", 50),
             ("noise", 255),
             ("erasing", 1),

@@ -1,12 +1,13 @@
-"""FastNet: a small network that trains fast on 32 px images on a CPU, after the speed records on CIFAR-10.
+"""FastNet: small networks that train fast on 32 px images on a CPU, after the speed records on CIFAR-10.
 
 Page (2019), "How to train your ResNet" (a whitening first layer, few wide stages); Jordan (2024), "94% on CIFAR-10 in 3.29
-seconds on a single GPU", arXiv 2404.00498 (2 x 2 patches, GELU, identity initialisation, scaled logits). Ours has
-narrower stages, for two cores instead of a GPU.
+seconds on a single GPU", arXiv 2404.00498 (2 x 2 patches, pooling before BatchNorm, identity initialisation, BatchNorm without
+trained scales, scaled logits). SiLU in place of its GELU takes 7 % less of a step on a CPU.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 
 from recog.models.classifier import Classifier
 
-WIDTHS = (32, 64, 128)
+Widths = tuple[int, int, int]  # channels of the three stages
 MAX_WHITENING_IMAGES = 5000
 _PATCH = 2
 _EPSILON = 5e-4  # below it a direction is noise; the paper's, for images of variance 1
@@ -60,37 +61,48 @@ class Whitening(nn.Module):
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
+class Norm(nn.BatchNorm2d):
+    """BatchNorm whose scales stay 1, as the next layer's weights scale as well.
+
+    Its running statistics follow within a few steps: the records' trainings are short.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features, momentum=0.4)
+        self.weight.requires_grad_(False)
+
+
 class Stage(nn.Module):
     """Two 3 x 3 convolutions; the image is halved after the first."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = Norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = Norm(out_channels)
         for conv in (self.conv1, self.conv2):
             nn.init.dirac_(conv.weight[: conv.in_channels].data)  # these maps start as the identity
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.gelu(self.bn1(F.max_pool2d(self.conv1(x), 2)))
-        return F.gelu(self.bn2(self.conv2(x)))
+        x = F.silu(self.bn1(F.max_pool2d(self.conv1(x), 2)))
+        return F.silu(self.bn2(self.conv2(x)))
 
 
 class FastNet(nn.Module):
     """float32 [B, C, H, W] -> logits [B, K]; timm's method names."""
 
-    def __init__(self, *, num_classes: int, in_chans: int) -> None:
+    def __init__(self, widths: Widths, *, num_classes: int, in_chans: int) -> None:
         super().__init__()
-        self.num_features = WIDTHS[-1]
+        self.num_features = widths[-1]
         self.whitening = Whitening(in_chans)
-        widths = (len(self.whitening.bias), *WIDTHS)
-        self.stages = nn.Sequential(*(Stage(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        channels = (len(self.whitening.bias), *widths)
+        self.stages = nn.Sequential(*(Stage(a, b) for a, b in itertools.pairwise(channels)))
         self.fc = nn.Linear(self.num_features, num_classes)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, C, H, W] -> float32 [B, D, H', W']."""
-        maps: torch.Tensor = self.stages(F.gelu(self.whitening(images)))
+        maps: torch.Tensor = self.stages(F.silu(self.whitening(images)))
         return maps
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
@@ -106,13 +118,22 @@ class FastNet(nn.Module):
 
 
 def fastnet32(*, num_classes: int, in_chans: int, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
-    """The fast network for 32 px, or any size from 9 px: 294,818 parameters at 3 channels and 10 classes.
+    """The fast network for 32 px, or any size from 9 px: 569,378 parameters at 3 channels and 10 classes.
 
     `whiten` computes its first layer from the training images.
     """
+    return _build((64, 128, 128), num_classes, in_chans, image_size)
+
+
+def fastnet32_wide(*, num_classes: int, in_chans: int, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
+    """`fastnet32` with the widths of the records: 1,972,514 parameters, 2.2 times the work, more accurate."""
+    return _build((64, 256, 256), num_classes, in_chans, image_size)
+
+
+def _build(widths: Widths, num_classes: int, in_chans: int, image_size: tuple[int, int]) -> FastNet:
     if min(image_size) < 9:
         raise ValueError("the image is too small for its pooling")
-    return FastNet(num_classes=num_classes, in_chans=in_chans)
+    return FastNet(widths, num_classes=num_classes, in_chans=in_chans)
 
 
 def whiten(classifier: Classifier, images: Sequence[NDArray[np.uint8]]) -> None:

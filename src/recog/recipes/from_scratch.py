@@ -1,0 +1,73 @@
+"""The defaults of recipe `scratch`: network, epochs and settings of training, by the size and number of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recog.training.config import DEFAULTS, SMOOTHING, Defaults, OptimizerName
+from recog.training.schedule import WARMUP_FRACTION, ScheduleName
+
+MIN_FAST_SIDE_PX = 16  # a fast network halves the image four times
+MIN_FAST_IMAGES = 2000
+MIN_WIDE_IMAGES = (
+    20_000  # of colour; where a network twice as costly is worth its time: benchmarks/results/cifar10_scratch.md
+)
+FAST_NETWORKS = ("fastnet32", "fastnet32_wide")
+SEEN_IMAGES = 600_000  # by a fast network, over all epochs
+FAST_EPOCHS = (12, 60)  # at least and at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchDefaults:
+    """What a run from random weights uses where nothing is set."""
+
+    optimizer: OptimizerName
+    optim: Defaults
+    epochs: int
+    batch_size: int
+    label_smoothing: float = SMOOTHING
+    schedule: ScheduleName = "cosine"
+    warmup_fraction: float = WARMUP_FRACTION
+
+
+# After Jordan (2024), airbench94_muon: rate, momentum, smoothing, a straight line down to 0. Biases and the last layer are left
+# to AdamW here, at the rates 0.02 and 0.005.
+_FAST = Defaults(
+    lr=0.24,
+    fine_tuning_lr=DEFAULTS["muon"].fine_tuning_lr,
+    momentum=0.6,
+    beta2=0.95,
+    weight_decay=0.0,
+    bias_lr_factor=1 / 12,
+    head_lr_factor=1 / 48,
+    normalise_filters=True,
+    accumulation=2,  # parts of 256 images: larger tensors than 32 MiB cost new memory in each step
+)
+
+
+def choose_network(*, shortest_side: int, num_images: int, is_grey: bool) -> tuple[str, str]:
+    """The network for small images where none is named, and why."""
+    if shortest_side < MIN_FAST_SIDE_PX or num_images < MIN_FAST_IMAGES:
+        return "resnet8", "a small, fast network for small images"
+    if is_grey or num_images < MIN_WIDE_IMAGES:
+        return "fastnet32", "a network that trains fast on small images"
+    return "fastnet32_wide", "an accurate network for small images; fastnet32 takes about half the time"
+
+
+def scratch_defaults(network: str, *, num_images: int, optimizer: OptimizerName | None) -> ScratchDefaults:
+    """The settings for `network` and the number of training images; `optimizer` is the one that is set, if any."""
+    if network in FAST_NETWORKS and optimizer in (None, "muon"):
+        least, most = FAST_EPOCHS
+        return ScratchDefaults(
+            optimizer="muon",
+            optim=_FAST,
+            epochs=max(least, min(most, round(SEEN_IMAGES / num_images))),
+            batch_size=256,
+            label_smoothing=0.2,
+            schedule="linear",
+            warmup_fraction=0.0,
+        )
+    name = optimizer or "sgd"
+    return ScratchDefaults(
+        optimizer=name, optim=DEFAULTS[name], epochs=40 if num_images < 10_000 else 20, batch_size=64
+    )

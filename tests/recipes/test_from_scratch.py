@@ -1,0 +1,30 @@
+import pytest
+
+from recog.recipes.from_scratch import choose_network, scratch_defaults
+
+
+@pytest.mark.parametrize(
+    ("shortest_side", "num_images", "is_grey", "expected"),
+    [
+        (8, 50_000, True, "resnet8"),  # a fast network halves the image four times
+        (32, 1000, False, "resnet8"),
+        (28, 50_000, True, "fastnet32"),
+        (32, 10_000, False, "fastnet32"),
+        (32, 45_000, False, "fastnet32_wide"),
+    ],
+)
+def test_the_network_follows_size_number_and_channels(shortest_side, num_images, is_grey, expected):
+    assert choose_network(shortest_side=shortest_side, num_images=num_images, is_grey=is_grey)[0] == expected
+
+
+def test_a_fast_network_sees_as_many_images_in_fewer_epochs():
+    epochs = {n: scratch_defaults("fastnet32", num_images=n, optimizer=None).epochs for n in (2000, 20_000, 200_000)}
+    assert epochs == {2000: 60, 20_000: 30, 200_000: 12}
+
+
+def test_settings_of_a_fast_network_are_for_its_own_optimiser():
+    assert scratch_defaults("fastnet32", num_images=9000, optimizer=None).optim.normalise_filters
+    by_sgd = scratch_defaults("fastnet32", num_images=9000, optimizer="sgd")
+    other = scratch_defaults("resnet8", num_images=9000, optimizer="sgd")
+    assert by_sgd == other
+    assert (other.optim.lr, other.epochs, other.batch_size) == (0.1, 40, 64)
