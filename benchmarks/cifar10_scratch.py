@@ -1,0 +1,112 @@
+"""CIFAR-10 from scratch: `recog train` beside the tutorial of pytorch.org, clocks from process start to exit.
+
+    python benchmarks/cifar10_scratch.py FOLDER [--stages short,full,peer] [--repeats 1] [--peer-epochs 1]
+
+FOLDER has train/CLASS and test/CLASS. Each completed run is a line of results/cifar10_scratch.jsonl, so that a long benchmark can be
+continued with another call; the table is made of all lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from harness import PEERS, RESULTS, recog, time_in_turn, write_result
+from torch.utils.flop_counter import FlopCounterMode
+
+from recog.models.table import own_network
+
+LINES = RESULTS / "cifar10_scratch.jsonl"
+PEER_EPOCHS = 10  # that the comparison is about
+STAGES = {
+    "short": ("recog, fastnet32, 1 epoch", ["--model", "fastnet32", "--epochs", "1"]),
+    "narrow": ("recog, fastnet32, default epochs", ["--model", "fastnet32"]),
+    "full": ("recog, default", []),
+}
+
+
+def run_recog(folder: Path, stage: str) -> dict[str, float | str]:
+    with tempfile.TemporaryDirectory() as place:
+        command = recog("train", str(folder), *STAGES[stage][1], "--name", stage, "--json")
+        timing = time_in_turn({stage: command}, runs=1, warmup=0, cwd=Path(place))[stage]
+        run = Path(place) / "runs" / stage
+        report = json.loads(timing.stdout)["report"]
+        training = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        epochs = [line for line in training if line["kind"] == "epoch"]
+    return {
+        "seconds": timing.median_s,
+        "accuracy": report["accuracy"],
+        "num_test": report["num_images"],
+        "epochs": len(epochs),
+        "num_train": report["training"]["num_images"],
+        "network": report["training"]["network"],
+    }
+
+
+def run_peer(folder: Path, epochs: int) -> dict[str, float | str]:
+    command = [sys.executable, str(PEERS / "cifar10_tutorial.py"), str(folder), str(epochs)]
+    timing = time_in_turn({"peer": command}, runs=1, warmup=0)["peer"]
+    return {"seconds": timing.median_s, "accuracy": float(timing.stdout), "epochs": epochs}
+
+
+def step_flop(name: str) -> int:
+    """Of a training step on one image of 32 px: forward and backward, a multiplication and an addition being two."""
+    with torch.device("meta"):
+        network = own_network(name).build(num_classes=10, in_chans=3, image_size=(32, 32))
+        images = torch.zeros(2, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter:
+        network(images).sum().backward()
+    return counter.get_total_flops() // len(images)
+
+
+def row(stage: str, runs: list[dict[str, float]], peer_s: float | None) -> str:
+    seconds, accuracy = [run["seconds"] for run in runs], [run["accuracy"] for run in runs]
+    median = statistics.median(seconds)
+    name = STAGES[stage][0] if stage in STAGES else f"tutorial, {runs[0]['epochs']} epoch(s)"
+    work = "-"
+    if stage in STAGES:
+        run = runs[0]
+        flop = step_flop(str(run["network"])) * run["num_train"] * run["epochs"]
+        work = f"{flop / 1e15:.3f} PFLOP, {flop / median / 1e9:.0f} GFLOP/s of the whole command"
+    ratio = "-" if peer_s is None else f"{PEER_EPOCHS * peer_s / median:.1f}"
+    spread = f"{min(accuracy):.2%} to {max(accuracy):.2%}"
+    return (
+        f"| {name} | {runs[0]['epochs']} | {statistics.mean(accuracy):.2%} | {spread} | {len(runs)} | {median:.0f} "
+        f"| {min(seconds):.0f}-{max(seconds):.0f} | {ratio} | {work} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stages", default="short,full,peer")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--peer-epochs", type=int, default=1)
+    options = parser.parse_args()
+    for _ in range(options.repeats):
+        for stage in filter(None, options.stages.split(",")):
+            result = run_peer(options.folder, options.peer_epochs) if stage == "peer" else run_recog(options.folder, stage)
+            with LINES.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": stage, **result}) + "\n")
+    runs: dict[str, list[dict[str, float]]] = {}
+    for line in LINES.read_text().splitlines():
+        result = json.loads(line)
+        runs.setdefault(result["stage"], []).append(result)
+    peers = [run["seconds"] / run["epochs"] for run in runs.get("peer", [])]
+    peer_s = statistics.median(peers) if peers else None
+    table = [
+        f"| | epochs | accuracy, mean | range | n | seconds, median | range | {PEER_EPOCHS} peer epochs / this | work |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(row(stage, found, peer_s) for stage, found in runs.items()),
+    ]
+    note = f"\n\nTen epochs of the tutorial are ten times the time of one, {10 * peer_s:.0f} s here." if peer_s else ""
+    write_result("cifar10_scratch", "CIFAR-10 from scratch, 10,000 test images", "\n".join(table) + note)
+
+
+if __name__ == "__main__":
+    main()
