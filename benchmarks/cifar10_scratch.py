@@ -90,7 +90,9 @@ def main() -> None:
     options = parser.parse_args()
     for _ in range(options.repeats):
         for stage in filter(None, options.stages.split(",")):
-            result = run_peer(options.folder, options.peer_epochs) if stage == "peer" else run_recog(options.folder, stage)
+            result = (
+                run_peer(options.folder, options.peer_epochs) if stage == "peer" else run_recog(options.folder, stage)
+            )
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": stage, **result}) + "\n")
     runs: dict[str, list[dict[str, float]]] = {}

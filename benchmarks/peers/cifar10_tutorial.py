@@ -32,9 +32,7 @@ class Net(nn.Module):
 
 def main():
     folder, epochs = sys.argv[1], int(sys.argv[2])
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))]
-    )
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
     train = datasets.ImageFolder(f"{folder}/train", transform)
     test = datasets.ImageFolder(f"{folder}/test", transform)
     trainloader = torch.utils.data.DataLoader(train, batch_size=4, shuffle=True, num_workers=2)

@@ -21,7 +21,16 @@ from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
 from recog.recipes.from_scratch import ScratchDefaults, choose_network, scratch_defaults
-from recog.training.config import HEAD_METHODS, SMOOTHING, Device, HeadConfig, LossPlan, OptimConfig, OptimPlan, Precision
+from recog.training.config import (
+    HEAD_METHODS,
+    SMOOTHING,
+    Device,
+    HeadConfig,
+    LossPlan,
+    OptimConfig,
+    OptimPlan,
+    Precision,
+)
 from recog.training.schedule import SchedulePlan
 
 MAX_VAL_IMAGES = 5000  # that are carved: their accuracy's 95 % interval is 1.4 points either way at most
