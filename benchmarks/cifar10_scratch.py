@@ -2,8 +2,8 @@
 
     python benchmarks/cifar10_scratch.py FOLDER [--stages short,full,peer] [--repeats 1] [--peer-epochs 1]
 
-FOLDER has train/CLASS and test/CLASS. Each completed run is a line of results/cifar10_scratch.jsonl, so that a long benchmark can be
-continued with another call; the table is made of all lines.
+FOLDER has train/CLASS and test/CLASS. Each completed run is a line of results/cifar10_scratch.jsonl, so that a long benchmark can
+be continued with another call; the table is made of all lines.
 """
 
 from __future__ import annotations
