@@ -16,7 +16,7 @@ from recog.data.split import SplitConfig
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
-from recog.recipes.plan import PRETRAINED, ImageFacts, describe_data, image_facts, plan
+from recog.recipes.plan import PRETRAINED, ImageFacts, describe_data, image_facts, plan, plan_split
 from recog.training.config import HeadConfig, LossConfig, LossPlan, OptimConfig
 from recog.training.schedule import ScheduleConfig, StopConfig
 
@@ -91,9 +91,15 @@ def test_nothing_that_training_reads_is_left_open(recipe):
 
 def test_the_sources_customary_test_fraction_holds_unless_the_user_splits():
     data = dataset(test_fraction=0.2)
-    assert planned(TrainConfig(), TINY, data)[0].split.test_fraction == 0.2
-    asked = TrainConfig(split=SplitConfig(test_fraction=0.3))
-    assert planned(asked, TINY, data)[0].split.test_fraction == 0.3
+    assert plan_split(SplitConfig(), data) == SplitConfig(test_fraction=0.2)
+    assert plan_split(SplitConfig(test_fraction=0.3), data) == SplitConfig(test_fraction=0.3)
+    assert plan_split(SplitConfig(), dataset()) == SplitConfig()
+
+
+def test_of_many_images_5000_validate():
+    data = dataset(40_000)
+    assert plan_split(SplitConfig(), data).val_fraction == 0.125
+    assert plan_split(SplitConfig(val_fraction=0.2), data).val_fraction == 0.2
 
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
