@@ -79,7 +79,7 @@ def _muon(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
     common = partial(Muon, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, betas=(0.9, config.beta2))
     if not config.normalise_filters:
         return common(groups, adjust_lr_fn="match_rms_adamw")  # AdamW's size of update: one rate serves both
-    optimizer = common(groups, adjust_lr_fn="original", ns_steps=NORMALISED_NS_STEPS)
+    optimizer = common(groups, adjust_lr_fn="original", ns_coefficients="original", ns_steps=NORMALISED_NS_STEPS)
     optimizer.register_step_pre_hook(lambda used, *_: normalise_filters(used.param_groups))
     return optimizer
 
