@@ -3,7 +3,8 @@ import torch
 from small_models import build
 
 from recog.training.device import autocast
-from recog.training.precision import PrecisionTrial, try_bfloat16
+from recog.training.distributed import World
+from recog.training.precision import PrecisionTrial, choose_precision, try_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,27 @@ def test_bfloat16_has_to_be_faster_and_right(float32_ms, bfloat16_ms, cosine, ex
     trial = PrecisionTrial(float32_ms=float32_ms, bfloat16_ms=bfloat16_ms, gradient_cosine=cosine)
     assert trial.precision == expected
     assert str(trial).startswith(f"precision {expected}: ")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "num_images", "expected"),
+    [("bfloat16", 9_000, "float32"), ("bfloat16", 10_000, "bfloat16"), ("float32", 10_000, "float32")],
+)
+def test_short_trainings_are_not_timed(monkeypatch, candidate, num_images, expected):
+    """10,000 images of 32 x 32 are 10.24 million pixels."""
+    fast = PrecisionTrial(float32_ms=20, bfloat16_ms=10, gradient_cosine=1.0)
+    monkeypatch.setattr("recog.training.precision.try_bfloat16", lambda *_, **__: fast)
+    model = build("fastnet32", image_size=(32, 32))
+    precision, notes = choose_precision(
+        model.classifier,
+        model.preprocess,
+        candidate=candidate,
+        batch_size=4,
+        num_images=num_images,
+        world=World(),
+    )
+    assert precision == expected
+    assert notes == ([str(fast)] if expected == "bfloat16" else [])
 
 
 def test_a_trial_leaves_the_network_and_torchs_chance_as_they_were():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recog.training.config import DEFAULTS, SMOOTHING, Defaults, OptimizerName
-from recog.training.schedule import WARMUP_FRACTION, ScheduleName
+from recog.training.config import DEFAULTS, SMOOTHING, Defaults, Device, OptimizerName, Precision
+from recog.training.schedule import WARMUP_FRACTION, ScheduleConfig, ScheduleName, SchedulePlan
 
 MIN_FAST_SIDE_PX = 16  # a fast network halves the image four times
 MIN_FAST_IMAGES = 2000
@@ -28,6 +28,9 @@ class ScratchDefaults:
     label_smoothing: float = SMOOTHING
     schedule: ScheduleName = "cosine"
     warmup_fraction: float = WARMUP_FRACTION
+
+    def fill_schedule(self, config: ScheduleConfig) -> SchedulePlan:
+        return config.filled(usual=self.schedule, warmup_fraction=self.warmup_fraction)
 
 
 # After Jordan (2024), airbench94_muon: rate, momentum, smoothing, a straight line down to 0. Biases and the last layer are left
@@ -71,3 +74,10 @@ def scratch_defaults(network: str, *, num_images: int, optimizer: OptimizerName 
     return ScratchDefaults(
         optimizer=name, optim=DEFAULTS[name], epochs=40 if num_images < 10_000 else 20, batch_size=64
     )
+
+
+def candidate_precision(device: Device, has_bfloat16: bool) -> Precision:
+    """Of gradient steps. On a CPU, bfloat16 is timed before it is used: see `recog.training.precision`."""
+    if device == "cuda":
+        return "bfloat16" if has_bfloat16 else "float16"
+    return "bfloat16" if has_bfloat16 else "float32"

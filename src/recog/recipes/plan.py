@@ -20,14 +20,13 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.from_scratch import ScratchDefaults, choose_network, scratch_defaults
+from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults
 from recog.training.config import (
     HEAD_METHODS,
     SMOOTHING,
     Device,
     HeadConfig,
     LossPlan,
-    OptimConfig,
     OptimPlan,
     Precision,
 )
@@ -188,7 +187,9 @@ def plan(
         "compute": ComputePlan(
             device=device,
             num_threads=config.compute.num_threads or hardware.num_cores,
-            precision=config.compute.precision or _plan_precision(recipe, device, has_bfloat16),
+            precision=config.compute.precision or candidate_precision(device, has_bfloat16)
+            if recipe != "head"
+            else "float32",
         ),
     }
     if recipe == "head":
@@ -200,7 +201,10 @@ def plan(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
     usual = None if fine else scratch_defaults(str(model.name), num_images=num_images, optimizer=config.optim.name)
-    optim = _plan_optim(config.optim, usual, num_images)
+    if usual is None:
+        optim = config.optim.filled(epochs=8 if num_images < 5000 else 4, fine_tuning=True)
+    else:
+        optim = replace(config.optim, name=usual.optimizer).filled(epochs=usual.epochs, usual=usual.optim)
     if config.optim.lr is None:
         start = "random weights" if usual else "pretrained weights"
         reasons.append(f"optimiser {optim.name}: learning rate {optim.lr:g}, the default from {start}")
@@ -218,19 +222,10 @@ def plan(
             "loader": LoaderPlan(**vars(config.loader) | {"batch_size": batch_size}),
             "loss": config.loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
             "optim": optim,
-            "schedule": config.schedule.filled(usual=usual.schedule, warmup_fraction=usual.warmup_fraction)
-            if usual
-            else config.schedule.filled(),
+            "schedule": usual.fill_schedule(config.schedule) if usual else config.schedule.filled(),
         }
     )
     return steps, reasons
-
-
-def _plan_optim(optim: OptimConfig, usual: ScratchDefaults | None, num_images: int) -> OptimPlan:
-    """`usual` are the settings from random weights; None: the network is fine-tuned."""
-    if usual is None:
-        return optim.filled(epochs=8 if num_images < 5000 else 4, fine_tuning=True)
-    return replace(optim, name=usual.optimizer).filled(epochs=usual.epochs, usual=usual.optim)
 
 
 def _plan_threshold(wanted: CalibrationConfig, dataset: Dataset) -> tuple[CalibrationConfig, list[str]]:
@@ -333,15 +328,6 @@ def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:
     return replace(split, val_fraction=min(split.val_fraction, round(MAX_VAL_IMAGES / max(1, num_left), 4)))
 
 
-def _plan_precision(recipe: Recipe, device: Device, has_bfloat16: bool) -> Precision:
-    """On a CPU, bfloat16 is timed before it is used: see `recog.training.precision`."""
-    if recipe == "head":
-        return "float32"
-    if device == "cuda":
-        return "bfloat16" if has_bfloat16 else "float16"
-    return "bfloat16" if has_bfloat16 else "float32"
-
-
 def _plan_model(
     model: ModelConfig, recipe: Recipe, facts: ImageFacts, num_images: int
 ) -> tuple[ModelConfig, list[str]]:
@@ -351,12 +337,12 @@ def _plan_model(
         if is_open and facts.median_short_side >= LARGE_PHOTO_PX:
             name, size = PHOTO_INPUT.name, PHOTO_INPUT.image_size
         return replace(model, name=name, channels=model.num_channels, image_size=size), []
-    name, reasons = model.name, []
-    if name is None:
+    name, reasons = model.name or "", []
+    if not name:
         is_grey = facts.all_grey if model.channels is None else model.channels == 1
         side = min(model.image_size or facts.one_size or (min(SMALL_IMAGE_PX, facts.largest_side),))
         name, why = choose_network(shortest_side=side, num_images=num_images, is_grey=is_grey)
-        reasons.append(f"{why}; choose another with --model (see recog models)")
+        reasons = [f"{why}; choose another with --model (see recog models)"]
     own, is_module = own_network(name), name.startswith(OWN_MODULE_PREFIX)
     is_small = own is not None and own.weights is None  # made for small images, so it takes them in their own size
     size = model.image_size

@@ -5,7 +5,6 @@ Each file is read once to identify it (content hash, header, 16-bit range) and o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -70,9 +69,8 @@ from recog.recipes.parent import with_parent
 from recog.recipes.plan import HEAD_INPUTS, ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
-from recog.training.precision import try_bfloat16
+from recog.training.precision import choose_precision
 
-MIN_TIMED_PIXELS = 10_000_000  # of all images of all epochs: 1,000 images of 32 px 10 times
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -238,10 +236,18 @@ def plan_model(
         model, layers, layer_notes = with_layers(model, wanted, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
-    plan, precision_notes = _with_faster_precision(plan, config, model, len(training), world)
-    return PlannedModel(
-        plan=plan, built=model, reasons=(*reasons, *precision_notes), grey16_notes=tuple(grey16_notes)
-    )
+    if isinstance(plan, StepsPlan) and config.compute.precision is None and device.type == "cpu":
+        precision, precision_notes = choose_precision(
+            model.classifier,
+            model.preprocess,
+            candidate=plan.compute.precision,
+            batch_size=plan.loader.batch_size,
+            num_images=plan.optim.epochs * len(training),
+            world=world,
+        )
+        plan = replace(plan, compute=replace(plan.compute, precision=precision))
+        reasons += precision_notes
+    return PlannedModel(plan=plan, built=model, reasons=tuple(reasons), grey16_notes=tuple(grey16_notes))
 
 
 def prepare_model(
@@ -353,30 +359,6 @@ def _plan_together(
         reasons = [*reasons, _describe_world(world, planned, device)]
         planned = build_config(type(planned), broadcast(world, config_to_dict(planned)))
     return planned, reasons
-
-
-def _with_faster_precision(
-    plan: Plan, config: TrainConfig, model: BuiltModel, num_images: int, world: World
-) -> tuple[Plan, list[str]]:
-    """Where bfloat16 is planned on a CPU and the user set nothing: the faster precision, measured by the first process for all.
-
-    Short trainings use float32: the trial would take longer than it gains, and equal runs are to be equal on a busy machine too.
-    """
-    planned = plan.compute.precision
-    if config.compute.precision or plan.compute.device != "cpu" or planned != "bfloat16":
-        return plan, []
-    if not isinstance(plan, StepsPlan):
-        return plan, []
-    size, channels = model.preprocess.image_size, model.preprocess.channels
-    if plan.optim.epochs * num_images * math.prod(size) < MIN_TIMED_PIXELS:
-        return replace(plan, compute=replace(plan.compute, precision="float32")), []
-    found = ["", ""]
-    if world.is_writer:
-        batch_size = plan.loader.batch_size
-        trial = try_bfloat16(model.classifier, image_size=size, channels=channels, batch_size=batch_size)
-        found = [trial.precision, str(trial)]
-    precision, note = broadcast(world, found)
-    return replace(plan, compute=replace(plan.compute, precision=precision)), [note]
 
 
 def _describe_world(world: World, plan: Plan, device: torch.device) -> str:

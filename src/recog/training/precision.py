@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
 from recog.training.config import Precision
 from recog.training.device import autocast
+from recog.training.distributed import World, broadcast
 
+MIN_TIMED_PIXELS = 10_000_000  # of all images of all epochs: 1,000 images of 32 px 10 times
 ROUNDS = 3
 PROBED_PIXELS = 1 << 16  # of all images together: 64 images of 32 px
 MIN_SPEEDUP = 1.1  # less is not worth a coarser arithmetic
@@ -43,6 +46,31 @@ class PrecisionTrial:
             f"precision {self.precision}: a step takes {self.bfloat16_ms:.0f} ms in bfloat16 and {self.float32_ms:.0f} ms in "
             f"float32, cosine of the gradients {self.gradient_cosine:.3f}"
         )
+
+
+def choose_precision(
+    classifier: Classifier,
+    preprocess: Preprocess,
+    *,
+    candidate: Precision,
+    batch_size: int,
+    num_images: int,
+    world: World,
+) -> tuple[Precision, list[str]]:
+    """The `candidate` if it is float32 or faster than that on this CPU, and the figures; the first process measures for all.
+
+    `num_images` is over all epochs. Short trainings use float32: the trial would take longer than it gains, and equal runs are to
+    be equal on a busy machine too.
+    """
+    size, channels = preprocess.image_size, preprocess.channels
+    if candidate == "float32" or num_images * math.prod(size) < MIN_TIMED_PIXELS:
+        return "float32", []
+    found = ["", ""]
+    if world.is_writer:
+        trial = try_bfloat16(classifier, image_size=size, channels=channels, batch_size=batch_size)
+        found = [trial.precision, str(trial)]
+    precision, note = broadcast(world, found)
+    return precision, [note]
 
 
 def try_bfloat16(
