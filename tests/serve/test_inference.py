@@ -15,6 +15,7 @@ from recog.serve.app import predictions_of
 from recog.serve.config import ServeConfig, ServeLimits
 from recog.serve.inference import LoadError, Model, Request, Unavailable
 from recog.serve.messages import Image
+from recog.serve.worker import open_bundle
 
 
 def config(**limits):
@@ -193,6 +194,24 @@ def test_a_damaged_bundle_is_not_loaded_and_the_earlier_one_stays(golden, digits
         return await labels(model, digits[4:5])
 
     assert with_model(folder, work) == ["4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["recog.json", "config.json", "calibration.json", "model.onnx", "reference.safetensors"]
+)
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "missing", "folder"])
+def test_every_damage_to_a_bundle_is_found(golden, tmp_path, name, damage):
+    """`open_bundle` is what the inference process does first."""
+    folder = shutil.copytree(golden, tmp_path / "digits")
+    path, data = folder / name, (golden / name).read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        changed = data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
+        path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "changed": changed}[damage])
+    with pytest.raises(BundleError):
+        open_bundle(folder, "auto", 1)
 
 
 def test_a_bundle_that_predicts_its_reference_differently_is_not_served(golden, tmp_path, reseal):
