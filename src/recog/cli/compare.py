@@ -7,30 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import (
-    ClassesAtDepth,
-    Encoding,
-    Exclude,
-    Group,
-    GroupColumn,
-    Images,
-    LabelColumn,
-    LabelColumns,
-    LabelPattern,
-    LabelSeparator,
-    NameEncoding,
-    PathColumn,
-    Relabel,
-    SplitColumn,
-    SplitFolders,
-    data_layout,
-    label_format,
-)
+from recog.cli.labels import DataOptions, with_data_options
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.text import plural
 
 
 @guarded
+@with_data_options
 def compare(
     bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
     bundle_b: Annotated[str, typer.Argument(metavar="B", help="The bundle to compare with; same classes.")],
@@ -44,21 +27,8 @@ def compare(
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
-    split_folders: SplitFolders = "",
-    classes_at_depth: ClassesAtDepth = None,
-    label_pattern: LabelPattern = "",
-    exclude: Exclude = None,
-    relabel: Relabel = "",
-    group: Group = "",
-    path_column: PathColumn = "",
-    label_column: LabelColumn = "",
-    split_column: SplitColumn = "",
-    group_column: GroupColumn = "",
-    images: Images = None,
-    encoding: Encoding = "",
-    label_separator: LabelSeparator = "",
-    label_columns: LabelColumns = "",
-    names: NameEncoding = "",
+    *,
+    data_options: DataOptions,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
@@ -72,8 +42,8 @@ def compare(
         data,
         split=split,
         bad_images=bad_images,
-        labels=label_format(label_separator, label_columns, names),
-        layout=data_layout(locals()),
+        labels=data_options.labels(),
+        layout=data_options.layout(),
         include_seen=include_seen,
     )
     for note in (*result.notes, *_warnings(result.num_seen_by_a, result.num_seen_by_b, result.report.num_images)):

@@ -9,29 +9,12 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import (
-    ClassesAtDepth,
-    Encoding,
-    Exclude,
-    Group,
-    GroupColumn,
-    Images,
-    LabelColumn,
-    LabelColumns,
-    LabelPattern,
-    LabelSeparator,
-    NameEncoding,
-    PathColumn,
-    Relabel,
-    SplitColumn,
-    SplitFolders,
-    data_layout,
-    label_format,
-)
+from recog.cli.labels import DataOptions, with_data_options
 from recog.cli.output import print_json, print_lines, print_note, print_rendered
 
 
 @guarded
+@with_data_options
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     data: Annotated[str, typer.Argument(help="Labelled images: a folder, list or archive of images, or a name.")],
@@ -62,21 +45,8 @@ def evaluate(
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
-    split_folders: SplitFolders = "",
-    classes_at_depth: ClassesAtDepth = None,
-    label_pattern: LabelPattern = "",
-    exclude: Exclude = None,
-    relabel: Relabel = "",
-    group: Group = "",
-    path_column: PathColumn = "",
-    label_column: LabelColumn = "",
-    split_column: SplitColumn = "",
-    group_column: GroupColumn = "",
-    images: Images = None,
-    encoding: Encoding = "",
-    label_separator: LabelSeparator = "",
-    label_columns: LabelColumns = "",
-    names: NameEncoding = "",
+    *,
+    data_options: DataOptions,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the report's tables.")] = False,
@@ -93,8 +63,8 @@ def evaluate(
         out=out,
         bad_images=bad_images,
         slice_by=slice_by or (),
-        labels=label_format(label_separator, label_columns, names),
-        layout=data_layout(locals()),
+        labels=data_options.labels(),
+        layout=data_options.layout(),
         include_seen=include_seen,
         predictions=predictions,
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -69,6 +73,64 @@ TaskOption = Annotated[
 NameEncoding = Annotated[
     str, typer.Option("--names", help="Encoding of names in a zip archive that states none, such as gbk or shift_jis.")
 ]
+
+
+DATA_OPTIONS: Mapping[str, tuple[Any, Any]] = (
+    MappingProxyType(  # of a command that reads labelled data: (type, default)
+        {
+            "split_folders": (SplitFolders, ""),
+            "classes_at_depth": (ClassesAtDepth, None),
+            "label_pattern": (LabelPattern, ""),
+            "exclude": (Exclude, None),
+        "relabel": (Relabel, ""),
+            "group": (Group, ""),
+            "path_column": (PathColumn, ""),
+            "label_column": (LabelColumn, ""),
+            "split_column": (SplitColumn, ""),
+            "group_column": (GroupColumn, ""),
+            "images": (Images, None),
+            "encoding": (Encoding, ""),
+            "label_separator": (LabelSeparator, ""),
+            "label_columns": (LabelColumns, ""),
+            "names": (NameEncoding, ""),
+        }
+    )
+)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The values of DATA_OPTIONS."""
+
+    values: dict[str, Any]
+
+    def layout(self) -> DataLayout:
+        return data_layout(self.values)
+
+    def labels(self, task: Task | None = None) -> LabelFormat:
+        return label_format(self.values["label_separator"], self.values["label_columns"], self.values["names"], task)
+
+
+def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the options DATA_OPTIONS in place of its parameter `data_options`, for typer to read."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.annotation is not DataOptions:
+            parameters.append(parameter)
+            continue
+        parameters += [
+            inspect.Parameter(name, parameter.kind, default=default, annotation=kind)
+            for name, (kind, default) in DATA_OPTIONS.items()
+        ]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        data_options = DataOptions({name: values.pop(name, default) for name, (_, default) in DATA_OPTIONS.items()})
+        command(**values, data_options=data_options)
+
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def label_format(separator: str, columns: str, names: str, task: Task | None = None) -> LabelFormat:

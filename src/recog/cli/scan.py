@@ -13,26 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import (
-    ClassesAtDepth,
-    Encoding,
-    Exclude,
-    Group,
-    GroupColumn,
-    Images,
-    LabelColumn,
-    LabelColumns,
-    LabelPattern,
-    LabelSeparator,
-    NameEncoding,
-    PathColumn,
-    Relabel,
-    SplitColumn,
-    SplitFolders,
-    TaskOption,
-    data_layout,
-    label_format,
-)
+from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError, DataError
 from recog.core.outputs import check_preview
@@ -61,6 +42,7 @@ FINDINGS = Path("findings")  # the default folder of the folders of findings
 
 
 @guarded
+@with_data_options
 def scan(
     data: Annotated[str, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name.")],
     preview: Annotated[Path | None, typer.Option(help="Write a sample of an augmented batch to this PNG file.")] = None,
@@ -85,32 +67,19 @@ def scan(
             "--set", help="A setting of limits, such as limits.max_pixels=60000000; with --preview, any of training."
         ),
     ] = None,
-    split_folders: SplitFolders = "",
-    classes_at_depth: ClassesAtDepth = None,
-    label_pattern: LabelPattern = "",
-    exclude: Exclude = None,
-    relabel: Relabel = "",
-    group: Group = "",
-    path_column: PathColumn = "",
-    label_column: LabelColumn = "",
-    split_column: SplitColumn = "",
-    group_column: GroupColumn = "",
-    images: Images = None,
-    encoding: Encoding = "",
-    label_separator: LabelSeparator = "",
-    label_columns: LabelColumns = "",
+    *,
+    data_options: DataOptions,
     task: TaskOption = None,
-    names: NameEncoding = "",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
 ) -> None:
     """Summarise a dataset and report its problems. Exit code 3 if it cannot be trained on as it is."""
     from recog.verbs.scan import DeepConfig
 
-    labels = label_format(label_separator, label_columns, names, task)
+    labels = data_options.labels(task)
     if preview is not None:
         check_preview(preview)
-    layout = data_layout(locals())
+    layout = data_options.layout()
     config = _read_settings(settings or [], preview)
     _check_deep(deep, run, out)
     by = DeepConfig(run=run, num_threads=threads) if deep else None

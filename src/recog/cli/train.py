@@ -15,24 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import (
-    ClassesAtDepth,
-    Encoding,
-    Exclude,
-    Group,
-    GroupColumn,
-    Images,
-    LabelColumn,
-    LabelColumns,
-    LabelPattern,
-    LabelSeparator,
-    NameEncoding,
-    PathColumn,
-    Relabel,
-    SplitColumn,
-    SplitFolders,
-    TaskOption,
-)
+from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
 
@@ -46,6 +29,7 @@ NOTHING_KEPT = "The run had not begun, so nothing was kept. Start it again with 
 
 
 @guarded
+@with_data_options
 def train(
     data: Annotated[
         str | None, typer.Argument(help="Class folders, a CSV, Parquet, zip, tar or shards, or a name such as digits.")
@@ -90,22 +74,9 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Data loading processes; the result does not depend on it.")
     ] = None,
-    split_folders: SplitFolders = "",
-    classes_at_depth: ClassesAtDepth = None,
-    label_pattern: LabelPattern = "",
-    exclude: Exclude = None,
-    relabel: Relabel = "",
-    group: Group = "",
-    path_column: PathColumn = "",
-    label_column: LabelColumn = "",
-    split_column: SplitColumn = "",
-    group_column: GroupColumn = "",
-    images: Images = None,
-    encoding: Encoding = "",
-    label_separator: LabelSeparator = "",
-    label_columns: LabelColumns = "",
+    *,
+    data_options: DataOptions,
     task: TaskOption = None,
-    names: NameEncoding = "",
     bad_images: Annotated[
         str | None,
         typer.Option(
@@ -140,7 +111,7 @@ def train(
     from recog.recipes.config import given_options
     from recog.verbs.wording import as_typed, reworded
 
-    options = given_options(locals())
+    options = given_options(locals() | data_options.values)
     others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "set": settings}
     with _joined(), reworded(lambda text: as_typed(text, options)):
         chosen = _read_config(config, data, options, settings or [])
