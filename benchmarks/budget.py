@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness import Repeats, Timing, recog, write_result
 
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.recipes.cost import parse_budget
 
 BUDGETS = ("30s", "2m")

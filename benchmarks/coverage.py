@@ -16,7 +16,7 @@ from peers.mapie_sets import mapie_coins, mapie_raps, mapie_sets
 
 import recog
 from recog.data.sources import open_source
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.trust.conformal import SET_METHODS, fit_sets, set_scores
 from recog.runtime.prediction import Prediction
 

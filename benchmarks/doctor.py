@@ -30,7 +30,7 @@ from recog.doctor.features import LARGE, SMALL, Extractor, nearest_neighbours, p
 from recog.doctor.label_errors import judge_labels
 from recog.doctor.near_duplicates import Match, find_near_duplicates
 from recog.doctor.traits import measure_traits
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.probability import auroc_of
 
 Labels = NDArray[np.int64]
 RATES, NUM_SEEDS = (0.05, 0.1, 0.2), 3

@@ -46,7 +46,7 @@ def child(flowers: str, place: str) -> None:
     before = status_mib("RssAnon")
     hashes = [sha256_bytes(sample.name.encode()) for sample in samples]
     reader = read_larger(Preprocess(image_size=(SIDE_PX, SIDE_PX)))
-    decoded = cache.decode_images(samples, reader, hashes, name="limited")
+    (decoded,) = cache.decode_for_each(samples, [reader], hashes, name="limited")
     loader = TrainLoader(
         store=decoded.images,
         targets=np.array([sample.label for sample in samples])[decoded.rows],

@@ -26,7 +26,7 @@ from recog.data.augment.policies import AugmentConfig
 from recog.data.loader import TrainLoader
 from recog.data.readers.folders import read_folder
 from recog.data.store import ImageStore, read_exact, read_images, read_larger
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.models.classifier import Classifier
 from recog.models.networks.resnet import resnet8
 from recog.training.schedule import cosine_lr

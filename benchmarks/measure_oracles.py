@@ -15,9 +15,9 @@ from harness import write_result
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
-from recog.evaluation.measures import counts, probability, ranking
+from recog.evaluation.measures import counts, probability
 from recog.evaluation.measures import multilabel as several
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.task import is_correct
 from recog.evaluation.results.comparison import mcnemar_exact
 
@@ -74,7 +74,7 @@ def counted(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
 def scored(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
     n, num_classes = probs.shape
     one_hot = labels[:, None] == np.arange(num_classes)
-    auroc, precision = ranking.auroc(probs, one_hot), ranking.average_precision(probs, one_hot)
+    auroc, precision = probability.auroc(probs, one_hot), probability.average_precision(probs, one_hot)
     for c in range(num_classes):
         if not np.isnan(auroc[c]):
             is_class = labels == c
@@ -86,7 +86,7 @@ def scored(probs: np.ndarray, labels: np.ndarray) -> Iterator[Pair]:
         yield "macro AUROC", "scikit-learn", float(auroc.mean()), expected
     if num_classes > 5 and len(np.unique(probs)) == probs.size:
         expected = oracle.top_k_accuracy_score(labels, probs, k=5, labels=range(num_classes))
-        yield "top-5 accuracy", "scikit-learn", ranking.num_in_top(probs, labels, 5) / n, expected
+        yield "top-5 accuracy", "scikit-learn", probability.num_in_top(probs, labels, 5) / n, expected
     expected = oracle.brier_score_loss(labels, probs, labels=range(num_classes), scale_by_half=False)
     yield "Brier score", "scikit-learn", probability.brier_score(probs, labels), expected
     log_loss = oracle.log_loss(labels, probs, labels=range(num_classes))
@@ -142,7 +142,7 @@ def labelled(rng: np.random.Generator) -> Iterator[Pair]:
         expected = oracle.average_precision_score(is_class, probs, average="micro")
         yield "micro average precision", "scikit-learn", several.micro_average_precision(probs, is_class), expected
         expected = np.mean([oracle.roc_auc_score(is_class[:, k], probs[:, k]) for k in ranked])
-        yield "multi-label macro AUROC", "scikit-learn", np.nanmean(ranking.auroc(probs, is_class)), expected
+        yield "multi-label macro AUROC", "scikit-learn", np.nanmean(probability.auroc(probs, is_class)), expected
     expected = np.mean([oracle.log_loss(s, p, labels=[False, True]) for s, p in zip(is_class.T, probs.T, strict=True)])
     yield "BCE", "scikit-learn", several.bce(logits, is_class), expected
     by_width = naive_ece(probs.ravel(), is_class.ravel(), width_bins(probs.ravel()))

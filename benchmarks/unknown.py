@@ -20,9 +20,8 @@ from harness import write_result
 
 import recog
 from recog.core.files import natural_key
-from recog.evaluation.measures.intervals import wilson_interval
-from recog.evaluation.measures.probability import softmax
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.counts import wilson_interval
+from recog.evaluation.measures.probability import auroc_of, softmax
 from recog.recipes.config import TrainConfig
 from recog.verbs.train import Run
 

@@ -15,7 +15,7 @@ from harness import write_result
 from head_features import _labelled, features_of
 from numpy.typing import NDArray
 
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.probability import auroc_of
 from recog.evaluation.trust.unknown import fit_statistics, fit_weight, neighbours_for, unknown_scores
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec

@@ -307,7 +307,7 @@ JOINERS = {
     "data/augment/random_ops.py",
     "data/readers/own_images.py",
     "data/readers/own_labels.py",
-    "evaluation/results/data_facts.py",
+    "evaluation/results/facts.py",
     "evaluation/results/read.py",
     "evaluation/results/rows.py",
     "recipes/events.py",

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from recog.models.config import ModelConfig
     from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
     from recog.runtime.prediction import Prediction
-    from recog.runtime.predictor import Answers, Predictor, load
-    from recog.runtime.verify import verify
+    from recog.runtime.predictor import Answers, Predictor, load, verify
     from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
     from recog.verbs.bench import BenchReport, bench
@@ -143,8 +142,7 @@ _NAMES = {
     "recog.evaluation.trust.calibration": ("CalibrationConfig",),
     "recog.models.config": ("ModelConfig",),
     "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
-    "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load"),
-    "recog.runtime.verify": ("verify",),
+    "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load", "verify"),
     "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
     "recog.verbs.bench": ("BenchReport", "bench"),

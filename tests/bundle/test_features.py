@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recog.bundle.features import FEATURES, MAX_FEATURES_BYTES, read_features, write_features
+from recog.bundle.reference import FEATURES, MAX_FEATURES_BYTES, read_features, write_features
 from recog.core.errors import BundleError
 
 

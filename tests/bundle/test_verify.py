@@ -10,7 +10,7 @@ from recog.bundle.seal import REQUIRED_FILES
 from recog.bundle.verify import MAX_PROB_DIFFERENCE, compare_probs, verify_bundle
 from recog.core.errors import BadImage, BundleError, DataError
 from recog.models.network_files import load_classifier
-from recog.runtime.verify import verify
+from recog.runtime.predictor import verify
 
 
 def answers_as_sealed(bundle, shift=0.0):

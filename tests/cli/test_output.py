@@ -1,4 +1,3 @@
-import csv
 import json
 import re
 
@@ -7,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recog.cli import output
-from recog.cli.output import print_cells, print_csv_row, print_json, print_lines, print_note, print_rendered
+from recog.cli.output import print_cells, print_json, print_lines, print_note, print_rendered
 
 EVIL = "a\x1b[31m\u202e\nb\t\udcff"
 ESCAPED = r"a\x1b[31m\u202e\nb\t\udcff"
@@ -32,13 +31,6 @@ def test_json_is_ascii_and_has_the_names_as_they_are(capsys):
     out = capsys.readouterr().out
     assert out.isascii()
     assert json.loads(out) == {"name": EVIL, "ü": 1}
-
-
-def test_csv_is_escaped_raw_or_not(capsys):
-    print_csv_row([EVIL, "=1", "-1"])
-    print_csv_row([EVIL, "=1", "-1"], raw=True)
-    rows = list(csv.reader(capsys.readouterr().out.splitlines()))
-    assert rows == [[ESCAPED, "'=1", "-1"], [ESCAPED, "=1", "-1"]]
 
 
 NAME = "a name that is longer than any terminal " * 10

@@ -12,7 +12,7 @@ from PIL import Image
 
 from recog.core.preprocess import Preprocess
 from recog.data import cache_file
-from recog.data.cache import cache_key, clear_entries, decode_for_each, decode_images, list_entries
+from recog.data.cache import cache_key, clear_entries, decode_for_each, list_entries
 from recog.data.dataset import Sample
 from recog.data.inspection import hash_samples
 from recog.data.store import ImageStore, StreamedImages, channel_statistics, read_exact, read_larger
@@ -26,7 +26,8 @@ def _own_cache(own_cache):
 
 
 def decode_all(samples, reader=EXACT, *, memory):
-    return decode_images(samples, reader, hash_samples(samples), name="toys", max_memory_bytes=memory)
+    (decoded,) = decode_for_each(samples, [reader], hash_samples(samples), name="toys", max_memory_bytes=memory)
+    return decoded
 
 
 @pytest.mark.parametrize("reader", [EXACT, read_larger(Preprocess(image_size=(20, 16)))])
@@ -140,13 +141,13 @@ BUILD = """
 import sys
 from pathlib import Path
 from recog.core.preprocess import Preprocess
-from recog.data.cache import decode_images
+from recog.data.cache import decode_for_each
 from recog.data.dataset import Sample
 from recog.data.inspection import hash_samples
 from recog.data.store import read_exact
 samples = [Sample(name=p.name, source=p, labels=(0,)) for p in sorted(Path(sys.argv[1]).glob("*.png"))]
-decoded = decode_images(samples, read_exact(Preprocess(image_size=(20, 16))), hash_samples(samples),
-                        name="toys", max_memory_bytes=0)
+(decoded,) = decode_for_each(samples, [read_exact(Preprocess(image_size=(20, 16)))], hash_samples(samples),
+                             name="toys", max_memory_bytes=0)
 print(int(decoded.images.rows()[:].astype(int).sum()))
 """
 
@@ -177,7 +178,7 @@ import resource, sys
 import numpy as np
 from recog.core.hardware import available_memory_bytes
 from recog.core.preprocess import Preprocess
-from recog.data.cache import decode_images
+from recog.data.cache import decode_for_each
 from recog.data.dataset import Sample
 from recog.data.store import read_exact
 import recog.data.augment.geometry  # brings torch, whose memory is not what is measured
@@ -189,7 +190,9 @@ data = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith
 limit = data + (256 << 20)
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 before = anonymous()
-decoded = decode_images(samples, read_exact(Preprocess(image_size=(768, 768))), [str(i) for i in range(400)], name="big")
+(decoded,) = decode_for_each(
+    samples, [read_exact(Preprocess(image_size=(768, 768)))], [str(i) for i in range(400)], name="big"
+)
 total = sum(int(image[0, 0, 0]) for start in range(0, 400, 8) for image in decoded.images.stack(np.arange(start, start + 8)))
 print(type(decoded.images._buffer).__name__, decoded.images.num_bytes >> 20, anonymous() - before)
 """
@@ -221,7 +224,9 @@ tile = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
 samples = [Sample(name=str(i), source=tile, labels=(i % 2,)) for i in range(160)]
 limit = (status("VmData") + 128) << 20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-decoded = cache.decode_images(samples, read_exact(Preprocess(image_size=(768, 768))), list(map(str, range(160))), name="big")
+(decoded,) = cache.decode_for_each(
+    samples, [read_exact(Preprocess(image_size=(768, 768)))], list(map(str, range(160))), name="big"
+)
 loader = TrainLoader(
     store=decoded.images, targets=np.arange(160) % 2, image_size=(64, 64), batch_size=8, seed=0,
     augment=AugmentConfig(policy="standard", geometry="crop", mirror=True),

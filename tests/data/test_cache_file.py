@@ -12,7 +12,7 @@ import pytest
 from recog.core.errors import DataError
 from recog.core.preprocess import Preprocess
 from recog.data import cache_file
-from recog.data.cache import decode_images, list_entries
+from recog.data.cache import decode_for_each, list_entries
 from recog.data.inspection import hash_samples
 from recog.data.store import read_exact
 
@@ -25,7 +25,7 @@ def _own_cache(own_cache):
 
 
 def decode_all(samples, reader=EXACT, *, memory):
-    return decode_images(samples, reader, hash_samples(samples), name="toys", max_memory_bytes=memory)
+    return decode_for_each(samples, [reader], hash_samples(samples), name="toys", max_memory_bytes=memory)[0]
 
 
 def flip_bit(path, at):

@@ -15,8 +15,8 @@ from small_training import hash_of, loader, lr_at, made
 from torch.utils.data import DataLoader, Dataset
 
 from recog.core.errors import DataError
-from recog.data import workers as module
-from recog.data.workers import batches_with_restarts
+from recog.data import loader as module
+from recog.data.loader import batches_with_restarts
 from recog.training.fit import StepLog, fit
 
 pytestmark = pytest.mark.slow

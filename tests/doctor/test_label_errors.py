@@ -2,7 +2,7 @@ import numpy as np
 
 from recog.doctor.features import nearest_neighbours, standardised
 from recog.doctor.label_errors import confusable_classes, judge_labels
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.probability import auroc_of
 
 
 def clouds(per_class=40, num_classes=3, distance=4.0, seed=0):

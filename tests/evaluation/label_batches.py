@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import expit
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.thresholds import LabelThresholds
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recog.core.preprocess import Preprocess
-from recog.data.cache import decode_images, list_entries
+from recog.data.cache import decode_for_each, list_entries
 from recog.data.dataset import Sample
 from recog.data.inspection import hash_samples
 from recog.data.store import read_exact
@@ -70,7 +70,7 @@ ODD = [pipe, folder, link, link_to_nothing, sparse, cut, empty, other_kind, *map
 
 def decoded():
     """From the file where it can be used; uint8 [8, 8, 8, C]."""
-    return decode_images(SAMPLES, EXACT, hash_samples(SAMPLES), name="toys", max_memory_bytes=0).images
+    return decode_for_each(SAMPLES, [EXACT], hash_samples(SAMPLES), name="toys", max_memory_bytes=0)[0].images
 
 
 def verdict_of(damage):

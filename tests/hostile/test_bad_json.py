@@ -20,9 +20,8 @@ import pytest
 from rich.console import Console
 
 import recog
-from recog.bundle.features import read_features
 from recog.bundle.manifest import read_manifest
-from recog.bundle.reference import read_reference
+from recog.bundle.reference import read_features, read_reference
 from recog.bundle.seal import check_facts, read_network_config
 from recog.core.errors import BundleError
 from recog.core.records import decode_object

@@ -12,8 +12,7 @@ import torch
 from scipy.special import softmax
 from small_models import CLASSES, build, images_for, num_parameters, save_bundle_files
 
-from recog.export.onnx import export_onnx
-from recog.export.torch_engine import TorchEngine
+from recog.export.onnx import TorchEngine, export_onnx
 from recog.models.network_files import load_classifier
 from recog.models.table import MODELS, Own
 from recog.runtime.engines.onnxruntime_engine import OnnxEngine

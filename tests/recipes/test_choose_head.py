@@ -5,7 +5,7 @@ import pytest
 from small_plans import planned
 
 from recog.core.errors import ConfigError
-from recog.evaluation.trust.temperature import fit_temperature
+from recog.evaluation.trust.scaling import fit_temperature
 from recog.recipes.choose_head import choose, methods_for, try_on_val, try_out_of_fold
 from recog.recipes.config import TrainConfig
 from recog.training.config import HeadConfig

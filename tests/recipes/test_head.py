@@ -7,7 +7,7 @@ from small_models import PixelEngine, PixelHead
 from small_plans import exhaust, planned
 
 from recog.data.store import ImageStore
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadFitted, HeadLog, describe_cross_validation

@@ -9,7 +9,7 @@ from small_plans import exhaust, planned
 
 from recog.data.store import ImageStore
 from recog.evaluation.measures.multilabel import bce
-from recog.evaluation.trust.temperature import fit_temperature
+from recog.evaluation.trust.scaling import fit_temperature
 from recog.models.classifier import Classifier
 from recog.recipes.calibrate import HeldOut, calibrate
 from recog.recipes.config import TrainConfig

@@ -9,9 +9,8 @@ import pytest
 from recog.bundle.manifest import read_manifest
 from recog.core.errors import BundleError, ConfigError
 from recog.models.config import ModelConfig
-from recog.recipes.config import DataConfig, TrainConfig, with_options
+from recog.recipes.config import DataConfig, TrainConfig, with_options, with_parent
 from recog.recipes.events import HeadChoice
-from recog.recipes.parent import with_parent
 from recog.training.config import OptimConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"  # a resnet8 by recipe scratch, grey and 8 x 8
@@ -49,7 +48,7 @@ def test_the_parent_brings_network_preprocessing_and_recipe():
     ],
 )
 def test_the_recipe_is_the_parents_unless_a_setting_needs_steps(recipe, optim, expected, monkeypatch):
-    monkeypatch.setattr("recog.recipes.parent._recipe_of", lambda _: recipe)
+    monkeypatch.setattr("recog.recipes.config._recipe_of", lambda _: recipe)
     assert with_parent(config(optim=optim))[1][0].startswith(expected)
 
 
@@ -89,7 +88,7 @@ def test_a_new_parent_replaces_the_one_of_the_config_file():
 def test_the_level_that_is_white_in_16_bit_images_is_the_parents(monkeypatch):
     preprocess = replace(read_manifest(GOLDEN).preprocess, grey16_max=4095)
     manifest = replace(read_manifest(GOLDEN), preprocess=preprocess)
-    monkeypatch.setattr("recog.recipes.parent.read_manifest", lambda _: manifest)
+    monkeypatch.setattr("recog.recipes.config.read_manifest", lambda _: manifest)
     assert with_parent(config())[0].data.grey16_max == 4095
     own = replace(config(), data=DataConfig(grey16_max=255))
     assert with_parent(own)[0].data.grey16_max == 255

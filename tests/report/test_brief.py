@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.slices import Slice, Slicing
 from recog.evaluation.trust.calibration import CalibrationConfig, fit_calibration
 from recog.report.brief import MAX_LINES, MAX_WARNINGS, brief_lines

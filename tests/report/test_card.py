@@ -8,8 +8,8 @@ from huggingface_hub import ModelCard
 
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.core.preprocess import Preprocess
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.report.card import render_card
 
 HOSTILE = '<img src=x onerror=alert(1)> |`*_\n---\n"x": y'

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
-from recog.evaluation.results.reliability import reliability_bins
+from recog.evaluation.results.facts import DataFacts
+from recog.evaluation.results.scores import reliability_bins
 from recog.report.charts import HEIGHT, WIDTH, mean_confidence, reliability_marks, risk_curve
 
 
@@ -59,7 +59,7 @@ def test_no_errors_at_all():
 
 
 def test_bins_of_probabilities_by_hand():
-    from recog.evaluation.results.reliability import ProbabilityBin
+    from recog.evaluation.results.scores import ProbabilityBin
     from recog.report.charts import probability_marks
 
     bins = (

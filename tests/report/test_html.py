@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import DataError, ShapeError
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.html import (
     MAX_THUMBNAILS,

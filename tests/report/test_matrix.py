@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.report.charts import matrix_cells, matrix_shadings, shade, tick_positions
 
 # Class a: 3 right, 1 called b. Class b: 1 right. Class c: absent.

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import TOO_FEW, UNBOUNDED, Scaling, ScalingFit
 from recog.report.notes import notes

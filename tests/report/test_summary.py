@@ -1,7 +1,7 @@
 import numpy as np
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.report.sections import metric_rows
 
 

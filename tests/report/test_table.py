@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.slices import slice_by_name
 from recog.report.table import print_report
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts
+from recog.evaluation.results.facts import CrossValidation, TrainingFacts
 from recog.report.sections import duration_text, training_sections
 
 HEAD = TrainingFacts(

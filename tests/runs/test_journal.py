@@ -71,8 +71,8 @@ def test_a_failure_of_another_thread_is_python_s_own_affair(tmp_path, monkeypatc
 
 def test_what_any_part_logs_as_a_warning_is_handed_on(tmp_path):
     with Journal(tmp_path) as journal:
-        logging.getLogger("recog.data.workers").warning("warning: lost %d", 2)
-        logging.getLogger("recog.data.workers").info("no warning")
+        logging.getLogger("recog.data.loader").warning("warning: lost %d", 2)
+        logging.getLogger("recog.data.loader").info("no warning")
     assert journal.pop_warnings() == ["warning: lost 2"]
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recog.bundle.features import write_features
 from recog.bundle.manifest import Manifest, TrainingData
-from recog.bundle.reference import read_reference
+from recog.bundle.reference import read_reference, write_features
 from recog.core.errors import BadImage, BundleError, ConfigError, DataError
 from recog.core.preprocess import Preprocess
 from recog.evaluation.trust.calibration import Calibration

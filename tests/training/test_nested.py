@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from recog.training.nested import flatten_state, unflatten_state
+from recog.training.checkpoint import flatten_state, unflatten_state
 
 
 def through_json(state):

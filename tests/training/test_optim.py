@@ -10,8 +10,8 @@ from torch import nn
 from recog.core.errors import ConfigError
 from recog.models.inner_layers import InnerLayers
 from recog.models.networks.resnet import resnet8
+from recog.training.checkpoint import flatten_state, unflatten_state
 from recog.training.config import DEFAULTS, OptimConfig
-from recog.training.nested import flatten_state, unflatten_state
 from recog.training.optim import OPTIMIZERS, build_optimizer, layer_numbers
 
 

@@ -10,7 +10,7 @@ from containers import labelled_pngs, write_folder
 from recog.bundle.manifest import read_manifest
 from recog.core.errors import ConfigError
 from recog.runs.splits import read_seen
-from recog.runtime.verify import verify
+from recog.runtime.predictor import verify
 from recog.verbs.classifier import ImageClassifier
 from recog.verbs.embedded import train
 from recog.verbs.evaluate import evaluate

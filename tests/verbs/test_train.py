@@ -11,7 +11,7 @@ from recog.bundle.reference import read_reference
 from recog.core.errors import ConfigError
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
-from recog.runtime.verify import verify
+from recog.runtime.predictor import verify
 from recog.training.config import OptimConfig
 from recog.verbs.embedded import train
 from recog.verbs.train import train_events

@@ -1,11 +1,13 @@
-"""Reference images with their probabilities: what a bundle must still answer, wherever it is opened."""
+"""Tensor files of a bundle: reference images with their probabilities, and features of training images."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,3 +93,25 @@ def read_reference(folder: Path) -> Reference:
     if probs.ndim != 2 or len(probs) != len(names) or probs.dtype != np.float32:
         raise BundleError(f"{path} holds {len(names)} images but not as many rows of probs.")
     return Reference(kind=kind, images=tuple(tensors[name].tobytes() for name in names), probs=probs)
+
+
+FEATURES = "features.safetensors"
+MAX_FEATURES_BYTES = 128 << 20
+
+
+def write_features(folder: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Named arrays; their bytes follow from them alone, so that equal ones make equal files."""
+    (folder / FEATURES).write_bytes(save({name: tensors[name] for name in sorted(tensors)}))
+
+
+def read_features(folder: Path) -> dict[str, NDArray[Any]]:
+    """What `write_features` wrote. BundleError where the file is anything else; its hash is the caller's to check."""
+    path = folder / FEATURES
+    try:
+        num_bytes = size_of_regular(path, error=BundleError)
+        if num_bytes > MAX_FEATURES_BYTES:
+            raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_FEATURES_BYTES} are read.")
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except (OSError, TypeError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recog.bundle.features import FEATURES
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, write_manifest
+from recog.bundle.reference import FEATURES
 from recog.core.errors import BundleError
 from recog.core.files import is_litter, sha256_file
 from recog.core.records import convert_record

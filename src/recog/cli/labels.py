@@ -82,7 +82,7 @@ DATA_OPTIONS: Mapping[str, tuple[Any, Any]] = (
             "classes_at_depth": (ClassesAtDepth, None),
             "label_pattern": (LabelPattern, ""),
             "exclude": (Exclude, None),
-        "relabel": (Relabel, ""),
+            "relabel": (Relabel, ""),
             "group": (Group, ""),
             "path_column": (PathColumn, ""),
             "label_column": (LabelColumn, ""),

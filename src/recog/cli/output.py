@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from recog.core.text import visible
-from recog.report.text import spreadsheet_cell
 
 WIDEST = 100_000  # columns: no table is folded
 
@@ -83,12 +81,6 @@ def print_rendered(render: Callable[[Console], None], *, to_stderr: bool = False
 def print_json(value: Any, *, indent: int | None = None) -> None:
     """JSON of ASCII characters, valid in every encoding; names that are not UTF-8 become escapes of lone surrogates."""
     print(json.dumps(value, indent=indent, ensure_ascii=True))
-
-
-def print_csv_row(cells: Iterable[str], *, raw: bool = False) -> None:
-    """A row of CSV on stdout; unless `raw`, no cell of it is run by a spreadsheet."""
-    texts = map(visible, cells)
-    csv.writer(sys.stdout, lineterminator="\n").writerow(texts if raw else map(spreadsheet_cell, texts))
 
 
 def print_cells(cells: Sequence[str]) -> None:

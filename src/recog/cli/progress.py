@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from recog.cli.output import notes, print_note
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.recipes.events import (
     CutShort,
     EpochResult,

@@ -239,8 +239,7 @@ def _read_config(
     from recog.core.config import override
     from recog.models.config import check_network, with_known_name
     from recog.models.hub import check_download
-    from recog.recipes.config import with_options
-    from recog.recipes.parent import with_parent
+    from recog.recipes.config import with_options, with_parent
     from recog.runs.folder import read_config
 
     config = read_config(path)

@@ -25,7 +25,7 @@ def verify(
     again, nor how accurate it is, nor how much time and memory a stranger's network takes: run bundles that you do not trust
     under limits.
     """
-    from recog.runtime.verify import verify as run_verification
+    from recog.runtime.predictor import verify as run_verification
 
     outcome = run_verification(bundle)
     if as_json:

@@ -64,26 +64,6 @@ class CacheEntry:
     problem: str | None = None
 
 
-def decode_images(
-    samples: Sequence[Sample],
-    reader: Reader,
-    hashes: Sequence[str],
-    *,
-    name: str,
-    max_memory_bytes: int | None = None,
-    num_sharers: int = 1,
-) -> DecodedImages:
-    """All `samples`, whose content hashes are `hashes`, through `reader`; from the cache where it holds them.
-
-    `name` is shown by `recog cache`. Up to a share of the free memory is used, of which each of `num_sharers` processes on this
-    machine has its part, and up to `max_memory_bytes`; what is mapped from the cache they have in common.
-    """
-    (decoded,) = decode_for_each(
-        samples, [reader], hashes, name=name, max_memory_bytes=max_memory_bytes, num_sharers=num_sharers
-    )
-    return decoded
-
-
 def decode_for_each(
     samples: Sequence[Sample],
     readers: Sequence[Reader],
@@ -93,7 +73,12 @@ def decode_for_each(
     max_memory_bytes: int | None = None,
     num_sharers: int = 1,
 ) -> list[DecodedImages]:
-    """As `decode_images`, for each of `readers`; each file is decoded once, see `read_each`."""
+    """For each of `readers` all `samples`, whose content hashes are `hashes`; from the cache where it holds them.
+
+    Each file is decoded once, see `read_each`. `name` is shown by `recog cache`. Up to a share of the free memory is used, of
+    which each of `num_sharers` processes on this machine has its part, and up to `max_memory_bytes`; what is mapped from the
+    cache they have in common.
+    """
     keys = [cache_key(hashes, reader) for reader in readers]
     cached = {key: _from_cache(key, samples, reader) for key, reader in zip(keys, readers, strict=True)}
     found = {key: decoded for key, decoded in cached.items() if decoded is not None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from recog.data.parquet.arrow import ARROW_SUFFIX, find_arrow
 from recog.data.parquet.reader import find_parquet, is_parquet, read_parquet
 from recog.data.parquet.schema import PARQUET_SUFFIXES
 from recog.data.places import (
+    HUB,
     check_not_packed,
     expand_pattern,
     is_address,
@@ -38,12 +40,12 @@ from recog.data.places import (
     local_path,
     only_matching,
     pattern_root,
+    scheme_of,
 )
 from recog.data.readers.arrays import find_arrays, is_npz, read_arrays
 from recog.data.readers.folders import read_folder
-from recog.data.readers.hub import fetch_from_hub, is_on_hub
+from recog.data.readers.hub import fetch_from_hub
 from recog.data.readers.idx import find_idx, read_idx
-from recog.data.readers.look_alikes import look_alike_notes
 from recog.data.readers.named import NAMED_SOURCES, read_digits
 from recog.data.readers.own import Items, read_items
 from recog.data.readers.shards import TAR_SUFFIXES, find_shards, has_labels, read_shards
@@ -104,7 +106,7 @@ def open_source(
             )
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
-    _check_labels_used(dataset, labels, is_zip_file=isinstance(source, str) and is_zip(user_path(source)))
+    _check_labels_used(dataset, labels, source)
     dataset = _without_excluded(dataset, layout.exclude_patterns)
     dataset = relabelled(without_decided(dataset, layout.exclude_files), layout.relabel)
     dataset = _with_task(dataset, labels)
@@ -119,13 +121,13 @@ def open_source(
     return dataset
 
 
-def _check_labels_used(dataset: Dataset, labels: LabelFormat, *, is_zip_file: bool) -> None:
+def _check_labels_used(dataset: Dataset, labels: LabelFormat, source: object) -> None:
     if labels.is_given and dataset.task != "multilabel":
         raise DataError(
             f"{dataset.name} is {dataset.layout}, in which an image has one label; a label separator or label columns are "
             "for a CSV, a Parquet file, shards or Hugging Face metadata. Leave them out."
         )
-    if labels.names and not is_zip_file:
+    if labels.names and not (isinstance(source, str) and is_zip(user_path(source))):
         raise DataError(
             f"{dataset.name} is {dataset.layout}; an encoding of names is for a zip archive. Leave it out, or unpack with it."
         )
@@ -191,7 +193,7 @@ def _read_hub(source: str, labels: LabelFormat, layout: DataLayout) -> Dataset:
 
 
 def _read(source: str, path: Path, labels: LabelFormat, layout: DataLayout) -> Dataset:
-    if is_on_hub(source):
+    if scheme_of(source) == HUB:
         return _read_hub(source, labels, layout)
     if path.is_dir():
         return _read_dir(path, labels, layout)
@@ -298,3 +300,50 @@ def _hint(path: Path) -> str:
     siblings = [p.name for p in parent.glob("*")] if parent.is_dir() else []
     near = difflib.get_close_matches(path.name, [*siblings, *NAMED_SOURCES], n=1)
     return f" Did you mean '{near[0]}'?" if near else f" Data by name: {', '.join(NAMED_SOURCES)}."
+
+
+# Letters that most fonts draw as a Latin one, from the Unicode consortium's confusables.txt (UTS 39); the rarer are left out.
+_CYRILLIC = dict(zip("АВЕЅІЈКМНОРСТУХаеорсухіјѕһԁԛԝ", "ABESIJKMHOPCTYXaeopcyxijshdqw", strict=True))
+_GREEK = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορ", "ABEZHIKMNOPTYXaivop", strict=True))
+_SIGNS = dict(zip("‐‑‒–—−‘’ʼ´`“”", "------'''''\"\"", strict=True))
+_LATIN_OF = str.maketrans(_CYRILLIC | _GREEK | _SIGNS)
+
+
+def look_alike_notes(class_names: Sequence[str]) -> Iterator[str]:
+    """A sentence for each set of classes whose names look alike."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(_skeleton(name), []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            listed = " and ".join(f"'{name}'" for name in names)
+            yield f"the classes {listed} differ by {_difference(names)} only and are taken as {len(names)} classes"
+
+
+def _difference(names: Sequence[str]) -> str:
+    """What the names, whose skeletons are equal, differ by: the first form that makes them equal tells it."""
+    forms: dict[str, Callable[[str], str]] = {
+        "case": str.casefold,
+        "full-width or other forms of the same characters": _plain,
+        "invisible characters or spaces": lambda name: _visible(_plain(name)),
+    }
+    for difference, form in forms.items():
+        if len({form(name) for name in names}) == 1:
+            return difference
+    odd = sorted({c for name in names for c in unicodedata.normalize("NFKC", name) if ord(c) in _LATIN_OF})
+    described = ", ".join(f"{unicodedata.name(c).lower()} U+{ord(c):04X}" for c in odd[:5])
+    return f"characters that look alike ({described})"
+
+
+def _skeleton(name: str) -> str:
+    return _visible(unicodedata.normalize("NFKC", name).translate(_LATIN_OF).casefold())
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _visible(name: str) -> str:
+    """Without characters that draw nothing; all spaces alike, none at the ends or doubled."""
+    kept = (c for c in name if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
+    return " ".join("".join(kept).split())

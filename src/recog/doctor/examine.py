@@ -15,7 +15,7 @@ from recog.core.images.decode import ImageInfo
 from recog.core.text import plural
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.inspection import Inspected, find_overlap, read_content
-from recog.data.readers.look_alikes import look_alike_notes
+from recog.data.sources import look_alike_notes
 from recog.data.split import join_groups
 from recog.data.store import read_images
 from recog.doctor.features import Extractor, Neighbours, nearest_neighbours, standardised

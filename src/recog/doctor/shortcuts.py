@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recog.doctor.findings import Shortcut
 from recog.doctor.traits import Traits
-from recog.evaluation.measures.ranking import auroc, mean_of_defined
+from recog.evaluation.measures.probability import auroc, mean_of_defined
 from recog.training.head import stratified_folds
 
 FACTS: Mapping[str, Callable[[Traits], float | str]] = MappingProxyType(

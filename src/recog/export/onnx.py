@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
 from recog.core.preprocess import Preprocess
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
-from recog.runtime.engine import CLASS_NAMES_KEY, FileEngine, open_engine
-from recog.training.fit import eval_mode
+from recog.runtime.engine import CLASS_NAMES_KEY, FileEngine, Outputs, images_at_once, open_engine
+from recog.training.fit import collect_logits, eval_mode
 
 MAX_ONNX_BYTES = 1_500_000_000  # protobuf ends at 2 GiB; above this the file would need external data
 # What ONNX Runtime reads from version 1.17 on. With opset 18, for 1.15, GELU becomes six operators that ONNX Runtime does not
@@ -136,3 +138,16 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+class TorchEngine:
+    """Runs a Classifier in fp32 and evaluation mode."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        batch_size = images_at_once((images.shape[1], images.shape[2]))
+        with torch.inference_mode():
+            evaluation = collect_logits(self._classifier, images, precision="float32", batch_size=batch_size)
+        return Outputs(logits=evaluation.logits, features=evaluation.features)

@@ -14,7 +14,7 @@ from recog.core.text import plural, span
 from recog.data.dataset import Targets, choose_reference
 from recog.data.store import read_exact, read_images
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
-from recog.evaluation.trust.decision import choose_decision
+from recog.evaluation.trust.thresholds import choose_decision
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.models.inner_layers import InnerLayers

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recog.core.task import Task
 from recog.evaluation.measures.task import task_of
-from recog.evaluation.trust.temperature import fit_temperature
+from recog.evaluation.trust.scaling import fit_temperature
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadLog, score_answers
 from recog.training.config import HEAD_METHODS, HeadMethod

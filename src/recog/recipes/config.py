@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from recog.core.config import build_config, config_to_dict, merge, nest
+from recog.bundle.manifest import read_manifest
+from recog.bundle.seal import RUN_CONFIG, check_files
+from recog.core.config import build_config, config_to_dict, load_toml, merge, nest
 from recog.core.errors import ConfigError
 from recog.core.hardware import MAX_THREADS
+from recog.core.images.colour import FULL_SCALE_16
 from recog.core.images.image_file import ImageLimits
 from recog.core.task import Task
 from recog.data.augment.policies import AugmentConfig
@@ -19,6 +23,7 @@ from recog.data.lists.label_format import LabelFormat
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
 from recog.evaluation.trust.calibration import CalibrationConfig
+from recog.models import config as models
 from recog.models.config import ModelConfig
 from recog.training.config import CheckpointConfig, Device, HeadConfig, LossConfig, OptimConfig, Precision
 from recog.training.schedule import ScheduleConfig, StopConfig
@@ -225,3 +230,34 @@ def check_all_used(config: TrainConfig, recipe: Recipe) -> None:
         names = ", ".join(unused)
         others = " or ".join(f"--recipe {name}" for name in next(iter(unused.values())))
         raise ConfigError(f"recipe {recipe} does not use {names}. Remove {names}, or use {others}.")
+
+
+def with_parent(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    """`config` with the network of the bundle that `config.model.parent` names, and its recipe where none is set; with reasons.
+
+    Unchanged without a parent. ConfigError or BundleError where it cannot be continued.
+    """
+    model = models.with_parent(config.model)
+    config = replace(config, model=model)
+    if not model.parent:
+        return config, []
+    white = read_manifest(Path(model.parent)).preprocess.grey16_max
+    if config.data.grey16_max is None and white != FULL_SCALE_16:
+        config = replace(config, data=replace(config.data, grey16_max=white))
+    if config.recipe is not None:
+        return config, []
+    earlier = _recipe_of(Path(model.parent))
+    by_steps = [name for name, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
+    if earlier == "head" and not by_steps:
+        reason = "recipe head: the parent was trained by it; --recipe finetune trains its whole network"
+        return replace(config, recipe="head"), [reason]
+    why = f"as the parent was trained by {earlier or 'another program'}"
+    if by_steps:
+        why = f"as head does not use {', '.join(by_steps)}"
+    return replace(config, recipe="finetune"), [f"recipe finetune, {why}; it starts from the parent's whole network"]
+
+
+def _recipe_of(bundle: Path) -> Recipe | None:
+    check_files(bundle, read_manifest(bundle), (RUN_CONFIG,))
+    recipe = load_toml(bundle / RUN_CONFIG).get("recipe")
+    return next((known for known in get_args(Recipe) if known == recipe), None)

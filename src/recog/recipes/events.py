@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
 from recog.evaluation.measures.task import task_of
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.training.config import HeadMethod
 from recog.training.fit import EpochLog, SkippedStep, StepLog
 from recog.training.head import FEW_IMAGES

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from recog.data.balance import class_sizes, training_weights
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, with_last_layer

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from recog.bundle.features import read_features, write_features
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import (
     MAX_REFERENCE_IMAGES,
     Reference,
     encode_reference,
+    read_features,
     synthetic_images,
+    write_features,
     write_reference,
 )
 from recog.bundle.seal import (
@@ -35,13 +36,11 @@ from recog.core.images.decode import decode
 from recog.core.text import plural
 from recog.data.balance import describe_balance, training_weights
 from recog.data.dataset import Sample, choose_reference
-from recog.evaluation.results.data_facts import DataFacts
-from recog.evaluation.results.training_facts import TrainingFacts
+from recog.evaluation.results.facts import DataFacts, TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
-from recog.export.onnx import export_onnx, with_present_head
+from recog.export.onnx import TorchEngine, export_onnx, with_present_head
 from recog.export.parity import Parity, check_parity, compare_engines
-from recog.export.torch_engine import TorchEngine
 from recog.models.network_files import load_classifier, save_network_config, save_weights
 from recog.recipes.calibrate import HeldOut, describe_calibration
 from recog.recipes.events import TrainingSummary
@@ -51,8 +50,7 @@ from recog.recipes.prepare import Prepared
 from recog.report.card import render_card
 from recog.report.measure import Measured, measure, measure_logits
 from recog.runtime.engine import FileEngine, open_engine
-from recog.runtime.predictor import Predictor
-from recog.runtime.verify import verify
+from recog.runtime.predictor import Predictor, verify
 
 MAX_PARITY_IMAGES = 128
 

@@ -63,9 +63,8 @@ from recog.models.inner_layers import with_layers
 from recog.models.networks.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.choose_input import check_open, choose_input
-from recog.recipes.config import DataConfig, TrainConfig
+from recog.recipes.config import DataConfig, TrainConfig, with_parent
 from recog.recipes.labelled_images import LabelledImages, decode_splits
-from recog.recipes.parent import with_parent
 from recog.recipes.plan import HEAD_INPUTS, ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement

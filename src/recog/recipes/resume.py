@@ -18,12 +18,11 @@ import torch
 from safetensors.torch import load, save
 
 from recog.core.errors import CheckpointError, TrainingStopped, one_line
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
-from recog.training.checkpoint import Checkpoints
+from recog.training.checkpoint import Checkpoints, flatten_state, unflatten_state
 from recog.training.distributed import World, any_of, broadcast, broadcast_bytes
 from recog.training.fit import EpochLog
-from recog.training.nested import flatten_state, unflatten_state
 from recog.training.state import TrainState, restore_snapshot, take_snapshot
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal's number, as a shell reports it

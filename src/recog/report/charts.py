@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
-from recog.evaluation.measures.intervals import Hits
-from recog.evaluation.results.reliability import Cut, ProbabilityBin, ReliabilityBin
+from recog.evaluation.measures.counts import Hits
 from recog.evaluation.results.report import MulticlassReport
+from recog.evaluation.results.scores import Cut, ProbabilityBin, ReliabilityBin
 from recog.report.text import percent, percent_range, plural
 
 WIDTH, HEIGHT = 400.0, 300.0  # of a plot's inside, in SVG units

@@ -20,8 +20,8 @@ from recog.core.task import Task
 from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.predictions import Predictions
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value

@@ -11,12 +11,12 @@ from typing import Any
 
 from recog.core.task import Task
 from recog.core.text import span, visible
+from recog.evaluation.results.facts import TrainingFacts
 from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
-from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.conformal import MIN_CLASS_IMAGES
-from recog.evaluation.trust.decision import DecisionThreshold
+from recog.evaluation.trust.thresholds import DecisionThreshold
 from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.text import number_range, percent, percent_range, plural
 

@@ -27,7 +27,7 @@ from recog.core.errors import DataError
 from recog.core.files import not_linked, open_regular, write_bytes_atomic
 from recog.core.records import read_bytes
 from recog.core.text import visible
-from recog.evaluation.results.training_facts import CrossValidation
+from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.recipes.events import CutShort, EpochResult, FirstBatch, HeadChoice, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.bundle.features import FEATURES, read_features
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
+from recog.bundle.reference import FEATURES, read_features
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
+from recog.bundle.verify import Verification, verify_bundle
 from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.hardware import num_cores
 from recog.core.images.decode import Readable
@@ -355,3 +356,14 @@ def _or_raise(answer: T | BadImage) -> T:
     if isinstance(answer, BadImage):
         raise answer
     return answer
+
+
+def verify(bundle: str | Path) -> Verification:
+    """Check a bundle, run folder or run's name. Raises BundleError with what differs and by how much."""
+    folder = find_bundle(bundle)
+    predictor = load(folder)
+
+    def predict_probs(files: Sequence[bytes]) -> NDArray[np.float64]:
+        return np.stack([prediction.probs for prediction in predictor.predict(list(files))])
+
+    return verify_bundle(folder, predict_probs)

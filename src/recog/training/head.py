@@ -16,7 +16,7 @@ from scipy.special import expit
 from recog.core.chance import random_words
 from recog.core.errors import DataError, TrainingError
 from recog.core.task import Task
-from recog.data.stratify import iterative_parts
+from recog.data.split import iterative_parts
 from recog.evaluation.measures.task import task_of
 from recog.training.config import HeadConfig, HeadMethod
 

@@ -19,7 +19,7 @@ from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.measures.task import TASK_MEASURES
-from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.predictions import ImageResult, Predictions
 from recog.evaluation.results.report import Report
 from recog.report.measure import Measured, add_slices, check_slice_by, measure

@@ -22,7 +22,7 @@ from recog.data.dataset import Dataset
 from recog.data.inspection import hash_kind
 from recog.data.sources import open_source
 from recog.evaluation.measures.task import TASK_MEASURES
-from recog.evaluation.results.data_facts import CROSS_VALIDATED, DataFacts
+from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import Report
 from recog.recipes.budget import check_budget, prepare_within

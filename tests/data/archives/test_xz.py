@@ -7,7 +7,7 @@ import os
 import pytest
 
 from recog.core.errors import DataError
-from recog.data.archives.xz import XzReader
+from recog.data.archives.tars import XzReader
 
 DATA = os.urandom(3_000_000) + bytes(2_000_000)
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from recog.core.chance import uniforms
-from recog.data.augment.mixing import MIX_COINS, cut_box, mix, soft_targets
+from recog.data.augment.batch import MIX_COINS, cut_box, mix, soft_targets
 
 BLACK = torch.zeros((1, 8, 8, 1), dtype=torch.uint8)
 WHITE = torch.full((1, 8, 8, 1), 200, dtype=torch.uint8)

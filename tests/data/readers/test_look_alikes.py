@@ -3,8 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from recog.data.readers.look_alikes import look_alike_notes
-from recog.data.sources import open_source
+from recog.data.sources import look_alike_notes, open_source
 
 WIDTH = "full-width or other forms of the same characters"
 INVISIBLE = "invisible characters or spaces"

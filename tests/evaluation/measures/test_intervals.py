@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from recog.core.errors import DataError
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 
 COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

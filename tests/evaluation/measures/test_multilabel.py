@@ -11,7 +11,7 @@ from sklearn import metrics
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures import counts as counts_of
 from recog.evaluation.measures import multilabel as ours
-from recog.evaluation.measures import ranking
+from recog.evaluation.measures import probability
 from recog.evaluation.measures.task import is_correct
 
 # 4 images, 3 labels. Said at 0.5: [[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
@@ -70,8 +70,8 @@ class TestByHand:
 
     def test_ranking(self):
         # Label 0 falls 0.9, 0.6, 0.4 | 0.2: all three first. Label 1: 0.8 first. Label 2 has no image.
-        np.testing.assert_allclose(ranking.average_precision(PROBS, SHOWN), [1, 1, np.nan])
-        np.testing.assert_allclose(ranking.auroc(PROBS, SHOWN), [1, 1, np.nan])
+        np.testing.assert_allclose(probability.average_precision(PROBS, SHOWN), [1, 1, np.nan])
+        np.testing.assert_allclose(probability.auroc(PROBS, SHOWN), [1, 1, np.nan])
         assert ours.mean_average_precision(PROBS, SHOWN) == 1
         # All pairs fall 0.9+ 0.8+ 0.6+ 0.5 {0.4+ 0.4}: precision 1, 1, 1, and 4 of 6 at the last.
         assert ours.micro_average_precision(PROBS, SHOWN) == pytest.approx((1 + 1 + 1 + 4 / 6) / 4)
@@ -118,7 +118,7 @@ def test_every_measure_equals_scikit_learns(seed):
         ),
         (ours.mean_average_precision(probs, shown), metrics.average_precision_score(shown, probs, average="macro")),
         (ours.micro_average_precision(probs, shown), metrics.average_precision_score(shown, probs, average="micro")),
-        (ranking.auroc(probs, shown).mean(), metrics.roc_auc_score(shown, probs, average="macro")),
+        (probability.auroc(probs, shown).mean(), metrics.roc_auc_score(shown, probs, average="macro")),
         (ours.bce(logits, shown), np.mean([metrics.log_loss(shown[:, k], probs[:, k]) for k in range(5)])),
         (
             ours.label_brier_terms(probs, shown).mean(),
@@ -147,7 +147,7 @@ class TestWhatHasNoValue:
         np.testing.assert_equal(counts.specificity, [np.nan, 1.0])
         np.testing.assert_equal(counts.recall, [1.0, np.nan])
         assert np.isnan(ours.mean_average_precision(probs, shown))
-        assert np.isnan(ranking.auroc(probs, shown)).all()
+        assert np.isnan(probability.auroc(probs, shown)).all()
         assert counts_of.macro_mean(counts).f1 == counts_of.micro_mean(counts).f1 == 1
 
     def test_means_leave_an_absent_label_out_as_scikit_learn_with_the_other_labels(self):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from sklearn import metrics as oracle
 
 from recog.core.errors import DataError
-from recog.evaluation.measures.ranking import auroc, average_precision, mean_of_defined, num_in_top
+from recog.evaluation.measures.probability import auroc, average_precision, mean_of_defined, num_in_top
 
 
 def one_hot(probs, labels):

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from recog.core.errors import DataError
 from recog.core.files import pretty_json
 from recog.evaluation.measures.bootstrap import mean_precision_difference
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.resampling import resampled_counts
 from recog.evaluation.results.comparison import compare, mcnemar_exact, paired_interval
 

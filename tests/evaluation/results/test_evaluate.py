@@ -7,12 +7,12 @@ from label_batches import FACTS, NAMES, label_report
 from sklearn import metrics
 
 from recog.core.errors import DataError
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.read import parse_report
-from recog.evaluation.results.reliability import probability_bins
+from recog.evaluation.results.scores import probability_bins
 from recog.evaluation.trust.calibration import Calibration
-from recog.evaluation.trust.decision import DecisionThreshold
+from recog.evaluation.trust.thresholds import DecisionThreshold
 from recog.report.brief import brief_lines
 from recog.report.sections import trust_sections
 

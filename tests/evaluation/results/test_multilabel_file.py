@@ -6,8 +6,8 @@ import pytest
 from label_batches import label_report
 
 from recog.core.errors import BundleError
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport
 from recog.evaluation.results.slices import slice_by_name

@@ -5,9 +5,9 @@ import pytest
 from batches import prob_batches
 from hypothesis import given, settings
 
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.probability import confidence_of, ece_equal_width
-from recog.evaluation.results.reliability import (
+from recog.evaluation.results.scores import (
     THRESHOLDS,
     cuts_at,
     ece_of,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from recog.core.errors import BundleError, DataError, ShapeError
 from recog.core.files import pretty_json
-from recog.evaluation.measures.intervals import wilson_interval
-from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.report import no_evidence
 from recog.evaluation.results.slices import slice_by_name

@@ -7,10 +7,10 @@ from sklearn import metrics as oracle
 
 from recog.core.errors import BundleError
 from recog.evaluation.measures.bootstrap import MEASURES as ALL_MEASURES
-from recog.evaluation.measures.intervals import Hits
+from recog.evaluation.measures.counts import Hits
 from recog.evaluation.measures.probability import log_softmax, softmax
-from recog.evaluation.results.data_facts import DataFacts
 from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.evaluation.results.scores import measure_scores, parse_scores
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import DataError
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.results.slices import parse_slicing, slice_by_name, slice_by_value
 
 

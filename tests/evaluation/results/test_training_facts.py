@@ -4,7 +4,7 @@ import json
 import pytest
 
 from recog.core.errors import BundleError
-from recog.evaluation.results.training_facts import CrossValidation, TrainingFacts, parse_training
+from recog.evaluation.results.facts import CrossValidation, TrainingFacts, parse_training
 
 FOUND = CrossValidation(
     num_images=40, smallest_class=9, num_folds=5, num_repeats=3, l2=0.1, accuracy=0.8, accuracy_std=0.02, nll=0.6

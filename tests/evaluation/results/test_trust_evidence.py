@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import BundleError
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown, parse_trust
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig, fit_calibration

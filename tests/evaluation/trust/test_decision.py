@@ -9,8 +9,7 @@ from recog.core.errors import BundleError, ConfigError
 from recog.core.records import convert_record
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
 from recog.evaluation.trust.conformal import ConformalSets
-from recog.evaluation.trust.decision import DecisionThreshold, choose_decision, parse_aim
-from recog.evaluation.trust.thresholds import LabelThresholds
+from recog.evaluation.trust.thresholds import DecisionThreshold, LabelThresholds, choose_decision, parse_aim
 
 RULE = DecisionThreshold(positive=1, threshold=0.3, aim="f1", data="val", num_images=5, num_positives=2)
 

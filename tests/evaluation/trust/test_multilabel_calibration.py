@@ -8,7 +8,7 @@ from scipy.special import expit
 from recog.core.errors import BundleError, ConfigError
 from recog.evaluation.measures.multilabel import bce
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig, fit_calibration
-from recog.evaluation.trust.temperature import fit_temperature
+from recog.evaluation.trust.scaling import fit_temperature
 
 AUTO = CalibrationConfig()
 

@@ -7,8 +7,15 @@ import pytest
 from recog.core.errors import BundleError, ConfigError, DataError
 from recog.core.records import convert_record
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust.scaling import ECE_TOLERANCE, METHODS, UNBOUNDED, Scaling, deal_folds, fit_scaling
-from recog.evaluation.trust.temperature import fit_temperature
+from recog.evaluation.trust.scaling import (
+    ECE_TOLERANCE,
+    METHODS,
+    UNBOUNDED,
+    Scaling,
+    deal_folds,
+    fit_scaling,
+    fit_temperature,
+)
 
 
 def batch(num_images, *, factor=1.0, offsets=(0.0, 0.0, 0.0), seed=0):

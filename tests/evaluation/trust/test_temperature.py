@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from recog.core.errors import DataError
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
-from recog.evaluation.trust.temperature import fit_temperature, scale_logits
+from recog.evaluation.trust.scaling import fit_temperature, scale_logits
 
 
 def overconfident(num_images, factor, seed=0):

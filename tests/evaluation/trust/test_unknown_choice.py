@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from batches import clusters
 
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.probability import auroc_of
 from recog.evaluation.trust.unknown import (
     FEATURE_METHODS,
     UNKNOWN_METHODS,

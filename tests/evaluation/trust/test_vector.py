@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from recog.core.errors import DataError
 from recog.evaluation.measures.probability import log_softmax, nll, softmax
-from recog.evaluation.trust.temperature import fit_temperature, fit_vector, scale_by_class
+from recog.evaluation.trust.scaling import fit_temperature, fit_vector, scale_by_class
 
 
 def skewed(num_images, seed=0):

@@ -12,7 +12,6 @@ from typing import Any
 
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import cache_folder, write_bytes_atomic
-from recog.data.places import HUB, scheme_of
 
 _SOURCE = re.compile(r"^hf:/{1,2}datasets/([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?$", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -20,10 +19,6 @@ _NOT_DATA = (".py", ".ipynb", ".md", ".gitattributes", ".gitignore")  # scripts 
 _COMPLETE = ".complete"
 _NUM_DOWNLOADS = 8  # at once
 _TIMEOUT_S = 10.0
-
-
-def is_on_hub(source: str) -> bool:
-    return scheme_of(source) == HUB
 
 
 def fetch_from_hub(source: str) -> tuple[Path, str]:

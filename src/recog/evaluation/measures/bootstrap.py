@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, TargetArray
-from recog.evaluation.measures.intervals import Interval
+from recog.evaluation.measures.counts import Interval
 from recog.evaluation.measures.multilabel import (
     example_f1_terms,
     label_brier_terms,

@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 
 from recog.core.errors import DataError, ShapeError
 from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray, check_logits
-from recog.evaluation.measures.probability import NUM_BINS, equal_width_bins
-from recog.evaluation.measures.ranking import average_precision, average_precision_of, mean_of_defined
+from recog.evaluation.measures.probability import (
+    NUM_BINS,
+    average_precision,
+    average_precision_of,
+    equal_width_bins,
+    mean_of_defined,
+)
 
 
 def sigmoid(logits: FloatArray) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recog.core.chance import random_words
 from recog.evaluation.measures.arrays import IntArray
-from recog.evaluation.measures.intervals import Interval
+from recog.evaluation.measures.counts import Interval
 
 NUM_RESAMPLES = 1000
 CLASS_MEASURES = ("f1", "auroc", "average_precision")  # of each class that are no plain rate

@@ -14,7 +14,7 @@ from recog.core.errors import DataError
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray
 from recog.evaluation.measures.bootstrap import mean_precision_difference
-from recog.evaluation.measures.intervals import Interval, wilson_interval
+from recog.evaluation.measures.counts import Interval, wilson_interval
 from recog.evaluation.measures.task import is_correct, task_of
 
 FORMAT_VERSION = 1

@@ -15,28 +15,26 @@ from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray,
 from recog.evaluation.measures.bootstrap import bootstrap_intervals
 from recog.evaluation.measures.counts import (
     ClassCounts,
+    Hits,
     confusion_matrix,
     matthews,
 )
-from recog.evaluation.measures.intervals import Hits
 from recog.evaluation.measures.multilabel import (
     example_f1_terms,
     label_brier_terms,
     micro_average_precision,
     ranking_precision_terms,
 )
-from recog.evaluation.measures.probability import exact_mean
-from recog.evaluation.measures.ranking import auroc, average_precision
+from recog.evaluation.measures.probability import auroc, average_precision, exact_mean
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct, task_of
-from recog.evaluation.results.data_facts import MAX_ERRORS, DataFacts, check_names
-from recog.evaluation.results.reliability import probability_bins
+from recog.evaluation.results.facts import MAX_ERRORS, DataFacts, check_names
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report, counted_fields
 from recog.evaluation.results.rows import (
     misclassified,
     none_if_nan,
     wrong_labels,
 )
-from recog.evaluation.results.scores import measure_scores
+from recog.evaluation.results.scores import measure_scores, probability_bins
 from recog.evaluation.results.trust_evidence import measure_trust
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.thresholds import FEW_IMAGES

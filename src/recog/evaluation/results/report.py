@@ -16,16 +16,16 @@ import numpy as np
 from recog.core.task import Task
 from recog.evaluation.measures.counts import (
     ClassCounts,
+    Hits,
+    Interval,
     MeanMeasures,
     macro_mean,
     micro_mean,
     weighted_mean,
 )
-from recog.evaluation.measures.intervals import Hits, Interval
 from recog.evaluation.measures.resampling import Bootstrap
-from recog.evaluation.results.data_facts import DataFacts
+from recog.evaluation.results.facts import DataFacts, TrainingFacts
 from recog.evaluation.results.predictions import ConfusionMatrix, Predictions, data_frame
-from recog.evaluation.results.reliability import ProbabilityBin
 from recog.evaluation.results.report_format import FORMAT_VERSION
 from recog.evaluation.results.rows import (
     ClassRow,
@@ -35,9 +35,8 @@ from recog.evaluation.results.rows import (
     mean_of,
     none_if_nan,
 )
-from recog.evaluation.results.scores import Scores
+from recog.evaluation.results.scores import ProbabilityBin, Scores
 from recog.evaluation.results.slices import Slicing
-from recog.evaluation.results.training_facts import TrainingFacts
 from recog.evaluation.results.trust_evidence import Trust
 
 

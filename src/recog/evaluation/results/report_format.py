@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from recog.core.errors import BundleError, DataError
 from recog.core.records import check_values, convert_record
-from recog.evaluation.measures.intervals import Interval
+from recog.evaluation.measures.counts import Interval
 from recog.evaluation.measures.resampling import CLASS_MEASURES, Bootstrap
 from recog.evaluation.results.rows import ClassRow
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.evaluation.measures.arrays import BoolArray
-from recog.evaluation.measures.counts import ClassCounts
-from recog.evaluation.measures.intervals import Interval, wilson_interval
+from recog.evaluation.measures.counts import ClassCounts, Interval, wilson_interval
 from recog.evaluation.measures.resampling import Bootstrap
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recog.core.errors import DataError
 from recog.core.records import convert_record
-from recog.evaluation.measures.intervals import Hits
+from recog.evaluation.measures.counts import Hits
 
 SMALL_SLICE = 10  # images; below, slices by a number are merged, and slices by a name are marked
 NOT_STATED = "(not stated)"

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from recog.core.records import convert_record
 from recog.evaluation.measures.arrays import FloatArray, IntArray
-from recog.evaluation.measures.intervals import wilson_interval
+from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import ConformalSets
-from recog.evaluation.trust.decision import DecisionThreshold
 from recog.evaluation.trust.scaling import ScalingFit
+from recog.evaluation.trust.thresholds import DecisionThreshold
 from recog.evaluation.trust.unknown import UnknownRule
 
 

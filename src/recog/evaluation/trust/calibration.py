@@ -17,9 +17,8 @@ from recog.evaluation.measures.arrays import BoolArray, FloatArray, IntArray, Ta
 from recog.evaluation.measures.probability import softmax
 from recog.evaluation.measures.task import TASK_MEASURES, task_of
 from recog.evaluation.trust.conformal import SET_METHODS, ConformalSets, choose_alpha, fit_sets, row_coins
-from recog.evaluation.trust.decision import DecisionThreshold, parse_aim
 from recog.evaluation.trust.scaling import METHODS, Scaling, fit_scaling, scale_held_out
-from recog.evaluation.trust.thresholds import LabelThresholds, choose_thresholds
+from recog.evaluation.trust.thresholds import DecisionThreshold, LabelThresholds, choose_thresholds, parse_aim
 from recog.evaluation.trust.unknown import UNKNOWN_METHODS, UnknownRule
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.evaluation.measures.ranking import auroc_of
+from recog.evaluation.measures.probability import auroc_of
 from recog.evaluation.trust.unknown import (
     DISTANCE_METHODS,
     FEATURE_METHODS,
