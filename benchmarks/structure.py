@@ -41,7 +41,7 @@ ENTER = "--enter"  # this script starts itself with it, to trace one command in 
 # the pattern too, or the count falls although the branches are still there.
 WAYS = {
     "task by name": r"\btask (==|!=) |(==|!=) [\w.]*\btask\b|'multi(class|label)'",
-    "shape of the targets": r"\b(own|targets?|labels|truth)\.ndim\b",
+    "shape of the targets": r"\b(own|targets?|labels|truth)\.ndim\b(?! == 4)",  # 4 axes: weights of a convolution
     "kind of report": r"\bisinstance\(.*\b(Report|(Class|Label|Multi|Single)\w*(Report|Calibration|Thresholds|Scores))\b",
     "label thresholds": r"\bthresholds is |^(not )?([\w.]*(?<!scores)\.)?thresholds$",  # scores.thresholds: cuts of confidence
     "answer of several labels": r"\b(said|preds) is ",

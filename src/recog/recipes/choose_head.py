@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recog.core.task import Task
 from recog.evaluation.measures.task import task_of
+from recog.evaluation.results.rows import mean_of
 from recog.evaluation.trust.scaling import fit_temperature
 from recog.recipes.config import TrainConfig
 from recog.recipes.events import HeadLog, score_answers
@@ -90,7 +91,6 @@ def _candidate(
     scores = [score_answers(rows, targets) for rows in logits]
     nll = float(np.mean([fit_temperature(rows, targets).nll_after for rows in logits]))
     accuracies = [score.accuracy for score in scores]
-    maps = [score.mean_average_precision for score in scores if score.mean_average_precision is not None]
     log = HeadLog(
         trial=0,
         l2=spec.l2,
@@ -100,7 +100,7 @@ def _candidate(
         num_folds=num_folds,
         num_repeats=len(scores) if num_folds else 0,
         accuracy_std=float(np.std(accuracies)),
-        val_map=float(np.mean(maps)) if maps else None,
+        val_map=mean_of([score.mean_average_precision for score in scores]),
         score_name=scores[0].score_name,
     )
     error = 1 - float(np.mean([score.selection for score in scores]))

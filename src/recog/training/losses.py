@@ -55,11 +55,12 @@ def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: 
 def as_shares(targets: torch.Tensor, logits: torch.Tensor, loss: Loss) -> torch.Tensor:
     """Targets float [B, K] after smoothing: towards 1/K each for one class an image, towards 1/2 for each class on its own."""
     ways = _NUM_WAYS.get(loss.task, logits.shape[1])
-    return _one_hot(targets, logits) * (1 - loss.label_smoothing) + loss.label_smoothing / ways
+    return one_hot(targets, logits.shape[1]).to(logits) * (1 - loss.label_smoothing) + loss.label_smoothing / ways
 
 
-def _one_hot(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    return (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])).to(logits)
+def one_hot(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Float [B, K] of labels int64 [B]; targets float [B, K] as they are."""
+    return targets if targets.ndim == 2 else F.one_hot(targets, num_classes).float()
 
 
 def cross_entropy(
@@ -107,7 +108,7 @@ def mse(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.
     gaps = (logits.softmax(dim=1) - as_shares(targets, logits, loss)).square().sum(dim=1)
     if weights is None:
         return gaps.mean()
-    return (gaps * (_one_hot(targets, logits) @ weights)).sum() / loss.total_weight(targets)
+    return (gaps * (one_hot(targets, logits.shape[1]).to(logits) @ weights)).sum() / loss.total_weight(targets)
 
 
 def sigmoid_mse(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:

@@ -91,13 +91,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _fit(self, X: Iterable[Any], y: Iterable[Any], config: TrainConfig) -> ImageClassifier:  # noqa: N803
         images, labels = list(X), np.asarray(y)
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        if labels.ndim != 1:
+        if not labels.shape or labels.shape[1:] not in ((), (1,)):
             raise DataError(
                 f"y has shape {labels.shape}; expected one class per image. recog.train takes several labels."
             )
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        self.classes_, numbers = np.unique(labels.ravel(), return_inverse=True)
         names = [str(name) for name in self.classes_.tolist()]
         dataset = _with_validation(open_source((images, numbers), class_names=names), config)
         with tempfile.TemporaryDirectory() as folder:

@@ -32,6 +32,7 @@ from recog.models.config import with_bundle, with_known_name
 from recog.recipes.config import TrainConfig
 from recog.recipes.plan import choose_recipe, image_facts, plan
 from recog.recipes.prepare import choose_grey16_max
+from recog.training.losses import one_hot
 
 NUM_ROWS, NUM_COLUMNS = 4, 8
 TRAINING = (None, "train")  # the splits whose images are drawn
@@ -92,7 +93,7 @@ def draw_preview(
         num_classes=len(dataset.class_names),
     )
     pixels, drawn = next(loader.batches(epoch=0))
-    captions = [_caption(target, dataset.class_names) for target in drawn]
+    captions = [_caption(target, dataset.class_names) for target in one_hot(drawn, len(dataset.class_names))]
     sheet = _draw(pixels.numpy(), [visible(caption) for caption in captions])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, _png(sheet))
@@ -121,8 +122,6 @@ def _read_spread(
 
 
 def _caption(target: torch.Tensor, class_names: tuple[str, ...]) -> str:
-    if target.ndim == 0:
-        return class_names[int(target)]
     present = sorted(np.flatnonzero(target.numpy()), key=lambda k: -float(target[k]))
     if len(present) == 1 and target[present[0]] == 1:
         return class_names[present[0]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from recog.core.config import nearest
 from recog.core.errors import ConfigError, DataError
@@ -149,6 +150,11 @@ def joined_label_notes(labels: Sequence[str]) -> list[str]:
                 f"they are: --label-separator '{sign}'"
             ]
     return []
+
+
+LABEL_NOTES: Mapping[Task, Callable[[Sequence[str]], list[str]]] = MappingProxyType(  # on labels that were read so
+    {"multiclass": joined_label_notes, "multilabel": lambda labels: []}
+)
 
 
 def _is_joined(label: str, sign: str) -> bool:

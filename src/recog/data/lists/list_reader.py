@@ -17,7 +17,7 @@ from recog.core.task import Task, joined_task
 from recog.data.dataset import NO_LABEL, Dataset, Exclusion, Sample
 from recog.data.lists.class_numbers import find_class_numbers
 from recog.data.lists.image_finder import Place, tree_place
-from recog.data.lists.label_format import joined_label_notes
+from recog.data.lists.label_format import LABEL_NOTES
 from recog.data.lists.rows import Row
 from recog.data.names import class_name_of
 from recog.data.tree import Tree, base_of, parent_of
@@ -72,11 +72,10 @@ class ListReader:
     def dataset(self, *, layout: str, why: str) -> Dataset:
         if not self.names:
             raise DataError(f"{self.where} lists no image with a label.")
-        tasks = {row.task for row in self.names.values()}
+        written = joined_task(row.task for row in self.names.values())
         task = self._task()
         labels = self._labels()
-        if tasks == {"multiclass"}:  # as written, each row has one
-            self.notes += joined_label_notes(list(labels))
+        self.notes += LABEL_NOTES[written](list(labels))
         class_names = tuple(sorted({*labels.values(), *self.declared}, key=natural_key))
         if not class_names:
             raise DataError(f"no image that {self.where} lists has a label; there is nothing to learn.")

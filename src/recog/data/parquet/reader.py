@@ -19,11 +19,11 @@ from recog.data.lists.columns import OWN_NAMES, Columns, Role, missing_label, sp
 from recog.data.lists.json_lines import Object
 from recog.data.lists.label_format import (
     AS_FOUND,
+    LABEL_NOTES,
     LabelFormat,
     bit_text,
     check_same_columns,
     find_label_columns,
-    joined_label_notes,
     label_column_notes,
     labels_of_bits,
 )
@@ -156,7 +156,7 @@ def read_parquet(
         ),
         task=task,
         exclusions=tuple(exclusions),
-        notes=(*notes, *(joined_label_notes(class_names) if task == "multiclass" else ())),
+        notes=(*notes, *LABEL_NOTES[task](class_names)),
     )
 
 
