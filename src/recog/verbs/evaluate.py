@@ -20,8 +20,8 @@ from recog.data.sources import Source
 from recog.data.store import BadImagePolicy
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.facts import DataFacts
-from recog.evaluation.results.predictions import ImageResult, Predictions
 from recog.evaluation.results.report import Report
+from recog.evaluation.results.rows import ImageResult, Predictions
 from recog.report.measure import Measured, add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of

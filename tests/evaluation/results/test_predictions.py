@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import MissingExtraError
-from recog.evaluation.results.predictions import ConfusionMatrix, Predictions
+from recog.evaluation.results.rows import ConfusionMatrix, Predictions
 
 ONE = Predictions(
     task="multiclass",

@@ -6,8 +6,9 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from recog.core.errors import DataError
 from recog.core.files import shown
@@ -117,18 +118,30 @@ def _without_header(table: Table, paths: Sequence[int], layout: DataLayout) -> T
 def csv_listing(table: Table, labels: LabelFormat, layout: DataLayout, *, first: str = "path") -> Listing:
     """The rows of a table; columns of 0 and 1 hold the labels where they are named, or where no column is called a label."""
     columns = find_columns(table.header, table.column, table.where, layout, first=first, holds=table.holds)
+    rows = partial(_rows, table)
+    return listing_of(columns, labels, table.lines, rows, where=table.where, form="CSV", notes=table.notes)
+
+
+def listing_of(
+    columns: Columns,
+    labels: LabelFormat,
+    lines: Iterable[tuple[str, Sequence[str]]],
+    rows: Callable[[Columns, Mapping[str, int], Mapping[str, int], LabelFormat], Iterator[Row]],
+    *,
+    where: str,
+    form: str,
+    notes: Sequence[str] = (),
+) -> Listing:
+    """The `rows` of (columns, bits, further columns, labels); `lines` are (where, texts of the cells), to look for 0 and 1."""
     bits: dict[str, int] = {}
     if not labels.separator and (labels.columns or "label" not in columns.at):
-        bits = find_label_columns(
-            table.header, table.lines, where=table.where, reserved=columns.reserved, wanted=labels.columns
-        )
+        bits = find_label_columns(columns.header, lines, where=where, reserved=columns.reserved, wanted=labels.columns)
     if not bits and "label" not in columns.at:
-        raise missing_label(columns, table.where)
+        raise missing_label(columns, where)
     further = further_columns(columns, bits)
-    notes = [*table.notes, *columns.notes, *label_column_notes(list(bits), list(further))]
-    kind = f"CSV of paths and {'columns of 0 and 1' if bits else 'labels'}"
-    rows = _rows(table, columns, bits, further, labels)
-    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits), kind)
+    found = [*notes, *columns.notes, *label_column_notes(list(bits), list(further))]
+    kind = f"{form} of paths and {'columns of 0 and 1' if bits else 'labels'}"
+    return Listing(rows(columns, bits, further, labels), tuple(bits), found, describe_columns(columns, bits), kind)
 
 
 def _rows(

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from recog.core.errors import DataError
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.lists.columns import (
     Columns,
-    describe_columns,
     find_columns,
-    further_columns,
-    missing_label,
     split_of_cell,
 )
+from recog.data.lists.csv_table import listing_of
 from recog.data.lists.label_format import (
     LabelFormat,
     bit_text,
     choices_of,
-    find_label_columns,
-    label_column_notes,
     labels_of_bits,
 )
 from recog.data.lists.rows import Listing, Row, cells_of
@@ -61,17 +58,8 @@ def object_listing(
         layout,
         first="file_name",
     )
-    bits: dict[str, int] = {}
-    if not labels.separator and (labels.columns or "label" not in columns.at):
-        cells = [(here, _texts(row, header)) for here, row in objects]
-        bits = find_label_columns(header, cells, where=where, reserved=columns.reserved, wanted=labels.columns)
-    if not bits and "label" not in columns.at:
-        raise missing_label(columns, where)
-    further = further_columns(columns, bits)
-    notes = [*columns.notes, *label_column_notes(list(bits), list(further))]
-    rows = _rows(objects, columns, bits, further, labels)
-    kind = f"{form} of paths and {'columns of 0 and 1' if bits else 'labels'}"
-    return Listing(rows, tuple(bits), notes, describe_columns(columns, bits), kind)
+    cells = ((here, _texts(row, header)) for here, row in objects)
+    return listing_of(columns, labels, cells, partial(_rows, objects), where=where, form=form)
 
 
 def _texts(row: Mapping[str, object], header: Sequence[str]) -> list[str]:

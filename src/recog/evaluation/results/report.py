@@ -25,13 +25,15 @@ from recog.evaluation.measures.counts import (
 )
 from recog.evaluation.measures.resampling import Bootstrap
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
-from recog.evaluation.results.predictions import ConfusionMatrix, Predictions, data_frame
 from recog.evaluation.results.report_format import FORMAT_VERSION
 from recog.evaluation.results.rows import (
     ClassRow,
+    ConfusionMatrix,
     Misclassified,
+    Predictions,
     WrongLabels,
     class_rows,
+    data_frame,
     mean_of,
     none_if_nan,
 )
