@@ -1,4 +1,4 @@
-"""Our readers against Python's own zipfile and tarfile as the second method."""
+"""Our readers against Python's own zipfile, tarfile and lzma as the second method."""
 
 import bz2
 import gzip
@@ -13,7 +13,7 @@ import pytest
 from containers import png
 
 from recog.core.errors import DataError
-from recog.data.archives.tars import is_tar, read_tar
+from recog.data.archives.tars import XzReader, is_tar, read_tar
 from recog.data.archives.zips import is_zip
 from recog.data.sources import open_source
 
@@ -112,3 +112,38 @@ def test_what_is_no_archive(tmp_path):
     assert not is_zip(path)
     with pytest.raises(DataError, match="is a file; expected"):
         open_source(path)
+
+
+DATA = os.urandom(3_000_000) + bytes(2_000_000)
+
+
+def read(path, **limit):
+    with io.BufferedReader(XzReader(path, **limit)) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(4), bytes(4 << 18)])
+def test_all_streams_are_read_whatever_lies_between(tmp_path, padding):
+    path = tmp_path / "x.xz"
+    path.write_bytes(lzma.compress(DATA) + padding + lzma.compress(b"") + lzma.compress(DATA[:1000]) + padding)
+    assert read(path) == DATA + DATA[:1000]
+    if not padding:  # of which Python's own reader takes none, though the format has it, in multiples of four zeros
+        assert lzma.decompress(path.read_bytes()) == DATA + DATA[:1000]
+
+
+def test_what_is_cut_off_or_damaged_is_an_error(tmp_path):
+    path, packed = tmp_path / "x.xz", lzma.compress(DATA)
+    path.write_bytes(packed[:-20])
+    with pytest.raises(EOFError):
+        read(path)
+    path.write_bytes(packed[:1000] + b"\xff" * 100 + packed[1100:])
+    with pytest.raises(lzma.LZMAError):
+        read(path)
+
+
+def test_a_dictionary_beyond_the_limit_is_refused(tmp_path):
+    path = tmp_path / "x.xz"
+    path.write_bytes(lzma.compress(DATA, preset=6))  # a dictionary of 8 MiB, by xz's manual page
+    assert read(path, max_memory_bytes=9 << 20) == DATA
+    with pytest.raises(DataError, match="needs more than 7 MiB of memory to be unpacked.*xz -9 or less"):
+        read(path, max_memory_bytes=7 << 20)

@@ -3,10 +3,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize, minimize_scalar
 
 from recog.core.errors import BundleError, ConfigError, DataError
 from recog.core.records import convert_record
-from recog.evaluation.measures.probability import ece_equal_width, nll, softmax
+from recog.evaluation.measures.probability import ece_equal_width, log_softmax, nll, softmax
 from recog.evaluation.trust.scaling import (
     ECE_TOLERANCE,
     METHODS,
@@ -15,6 +18,9 @@ from recog.evaluation.trust.scaling import (
     deal_folds,
     fit_scaling,
     fit_temperature,
+    fit_vector,
+    scale_by_class,
+    scale_logits,
 )
 
 
@@ -158,3 +164,131 @@ def test_impossible_numbers_are_refused(table):
 def test_bad_logits_are_refused():
     with pytest.raises(DataError, match="NaN"):
         fit_scaling(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+def overconfident(num_images, factor, seed=0):
+    """Logits whose softmax is the true chance by Bayes, times `factor`: the temperature to find."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, num_images)
+    return factor * 1.5 * (rng.normal(0, 1, (num_images, 4)) + 1.5 * np.eye(4)[labels]), labels
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 5))
+def test_no_other_temperature_is_better(seed, factor):
+    logits, labels = overconfident(200, factor, seed)
+    fit = fit_temperature(logits, labels)
+    other = minimize_scalar(
+        lambda t: nll(logits / t, labels), bounds=(0.01, 100), method="bounded", options={"xatol": 1e-9}
+    )
+    assert fit.temperature == pytest.approx(other.x, rel=1e-4)
+    assert fit.nll_after <= min(other.fun, fit.nll_before) + 1e-12
+    assert (fit.nll_before, fit.is_bounded, fit.num_images) == (nll(logits, labels), False, 200)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_finds_the_factor_and_mends_the_ece(factor):
+    logits, labels = overconfident(50_000, factor)
+    fit = fit_temperature(logits.astype(np.float32), labels)
+    assert fit.temperature == pytest.approx(factor, rel=0.03)
+    after = softmax(scale_logits(logits, fit.temperature))
+    assert ece_equal_width(after, labels) < 0.01
+    assert (after.argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_equal_to_netcal(factor):
+    from netcal.scaling import TemperatureScaling  # a second to import
+
+    logits, labels = overconfident(1000, factor)
+    theirs = TemperatureScaling()
+    theirs.fit(softmax(logits), labels)
+    fit = fit_temperature(logits, labels)
+    assert 1 / theirs.temperature[0] == pytest.approx(fit.temperature, rel=1e-5)
+    ours = softmax(scale_logits(logits, fit.temperature))
+    np.testing.assert_allclose(theirs.transform(softmax(logits)), ours, atol=1e-5)
+
+
+def test_temperature_by_hand():
+    # Three of four right, each with odds e^2 : 1. The best probability is 3/4, odds 3 = e^(2 / T).
+    logits = np.tile([[2.0, 0.0]], (4, 1))
+    assert fit_temperature(logits, np.array([0, 0, 0, 1])).temperature == pytest.approx(2 / math.log(3))
+
+
+def test_where_every_answer_is_right_the_data_ask_for_certainty():
+    fit = fit_temperature(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+    assert (fit.temperature, fit.is_bounded) == (0.01, True)
+
+
+def test_worse_than_chance_asks_for_no_certainty_at_all():
+    fit = fit_temperature(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([1, 0]))
+    assert (fit.temperature, fit.is_bounded) == (100.0, True)
+
+
+def test_even_logits_say_nothing():
+    fit = fit_temperature(np.zeros((3, 2)), np.array([0, 1, 1]))
+    assert (fit.temperature, fit.is_bounded) == (1.0, True)
+
+
+def test_temperature_refuses_bad_logits():
+    with pytest.raises(DataError, match="NaN"):
+        fit_temperature(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+def skewed(num_images, seed=0):
+    """Logits whose softmax is the true chance by Bayes, then bent by a factor and an offset for each class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_images)
+    true = 1.5 * (rng.normal(0, 1, (num_images, 3)) + 1.5 * np.eye(3)[labels])
+    return (true - np.array([1.0, -1.0, 0.0])) / np.array([0.5, 1.0, 2.0]), labels
+
+
+def test_finds_what_bent_the_logits():
+    logits, labels = skewed(100_000)
+    fit = fit_vector(logits, labels)
+    np.testing.assert_allclose(fit.factors, [0.5, 1.0, 2.0], rtol=0.03)
+    np.testing.assert_allclose(fit.offsets, [1.0, -1.0, 0.0], atol=0.04)
+    assert fit.num_images == 100_000
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_a_search_without_our_slopes_finds_nothing_better(seed):
+    logits, labels = skewed(150, seed)
+    fit = fit_vector(logits, labels)
+    other = minimize(lambda x: nll(logits * x[:3] + x[3:], labels), np.array([1.0] * 3 + [0.0] * 3), method="BFGS")
+    assert fit.nll_after <= other.fun + 1e-7
+    assert fit.nll_after <= fit_temperature(logits, labels).nll_after + 1e-12
+    assert fit.nll_before == nll(logits, labels)
+    assert sum(fit.offsets) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vector_scaling_is_equal_to_netcal(seed):
+    """netcal scales the logarithms of probabilities, so it is given those on both sides."""
+    from netcal.scaling import LogisticCalibration  # a second to import
+
+    logits, labels = skewed(1000, seed)
+    logs = log_softmax(logits)
+    theirs = LogisticCalibration(temperature_only=False)
+    theirs.fit(softmax(logits), labels)
+    expected = nll(np.log(theirs.transform(softmax(logits)).astype(np.float64)), labels)
+    assert fit_vector(logs, labels).nll_after == pytest.approx(expected, abs=2e-4)
+    assert fit_vector(logs, labels).nll_after <= expected + 1e-6
+
+
+def test_one_factor_and_no_offset_is_a_temperature():
+    logits = np.array([[1.0, 3.0, -1.0]])
+    np.testing.assert_allclose(scale_by_class(logits, (0.5,) * 3, (0.0,) * 3), logits / 2)
+
+
+def test_where_every_answer_is_right_the_fit_ends_at_its_bounds():
+    fit = fit_vector(np.eye(3) * 4, np.arange(3))
+    assert np.isfinite(fit.factors).all()
+    assert max(fit.factors) <= 100
+    assert fit.nll_after < 1e-6
+
+
+def test_vector_scaling_refuses_bad_logits():
+    with pytest.raises(DataError, match="NaN"):
+        fit_vector(np.array([[np.nan, 0.0]]), np.array([0]))
