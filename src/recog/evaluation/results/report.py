@@ -310,7 +310,7 @@ class MultilabelReport(Report):
             "num_ranked_labels": self.num_ranked_classes,
             **{name: means[name] for name in ("macro", "micro", "weighted")},
             "calibration_method": self.calibration_method,
-            "calibration_reason": self.calibration_reason,
+            **({"calibration_reason": self.calibration_reason} if self.calibration_reason else {}),
             "thresholds_data": self.thresholds_data,
             "num_images": self.num_images,
             "class_names": list(self.class_names),
