@@ -143,18 +143,6 @@ class ParquetWriter(Generic[T]):
         self._rows.clear()
 
 
-def _csv(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
-    return _Encoded(file, lambda text: CsvWriter(text, layout))
-
-
-def _json(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
-    return _Encoded(file, lambda text: JsonWriter(text, layout))
-
-
-def _json_lines(file: BinaryIO, layout: Layout[T]) -> Writer[T]:
-    return _Encoded(file, lambda text: JsonWriter(text, layout, lines=True))
-
-
 class _Encoded(Generic[T]):
     """A writer of text on a binary file, as UTF-8."""
 
@@ -171,7 +159,12 @@ class _Encoded(Generic[T]):
 
 
 WRITERS: Mapping[str, Callable[[BinaryIO, Layout[Any]], Writer[Any]]] = MappingProxyType(
-    {".csv": _csv, ".json": _json, ".jsonl": _json_lines, ".parquet": ParquetWriter}
+    {
+        ".csv": lambda file, layout: _Encoded(file, lambda text: CsvWriter(text, layout)),
+        ".json": lambda file, layout: _Encoded(file, lambda text: JsonWriter(text, layout)),
+        ".jsonl": lambda file, layout: _Encoded(file, lambda text: JsonWriter(text, layout, lines=True)),
+        ".parquet": ParquetWriter,
+    }
 )
 
 

@@ -24,7 +24,7 @@ Rows = NDArray[np.float64]
 Apply = Callable[[torch.Tensor, Rows], torch.Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RandomOp:
     """`apply(images uint8 [B, H, W, C], magnitudes [B])`; magnitudes run from 0 to the maximum, either way if `signed`."""
 
@@ -34,24 +34,9 @@ class RandomOp:
     signed: bool = True
 
 
-def _shear_x(images: torch.Tensor, magnitudes: Rows) -> torch.Tensor:
-    return _move(images, shear=np.stack([magnitudes, np.zeros_like(magnitudes)], axis=1))
-
-
-def _shear_y(images: torch.Tensor, magnitudes: Rows) -> torch.Tensor:
-    return _move(images, shear=np.stack([np.zeros_like(magnitudes), magnitudes], axis=1))
-
-
-def _shift_x(images: torch.Tensor, magnitudes: Rows) -> torch.Tensor:
-    return _move(images, shift=np.stack([magnitudes, np.zeros_like(magnitudes)], axis=1))
-
-
-def _shift_y(images: torch.Tensor, magnitudes: Rows) -> torch.Tensor:
-    return _move(images, shift=np.stack([np.zeros_like(magnitudes), magnitudes], axis=1))
-
-
-def _rotate(images: torch.Tensor, magnitudes: Rows) -> torch.Tensor:
-    return _move(images, degrees=magnitudes)
+def _in_x(magnitudes: Rows) -> Rows:
+    """[B, 2] of (x, y) for `magnitudes` [B]; reversed, in y."""
+    return np.stack([magnitudes, np.zeros_like(magnitudes)], axis=1)
 
 
 def _move(
@@ -75,32 +60,20 @@ def _move(
 # parts of the side: 32 of 224 px, and 150 of 331 px.
 RANDOM_OPS: Mapping[str, RandomOp] = MappingProxyType(
     {
-        "identity": RandomOp(apply=lambda images, m: images, trivial_max=0, rand_max=0),
-        "shear_x": RandomOp(apply=_shear_x, trivial_max=0.99, rand_max=0.3),
-        "shear_y": RandomOp(apply=_shear_y, trivial_max=0.99, rand_max=0.3),
-        "shift_x": RandomOp(apply=_shift_x, trivial_max=32 / 224, rand_max=150 / 331),
-        "shift_y": RandomOp(apply=_shift_y, trivial_max=32 / 224, rand_max=150 / 331),
-        "rotate": RandomOp(apply=_rotate, trivial_max=135, rand_max=30),
-        "brightness": RandomOp(
-            apply=lambda images, m: colour.scale_brightness(images, 1 + m), trivial_max=0.99, rand_max=0.9
-        ),
-        "saturation": RandomOp(
-            apply=lambda images, m: colour.scale_saturation(images, 1 + m), trivial_max=0.99, rand_max=0.9
-        ),
-        "contrast": RandomOp(
-            apply=lambda images, m: colour.scale_contrast(images, 1 + m), trivial_max=0.99, rand_max=0.9
-        ),
-        "sharpness": RandomOp(
-            apply=lambda images, m: colour.scale_sharpness(images, 1 + m), trivial_max=0.99, rand_max=0.9
-        ),
-        "posterize": RandomOp(
-            apply=lambda images, m: colour.posterize(images, 8 - m), trivial_max=6, rand_max=4, signed=False
-        ),
-        "solarize": RandomOp(
-            apply=lambda images, m: colour.solarize(images, 255 - m), trivial_max=255, rand_max=255, signed=False
-        ),
-        "autocontrast": RandomOp(apply=lambda images, m: colour.autocontrast(images), trivial_max=0, rand_max=0),
-        "equalize": RandomOp(apply=lambda images, m: colour.equalize(images), trivial_max=0, rand_max=0),
+        "identity": RandomOp(lambda images, m: images, 0, 0),
+        "shear_x": RandomOp(lambda images, m: _move(images, shear=_in_x(m)), 0.99, 0.3),
+        "shear_y": RandomOp(lambda images, m: _move(images, shear=_in_x(m)[:, ::-1]), 0.99, 0.3),
+        "shift_x": RandomOp(lambda images, m: _move(images, shift=_in_x(m)), 32 / 224, 150 / 331),
+        "shift_y": RandomOp(lambda images, m: _move(images, shift=_in_x(m)[:, ::-1]), 32 / 224, 150 / 331),
+        "rotate": RandomOp(lambda images, m: _move(images, degrees=m), 135, 30),
+        "brightness": RandomOp(lambda images, m: colour.scale_brightness(images, 1 + m), 0.99, 0.9),
+        "saturation": RandomOp(lambda images, m: colour.scale_saturation(images, 1 + m), 0.99, 0.9),
+        "contrast": RandomOp(lambda images, m: colour.scale_contrast(images, 1 + m), 0.99, 0.9),
+        "sharpness": RandomOp(lambda images, m: colour.scale_sharpness(images, 1 + m), 0.99, 0.9),
+        "posterize": RandomOp(lambda images, m: colour.posterize(images, 8 - m), 6, 4, signed=False),
+        "solarize": RandomOp(lambda images, m: colour.solarize(images, 255 - m), 255, 255, signed=False),
+        "autocontrast": RandomOp(lambda images, m: colour.autocontrast(images), 0, 0),
+        "equalize": RandomOp(lambda images, m: colour.equalize(images), 0, 0),
     }
 )
 
