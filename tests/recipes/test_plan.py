@@ -278,6 +278,12 @@ def test_a_mirrored_view_is_for_recipe_head():
         planned(TrainConfig(recipe="finetune", head=HeadConfig(mirror=True)), PHOTOS)
 
 
+def test_finetune_trains_the_plain_network_unless_inner_layers_are_named():
+    assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.layers == "last"
+    config = TrainConfig(recipe="finetune", head=HeadConfig(layers="multi"))
+    assert planned(config, PHOTOS)[0].head.layers == "multi"
+
+
 def test_finetune_starts_from_a_logistic_head():
     """Ridge regression's logits have no scale: training from them diverged."""
     assert planned(TrainConfig(recipe="finetune"), PHOTOS)[0].head.method == "logistic"
@@ -292,7 +298,7 @@ LARGE = ("tf_efficientnet_lite1", (288, 288))
     ("recipe", "model", "facts", "expected"),
     [
         ("head", {}, PHOTOS, LARGE),
-        ("finetune", {}, PHOTOS, LARGE),
+        ("finetune", {}, PHOTOS, (PRETRAINED, None)),
         ("head", {"image_size": (224, 224)}, PHOTOS, ("tf_efficientnet_lite0", (224, 224))),
         ("head", {"name": "resnet18"}, PHOTOS, ("resnet18", None)),  # the network's own size
         ("head", {}, ImageFacts(sizes=((150, 300), (199, 199), (500, 500)), all_grey=False), (PRETRAINED, None)),

@@ -269,7 +269,7 @@ def _head_to_train(head: HeadConfig) -> HeadConfig:
             "head.method is ridge, but recipe finetune trains on from the head, and ridge regression's logits have no scale for "
             "that: training would diverge. Remove head.method, or use --recipe head."
         )
-    return replace(head, method="logistic")
+    return replace(head, layers=head.layers or "last", method="logistic")  # a plain network, which timm loads
 
 
 def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = True) -> tuple[Recipe, list[str]]:
@@ -334,7 +334,7 @@ def _plan_model(
     if recipe != "scratch":
         name, size = model.name or PRETRAINED, model.image_size
         is_open = model.name is None and size is None and model.weights == "auto"
-        if is_open and facts.median_short_side >= LARGE_PHOTO_PX:
+        if recipe == "head" and is_open and facts.median_short_side >= LARGE_PHOTO_PX:
             name, size = PHOTO_INPUT.name, PHOTO_INPUT.image_size
         return replace(model, name=name, channels=model.num_channels, image_size=size), []
     name, reasons = model.name or "", []
