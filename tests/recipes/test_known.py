@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+from small_plans import planned
 
 from recog.data.dataset import Dataset, Sample
 from recog.data.store import ImageStore
-from recog.recipes.calibrate import MAX_BANK_IMAGES, known_by_head, known_by_network
+from recog.recipes.calibrate import MAX_BANK_IMAGES, hold_out_head, known_by_head, known_by_network
+from recog.recipes.config import TrainConfig
 from recog.recipes.features import run_engine
 from recog.runtime.engine import Outputs
 from recog.training.config import HeadConfig
@@ -45,7 +47,7 @@ def test_of_two_classes_none_is_fitted_anew_and_several_labels_have_no_unknown()
     images, head = pooled(60, 30, num_classes=2)
     assert known_by_head(images, 60, head, HeadConfig()).refit is None
     several = HeadData(features=images.features, targets=np.ones((90, 2), np.float32), groups=images.groups)
-    assert known_by_head(several, 60, head, HeadConfig()) is None
+    assert hold_out_head(several, np.zeros(90), head, planned(TrainConfig(recipe="head")), num_train=60).known is None
 
 
 def test_a_large_train_split_gives_as_many_of_each_class():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from recog.core.config import did_you_mean
 from recog.core.errors import BundleError, DataError
 from recog.core.files import user_path
 from recog.core.records import read_bytes
+from recog.core.task import Task
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Exclusion
+from recog.evaluation.measures.task import TASK_MEASURES
 
 IMAGE, ACTION, NEW_LABEL = "image", "action", "new_label"
 KEEP, EXCLUDE, RELABEL = "keep", "exclude", "relabel"
@@ -76,9 +79,8 @@ def relabelled(dataset: Dataset, path: str) -> Dataset:
 def _labels(dataset: Dataset, decision: Decision, path: str) -> tuple[int, ...]:
     where = f"{path}, line {decision.line}"
     cell = _unquoted(decision.new_label.strip(), dataset.class_names)
-    several = dataset.task == "multilabel"
-    names = [name.strip() for name in cell.split(LABELS_JOINED_BY) if name.strip()] if several else [cell]
-    if not cell and not several:
+    names = _CELLS[dataset.task](cell)
+    if len(names) < TASK_MEASURES[dataset.task].min_labels:
         raise DataError(f"{where}: new_label of {decision.image} is empty. Name a class, or remove the row.")
     for name in names:
         if name not in dataset.class_names:
@@ -87,6 +89,14 @@ def _labels(dataset: Dataset, decision: Decision, path: str) -> tuple[int, ...]:
                 f"{', ...' if len(dataset.class_names) > 10 else ''}.{did_you_mean(name, dataset.class_names)}"
             )
     return tuple(sorted({dataset.class_names.index(name) for name in names}))
+
+
+_CELLS: Mapping[Task, Callable[[str], list[str]]] = MappingProxyType(  # the names that a cell of new labels holds
+    {
+        "multiclass": lambda cell: [cell] if cell else [],
+        "multilabel": lambda cell: [name.strip() for name in cell.split(LABELS_JOINED_BY) if name.strip()],
+    }
+)
 
 
 def _known(dataset: Dataset, decisions: Iterable[Decision], path: str, option: str) -> list[tuple[Decision, str]]:

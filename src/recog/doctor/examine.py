@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from recog.core.errors import BadImage, DataError
 from recog.core.images.decode import ImageInfo
+from recog.core.task import Task
 from recog.core.text import plural
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.inspection import Inspected, find_overlap, read_content
@@ -71,7 +73,7 @@ def examine(
     samples = images.dataset.samples
     numbers = _copy_numbers(images.hashes, matches)
     groups = join_groups([str(number) for number in numbers.tolist()], [sample.group for sample in samples])
-    shortcuts, found, notes = _judge(images, np.array(groups, dtype=np.int64), neighbours)
+    shortcuts, found, notes = _JUDGES[dataset.task](images, np.array(groups, dtype=np.int64), neighbours)
     of_images, typical = image_findings(images.traits, neighbours)
     found = [
         *found,
@@ -233,8 +235,6 @@ def _judge(
 ) -> tuple[tuple[Shortcut, ...], list[Finding], list[str]]:
     """What needs one label an image: shortcuts, label errors, confusable classes; and what could not be judged."""
     dataset = images.dataset
-    if dataset.task == "multilabel":
-        return (), [], ["labels and shortcuts are judged only where each image has one label"]
     labels, names = np.array([sample.label for sample in dataset.samples]), dataset.class_names
     shortcuts = find_shortcuts(images.traits, labels, groups, names)
     found = [_shortcut_finding(shortcut) for shortcut in shortcuts if shortcut.worst_auroc >= WARNING_AUROC]
@@ -260,6 +260,14 @@ def _judge(
         for i in np.flatnonzero(evidence.is_suspect).tolist()
     ]
     return shortcuts, found, []
+
+
+_JUDGES: Mapping[Task, Callable[..., tuple[tuple[Shortcut, ...], list[Finding], list[str]]]] = MappingProxyType(
+    {
+        "multiclass": _judge,
+        "multilabel": lambda *_: ((), [], ["labels and shortcuts are judged only where each image has one label"]),
+    }
+)
 
 
 def _shortcut_finding(shortcut: Shortcut) -> Finding:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.errors import BadImage, ConfigError
+from recog.core.task import Task
 from recog.core.text import plural, span
 from recog.data.dataset import Targets, choose_reference
 from recog.data.store import read_exact, read_images
+from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.calibration import Calibration, fit_calibration
 from recog.evaluation.trust.thresholds import choose_decision
 from recog.evaluation.trust.unknown import FeatureStatistics
@@ -58,7 +61,9 @@ def hold_out_head(  # noqa: PLR0913
     was fitted on about as many images, so their confidence is alike.
     """
     num_classes, has_val = len(head.bias), num_train < len(images.targets)
-    known = known_by_head(images, num_train, head, plan.head) if has_val else _known_by_fold(images, head, plan)
+    known = _IF_EXCLUSIVE[task_of(images.targets).task](
+        lambda: known_by_head(images, num_train, head, plan.head) if has_val else _known_by_fold(images, head, plan)
+    )
     if out_of_fold is None and len(images.targets) - num_train >= CROSS_FIT_BELOW:
         return HeldOut(
             logits=head(images.features[num_train:]),
@@ -84,17 +89,25 @@ def hold_out_val(engine: Engine, prepared: Prepared) -> HeldOut:
     if prepared.val is None:
         raise ConfigError("no validation split was prepared.")  # plan gives one to every recipe that needs it
     val, uniforms = run_engine(engine, prepared.val.store.rows())
+    val_targets = prepared.val.targets
     return HeldOut(
         logits=val.logits,
         targets=prepared.val.targets,
         uniforms=uniforms,
         data="val, also used for model selection; slightly overconfident",
-        known=with_last_layer(
-            known_by_network(engine, prepared, val, prepared.val.targets), prepared.model.classifier.network
+        known=_IF_EXCLUSIVE[prepared.dataset.task](
+            lambda: with_last_layer(
+                known_by_network(engine, prepared, val, val_targets), prepared.model.classifier.network
+            )
         )
         if prepared.plan.calibration.unknown != "none"
         else None,
     )
+
+
+_IF_EXCLUSIVE: Mapping[Task, Callable[[Callable[[], KnownImages | None]], KnownImages | None]] = MappingProxyType(
+    {"multiclass": lambda known: known(), "multilabel": lambda known: None}  # labels that exclude each other, or not
+)
 
 
 def with_last_layer(known: KnownImages | None, network: nn.Module) -> KnownImages | None:
@@ -138,7 +151,7 @@ def calibrate(
 
 def describe_calibration(calibration: Calibration) -> list[str]:
     """What was fitted, as lines of text."""
-    fit, rule, thresholds = calibration.scaling.fit, calibration.unknown, calibration.thresholds
+    fit, rule = calibration.scaling.fit, calibration.unknown
     if fit is None:
         return ["calibration: none"]
     what = {
@@ -158,12 +171,7 @@ def describe_calibration(calibration: Calibration) -> list[str]:
             f"prediction sets: contain the true class for at least {100 - 100 * calibration.sets.alpha:.3g}% of images "
             "like these (--set calibration.alpha=...)"
         )
-    if thresholds is not None:
-        low, high = min(thresholds.values), max(thresholds.values)
-        lines.append(
-            f"thresholds: a label is predicted from a probability of {span(low, high, '.2f')}, chosen per label by F1; "
-            "no prediction sets and no 'unknown' for multi-label images"
-        )
+    lines += _THRESHOLD_LINES[calibration.task](calibration)
     if rule is not None and rule.threshold is None:
         lines.append(f"'unknown': never predicted ({rule.reason})")
     elif rule is not None:
@@ -174,27 +182,34 @@ def describe_calibration(calibration: Calibration) -> list[str]:
     return lines
 
 
-def unknown_notes(calibration: Calibration, plan: Plan) -> list[str]:
-    """A note where 'unknown' was wanted and cannot be answered; multi-label bundles never answer it."""
-    rule = calibration.unknown
-    if (
-        plan.calibration.unknown == "none"
-        or calibration.thresholds is not None
-        or (rule and rule.threshold is not None)
-    ):
-        return []
+def _describe_thresholds(calibration: Calibration) -> list[str]:
+    values = calibration.label_thresholds.values
     return [
-        f"'unknown' is not available (predict --reject): {rule.reason if rule else 'there are no images to fit it on'}"
+        f"thresholds: a label is predicted from a probability of {span(min(values), max(values), '.2f')}, chosen per label by "
+        "F1; no prediction sets and no 'unknown' for multi-label images"
     ]
 
 
-def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages | None:
+_THRESHOLD_LINES: Mapping[Task, Callable[[Calibration], list[str]]] = MappingProxyType(
+    {"multiclass": lambda calibration: [], "multilabel": _describe_thresholds}
+)
+_NO_RULE: Mapping[Task, str] = MappingProxyType({"multiclass": "there are no images to fit it on", "multilabel": ""})
+
+
+def unknown_notes(calibration: Calibration, plan: Plan) -> list[str]:
+    """A note where 'unknown' was wanted and cannot be answered; multi-label bundles never answer it."""
+    rule = calibration.unknown
+    why = rule.reason if rule else _NO_RULE[calibration.task]
+    if plan.calibration.unknown == "none" or not why or (rule and rule.threshold is not None):
+        return []
+    return [f"'unknown' is not available (predict --reject): {why}"]
+
+
+def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages:
     """From the features of train and val, in this order, and the head that was fitted on train.
 
-    A class that is left out has no part in the heads fitted anew. None for labels that do not exclude each other.
+    A class that is left out has no part in the heads fitted anew.
     """
-    if images.targets.ndim == 2:
-        return None
     labels = images.targets.astype(np.int64)
     chosen = choose_reference(labels[:num_train].tolist(), MAX_BANK_IMAGES)
     features, train_labels, val_features = images.features[chosen], labels[chosen], images.features[num_train:]
@@ -217,7 +232,7 @@ def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: He
     )
 
 
-def _known_by_fold(images: HeadData, head: LinearHead, plan: Plan) -> KnownImages | None:
+def _known_by_fold(images: HeadData, head: LinearHead, plan: Plan) -> KnownImages:
     """As `known_by_head`, where all images are of train: one fold takes the place of val, for a head fitted on the others."""
     num_classes = len(head.bias)
     num_folds = images.num_folds(num_classes)
@@ -226,13 +241,11 @@ def _known_by_fold(images: HeadData, head: LinearHead, plan: Plan) -> KnownImage
     apart = replace(images, features=images.features[order], targets=images.targets[order], groups=images.groups[order])
     of_others = fit_as(head, apart.part(slice(num_others)), plan.head, num_classes=num_classes)
     known = known_by_head(apart, num_others, of_others, plan.head)
-    return None if known is None else replace(known, data=f"one of {num_folds} folds of train")
+    return replace(known, data=f"one of {num_folds} folds of train")
 
 
-def known_by_network(engine: Engine, prepared: Prepared, val: Outputs, targets: Targets) -> KnownImages | None:
+def known_by_network(engine: Engine, prepared: Prepared, val: Outputs, targets: Targets) -> KnownImages:
     """From the trained network: its features have seen every class, so a class left out is told apart a little too well."""
-    if targets.ndim == 2:
-        return None
     samples = prepared.dataset.subset("train")
     chosen = [samples[i] for i in choose_reference([s.label for s in samples], MAX_BANK_IMAGES)]
     if (exact := prepared.exact) is not None:

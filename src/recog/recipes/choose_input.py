@@ -36,9 +36,8 @@ class Compared:
 
     def __str__(self) -> str:
         log = self.best.log
-        measured = f"accuracy {log.val_accuracy:.1%}" if log.val_map is None else f"mAP {log.val_map:.1%}"
         return (
-            f"{self.input}: cross-validated {measured}, NLL {log.val_nll:.3f}, {self.images_per_s:.0f} images/s "
+            f"{self.input}: cross-validated {log.quality}, NLL {log.val_nll:.3f}, {self.images_per_s:.0f} images/s "
             f"({log.method}, L2 {log.l2:g})"
         )
 

@@ -84,10 +84,10 @@ def metadata(name: str, ready: Ready) -> dict[str, Any]:
 def _outputs(ready: Ready) -> dict[str, tuple[str, list[int]]]:
     num_classes = len(ready.class_names)
     outputs = {"probabilities": ("FP32", [-1, num_classes])}
-    if ready.task == "multilabel":
-        outputs["predicted"] = ("BOOL", [-1, num_classes])
-    else:
-        outputs["label"] = ("BYTES", [-1])
+    outputs |= {
+        "multiclass": {"label": ("BYTES", [-1])},
+        "multilabel": {"predicted": ("BOOL", [-1, num_classes])},
+    }[ready.task]
     if ready.has_sets:
         outputs["set"] = ("BOOL", [-1, num_classes])
     if ready.can_reject:
