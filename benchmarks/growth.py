@@ -23,6 +23,7 @@ from harness import RESULTS, Repeats, Timing, recog, write_result
 from PIL import Image
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
+MAX_TRAINED = 10_000  # training takes minutes of the processor for 10,000 images
 NUM_CLASSES = 10
 SIDE = 32  # px
 FLAT = 0.15  # how much the cost of an image may grow from one size to the next
@@ -57,7 +58,7 @@ def commands(data: Path, name: str) -> Mapping[str, Sequence[str]]:
         "scan": recog("scan", str(data), "--json"),
         "train scratch, 1 epoch": recog(*scratch, "--name", name),
         "train head, 32 px": recog(*head, "--name", f"{name}-head"),
-        "predict to CSV": recog("predict", name, str(data), "--output", f"{name}.csv"),
+        "predict to CSV": recog("predict", f"n{SIZES[0]}", str(data), "--output", f"{name}.csv"),
     }
 
 
@@ -67,6 +68,9 @@ def measure(folder: Path, sizes: Sequence[int]) -> dict[str, list[Timing]]:
     for num_images in sizes:
         data = write_images(folder / f"data-{num_images}", num_images)
         for command, arguments in commands(data, f"n{num_images}").items():
+            if command.startswith("train") and num_images > MAX_TRAINED:
+                continue
+            (folder / f"n{num_images}.csv").unlink(missing_ok=True)  # of a run that was stopped
             timing = repeats.timing(f"{command} {num_images}", arguments, cwd=folder)
             found.setdefault(command, []).append(timing)
     return found
@@ -74,7 +78,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> dict[str, list[Timing]]:
 
 def costs(timings: Sequence[Timing], sizes: Sequence[int]) -> Iterator[tuple[float, float]]:
     """From each size to the next: CPU microseconds and bytes of memory for one image more."""
-    for i in range(1, len(sizes)):
+    for i in range(1, len(timings)):
         more = sizes[i] - sizes[i - 1]
         seconds = timings[i].median_cpu_s - timings[i - 1].median_cpu_s
         memory = timings[i].peak_mib - timings[i - 1].peak_mib
@@ -84,7 +88,7 @@ def costs(timings: Sequence[Timing], sizes: Sequence[int]) -> Iterator[tuple[flo
 def rows(found: Mapping[str, Sequence[Timing]], sizes: Sequence[int]) -> Iterator[str]:
     for command, timings in found.items():
         changes = [("", ""), *((f"{cpu:.0f}", f"{memory:,.0f}") for cpu, memory in costs(timings, sizes))]
-        for num_images, timing, (cpu, memory) in zip(sizes, timings, changes, strict=True):
+        for num_images, timing, (cpu, memory) in zip(sizes, timings, changes, strict=False):
             wall, total = f"{timing.median_s:.1f}", f"{timing.median_cpu_s:.1f}"
             yield f"| {command} | {num_images:,} | {wall} | {total} | {timing.peak_mib:.0f} | {cpu} | {memory} |"
 
@@ -95,7 +99,7 @@ def verdicts(found: Mapping[str, Sequence[Timing]], sizes: Sequence[int]) -> Ite
         (before, _), (after, memory) = list(costs(timings, sizes))[-2:]
         change = after / before - 1
         verdict = "flat" if change <= FLAT else "not flat"
-        left = MILLION - sizes[-1]
+        left = MILLION - sizes[len(timings) - 1]
         seconds, mib = timings[-1].median_cpu_s + 1e-6 * after * left, timings[-1].peak_mib + memory * left / 2**20
         yield f"- {command}: {change:+.0%} per image in the last step, {verdict}; a million: {seconds:,.0f} CPU s, {mib:,.0f} MiB"
 
@@ -119,7 +123,8 @@ COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b5ea7")
 def _panel(
     left: int, title: str, found: Mapping[str, Sequence[Timing]], sizes: Sequence[int], lines: Sequence[Sequence[float]]
 ) -> str:
-    low, high = np.floor(np.log10(np.min(lines))), np.ceil(np.log10(np.max(lines)))
+    values = [value for line in lines for value in line]
+    low, high = np.floor(np.log10(min(values))), np.ceil(np.log10(max(values)))
     width, height, top = 340, 220, 40
 
     def place(size: float, value: float) -> tuple[float, float]:
@@ -136,7 +141,7 @@ def _panel(
         x, _ = place(size, 10.0**low)
         parts.append(f'<text x="{x:.0f}" y="{top + height + 18}" text-anchor="middle">{size:,}</text>')
     for number, (name, values) in enumerate(zip(found, lines, strict=True)):
-        points = " ".join("{:.1f},{:.1f}".format(*place(s, v)) for s, v in zip(sizes, values, strict=True))
+        points = " ".join("{:.1f},{:.1f}".format(*place(s, v)) for s, v in zip(sizes, values, strict=False))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[number]}" stroke-width="2"/>')
         x, y = left + 40, top + 14 + 16 * number
         parts.append(f'<path d="M{x} {y - 4}h18" stroke="{COLOURS[number]}" stroke-width="2"/>')
