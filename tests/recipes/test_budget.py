@@ -7,6 +7,7 @@ import time
 import tomllib
 
 import pytest
+import torch
 
 from recog.core.errors import ConfigError
 from recog.recipes.budget import _Planner, check_budget, plan_within, prepare_within
@@ -77,6 +78,24 @@ def test_what_is_measured_is_what_the_plan_needs(digits):
     assert set(speeds.networks) == {"resnet8"}
     assert min(speeds.read_s, speeds.export_s, speeds.pace, speeds.networks["resnet8"].step_s) > 0
     assert planner.config_of(planner.candidates[0], 2).compute.precision is not None
+
+
+def test_the_digits_are_too_small_for_the_fast_networks(digits):
+    assert [each.network for each in _Planner(DIGITS, digits, None).candidates] == ["resnet8"]
+
+
+def test_a_module_of_the_users_own_is_the_only_candidate(digits):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    config = with_options(DIGITS, {"channels": 1}, {"model.image_size": (8, 8)})
+    planner = _Planner(config, digits, module)
+    (only,) = planner.candidates
+    assert only.recipe == "scratch"
+    assert planner.measure().networks[only.network].step_s > 0
+
+
+def test_a_bundle_that_is_continued_keeps_its_network(digits, digits_run):
+    planner = _Planner(with_options(DIGITS, {"parent": str(digits_run.bundle)}, {}), digits, None)
+    assert [(each.recipe, each.network) for each in planner.candidates] == [("finetune", "resnet8")]
 
 
 @pytest.mark.usefixtures("steady")

@@ -25,6 +25,7 @@ from recog.recipes.cost import (
     epoch_s,
     parse_budget,
 )
+from recog.recipes.plan import PRETRAINED
 
 COUNTS = Counts(train=1000, val=100, test=200, classes=10)
 SPEEDS = Speeds(
@@ -33,10 +34,13 @@ SPEEDS = Speeds(
     pace=0.0,  # no constants: what is left is counted by hand below
     networks={
         "tf_efficientnet_lite0": NetworkSpeed(eval_s=0.03, predict_s=0.01, step_s=0.1, features=100),
+        "fastnet32_wide": NetworkSpeed(step_s=0.002, eval_s=0.001, predict_s=0.001),
         "fastnet32": NetworkSpeed(step_s=0.001, eval_s=0.0005, predict_s=0.0005),
         "resnet8": NetworkSpeed(step_s=0.0005, eval_s=0.0002, predict_s=0.0002),
     },
 )
+
+USUAL = {"head": PRETRAINED, "scratch": "fastnet32_wide", "finetune": PRETRAINED}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_what_fits_nothing_names_the_shortest_plan() -> None:
     "counts", [COUNTS, Counts(train=50_000, val=0, test=10_000, classes=10), replace(COUNTS, train=40)]
 )
 def test_more_time_never_plans_what_is_expected_to_be_worse(recipe: str, counts: Counts) -> None:
-    candidates = candidates_for(recipe, None, None, large=True)
+    candidates = candidates_for(recipe, None, None, large=True, usual=USUAL[recipe])
     least = min(
         before_steps_s(each, counts, SPEEDS) + after_training_s(each, counts, SPEEDS) + epoch_s(each, counts, SPEEDS)
         for each in candidates
@@ -143,11 +147,18 @@ def test_an_error_between_two_points_is_on_the_line_over_the_logarithm() -> None
 
 
 def test_what_the_user_names_is_kept() -> None:
-    (only,) = candidates_for("head", "resnet18", None, large=True)
+    (only,) = candidates_for("head", "resnet18", None, large=True, usual="resnet18")
     assert only.settings(0) == {"recipe": "head", "model.name": "resnet18"}
-    (own,) = candidates_for("scratch", "resnet8", (24, 24), large=False)
+    (own,) = candidates_for("scratch", "resnet8", (24, 24), large=False, usual="resnet8")
     assert own.settings(3) == {"recipe": "scratch", "model.name": "resnet8", "optim.epochs": 3}
 
 
 def test_small_photos_are_not_enlarged() -> None:
-    assert all(max(each.image_size or ()) <= 224 for each in candidates_for("head", None, None, large=False))
+    assert all(
+        max(each.image_size or ()) <= 224 for each in candidates_for("head", None, None, large=False, usual=PRETRAINED)
+    )
+
+
+@pytest.mark.parametrize(("usual", "names"), [("resnet8", {"resnet8"}), ("fastnet32", {"resnet8", "fastnet32"})])
+def test_no_network_is_larger_than_the_one_that_suits_the_data(usual: str, names: set[str]) -> None:
+    assert {each.network for each in candidates_for("scratch", None, None, large=False, usual=usual)} == names

@@ -12,13 +12,17 @@ import numpy as np
 from torch import nn
 
 from recog.core.errors import BadImage, ConfigError
+from recog.core.hardware import read_hardware
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.store import ImageStore, Reader, read_exact, read_images, read_larger
 from recog.export.onnx import Exported, open_exported
-from recog.recipes.config import TrainConfig, with_options
+from recog.models.build import name_own_module
+from recog.models.config import with_bundle, with_known_name
+from recog.recipes.config import TrainConfig, with_options, with_parent
 from recog.recipes.cost import (
     AIM,
+    MAX_EPOCHS,
     Budget,
     Candidate,
     Choice,
@@ -32,7 +36,7 @@ from recog.recipes.cost import (
 )
 from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.learn import start_training
-from recog.recipes.plan import LARGE_PHOTO_PX, StepsPlan, choose_recipe
+from recog.recipes.plan import LARGE_PHOTO_PX, StepsPlan, choose_recipe, plan
 from recog.recipes.prepare import (
     NO_SPLITS,
     PlannedModel,
@@ -145,13 +149,18 @@ class _Planner:
     """The candidates for `config`, and their speed."""
 
     def __init__(self, config: TrainConfig, data: PreparedData, network: nn.Module | None) -> None:
+        if network is not None:
+            config = replace(config, model=name_own_module(config.model, network))
+        config, _ = with_parent(replace(config, model=with_known_name(config.model)))
         self._config, self._data, self._network = config, data, network
         recipe, _ = choose_recipe(config, data.facts, has_val="val" in data.dataset.given_splits)
+        usual, name = _usual_network(config, data), config.model.name
         self.candidates = candidates_for(
             recipe,
-            config.model.name,
+            usual if name is None and config.model.weights not in ("auto", "none") else name,
             config.model.image_size,
             large=data.facts.median_short_side >= LARGE_PHOTO_PX,
+            usual=usual,
         )
         splits = {split: len(data.dataset.subset(split)) for split in ("train", "val", "test")}
         self.counts = Counts(**splits, classes=len(data.dataset.class_names))
@@ -169,7 +178,8 @@ class _Planner:
         of_network = {each.yardstick: each for each in reversed(self.candidates) if each.yardstick == each.network}
         read_s, export_s, networks = 0.0, 0.0, {}
         for name, candidate in of_network.items():
-            model = plan_model(self.config_of(candidate, 1), self._data, network=self._network)
+            # planned for many epochs, as a short training does without the trial of bfloat16
+            model = plan_model(self.config_of(candidate, MAX_EPOCHS), self._data, network=self._network)
             exact, exact_s = self._read(read_exact(model.built.preprocess))
             read_s = max(read_s, exact_s)
             speed = NetworkSpeed(eval_s=_eval_s(model, exact))
@@ -222,6 +232,13 @@ class _Planner:
         targets = targets_of(good, len(dataset.class_names), dataset.task)
         groups = np.arange(len(good), dtype=np.int64)
         return LabelledImages(store=ImageStore(images), targets=targets, groups=groups), read_s
+
+
+def _usual_network(config: TrainConfig, data: PreparedData) -> str:
+    """The network that is planned without a budget."""
+    config = replace(config, model=with_bundle(config.model))
+    planned, _ = plan(config, data.dataset, data.facts, read_hardware(), has_bfloat16=False)
+    return str(planned.model.name)
 
 
 def _eval_s(model: PlannedModel, images: LabelledImages) -> float:
