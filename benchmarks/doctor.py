@@ -1,6 +1,6 @@
 """The deep scan on planted faults: flipped labels beside cleanlab, near duplicates beside perceptual hashes, and its time.
 
-python benchmarks/doctor.py SHARED [labels] [duplicates] [time]: SHARED holds flowers.zip and cifar10.zip.
+python benchmarks/doctor.py SHARED [PART ...]: SHARED holds flowers.zip and cifar10.zip; the parts are those of PARTS.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recog.evaluation.measures.probability import auroc_of
 
 Labels = NDArray[np.int64]
 RATES, NUM_SEEDS = (0.05, 0.1, 0.2), 3
-NUM_CIFAR = 4000
+NUM_CIFAR = 2000
 NUM_LAST = 1280  # features of the last layer of the small network
 NUM_PLANTED = 200
 
@@ -112,28 +112,37 @@ def label_rows(name: str, features: NDArray[np.float32], last: slice, true: Labe
             )
 
 
-def labels(shared: Path) -> list[str]:
-    lines = [
-        f"Mean and standard deviation of {NUM_SEEDS} sets of flips. Precision at the number flipped; the false-negative rate at "
-        "the noise rate is its complement. 'Listed' are those that all three views suspect: precision / recall.",
-        "",
-        "| data | flips | recog AUROC | recog precision | cleanlab AUROC | cleanlab precision | missed at the rate | listed |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    photos = open_source(str(shared / "flowers.zip")).samples
-    everything = [sample for sample in open_source(str(shared / "cifar10.zip")).samples if sample.split == "train"]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(everything))[:NUM_CIFAR])
-    cifar = [everything[i] for i in chosen]
-    for name, samples, networks in (
-        ("flowers, 800", photos, (SMALL, LARGE)),
-        (f"CIFAR-10, {NUM_CIFAR}", cifar, (SMALL,)),
-    ):
-        with pretrained_extractor(networks, DEFAULT_LIMITS) as extractor:
-            features = features_of(samples, extractor)
-            num_small = extractor.networks[0].engine(np.zeros((1, 224, 224, 3), np.uint8)).features.shape[1]
-        last = slice(num_small - NUM_LAST, num_small)
-        lines += label_rows(name, features, last, np.array([sample.label for sample in samples]))
-        print("\n".join(lines[-6:]), flush=True)
+HEADER = (
+    f"Mean and standard deviation of {NUM_SEEDS} sets of flips, the same for both; cleanlab has the features of the last layer. "
+    "Precision at the number flipped; its complement is the false-negative rate at the noise rate. 'Listed' are the images that "
+    "all three views suspect: precision / recall.",
+    "",
+    "| data | flips | recog AUROC | recog precision | cleanlab AUROC | cleanlab precision | missed at the rate | listed |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def labels_of_flowers(shared: Path) -> list[str]:
+    samples = open_source(str(shared / "flowers.zip")).samples
+    return _labels("flowers, 800", samples, (SMALL, LARGE))
+
+
+def labels_of_cifar(shared: Path) -> list[str]:
+    samples = [sample for sample in open_source(str(shared / "cifar10.zip")).samples if sample.split == "train"]
+    chosen = np.sort(np.random.default_rng(0).permutation(len(samples))[:NUM_CIFAR])
+    return _labels(f"CIFAR-10, {NUM_CIFAR:,}", [samples[i] for i in chosen], (SMALL,))
+
+
+def _labels(name: str, samples: Sequence[Sample], networks: Sequence[tuple[str, int]]) -> list[str]:
+    with pretrained_extractor(networks, DEFAULT_LIMITS) as extractor:
+        features = features_of(samples, extractor)
+        size = SMALL[1]
+        num_small = extractor.networks[0].engine(np.zeros((1, size, size, 3), np.uint8)).features.shape[1]
+    lines = list(HEADER)
+    true = np.array([sample.label for sample in samples])
+    for row in label_rows(name, features, slice(num_small - NUM_LAST, num_small), true):
+        print(row, flush=True)
+        lines.append(row)
     return lines
 
 
@@ -265,7 +274,8 @@ def _photos(shared: Path) -> tuple[Sample, ...]:
 
 
 PARTS: Mapping[str, tuple[str, Callable[[Path], list[str]]]] = {
-    "labels": ("Deep scan: flipped labels", labels),
+    "labels_flowers": ("Deep scan: flipped labels of photos", labels_of_flowers),
+    "labels_cifar": ("Deep scan: flipped labels of CIFAR-10", labels_of_cifar),
     "duplicates": ("Deep scan: near duplicates", duplicates),
     "time": ("Deep scan: time and memory", time_of),
 }

@@ -75,6 +75,24 @@ def _odd_list(folder: Path) -> None:
     (folder / "list.csv").write_text("path,label,\x1b]0;title\x07\n" + rows)
 
 
+def marks():
+    """Files of marked images that cannot be obeyed."""
+    for option, text, says in (
+        ("--exclude", "file,action\ncat/000.png,exclude\n", "has no column 'image'"),
+        ("--exclude", "image,action\ncat/000.png,delete\n", "line 2: the action is 'delete'"),
+        ("--exclude", "image\ncat/999.png\n", "1 image that pets does not have: cat/999.png"),
+        ("--exclude", "image,action\ncat/000.png,\n", "no row .* has the action 'exclude'"),
+        ("--relabel", "image,new_label\ncat/000.png,dgo\n", "'dgo' is no class of pets"),
+        ("--relabel", "image,label\ncat/000.png,dog\n", "has no column 'new_label'"),
+    ):
+        yield Command(39, f"{option} {says}", f"$R scan pets {option} marks.csv", 3, says, _put_marks(text))
+    yield Command(39, "marks that are absent", "$R scan pets --exclude gone.csv", 3, "there is no file gone.csv")
+
+
+def _put_marks(text):
+    return lambda folder: (folder / "marks.csv").write_text(text)
+
+
 def hostile_texts():
     escaped = r"\\x1b\[31mcat"
     yield Command(51, "class folders: scan", "$R scan odd", 0, escaped, _odd_classes)
@@ -243,7 +261,7 @@ def streams():
             yield Command(58, f"{name} after {delay} s", line, (124, 130, 143))  # timeout's own code, or recog's
 
 
-COMMANDS = [*ignored_settings(), *hostile_texts(), *encodings(), *outputs(), *run_folders(), *streams()]
+COMMANDS = [*ignored_settings(), *marks(), *hostile_texts(), *encodings(), *outputs(), *run_folders(), *streams()]
 KINDS = sorted({command.kind for command in COMMANDS})
 
 

@@ -1,4 +1,4 @@
-"""Kinds 49, 51 to 54 and 58: a wrong or hostile command ends with its exit code, in plain text and without a traceback."""
+"""Kinds 39, 49, 51 to 54 and 58: a wrong or hostile command ends with its exit code, in plain text and without a traceback."""
 
 import os
 import re
