@@ -1,5 +1,6 @@
 # make demo: installs, trains, evaluates and predicts.  make test: all tests.  Both create .venv if it does not exist.
 # make test-extras: tests what recog does with pandas, polars, joblib and Ray.
+# make test-browser: installs Chromium if it is absent (Debian, Ubuntu) and opens the pages that recog writes in it.
 # make ledger: every kind of bad image and dataset that is tested, with the result.
 # make bare: installs without extras and verifies a bundle.
 PYTHON ?= python3
@@ -7,13 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-extras ledger bare check format clean
+.PHONY: demo test test-browser chromium test-extras ledger bare check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recog needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom-jpeg,serve,dev,test-extras]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom-jpeg,serve,plots,dev,test-extras]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -21,6 +22,15 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist loadscope
+
+test-browser: $(VENV)/installed chromium
+	$(BIN)/pytest tests/browser
+
+chromium:
+	@command -v chromium >/dev/null || { \
+	  sudo=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	}
 
 test-extras: $(VENV)/installed
 	$(BIN)/pytest tests/end_to_end/test_python_tools.py tests/data/lists/test_frames.py tests/evaluation/results/test_predictions.py

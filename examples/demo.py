@@ -41,7 +41,7 @@ def main() -> None:
     run("evaluate", name, f"{name}-test", cwd=demo)
     run("predict", name, *(str(file.relative_to(demo)) for file in files[:5]), "--top", "3", cwd=demo)
     run("verify", name, cwd=demo)
-    print(f"\nbundle: {run_folder / 'bundle'}\nreport: {run_folder / 'bundle' / 'report.html'}")
+    print(f"\nbundle: {run_folder / 'bundle'}\nreport: {run_folder / 'report.html'}")
     print(f"next: cd {demo.name} && recog serve {name}    opens a page for your own images")
 
 

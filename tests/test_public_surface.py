@@ -29,7 +29,7 @@ def test_verbs():
     ]
     assert (
         *("scan", "train", "evaluate", "compare", "predict", "serve", "bench", "verify"),
-        *("runs", "report", "models", "cache"),
+        *("runs", "report", "push", "models", "cache"),
     ) == COMMANDS
 
 
@@ -196,6 +196,7 @@ def test_config_fields():
         "limits.max_side",
         "loader.batch_size",
         "loader.num_workers",
+        "log_to",
         "loss.class_weights",
         "loss.focal_gamma",
         "loss.label_smoothing",
@@ -231,6 +232,7 @@ def test_config_fields():
         "optim.weight_decay",
         "recipe",
         "reference",
+        "report_images",
         "schedule.gamma",
         "schedule.milestones",
         "schedule.name",

@@ -3,9 +3,9 @@ import os
 import pytest
 from answers.examples import ANIMALS, answer, bad, prediction, write_images
 
-from recog.answers.sorting import Sorter, check_links, check_sort_into, sorted_names
+from recog.answers.sorting import Sorter, check_links, sorted_names
 from recog.answers.stream import Answer, Inputs, Unusable
-from recog.core.errors import BadImage, ConfigError, DataError, DiskError
+from recog.core.errors import BadImage, ConfigError, DataError
 
 CAT, DOG = prediction([0.8, 0.1, 0.1]), prediction([0.1, 0.8, 0.1])
 
@@ -137,18 +137,6 @@ def test_folders_of_shards_have_the_same_names(tmp_path):
     second = prediction([0.1, 0.8, 0.1, 0.0], class_names=("a/b", "a:b", "..", "unknown"))
     assert place(found, second) == 1
     assert files(tmp_path / "sorted") == ["a-b-2/a.png"]
-
-
-def test_the_folder_is_checked_before_the_work(tmp_path):
-    check_sort_into(tmp_path / "new" / "sorted")
-    check_sort_into(tmp_path)
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "link").symlink_to(tmp_path)
-    for name in ("file", "link"):
-        with pytest.raises(DataError, match="which is not a folder"):
-            check_sort_into(tmp_path / name)
-    with pytest.raises(DiskError, match="is not a folder"):
-        check_sort_into(tmp_path / "file" / "sorted")
 
 
 def test_bad_answers_do_not_take_part(tmp_path):

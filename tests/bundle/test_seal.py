@@ -24,7 +24,7 @@ def test_a_bundle_has_the_files_of_the_contract(bundle):
     """design.md, section 4: the table of files."""
     assert {path.name for path in bundle.iterdir()} == {
         "config.json", "model.safetensors", "model.onnx", "calibration.json", "reference.safetensors", "report.json",
-        "report.html", "run.toml", "README.md", "recog.json", "features.safetensors",
+        "run.toml", "README.md", "recog.json", "features.safetensors",
     }  # fmt: skip
     assert set(read_manifest(bundle).files) == REQUIRED_FILES | {"features.safetensors"}
 
@@ -110,7 +110,7 @@ def test_a_wrong_digest_in_the_manifest_is_refused(bundle, reseal, digest):
 
 
 def test_only_what_is_asked_for_is_hashed(bundle):
-    (bundle / "report.html").write_text("changed")
+    (bundle / "report.json").write_text("changed")
     check_files(bundle, read_manifest(bundle), ["model.onnx", "config.json"])
 
 

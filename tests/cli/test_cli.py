@@ -336,7 +336,7 @@ def test_threads_are_what_onnx_runtime_gets(digits_run, digit_files, monkeypatch
     assert threads_of_session("verify", digits_run.bundle) == num_cores()
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"cache", "models", "report", "runs"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"cache", "models", "push", "report", "runs"}))
 def test_every_command_that_computes_takes_threads(command, monkeypatch):
     """All pools of threads ask `num_cores`; OpenMP and processes that are started read the variable."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

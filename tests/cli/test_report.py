@@ -40,3 +40,12 @@ def test_an_unknown_run_ends_with_exit_code_4(here, capsys):
         report("digit-1")
     assert ended.value.exit_code == 4
     assert "there is no run 'digit-1'. Did you mean 'digits-1'?" in capsys.readouterr().err
+
+
+def test_figures_are_written_and_named(here, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    report("digits-1", png=tmp_path / "png")
+    out, err = capsys.readouterr()
+    names = ["confusion_matrix.png", "curves.png", "errors.png", "reliability.png"]
+    assert out.splitlines() == [str(tmp_path / "png" / name) for name in names]
+    assert err == ""

@@ -3,7 +3,14 @@ import os
 import pytest
 
 from recog.core.errors import ConfigError, DataError, DiskError, RecogError
-from recog.core.outputs import MAX_NAME_BYTES, check_name, check_new_path, check_preview, derive_name
+from recog.core.outputs import (
+    MAX_NAME_BYTES,
+    check_name,
+    check_new_path,
+    check_output_folder,
+    check_preview,
+    derive_name,
+)
 
 GOOD = ("flowers-1", "a b", "ü", "日本", "x.y", "v1.0", "CONSOLE", "x" * MAX_NAME_BYTES)
 BAD = (
@@ -100,3 +107,15 @@ def test_a_preview_replaces_previews_and_no_other_file(tmp_path):
         check_preview(path)
     with pytest.raises(RecogError, match=r"end with \.png"):
         check_preview(tmp_path / "x.jpg")
+
+
+def test_a_folder_to_write_into_is_a_folder_or_nothing_yet(tmp_path):
+    check_output_folder(tmp_path / "new" / "sorted", "--save")
+    check_output_folder(tmp_path, "--save")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link"):
+        with pytest.raises(DataError, match=f"--save is .*{name}, which is not a folder"):
+            check_output_folder(tmp_path / name, "--save")
+    with pytest.raises(DiskError, match="is not a folder"):
+        check_output_folder(tmp_path / "file" / "sorted", "--save")

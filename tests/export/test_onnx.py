@@ -9,7 +9,7 @@ import torch
 
 from recog.core.errors import TrainingError
 from recog.export import onnx as export
-from recog.export.onnx import export_onnx, open_exported, with_present_head
+from recog.export.onnx import add_metadata, export_onnx, open_exported, with_present_head
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig
@@ -192,3 +192,19 @@ def test_a_head_that_the_file_has_not_by_name_is_exported_anew():
     torch.nn.init.zeros_(model.classifier.classifier.bias)
     exported = open_exported(model.classifier, model.preprocess, CLASSES, num_threads=1)
     assert with_present_head(exported.data, model.classifier) is None
+
+
+def test_metadata_are_added_without_changing_the_network(classifier, path, tmp_path):
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(path.read_bytes())
+    add_metadata(copy, {"calibration": {"method": "temperature", "temperature": 1.5}, "note": "Löwe"})
+    model = onnx.load(copy)
+    onnx.checker.check_model(model)
+    facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert facts["class_names"] == CLASSES
+    assert facts["calibration"] == {"method": "temperature", "temperature": 1.5}
+    assert facts["note"] == "Löwe"
+    images = random_images(3, *IMAGE_SIZE)
+    for before, after in zip(outputs_of_onnx(path, images), outputs_of_onnx(copy, images), strict=True):
+        assert (before == after).all()
+    assert OnnxEngine(copy).class_names == tuple(CLASSES)

@@ -35,6 +35,10 @@ def build_world(folder: Path) -> None:
         Image.fromarray(np.full((8, 8), 90 + i, np.uint8)).save(folder / "images" / f"{i}.png")
 
 
+def _taken(folder: Path) -> None:
+    (folder / "taken").write_text("mine")
+
+
 def ignored_settings():
     for option, name in (
         ("--epochs 3", "optim.epochs"),
@@ -57,6 +61,13 @@ def ignored_settings():
     )
     yield Command(49, "scan with a setting", "$R scan pets --set augment.mixup=1", 2, "--set needs --preview")
     yield Command(49, "scan with --run only", "$R scan pets --run $G", 2, "--run needs --deep")
+    yield Command(49, "an unknown tracker", "$R train digits --log-to nothing", 2, "one of none, mlflow, wandb")
+    line = "$R predict $G images --save taken && false || test $? = 3 && grep -q mine taken"
+    yield Command(49, "save into a file", line, 0, "taken, which is not a folder", _taken)
+    yield Command(49, "push to no repository", "$R push $G flowers", 4, "expected OWNER/NAME")
+    yield Command(
+        49, "an address of the hub without a name", "$R predict hf://flowers images", 4, "expected OWNER/NAME"
+    )
     yield Command(49, "an unknown slice", "$R evaluate $G digits --slice shape", 2, "cannot be sliced by 'shape'")
 
 

@@ -1,25 +1,21 @@
 import base64
 import hashlib
-import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from recog.core.errors import DataError, ShapeError
+from recog.core.errors import DataError
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import DataFacts
+from recog.evaluation.results.rows import Predictions
 from recog.evaluation.results.slices import slice_by_name
-from recog.report.html import (
-    MAX_THUMBNAILS,
-    THUMBNAIL_PX,
-    render_html,
-    render_html_without_evidence,
-    thumbnail,
-)
+from recog.report.html import render_html
+from recog.report.page.gallery import MAX_ERRORS_SHOWN, Gallery, choose_cells, choose_uncertain
+from recog.report.page.thumbnails import thumbnail
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (
@@ -44,13 +40,13 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
-            self.open.append(tag)
+            self.open.append("tip" if dict(attrs).get("class") == "tip" else tag)
 
     def handle_startendtag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert self.open.pop() in (tag, "tip")
 
     def handle_data(self, data):
         self.texts.append((self.open[-1] if self.open else "", data))
@@ -60,18 +56,40 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        return " ".join("".join(text for tag, text in self.texts if tag != "style").split())
+        return " ".join("".join(text for tag, text in self.texts if tag not in ("style", "script", "tip")).split())
+
+
+def results_of(report, seed=0):
+    """The predictions that `report_of` was made from."""
+    probs, labels = answers(report.class_names, report.num_images, seed)
+    k = len(report.class_names)
+    return Predictions(
+        task="multiclass",
+        paths=names_of(report.class_names, labels),
+        class_names=report.class_names,
+        is_class=labels[:, None] == np.arange(k),
+        preds=probs.argmax(axis=1)[:, None] == np.arange(k),
+        probs=np.exp(probs) / np.exp(probs).sum(axis=1, keepdims=True),
+    )
+
+
+def answers(class_names, num_images, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % len(class_names)
+    return rng.normal(0, 1, (num_images, len(class_names))) + 1.5 * np.eye(len(class_names))[labels], labels
+
+
+def names_of(class_names, labels):
+    return tuple(f"{class_names[label]}/{i}.jpg" for i, label in enumerate(labels))
 
 
 def report_of(class_names=("daisy", "roses", "tulips"), num_images=60, data=None, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(num_images) % len(class_names)
-    logits = rng.normal(0, 1, (num_images, len(class_names))) + 1.5 * np.eye(len(class_names))[labels]
+    logits, labels = answers(class_names, num_images, seed)
     return evaluate(
         logits.astype(np.float32),
         labels,
         class_names=class_names,
-        names=[f"{class_names[label]}/{i}.jpg" for i, label in enumerate(labels)],
+        names=names_of(class_names, labels),
         data=data or DataFacts(name="flowers", split="test"),
     )
 
@@ -84,12 +102,19 @@ def pictures_of(report):
     return {error.name: thumbnail(photo(seed=i)) for i, error in enumerate(report.errors)}
 
 
+def gallery_of(report, results):
+    """Every image that the page may show, and the cells that open."""
+    cells = choose_cells(results)
+    names = {error.name for error in report.errors} | {image.name for cell in cells.values() for image in cell}
+    pictures = {name: thumbnail(photo(60, 80, seed=i)) for i, name in enumerate(sorted(names))}
+    return Gallery(pictures=pictures, cells=cells, uncertain=choose_uncertain(report, results))
+
+
 MANY = tuple(f"class{i:03d}" for i in range(100))
 PAGES = {
-    "few": lambda: render_html(report_of(), pictures_of(report_of())),
-    "many": lambda: render_html(report_of(MANY, 500), {}),
-    "hostile": lambda: render_html(report_of(HOSTILE), {}),
-    "none": lambda: render_html_without_evidence("<script>alert(1)</script>"),
+    "few": lambda: render_html(report_of(), gallery_of(report_of(), results_of(report_of()))),
+    "many": lambda: render_html(report_of(MANY, 500)),
+    "hostile": lambda: render_html(report_of(HOSTILE), gallery_of(report_of(HOSTILE), results_of(report_of(HOSTILE)))),
 }
 
 
@@ -109,25 +134,48 @@ def test_is_well_formed(page):
     assert used <= set(ids)
 
 
-def test_policy_allows_the_style_sheet_by_its_hash_and_nothing_else(page):
+def sha256(text):
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def test_policy_allows_the_style_sheet_and_the_script_by_their_hashes_and_nothing_else(page):
     (style,) = re.findall("<style>(.*?)</style>", page.source, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    (script,) = re.findall("<script>(.*?)</script>", page.source, re.DOTALL)
     (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     directives = [directive.strip() for directive in policy.split(";")]
-    assert directives[:3] == ["default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'"]
-    assert "unsafe" not in policy
+    assert directives == [
+        "default-src 'none'", "img-src data:", f"style-src 'sha256-{sha256(style)}'", f"script-src 'sha256-{sha256(script)}'",
+        "base-uri 'none'", "form-action 'none'",
+    ]  # fmt: skip
 
 
-def test_nothing_is_fetched_and_nothing_runs(page):
+def test_nothing_is_fetched_and_only_the_own_script_runs(page):
     tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "a"}
+    assert not tags & {"link", "iframe", "object", "embed", "base"}
+    # one script that runs, and at most one that holds data
+    assert [attributes for attributes in page.all("script") if attributes.get("type") != "application/json"] == [{}]
+    assert all(attributes == {"method": "dialog", "class": "viewer-head"} for attributes in page.all("form"))
     for tag, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on") or name in {"style", "href", "srcset"}]
+        assert not [name for name in attributes if name.startswith("on") or name in {"style", "srcset"}]
+        assert attributes.get("href", "#").startswith("#")
         assert tag != "img" or attributes["src"].startswith("data:image/")
     assert "http://" not in page.source
     assert "https://" not in page.source
     assert "url(" not in page.source
     assert "@import" not in page.source
+
+
+def test_links_within_the_page_lead_somewhere(page):
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {attributes["href"][1:] for attributes in page.all("a")} <= ids
+    described = {attributes.get("aria-describedby") for _, attributes in page.elements} - {None}
+    assert described <= ids
+
+
+def test_every_section_begins_with_a_sentence(page):
+    conclusions = re.findall(r'<span class="conclusion">(.*?)</span>', page.source, re.DOTALL)
+    assert len(conclusions) == page.source.count('<details class="section"')
+    assert all(text.strip().endswith((".", ". ")) or ":" in text for text in conclusions), conclusions
 
 
 def test_page_can_be_written_as_utf8_and_stays_small(page):
@@ -147,21 +195,17 @@ def test_hostile_names_are_text():
         assert name in page.text
     assert "שלום" in page.text
     assert r"\udcff" in page.text
+    island = json.loads(re.search(r'id="gallery">(.*?)</script>', page.source, re.DOTALL)[1])
+    assert island["classes"][0] == "<script>alert(1)</script>"
     titles = [attributes.get("title") for attributes in page.all("td")]
     assert any("\"quotes' & <b>" in title for title in titles if title)
-
-
-def test_a_page_without_evaluation_gives_the_reason():
-    text = Page(PAGES["none"]()).text
-    assert "Not evaluated" in text
-    assert "<script>alert(1)</script>" in text
 
 
 def test_headline():
     report = report_of(
         data=DataFacts(name="flowers", split="test", test_openings=1, num_seen_in_training=0, num_seen_in_selection=0)
     )
-    text = Page(render_html(report, {})).text
+    text = Page(render_html(report)).text
     assert "flowers, test split" in text
     assert f"{report.num_correct} of 60 images correct. 95% interval:" in text
     assert f"NLL{report.nll:.3f}" in text.replace(" ", "")
@@ -179,7 +223,7 @@ def test_warnings_are_on_the_page():
         num_seen_in_selection=6,
         test_openings=None,
     )
-    text = Page(render_html(report_of(data=data), {})).text
+    text = Page(render_html(report_of(data=data))).text
     assert "6 of 60 images used in model selection and calibration" in text
     assert "4 of 60 images used in training" in text
     assert "1 of 61 files excluded" in text
@@ -197,14 +241,14 @@ def test_tables_are_readable_by_ear():
 
 def test_few_classes_have_a_matrix_of_numbers():
     report = report_of()
-    source = render_html(report, {})
+    source = render_html(report)
     cells = re.findall(r'<td class="(?:hit s\d|miss s\d|zero)" title="[^"]*">(\d+)</td>', source)
     assert list(map(int, cells)) == [count for row in report.confusion for count in row]
 
 
 def test_many_classes_have_a_picture_and_the_weakest_first():
     report = report_of(MANY, 500)
-    page = Page(render_html(report, {}))
+    page = Page(render_html(report))
     drawn = "".join(path["d"] for path in page.all("path") if path["class"].startswith(("hit", "miss")))
     assert drawn.count("M") == sum(count > 0 for row in report.confusion for count in row)
     assert "The 10 classes with the lowest F1" in page.text
@@ -221,18 +265,33 @@ def test_undefined_is_written_as_such():
         np.eye(4)[labels] * 5, labels, class_names=names, names=list(map(str, labels * 0 + np.arange(30))),
         data=DataFacts(name="flowers"),
     )  # fmt: skip
-    page = Page(render_html(report, {}))
+    page = Page(render_html(report))
     # of the absent class: precision, recall, F1, AUROC, average precision; and the error rate of no answer above 99 %
     assert page.source.count("n/a</span>") == 6
     assert "No errors" in page.text
 
 
+def test_each_cell_with_pictures_opens_and_has_its_count():
+    report = report_of()
+    results = results_of(report)
+    source = render_html(report, gallery_of(report, results))
+    island = json.loads(re.search(r'id="gallery">(.*?)</script>', source, re.DOTALL)[1])
+    confusion = np.array(report.confusion)
+    assert {key: cell["count"] for key, cell in island["cells"].items()} == {
+        f"{i},{j}": int(confusion[i, j]) for i, j in zip(*np.nonzero(confusion), strict=True)
+    }
+    opened = set(re.findall(r'data-cell="(\d+,\d+)"', source))
+    assert opened == set(island["cells"])
+    shown = set(re.findall(r'data-name="([^"]*)"', source)) | set(island["images"])
+    assert shown >= {name for cell in island["cells"].values() for name, _ in cell["images"]}
+
+
 def test_errors_come_with_their_pictures_up_to_a_bound():
     report = report_of(MANY, 400)
-    assert report.num_errors > MAX_THUMBNAILS
+    assert report.num_errors > MAX_ERRORS_SHOWN
     pictures = pictures_of(report)
-    page = Page(render_html(report, pictures))
-    shown = report.errors[:MAX_THUMBNAILS]
+    page = Page(render_html(report, Gallery(pictures=pictures)))
+    shown = report.errors[:MAX_ERRORS_SHOWN]
     assert [img["src"] for img in page.all("img")] == [pictures[error.name] for error in shown]
     first = shown[0]
     assert page.all("img")[0]["alt"] == f"{first.name}, labelled {first.true_class}, predicted {first.predicted_class}"
@@ -251,52 +310,12 @@ def test_errors_come_with_their_pictures_up_to_a_bound():
 )
 def test_only_embedded_pictures_are_taken(uri):
     with pytest.raises(DataError, match="not a PNG or JPEG data URI"):
-        render_html(report_of(), {"x": uri})
-
-
-def opened(uri):
-    head, _, data = uri.partition(";base64,")
-    return head, Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-
-
-def test_thumbnail_of_a_photo_is_a_small_jpeg():
-    head, image = opened(thumbnail(photo(3000, 4000)))
-    assert head == "data:image/jpeg"
-    assert image.size == (THUMBNAIL_PX, THUMBNAIL_PX * 3 // 4)
-    assert not image.getexif()
-    assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
-
-
-def test_thumbnail_of_a_tiny_image_keeps_every_pixel():
-    tiny = photo(8, 8, 1)
-    head, image = opened(thumbnail(tiny))
-    assert head == "data:image/png"
-    assert (np.asarray(image) == tiny[:, :, 0]).all()
-    assert image.info == {}
-
-
-def test_thumbnail_of_a_very_long_image():
-    _, image = opened(thumbnail(photo(1, 5000)))
-    assert image.size == (THUMBNAIL_PX, 1)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4, 3)),
-        np.zeros((4, 4), dtype=np.uint8),
-        np.zeros((4, 4, 2), dtype=np.uint8),
-        np.zeros((0, 4, 3), dtype=np.uint8),
-    ],
-)
-def test_thumbnail_refuses_what_is_no_image(image):
-    with pytest.raises(ShapeError, match="expected uint8"):
-        thumbnail(image)
+        render_html(report_of(), Gallery(pictures={"x": uri}))
 
 
 def test_confidence_is_drawn_and_tabled():
     report = report_of(num_images=300)
-    page = Page(render_html(report, {}))
+    page = Page(render_html(report))
     filled = [b for b in report.scores.reliability if b.num_images]
     drawn = [circle for circle in page.all("circle") if "cx" in circle and not circle["cx"].endswith("%")]
     assert len(drawn) >= len(filled)
@@ -310,13 +329,13 @@ def test_slices_are_on_the_page_with_hostile_names_as_text():
     report = report_of(num_images=60)
     names = ["<script>x</script>"] * 20 + [f"f{i % 12}" for i in range(40)]
     is_correct = np.array([False] * 20 + [True] * 40)
-    page = Page(render_html(replace(report, slices=(slice_by_name("source-folder", names, is_correct),)), {}))
+    page = Page(render_html(replace(report, slices=(slice_by_name("source-folder", names, is_correct),))))
     assert "By source folder" in page.text
     assert "<script>x</script>" in page.text
     assert "below overall accuracy" in page.text
     assert "Show the other 3" in page.text
     assert "few images" in page.text
-    assert not page.all("script")
+    assert page.all("script") == [{}]
 
 
 class TestSeveralLabels:
@@ -326,22 +345,22 @@ class TestSeveralLabels:
         report, *_ = label_report(
             names=(HOSTILE[0], HOSTILE[1], HOSTILE[2], "dog"), facts=replace(FACTS, name=HOSTILE[0])
         )
-        source = render_html(report, {})
+        source = render_html(report)
         page = Page(source)
         page.feed(source)
         assert not page.open
-        assert "<script" not in source
+        assert source.count("<script") == 1
         assert "\u202e" not in source
         assert f"{100 * report.mean_average_precision:.1f}" in source
         assert f"{report.num_correct} of 120 images with no label missed or added" in source
-        assert source.count("missed <bdi>") == sum(len(error.missed) for error in report.errors[:MAX_THUMBNAILS])
+        assert source.count("missed <bdi>") == sum(len(error.missed) for error in report.errors[:MAX_ERRORS_SHOWN])
         assert "Before you rely on these results" in source
 
     def test_nothing_defined_and_no_errors(self):
         from label_batches import label_report
 
         report, *_ = label_report(1, (1.0, 1.0, 1.0, 1.0), shown=np.zeros((1, 4), bool))
-        source = render_html(report, {})
+        source = render_html(report)
         assert "No errors" in source
         assert "Undefined: no label has both positive and negative images here." in source
 
@@ -351,4 +370,4 @@ class TestSeveralLabels:
         report, *_ = label_report()
         rows = tuple(replace(report.classes[i % 4], name=f"label {i}") for i in range(60))
         many = replace(report, class_names=tuple(row.name for row in rows), classes=rows)
-        assert "The 10 labels with the lowest average precision" in render_html(many, {})
+        assert "The 10 labels with the lowest average precision" in render_html(many)

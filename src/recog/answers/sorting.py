@@ -15,23 +15,13 @@ from typing import BinaryIO, overload
 import numpy as np
 
 from recog.answers.stream import UNSURE, Answer, Inputs, Unusable
-from recog.core.errors import BadImage, ConfigError, DataError, DiskError
+from recog.core.errors import BadImage, ConfigError, DataError
 from recog.core.images.decode import Readable
-from recog.core.outputs import check_new_path, derive_name
+from recog.core.outputs import derive_name
 from recog.evaluation.trust.unknown import UNKNOWN
 from recog.runtime.predictor import ImageSource
 
 NO_LABEL = "no-label"  # the folder of images with none of several labels
-
-
-def check_sort_into(folder: Path) -> None:
-    """DataError or DiskError unless images can be put below `folder`: a folder, or nothing yet."""
-    if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
-        raise DataError(f"--sort-into is {folder}, which is not a folder. Choose another name.")
-    if not folder.is_dir():
-        check_new_path(folder, "--sort-into")
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        raise DiskError(f"--sort-into: no right to write into {folder}. Choose another folder.")
 
 
 def check_links(sources: Sequence[ImageSource]) -> None:

@@ -11,6 +11,7 @@ from recog.bundle.manifest import MANIFEST
 from recog.core.errors import BundleError
 from recog.core.files import not_linked, user_path
 
+HUB_PREFIX = "hf://"
 RUNS = Path("runs")
 BUNDLE = "bundle"
 
@@ -18,10 +19,15 @@ BUNDLE = "bundle"
 def find_bundle(name: str | Path) -> Path:
     """The bundle folder that `name` means: itself, the one in a run folder, or that of the run of this name below runs/.
 
-    A path may begin with '~', the user's home. BundleError where there is none.
+    Or the one at an address hf://OWNER/NAME@REVISION, from the user's cache or the hub. A path may begin with '~', the user's
+    home. BundleError where there is none.
     """
     if not isinstance(name, (str, Path)) or not str(name).strip():
         raise BundleError(f"the bundle is {name!r}; expected the path of a bundle or run, or a run's name.")
+    if str(name).startswith(HUB_PREFIX):
+        from recog.bundle.hub import fetch_bundle  # only where it is asked for
+
+        return fetch_bundle(str(name))
     tried = [user_path(name)]
     if len(Path(name).parts) == 1:
         tried.append(RUNS / name)

@@ -22,10 +22,10 @@ REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 RUN_CONFIG = "run.toml"
 CARD = "README.md"
-OPTIONAL_FILES = frozenset({FEATURES})
-REQUIRED_FILES = frozenset(
-    {CONFIG, WEIGHTS, ONNX, CALIBRATION, "reference.safetensors", REPORT_JSON, REPORT_HTML, RUN_CONFIG, CARD}
-)
+OPTIONAL_FILES = frozenset(
+    {FEATURES, REPORT_HTML}
+)  # the page was part of bundles before it was kept in the run folder only
+REQUIRED_FILES = frozenset({CONFIG, WEIGHTS, ONNX, CALIBRATION, "reference.safetensors", REPORT_JSON, RUN_CONFIG, CARD})
 
 
 def seal(folder: Path, draft: Manifest) -> Manifest:

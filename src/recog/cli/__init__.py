@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "runs",
     "report",
+    "push",
     "models",
     "cache",
 )
@@ -54,6 +55,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("inspect", "info", "stats", "analyze", "check"), "Did you mean 'recog scan DATA'?"),
         **dict.fromkeys(("list", "ls", "history"), "Did you mean 'recog runs'?"),
         **dict.fromkeys(("show", "open", "view"), "Did you mean 'recog report RUN'?"),
+        **dict.fromkeys(("upload", "publish", "share"), "Did you mean 'recog push RUN OWNER/NAME'?"),
         "diff": "Did you mean 'recog compare A B --data DATA'?",
         "help": "Did you mean 'recog --help'?",
         "version": "Did you mean 'recog --version'?",

@@ -45,6 +45,7 @@ def evaluate(
         bool,
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Write report.html without thumbnails.")] = False,
     *,
     data_options: DataOptions,
     threads: Threads = None,
@@ -67,6 +68,7 @@ def evaluate(
         layout=data_options.layout(),
         include_seen=include_seen,
         predictions=predictions,
+        report_images=not no_images,
     )
     for note in result.notes:
         print_note(note)

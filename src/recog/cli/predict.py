@@ -65,6 +65,9 @@ def predict(
     sort_into: Annotated[Path | None, typer.Option(help="Copy each image into this folder, by answer.")] = None,
     link: Annotated[bool, typer.Option("--link", help="With --sort-into: hard links instead of copies.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="New HTML file with thumbnails by answer.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a copy of each image with its answer into this folder.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Part I of N of the images, to divide them among machines.")
     ] = None,
@@ -83,7 +86,7 @@ def predict(
     ] = False,
 ) -> None:
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
-    form = _stdout_form(output, is_filed=bool(sort_into or sheet), as_json=as_json, as_csv=as_csv or csv_raw)
+    form = _stdout_form(output, is_filed=bool(sort_into or sheet or save), as_json=as_json, as_csv=as_csv or csv_raw)
     from recog.answers.inputs import ListOptions, gather, parse_shard
     from recog.bundle.locate import find_bundle
     from recog.verbs.predict import AnswerFiles, AnswerOptions, load_for, plan_answers
@@ -92,7 +95,7 @@ def predict(
         top=top, sets=sets, reject=reject, min_confidence=min_confidence, columns=columns, raw=csv_raw
     )
     _check_used(options, form, output)
-    files = AnswerFiles(output=output, sort_into=sort_into, link=link, sheet=sheet)
+    files = AnswerFiles(output=output, sort_into=sort_into, link=link, sheet=sheet, save=save)
     files.check()
     part = None if shard is None else parse_shard(shard)
     folder = find_bundle(bundle)
@@ -321,6 +324,8 @@ def _summary_lines(job: AnswerJob, summary: Summary, form: Form) -> Iterator[str
         yield f"answers: {job.files.output}"
     if job.files.sheet is not None:
         yield f"sheet: {job.files.sheet}"
+    if job.files.save is not None:
+        yield f"annotated images: {job.files.save}"
     if job.files.sort_into is not None:
         verb = "linked" if job.files.link else "copied"
         yield f"{verb} {plural(summary.num_sorted, 'file')} into {job.files.sort_into}"

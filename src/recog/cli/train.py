@@ -92,6 +92,12 @@ def train(
             help="auto, or none: carve no split, train a head on all images and estimate its accuracy by cross-validation."
         ),
     ] = None,
+    report_images: Annotated[
+        bool | None, typer.Option(" /--no-images", help="Write report.html without thumbnails.")
+    ] = None,
+    log_to: Annotated[
+        str | None, typer.Option(help="mlflow or wandb: report settings, metrics and report there too.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder in runs/.")] = None,
     resume: Annotated[
         str | None, typer.Option(help="Resume an interrupted run, by name or folder (and DATA if moved).")
@@ -176,7 +182,10 @@ def _check_resume(resume: str, given: Sequence[str]) -> None:
     from recog.runs.folder import find_unfinished
 
     if given:
-        given = ["--" + {"parent": "from"}.get(option, option.replace("_", "-")) for option in given]
+        given = [
+            "--" + {"parent": "from", "report_images": "no-images"}.get(option, option.replace("_", "-"))
+            for option in given
+        ]
         raise ConfigError(
             f"--resume continues with the settings of {resume}; no other options are allowed (got: {', '.join(given)}). "
             "To train with other settings, start a new run: recog train --config RUN/run.toml --set ..."
@@ -241,6 +250,7 @@ def _read_config(
     from recog.models.hub import check_download
     from recog.recipes.config import with_options, with_parent
     from recog.runs.folder import read_config
+    from recog.runs.trackers import check_tracker
 
     config = read_config(path)
     if source is not None:
@@ -250,6 +260,7 @@ def _read_config(
     check_network(chosen.model)
     if chosen.recipe != "scratch" and not chosen.model.parent:
         check_download(with_known_name(chosen.model))
+    check_tracker(chosen.log_to)
     return chosen
 
 

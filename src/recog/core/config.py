@@ -268,6 +268,17 @@ def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """The reverse of `nest`: {'optim': {'lr': 0.05}} as {'optim.lr': 0.05}; values that are no plain ones as text."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Both tables, `above` winning, tables within tables merged alike; neither is changed."""
     merged = {key: merge(value, {}) if isinstance(value, Mapping) else value for key, value in below.items()}

@@ -104,6 +104,7 @@ _EXTRA_OF = {
     "pyarrow": "data",
     "openvino": "fast",
     **dict.fromkeys(("fastapi", "uvicorn", "h11", "starlette", "python_multipart", "prometheus_client"), "serve"),
+    "matplotlib": "plots",
 }
 
 

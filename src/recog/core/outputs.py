@@ -51,6 +51,16 @@ def check_new_path(path: Path, option: str, *, suffix: str = "", own_mark: bytes
     _check_writable(path.absolute(), option)
 
 
+def check_output_folder(folder: Path, option: str) -> None:
+    """DataError or DiskError unless files can be put into `folder`, given by `option`: a folder, or nothing yet."""
+    if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
+        raise DataError(f"{option} is {folder}, which is not a folder. Choose another name.")
+    if not folder.is_dir():
+        check_new_path(folder, option)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise DiskError(f"{option}: no right to write into {folder}. Choose another folder.")
+
+
 def check_preview(path: Path) -> None:
     """As `check_new_path` for the PNG of --preview, which may replace an earlier preview but no other file."""
     check_new_path(path, "--preview", suffix=".png", own_mark=f"Software\0{PREVIEW_SOFTWARE}".encode())

@@ -22,7 +22,7 @@ from recog.core.text import plural, visible
 from recog.data.dataset import Sample
 from recog.data.store import read_images
 from recog.doctor.findings import COLUMNS, KINDS, Finding, Findings, Kind, table_rows
-from recog.report.html import thumbnail
+from recog.report.page.thumbnails import thumbnail
 from recog.report.text import spreadsheet_cell
 
 MAX_SHOWN = 60  # findings of a kind

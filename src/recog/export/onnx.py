@@ -8,9 +8,10 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -108,6 +109,18 @@ def with_present_head(data: bytes, classifier: Classifier) -> bytes | None:
         found.CopyFrom(onnx.numpy_helper.from_array(values, name))
     changed: bytes = model.SerializeToString(deterministic=True)
     return changed
+
+
+def add_metadata(path: Path, facts: Mapping[str, Any]) -> None:
+    """Add `facts`, as JSON, to the metadata of the ONNX file at `path`.
+
+    Protocol buffers join the repeated fields of a message that is written in two parts, so the second part is appended.
+    """
+    addition = onnx.ModelProto()
+    for key, value in facts.items():
+        addition.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
+    with path.open("ab") as file:
+        file.write(addition.SerializeToString(deterministic=True))
 
 
 def _readable_by_most(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -102,6 +102,8 @@ class TrainConfig:
     seed: int = 0
     balance: Balance = "auto"  # of classes in training
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
+    log_to: Literal["none", "mlflow", "wandb"] = "none"  # a tracker that is told of the run too
+    report_images: bool = True  # thumbnails in report.html; never with a `reference` other than images
     data: DataConfig = field(default_factory=DataConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)  # of images, in training and by the bundle
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -141,6 +143,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "bad_images": "data.bad_images",
         "min_images": "data.min_images",
         "split": "split.mode",
+        "report_images": "report_images",
+        "log_to": "log_to",
         "split_folders": "data.split_folders",
         "classes_at_depth": "data.classes_at_depth",
         "label_pattern": "data.label_pattern",

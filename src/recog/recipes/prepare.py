@@ -105,6 +105,7 @@ class Prepared:
     fits_val: bool  # the chosen head is fitted on val too: it was carved, and a test split measures the result
     bad: Mapping[str, tuple[Exclusion, ...]]  # excluded images by split
     notes: tuple[str, ...]
+    data_notes: tuple[str, ...] = ()  # of `notes`, what was noticed of the images
     measured: Exported | None = None  # `frozen`, if it was needed for planning
 
     @cached_property
@@ -277,19 +278,25 @@ def prepare_model(
             *reasons,
             "the head is chosen and calibrated by cross-validation, then fitted on train and val together",
         ]
-    notes = (
+    noticed = (
         *data.notes,
         *describe_exclusions(decoded.dataset),
         *(f"warning: {text}" for text in describe_bad(sum(map(len, decoded.bad.values())), len(data.dataset.samples))),
-        *_describe_splits(decoded.dataset),
-        f"network {model.name}; weights: {model.origin.source}",
-        *reasons,
+    )
+    of_images = (
         *planned.grey16_notes,
         *image_notes(
             list(data.inspected.values()),
             image_size=model.preprocess.image_size,
             crop_mode=model.preprocess.crop_mode,
         ),
+    )
+    notes = (
+        *noticed,
+        *_describe_splits(decoded.dataset),
+        f"network {model.name}; weights: {model.origin.source}",
+        *reasons,
+        *of_images,
         *decoded.notes,
         *(["the data have changed since this config was written; results may differ"] if changed else []),
         *describe_factors(plan.loss.class_weights),
@@ -308,6 +315,7 @@ def prepare_model(
         bad=decoded.bad,
         notes=notes,
         measured=measured,
+        data_notes=(*noticed, *of_images),
     )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recog.bundle.manifest import Manifest
+from recog.core.preprocess import Preprocess
 from recog.core.text import visible
 from recog.evaluation.results.report import Report
 from recog.report.sections import Section, trust_sections, value_of
@@ -20,9 +21,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_card(
-    report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, is_timm: bool, parent: str = ""
+    report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, library: str, parent: str = ""
 ) -> str:
-    """The model card as Markdown; `origin` is (source, licence) of the starting weights, `parent` the digest of their bundle.
+    """The model card as Markdown; `origin` is (source, licence) of the starting weights, `parent` the digest of their bundle,
+    `library` what rebuilds the network: timm, recog or own.
 
     Names from the data are written to the metadata as double-quoted YAML strings in ASCII.
     """
@@ -44,9 +46,15 @@ def render_card(
         manifest=manifest,
         weights_source=origin[0],
         weights_licence=origin[1],
-        is_timm=is_timm,
+        is_timm=library == "timm",
         parent=parent,
         recipe=recipe,
+        crop_mode=manifest.preprocess.crop_mode,
+        is_square=len(set(manifest.preprocess.image_size)) == 1,
+        channels=manifest.preprocess.channels,
+        interpolation=manifest.preprocess.interpolation,
+        fill=_fill(manifest.preprocess),
+        library=library,
         trust=[(section.title, section.text, _facts(section)) for section in trust_sections(report)],
         class_list=_class_list(manifest.class_names),
     )
@@ -62,6 +70,12 @@ def _facts(section: Section) -> list[str]:
     return [
         f"{row[0][:1].upper()}{row[0][1:]}: {', '.join(texts)}" for row, texts in zip(section.rows, cells, strict=False)
     ]
+
+
+def _fill(preprocess: Preprocess) -> str:
+    """The colour around a scaled image that is smaller than the input, as Python."""
+    values = preprocess.fill if preprocess.fill and preprocess.crop_mode == "border" else (0,) * preprocess.channels
+    return repr(values[0] if preprocess.channels == 1 else tuple(values))
 
 
 @dataclass(frozen=True, kw_only=True)

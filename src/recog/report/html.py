@@ -1,16 +1,15 @@
-"""`report.html`: the evaluation as a single file without scripts, fonts or network access.
+"""`report.html`: the evaluation as a single file without fonts or network access.
 
 Class and file names are untrusted. Jinja2 escapes them, `visible` escapes characters that hide or reverse
-text, and the Content-Security-Policy of the page allows one style sheet, by hash, and embedded images.
+text, and the Content-Security-Policy of the page allows one style sheet and one script, by hash, and embedded images.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import re
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from math import isnan, log
@@ -19,13 +18,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from recog.core.errors import DataError, ShapeError
+from recog.core.errors import DataError
 from recog.core.task import Task
 from recog.core.text import visible
 from recog.evaluation.measures.counts import most_confused
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
 from recog.report.charts import (
@@ -39,36 +37,132 @@ from recog.report.charts import (
     tick_positions,
 )
 from recog.report.notes import notes
+from recog.report.page.advice import conclusions, next_steps
+from recog.report.page.curves import curve_charts
+from recog.report.page.facts import HeadRow, PageFacts
+from recog.report.page.gallery import MAX_ERRORS_SHOWN, Gallery
+from recog.report.page.terms import TERMS, term_marker
+from recog.report.page.thumbnails import DATA_URI
 from recog.report.sections import metric_rows, training_sections, trust_sections
 from recog.report.text import number_range, percent, percent_range, plural
 
-MAX_THUMBNAILS = 50
 MAX_PAIRS = 10
 MAX_SLICES = 10  # of each slicing; the others are folded
 NUM_WEAKEST = 10
-THUMBNAIL_PX = 240  # longer side; displayed at about 170 px, for high-density screens
-_SMALL_PX = 64  # up to here PNG: lossless, and no larger than JPEG
-_DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+NUM_FIRST_ERRORS = 24  # the others are folded
+MAX_DATA_CLASSES = 100  # rows of the table of the data
+MAX_EXCLUDED = 200
+_NO_FACTS, _NO_GALLERY = PageFacts(), Gallery()
 
 
-def render_html(report: Report, thumbnails: Mapping[str, str]) -> str:
-    """The page. `thumbnails`: name of a misclassified image -> data URI from `thumbnail`; may be incomplete."""
-    for name, uri in thumbnails.items():
-        if not _DATA_URI.fullmatch(uri):
+def render_html(report: Report, gallery: Gallery = _NO_GALLERY, facts: PageFacts = _NO_FACTS) -> str:
+    """The page of `report`, with the pictures and the facts that are known."""
+    for name, uri in gallery.pictures.items():
+        if not DATA_URI.fullmatch(uri):
             raise DataError(
                 f"the thumbnail of {name!r} is not a PNG or JPEG data URI; create it with thumbnail(image)."
             )
     template, view = _VIEWS[report.task]
+    measures = TASK_MEASURES[report.task]
+    said = conclusions(report, facts)
+    heads = facts.history.heads
+    page_notes = notes(report)
+    training = training_sections(report.training)
+    sections = trust_sections(report)
     return render_page(
-        template,
+        (template, "page.html.j2"),
+        title=f"{report.data.name}: {_headline(report)}",
         report=report,
-        notes=notes(report),
-        errors=[(error, thumbnails.get(error.name)) for error in report.errors[:MAX_THUMBNAILS]],
+        facts=facts,
+        gallery=gallery,
+        gallery_json=_island(report, gallery) if gallery.cells else "",
+        strip_of=dict(gallery.strip),
+        largest=[]
+        if facts.data is None
+        else sorted(facts.data.classes, key=lambda row: -sum(row.counts))[:MAX_DATA_CLASSES],
+        thing=measures.thing,
+        things=measures.things,
+        said=said,
+        steps=next_steps(report, facts),
+        notes=page_notes,
+        errors=[(error, gallery.pictures.get(error.name)) for error in report.errors[:MAX_ERRORS_SHOWN]],
+        num_first=NUM_FIRST_ERRORS,
+        curves=curve_charts(facts.history.epochs, 0 if report.training is None else report.training.best_epoch),
+        best_head=_best_head(heads, report),
         metrics=metric_rows(report),
-        sections=[*trust_sections(report), *training_sections(report.training)],
+        training=training,
+        sections=sections,
+        contents=_contents(report, facts, gallery),
         max_slices=MAX_SLICES,
+        max_excluded=MAX_EXCLUDED,
+        max_data_classes=MAX_DATA_CLASSES,
+        script=_read("report.js"),
+        script_sha256=_sha256(_read("report.js")),
+        terms=TERMS,
         **view(report),
     )
+
+
+def _headline(report: Report) -> str:
+    return _HEADLINES[report.task](report)
+
+
+_HEADLINES: Mapping[Task, Callable[[Any], str]] = MappingProxyType(
+    {
+        "multiclass": lambda report: f"{percent(report.accuracy)} accuracy",
+        "multilabel": lambda report: f"mAP {percent(report.mean_average_precision)}",
+    }
+)
+
+
+def _best_head(heads: Sequence[HeadRow], report: Report) -> int:
+    """The index of the head that is used, as HeadLog.is_best: the lowest product of error rate and NLL; -1 of none."""
+    if not heads:
+        return -1
+    scores = [(1 - (row.val_accuracy if row.val_map is None else row.val_map)) * row.val_nll for row in heads]
+    return int(np.argmin(scores))
+
+
+def _contents(report: Report, facts: PageFacts, gallery: Gallery) -> list[tuple[str, str]]:
+    """(id, name) of the sections that are on the page, in its order."""
+    several = report.task == "multilabel"
+    found = [
+        ("errors", "Errors", True),
+        ("uncertain", "Least certain", bool(gallery.uncertain)),
+        ("confusion", "Confusion matrix", not several),
+        ("classes", TASK_MEASURES[report.task].things.capitalize(), True),
+        ("data", "Data", facts.data is not None),
+        ("training", "Training", report.training is not None or bool(facts.history.heads)),
+        ("provenance", "Where from", bool(facts.provenance)),
+        ("confidence", "Confidence", True),
+        *((f"trust-{i}", section.title, True) for i, section in enumerate(trust_sections(report), 1)),
+        ("slices", "Slices", bool(report.slices)),
+        ("metrics", "Other metrics", True),
+        ("speed", "Speed", bool(facts.speed)),
+        ("reproduce", "Reproduce", bool(facts.commands)),
+        ("terms", "Terms", True),
+    ]
+    return [(id_, name) for id_, name, is_there in found if is_there]
+
+
+def _island(report: Report, gallery: Gallery) -> str:
+    """The JSON that the script reads: class names, the images behind each cell, and their pictures."""
+    counts = np.array(report.confusion) if isinstance(report, MulticlassReport) else np.zeros((0, 0))
+    cells = {
+        f"{i},{j}": {
+            "count": int(counts[i, j]),
+            "images": [[visible(image.name), percent(image.confidence)] for image in images],
+        }
+        for (i, j), images in gallery.cells.items()
+    }
+    on_page = {error.name for error in report.errors[:MAX_ERRORS_SHOWN]} | {image.name for image in gallery.uncertain}
+    names = {image.name for images in gallery.cells.values() for image in images} - on_page
+    table = {
+        "classes": [visible(name) for name in report.class_names],
+        "cells": cells,
+        "images": {visible(name): uri for name, uri in gallery.pictures.items() if name in names},
+    }
+    return json.dumps(table, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _class_view(report: MulticlassReport) -> dict[str, Any]:
@@ -101,25 +195,8 @@ def _label_view(report: MultilabelReport) -> dict[str, Any]:
 
 
 _VIEWS: Mapping[Task, tuple[str, Callable[[Any], dict[str, Any]]]] = MappingProxyType(
-    {"multiclass": ("report.html.j2", _class_view), "multilabel": ("multilabel.html.j2", _label_view)}
+    {"multiclass": ("multiclass.html.j2", _class_view), "multilabel": ("multilabel.html.j2", _label_view)}
 )
-
-
-def render_html_without_evidence(reason: str) -> str:
-    """The page of a model that has not been evaluated."""
-    return render_page("report.html.j2", report=None, reason=reason)
-
-
-def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
-    """Data URI of `image` uint8 [H, W, C], C 1 or 3, at most `max_side` px, re-encoded without metadata."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
-        raise ShapeError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, C) with C 1 or 3.")
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    kind = "png" if max(picture.size) <= _SMALL_PX else "jpeg"
-    picture.save(buffer, format=kind, optimize=True, **({} if kind == "png" else {"quality": 75}))
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _weakest(report: MulticlassReport) -> list[tuple[int, ClassRow]]:
@@ -128,19 +205,27 @@ def _weakest(report: MulticlassReport) -> list[tuple[int, ClassRow]]:
     return sorted(present, key=lambda item: (item[1].f1, item[1].recall))[:NUM_WEAKEST]
 
 
-def _confused_pairs(report: MulticlassReport) -> list[tuple[ClassRow, ClassRow, int]]:
+def _confused_pairs(report: MulticlassReport) -> list[tuple[int, int, int]]:
     """(true class, predicted class, count), most frequent first."""
     limit = MAX_PAIRS if report.num_classes > 8 else MAX_PAIRS // 2  # a small matrix needs no longer list
-    pairs = most_confused(np.array(report.confusion), limit)
-    return [(report.classes[i], report.classes[j], count) for i, j, count in pairs]
+    return most_confused(np.array(report.confusion), limit)
 
 
-def render_page(name: str, **view: Any) -> str:
-    """The template `name` filled in: escaped, with the style sheet of the report and the macros."""
+def render_page(names: Sequence[str], **view: Any) -> str:
+    """The templates `names` one after another, filled in: escaped, with the style sheet of the report and the macros."""
     css = _read("report.css")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    template = _environment().from_string(_read("macros.html.j2") + _read(name))
-    return template.render(css=css, css_sha256=digest, **view)
+    source = "".join(map(_read, ("macros.html.j2", *names)))
+    view = {"script_sha256": "", **view}
+    return _template(source).render(css=css, css_sha256=_sha256(css), term=term_marker(), **view)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+@cache
+def _template(source: str) -> jinja2.Template:
+    return _environment().from_string(source)
 
 
 @cache

@@ -27,7 +27,9 @@ from recog.evaluation.results.rows import Predictions
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
 from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
-from recog.report.html import MAX_THUMBNAILS, render_html, thumbnail
+from recog.report.html import render_html
+from recog.report.page.facts import PageFacts
+from recog.report.page.gallery import Gallery, build_gallery
 from recog.runtime.engine import images_at_once
 from recog.runtime.prediction import Prediction
 from recog.runtime.predictor import Predictor
@@ -47,15 +49,14 @@ class Measured:
     preprocess: Preprocess
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
 
-    def html(self, *, with_pictures: bool = True) -> str:
-        """The report page, with thumbnails of the errors unless the data are private."""
-        pictures: dict[str, str] = {}
-        if not with_pictures:
-            return render_html(self.report, pictures)
-        for error in self.report.errors[:MAX_THUMBNAILS]:
-            sample = self.samples[error.name]
-            pictures[error.name] = thumbnail(decode(sample.source, name=sample.name, limits=self.preprocess.limits))
-        return render_html(self.report, pictures)
+    def html(self, facts: PageFacts, *, with_pictures: bool = True) -> str:
+        """The report page, with thumbnails unless the data are private or none are wanted."""
+        gallery = Gallery()
+        if with_pictures:
+            gallery = build_gallery(
+                self.report, self.results, self.samples, limits=self.preprocess.limits, data=facts.data
+            )
+        return render_html(self.report, gallery, facts)
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""Records of a run: metrics.jsonl, TensorBoard events, debug.log. A record that cannot be written never stops the run."""
+"""Records of a run: metrics.jsonl, results.csv, TensorBoard events, debug.log. No failure to write one stops the run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recog.core.config import flatten
 from recog.core.errors import DataError
 from recog.core.files import not_linked, open_regular, write_bytes_atomic
 from recog.core.records import read_bytes
@@ -32,6 +33,7 @@ from recog.models.classifier import Classifier
 from recog.recipes.events import CutShort, EpochResult, FirstBatch, HeadChoice, HeadLog, LearnEvent
 from recog.recipes.prepare import Prepared
 from recog.report.pictures import confusion_picture, image_grid
+from recog.runs.history import MAX_METRICS_BYTES, METRICS, RESULTS, history_of, read_records, results_csv
 from recog.training.fit import SkippedStep, StepLog, eval_mode
 from recog.training.schedule import EarlyStopped
 
@@ -40,11 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("recog")
 
-METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 GRAPH = "TensorBoard's graph"
 DEBUG_LOG = "debug.log"
-MAX_METRICS_BYTES = 1 << 30  # some ten million steps
 
 Values = dict[str, float | int | str]
 
@@ -66,8 +66,11 @@ class Journal:
         self._warnings = _Warnings(lambda message: self._messages.append(message))
         self.outcome: dict[str, float] = {}  # of the best epoch or head so far
         self.board = Board(run / TENSORBOARD, steps_done=steps)
+        self._results = run / RESULTS
+        self._rows: list[dict[str, Any]] = []  # of results.csv
         with self.suppressed(METRICS):
             _drop_later(run / METRICS, epochs=epochs, steps=steps)
+            self._rows += read_records(run)
             self._metrics = io.TextIOWrapper(
                 cast(io.BufferedWriter, open_regular(run / METRICS, "ab")), encoding="utf-8"
             )
@@ -75,11 +78,15 @@ class Journal:
             self._handler = _DebugLog(run / DEBUG_LOG, self._note)
 
     def record(self, kind: str, step: int, values: Mapping[str, float | int | str]) -> None:
-        """One line of metrics.jsonl, and each number as the scalar `kind/name` at `step`."""
+        """One line of metrics.jsonl, a row of results.csv for an epoch or head, and each number as the scalar `kind/name`."""
         if self._metrics is not None:
             with self.suppressed(METRICS):
                 self._metrics.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
                 self._metrics.flush()
+        if kind in ("epoch", "head"):
+            self._rows.append({"kind": kind, "step": step, **values})
+            with self.suppressed(RESULTS):
+                write_bytes_atomic(self._results, results_csv(history_of(self._rows)))
         with self.suppressed(TENSORBOARD):
             self.board.scalars(kind, step, values)
 
@@ -200,13 +207,7 @@ def record_event(journal: Journal, event: LearnEvent, prepared: Prepared) -> Non
     elif isinstance(event, (EarlyStopped, CutShort)):
         _record_end(journal, event)
     elif isinstance(event, HeadLog):
-        values: Values = {
-            "method": event.method,
-            "l2": event.l2,
-            "val_accuracy": event.val_accuracy,
-            "val_nll": event.val_nll,
-        }
-        journal.record("head", event.trial, values | _map_of(event.val_map))
+        journal.record("head", event.trial, head_values(event))
         if event.is_best:
             journal.outcome = {"val_accuracy": event.val_accuracy, "val_nll": event.val_nll}
     elif isinstance(event, HeadChoice):
@@ -233,22 +234,32 @@ def _record_step(journal: Journal, log: StepLog) -> None:
 
 def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> None:
     log = result.log
-    values: Values = {
-        "train_loss": log.train_loss,
-        "val_accuracy": result.val_accuracy,
-        "val_nll": result.val_nll,
-        **_map_of(result.val_map),
-        "images_per_s": log.num_images / log.train_s,
-    }
-    if log.num_skipped:
-        values["num_skipped"] = log.num_skipped
-    journal.record("epoch", log.epoch, values)
+    journal.record("epoch", log.epoch, epoch_values(result))
     if result.is_best:
         journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}
     with journal.suppressed(TENSORBOARD):
         journal.board.weights(prepared.model.classifier, log.epoch)
         if result.confusion is not None:
             journal.board.confusion(result.confusion, prepared.dataset.class_names, log.epoch)
+
+
+def epoch_values(result: EpochResult) -> Values:
+    """What is recorded of an epoch."""
+    log = result.log
+    return {
+        "train_loss": log.train_loss,
+        "val_accuracy": result.val_accuracy,
+        "val_nll": result.val_nll,
+        **_map_of(result.val_map),
+        "images_per_s": log.num_images / log.train_s,
+        **({"num_skipped": log.num_skipped} if log.num_skipped else {}),
+    }
+
+
+def head_values(head: HeadLog) -> Values:
+    """What is recorded of a head that was tried."""
+    values: Values = {"method": head.method, "l2": head.l2, "val_accuracy": head.val_accuracy, "val_nll": head.val_nll}
+    return values | _map_of(head.val_map)
 
 
 def _map_of(value: float | None) -> Values:
@@ -325,15 +336,5 @@ class Board:
     def outcome(self, table: Mapping[str, Any], measures: Mapping[str, float]) -> None:
         """The settings that people vary beside what they led to, for TensorBoard's comparison of runs."""
         varied = {key: value for key, value in table.items() if key not in NOT_COMPARED}
-        flat = {name: value for name, value in _flatten(varied) if value or not name.startswith("augment.")}
+        flat = {name: value for name, value in flatten(varied).items() if value or not name.startswith("augment.")}
         self._writer.add_hparams(flat, {f"outcome/{name}": value for name, value in measures.items()}, run_name=".")
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, bool | int | float | str]]:
-    flat: list[tuple[str, bool | int | float | str]] = []
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
-        else:
-            flat.append((f"{prefix}{key}", value if isinstance(value, (bool, int, float, str)) else str(value)))
-    return flat

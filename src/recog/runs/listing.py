@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from recog.bundle.locate import BUNDLE, RUNS
+from recog.bundle.locate import RUNS, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON, RUN_CONFIG
 from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import BundleError, RecogError
@@ -69,7 +69,7 @@ def find_page(name: str | Path, runs: Path = RUNS) -> Path:
     """The report.html of a run, bundle or evaluation, by its folder or the run's name. BundleError where there is none."""
     places = [Path(name), runs / name] if len(Path(name).parts) == 1 else [Path(name)]
     for folder in places:
-        for page in (folder, folder / REPORT_HTML, folder / BUNDLE / REPORT_HTML):
+        for page in (folder, folder / REPORT_HTML, *_page_of_run(folder)):
             if page.name == REPORT_HTML and os.path.isfile(page):  # never raises, whatever the name
                 return page
     for folder in places:
@@ -81,6 +81,12 @@ def find_page(name: str | Path, runs: Path = RUNS) -> Path:
             raise BundleError(f"{folder} has no {REPORT_HTML}; name a run, a bundle or an evaluation. See recog runs.")
     known = [run.name for run in list_runs(runs)]
     raise BundleError(f"there is no run '{name}'.{did_you_mean(str(name), known) if known else ' See recog runs.'}")
+
+
+def _page_of_run(bundle: Path) -> list[Path]:
+    """The page of the run that `bundle` stands in, if it is a bundle in a run folder."""
+    run = run_of(bundle)
+    return [] if run is None else [run / REPORT_HTML]
 
 
 def _summarise(folder: Path) -> RunSummary:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.core import notebook
 from recog.core.errors import ConfigError
 from recog.core.task import Task
 from recog.evaluation.trust.unknown import UNKNOWN
@@ -32,6 +33,9 @@ class Prediction:
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
+    source: Any = field(
+        default=None, repr=False, compare=False
+    )  # the image, where one was asked for: a notebook shows it
 
     def __repr__(self) -> str:
         return f"Prediction({self.name!r}, label={self.label!r}, confidence={self.confidence:.4f})"
@@ -39,9 +43,14 @@ class Prediction:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
             return NotImplemented
-        return type(self) is type(other) and all(
-            np.array_equal(value, vars(other)[name]) for name, value in vars(self).items()
-        )
+        fields = vars(self).keys() - {"source"}
+        return type(self) is type(other) and all(np.array_equal(vars(self)[name], vars(other)[name]) for name in fields)
+
+    def _repr_html_(self) -> str:
+        head = ", ".join(self.labels) or "(no label)"
+        rows = notebook.bars((name, prob, f"{prob:.1%}") for name, prob in self.top(min(5, len(self.class_names))))
+        shown = notebook.picture_of(self.source, self.name)
+        return notebook.card(head, self.name, notebook.side_by_side(shown, rows))
 
     def __hash__(self) -> int:
         return hash((self.name, self.class_names, self.probs.tobytes()))

@@ -21,6 +21,7 @@ from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_man
 from recog.bundle.reference import FEATURES, read_features
 from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
 from recog.bundle.verify import Verification, verify_bundle
+from recog.core import notebook
 from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.hardware import num_cores
 from recog.core.images.decode import Readable
@@ -90,6 +91,23 @@ class Predictor:
             f"image_size=({height}, {width}), channels={self.preprocess.channels})"
         )
 
+    def _repr_html_(self) -> str:
+        height, width = self.preprocess.image_size
+        data = self.manifest.data
+        rows = [
+            ("Network", self.manifest.architecture),
+            ("Input", f"{width} x {height} pixels, {self.preprocess.channels} channels"),
+            ("Trained on", f"{data.name}, {sum(data.num_images.values()):,} images"),
+            (
+                "Probabilities",
+                "not calibrated" if self.calibration.method == "none" else f"calibrated ({self.calibration.method})",
+            ),
+            ("Classes", ", ".join(self.class_names[:20]) + (", ..." if len(self.class_names) > 20 else "")),
+        ]
+        return notebook.card(
+            f"Predictor, {len(self.class_names)} classes", self.manifest.task, notebook.table((), rows)
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._folder is None:
             raise ConfigError(
@@ -128,7 +146,7 @@ class Predictor:
         if isinstance(source, (str, Path)) and os.path.isdir(source):
             return self.predict(list[ImageSource](list_images(Path(source)).images), reject=reject)
         if _is_one(source):
-            return _or_raise(next(self.predict_each([source], reject=reject)))
+            return replace(_or_raise(next(self.predict_each([source], reject=reject))), source=source)
         sources = cast("Iterable[ImageSource]", source)
         answers = map(_or_raise, self.predict_each(sources, reject=reject))
         return answers if isinstance(source, Iterator) else list(answers)

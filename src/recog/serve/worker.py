@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.bundle.locate import run_of
 from recog.bundle.manifest import MANIFEST, read_bundle_json
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON, check_files
 from recog.bundle.verify import MAX_PROB_DIFFERENCE, check_reference
@@ -158,10 +159,15 @@ def read_baseline(folder: Path, predictor: Predictor) -> Baseline | None:
 
 
 def _read_report_html(folder: Path, predictor: Predictor) -> bytes:
-    if REPORT_HTML not in predictor.manifest.files:
+    """The page in its run folder, or in the bundle, as earlier ones had it; empty where there is none."""
+    page, run = folder / REPORT_HTML, run_of(folder)
+    if REPORT_HTML in predictor.manifest.files:
+        check_files(folder, predictor.manifest, (REPORT_HTML,))
+    elif run is not None and (run / REPORT_HTML).is_file():
+        page = run / REPORT_HTML
+    else:
         return b""
-    check_files(folder, predictor.manifest, (REPORT_HTML,))
-    with open_regular(folder / REPORT_HTML, error=BundleError) as file:
+    with open_regular(page, error=BundleError) as file:
         return file.read()
 
 

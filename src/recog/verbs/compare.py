@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from recog.core import notebook
 from recog.core.errors import ConfigError, DataError
 from recog.core.text import listing
 from recog.data.data_layout import DETECTED, DataLayout
@@ -39,6 +40,11 @@ class ComparisonRun:
 
     def __repr__(self) -> str:
         return f"ComparisonRun({self.name_a!r}, {self.name_b!r}, {self.report!r})"
+
+    def _repr_html_(self) -> str:
+        names = notebook.paragraph(f"A: {self.name_a}; B: {self.name_b}; data: {self.data}")
+        notes = (notebook.paragraph(note, soft=True) for note in self.notes)
+        return notebook.below(self.report._repr_html_(), names, *notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

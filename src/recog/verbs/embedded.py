@@ -82,6 +82,8 @@ def train(  # noqa: PLR0913  keywords of a public verb
     bad_images: BadImagePolicy | None = None,
     min_images: int | None = None,
     split: Literal["auto", "none"] | None = None,
+    report_images: bool | None = None,
+    log_to: Literal["none", "mlflow", "wandb"] | None = None,
     device: Device | None = None,
     threads: int | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),

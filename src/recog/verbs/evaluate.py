@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recog.answers.columns import Cell, Column
 from recog.answers.writers import Layout, answer_file, check_output
+from recog.core import notebook
 from recog.core.errors import DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.core.outputs import check_new_path
@@ -22,9 +23,10 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ImageResult, Predictions
-from recog.report.measure import Measured, add_slices, check_slice_by, measure
+from recog.report.measure import add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
+from recog.verbs.page_facts import facts_of_evaluation
 
 EVALUATIONS = "evaluations"
 
@@ -40,6 +42,11 @@ class EvaluationRun:
     def __repr__(self) -> str:
         return f"EvaluationRun({self.report!r}, folder={str(self.folder) if self.folder else None!r})"
 
+    def _repr_html_(self) -> str:
+        files = notebook.paragraph(f"Report: {self.folder / 'report.html'}") if self.folder else ""
+        notes = (notebook.paragraph(note, soft=True) for note in self.notes)
+        return notebook.below(self.report._repr_html_(), files, *notes)
+
 
 def evaluate(  # noqa: PLR0913  keywords of a public verb
     bundle: str | Path,
@@ -54,6 +61,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     class_names: Sequence[str] | None = None,
     include_seen: bool = False,
     predictions: str | Path | None = None,
+    report_images: bool = True,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
     by size, brightness, source-folder, or a column of the list of images. `class_names` names the number labels of a Dataset
@@ -62,6 +70,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     Of data with splits the test split is measured, unless `split` names another. Images that the run trained, selected or
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     `predictions` is a new .csv, .json, .jsonl or .parquet file for the results of each image, which `report.predictions` has.
+    `report_images` are the thumbnails of report.html.
     """
     out, predictions = (None if path is None else Path(path) for path in (out, predictions))
     if out is not None:
@@ -88,7 +97,11 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
         measured = add_slices(measured, slice_by)
         folder, note = (out, None) if out is not None else _claim_in(side.run, dataset.name)
         if folder is not None:
-            _write(folder, measured, with_quarantine=bad_images == "quarantine")
+            page = measured.html(
+                facts_of_evaluation(side.folder, manifest, dataset, measured, split=chosen.split),
+                with_pictures=report_images,
+            )
+            _write(folder, measured.report, page, with_quarantine=bad_images == "quarantine")
     if predictions is not None:
         _write_results(predictions, measured.results)
     notes = [*chosen.notes, *dataset.notes, *describe_exclusions(dataset), note, opening.note if opening else None]
@@ -137,9 +150,9 @@ def _claim_in(run: Path | None, name: str) -> tuple[Path | None, str | None]:
         return None, f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere"
 
 
-def _write(folder: Path, measured: Measured, *, with_quarantine: bool) -> None:
+def _write(folder: Path, report: Report, page: str, *, with_quarantine: bool) -> None:
     with staged_folder(folder, is_claimed=True) as staging:
-        (staging / "report.json").write_bytes(pretty_json(measured.report.to_dict()))
-        (staging / "report.html").write_text(measured.html(), encoding="utf-8")
+        (staging / "report.json").write_bytes(pretty_json(report.to_dict()))
+        (staging / "report.html").write_text(page, encoding="utf-8")
         if with_quarantine:
-            write_quarantine(staging, (Exclusion(name=n, reason=reason) for n, reason in measured.report.data.excluded))
+            write_quarantine(staging, (Exclusion(name=n, reason=reason) for n, reason in report.data.excluded))

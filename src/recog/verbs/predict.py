@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from recog.answers.stream import Answer, Inputs, Summary, answer_each, check_min_confidence
 from recog.core.errors import ConfigError
+from recog.core.outputs import check_output_folder
 from recog.core.task import Task
 from recog.runtime.engine import REFERENCE_ENGINE
 from recog.runtime.predictor import Predictor, load
@@ -47,12 +48,13 @@ class AnswerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerFiles:
-    """Where answers are written, beside what the caller prints; None: nowhere."""
+    """Where answers are written, beside what the caller prints; None: nowhere. `save` is for annotated copies."""
 
     output: Path | None = None
     sort_into: Path | None = None
     link: bool = False
     sheet: Path | None = None
+    save: Path | None = None
 
     def check(self) -> None:
         """ConfigError, DataError or DiskError unless all can be created. Nothing that exists is overwritten."""
@@ -65,11 +67,11 @@ class AnswerFiles:
 
             check_sheet(self.sheet)
         if self.sort_into is not None:
-            from recog.answers.sorting import check_sort_into
-
-            check_sort_into(self.sort_into)
+            check_output_folder(self.sort_into, "--sort-into")
         elif self.link:
             raise ConfigError("--link is for --sort-into. Add --sort-into DIR, or remove --link.")
+        if self.save is not None:
+            check_output_folder(self.save, "--save")
 
 
 def load_for(folder: Path, engine: str, *, num_images: int) -> Predictor:
@@ -102,7 +104,7 @@ class AnswerJob:
     answers: Iterator[Answer]  # computed as they are taken
     options: AnswerOptions
     files: AnswerFiles
-    file_names: Sequence[str] = ()  # of `inputs` below files.sort_into
+    file_names: Sequence[str] = ()  # of `inputs` below files.sort_into and in files.save
 
     def events(self) -> Generator[Answer | Summary, None, None]:
         """Each answer in order, then the counts over all of them; by then the files are whole.
@@ -136,6 +138,10 @@ class AnswerJob:
 
             sheet = sheet_file(self.files.sheet, self.inputs.name, self.predictor.class_names, summary)
             yield stack.enter_context(sheet).add
+        if self.files.save is not None:
+            from recog.answers.annotate import Annotator, picture_names
+
+            yield stack.enter_context(Annotator(folder=self.files.save, names=picture_names(self.file_names))).add
 
     def _sorter(self) -> Sorter | None:
         if self.files.sort_into is None:
@@ -167,7 +173,7 @@ def plan_answers(
 
         check_ids(layout_of(predictor, options).columns, inputs.names)
     file_names: Sequence[str] = ()
-    if files.sort_into is not None:
+    if files.sort_into is not None or files.save is not None:
         from recog.answers.sorting import check_links, sorted_names
 
         if files.link:

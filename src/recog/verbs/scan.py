@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recog.core import notebook
 from recog.core.errors import DataError
 from recog.core.files import write_bytes_atomic
 from recog.core.images.decode import DEFAULT_LIMITS, ImageLimits
@@ -89,6 +90,18 @@ class ScanReport:
             f"ScanReport({self.name!r}, {counts}, num_warnings={len(self.warnings)}, num_problems={len(self.problems)})"
         )
 
+    def _repr_html_(self) -> str:
+        totals = [sum(column) for column in zip(*self.counts.values(), strict=True)]
+        most = max(totals, default=1) or 1
+        remarks = [*(f"Problem: {text}" for text in self.problems), *(f"Warning: {text}" for text in self.warnings)]
+        splits = ", ".join(f"{split} {count:,}" for split, count in self.num_images_of.items())
+        return notebook.card(
+            self.name,
+            f"{self.num_images:,} images ({splits}), {len(self.class_names):,} classes, {len(self.bad):,} unreadable",
+            *map(notebook.paragraph, remarks),
+            notebook.bars((n, count / most, f"{count:,}") for n, count in zip(self.class_names, totals, strict=True)),
+        )
+
     @property
     def num_images(self) -> int:
         return sum(self.num_images_of.values())
@@ -117,6 +130,9 @@ class ScanRun:
 
     def __repr__(self) -> str:
         return f"ScanRun({self.report!r}{'' if self.findings is None else f', findings={self.findings.counts}'})"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from recog.bundle.locate import BUNDLE, RUNS, find_bundle, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
+from recog.core import notebook
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
@@ -29,7 +30,7 @@ from recog.recipes.budget import check_budget, prepare_within
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val, unknown_notes
 from recog.recipes.config import TrainConfig
 from recog.recipes.cost import Budget
-from recog.recipes.events import CutShort, EpochResult, LearnEvent, TrainingSummary
+from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, TrainingSummary
 from recog.recipes.find_lr import check_find_lr, with_lr
 from recog.recipes.find_lr import find_lr as run_range_test
 from recog.recipes.learn import count_steps, learn
@@ -52,7 +53,8 @@ from recog.runs.folder import (
     write_launch,
     write_run_config,
 )
-from recog.runs.journal import TENSORBOARD, Journal, record_event
+from recog.runs.history import read_history
+from recog.runs.journal import TENSORBOARD, Journal, epoch_values, head_values, record_event
 from recog.runs.splits import (
     QUARANTINE,
     SPLITS_FILE,
@@ -62,8 +64,10 @@ from recog.runs.splits import (
     write_quarantine,
     write_splits,
 )
+from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
+from recog.verbs.page_facts import facts_of_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,6 +87,20 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.report!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("Run", str(self.folder)),
+            ("Report", str(self.folder / REPORT_HTML)),
+            ("Time", f"{self.duration_s:.1f} s"),
+        ]
+        return notebook.below(self.report._repr_html_(), notebook.table((), rows))
+
+    def plot(self) -> Any:
+        """A matplotlib Figure: curves by epoch, or the heads that were tried. MissingExtraError without matplotlib."""
+        from recog.report.plots import plot_history
+
+        return plot_history(read_history(self.folder))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +153,7 @@ def train_events(
     """
     if not config.data.source and dataset is None:
         raise ConfigError("no data to train on; give a folder of class folders, or 'digits'.")
+    check_tracker(config.log_to)
     if choose_lr:
         check_find_lr(config)
     with joined() as world:
@@ -256,7 +275,7 @@ def _begin(
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
             write_quarantine(folder, bad)
             yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
-        yield from _run(folder, prepared, world, clock=clock)
+        yield from _tracked(folder, prepared, _run(folder, prepared, world, clock=clock))
 
 
 def _resume(
@@ -286,7 +305,26 @@ def _resume(
             write_run_config(folder, config)  # with the new place, which the bundle will name too
         for text in prepared.notes:
             yield Note(text=text)
-        yield from _run(folder, prepared, world, clock=clock)
+        yield from _tracked(folder, prepared, _run(folder, prepared, world, clock=clock))
+
+
+def _tracked(folder: Path, prepared: Prepared, events: Iterator[TrainEvent]) -> Iterator[TrainEvent]:
+    """`events`, of which the tracker that the plan names is told too; its failures become notes."""
+    tracker = SafeTracker(prepared.plan.log_to, folder)
+    tracker.open(config_to_dict(prepared.plan))
+    try:
+        for event in events:
+            if isinstance(event, EpochResult):
+                tracker.metrics("epoch", epoch_values(event), event.log.epoch)
+            elif isinstance(event, HeadLog):
+                tracker.metrics("head", head_values(event), event.trial)
+            elif isinstance(event, Run):
+                tracker.finish(folder / REPORT_HTML, {"accuracy": event.report.accuracy})
+            for text in tracker.pop_warnings():
+                yield Note(text=text)
+            yield event
+    finally:
+        tracker.finish(None, {})  # of a run that did not end well
 
 
 def _follow(prepared: Prepared, world: World) -> Run:
@@ -342,7 +380,8 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
         packed.measured, duration_s=duration_s, is_resumed=loaded is not None, budget_s=clock.budget_s
     )
     write_bytes_atomic(folder / REPORT_JSON, pretty_json(measured.report.to_dict()))
-    page = measured.html(with_pictures=plan.reference == "images")
+    facts = facts_of_run(folder, prepared, measured, engine, duration_s=duration_s)
+    page = measured.html(facts, with_pictures=plan.report_images and plan.reference == "images")
     write_bytes_atomic(folder / REPORT_HTML, page.encode())
     broadcast(world, _run_to_json(run))
     yield run

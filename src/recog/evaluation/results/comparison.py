@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+from recog.core import notebook
 from recog.core.errors import DataError
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray, FloatArray, TargetArray
@@ -63,6 +64,23 @@ class Comparison:
     def __repr__(self) -> str:
         rates = f"accuracy_a={self.accuracy_a:.4f}, accuracy_b={self.accuracy_b:.4f}"
         return f"Comparison(num_images={self.num_images}, {rates}, p_value={self.p_value:.2g}, better={self.better!r})"
+
+    def _repr_html_(self) -> str:
+        verdict = "no significant difference" if self.better is None else f"{self.better} is better"
+        low, high = self.difference_ci95
+        rows = [
+            (name, f"{rate:.1%}", f"{bounds[0]:.1%} to {bounds[1]:.1%}", f"{count:,}")
+            for name, rate, bounds, count in (
+                ("A", self.accuracy_a, self.accuracy_a_ci95, self.num_only_a_right),
+                ("B", self.accuracy_b, self.accuracy_b_ci95, self.num_only_b_right),
+            )
+        ]
+        return notebook.card(
+            f"A and B on the same {self.num_images:,} images: {verdict}",
+            f"p = {self.p_value:.2g}",
+            notebook.table(("", "accuracy", "95% interval", "only this one right"), rows),
+            notebook.paragraph(f"B less A: {self.difference:+.1%} (95% interval {low:+.1%} to {high:+.1%})"),
+        )
 
     @property
     def num_images(self) -> int:

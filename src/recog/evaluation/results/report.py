@@ -6,6 +6,7 @@ with its own counts is refused. What needs the probabilities is read and checked
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from recog.core import notebook
 from recog.core.task import Task
 from recog.evaluation.measures.counts import (
     ClassCounts,
@@ -124,6 +126,29 @@ class Report(ABC):
         """Classes with an AUROC and an average precision: of some images and not of all."""
         return sum(row.auroc is not None for row in self.classes)
 
+    def _repr_html_(self) -> str:
+        split = f", {self.data.split_text}" if self.data.split else ""
+        rows = [
+            (name, value, "" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}")
+            for name, value, bounds in self._headline()
+        ]
+        lowest = sorted((row for row in self.classes if row.f1 is not None), key=lambda row: row.f1 or 0.0)
+        return notebook.card(
+            f"{self.data.name}{split}",
+            f"{self.num_images:,} images, {self.num_classes:,} classes",
+            notebook.table(("", "", "95% interval"), rows),
+            notebook.paragraph("Lowest F1", soft=True),
+            notebook.bars((row.name, row.f1 or 0.0, f"{row.f1:.1%} of {row.support:,}") for row in lowest[:5]),
+        )
+
+    @abstractmethod
+    def _headline(self) -> list[tuple[str, str, Interval | None]]:
+        """(name, value, 95 % interval) of what a notebook shows."""
+
+    def plot(self) -> Any:
+        """A matplotlib Figure: confusion matrix, or F1 of the labels, and reliability. MissingExtraError without matplotlib."""
+        return importlib.import_module("recog.report.plots").plot_report(self)
+
     def interval(self, metric: str) -> Interval | None:
         """The 95 % interval of a headline metric, by its name."""
         return self.accuracy_ci95 if metric == "accuracy" else self.bootstrap.intervals.get(metric)
@@ -174,6 +199,14 @@ class MulticlassReport(Report):
     confusion: tuple[tuple[int, ...], ...]  # row = true class, column = predicted class
     errors: tuple[Misclassified, ...]
     trust: Trust
+
+    def _headline(self) -> list[tuple[str, str, Interval | None]]:
+        return [
+            ("Accuracy", f"{self.accuracy:.1%}", self.accuracy_ci95),
+            ("Balanced accuracy", f"{self.balanced_accuracy:.1%}", self.interval("balanced_accuracy")),
+            ("Macro F1", f"{self.macro.f1:.1%}", self.interval("macro_f1")),
+            ("ECE", f"{self.ece:.1%}", self.interval("ece")),
+        ]
 
     @property
     def confusion_matrix(self) -> ConfusionMatrix:
@@ -270,6 +303,15 @@ class MultilabelReport(Report):
     weak_thresholds: tuple[str, ...]  # labels whose threshold was chosen on few images with it, or on none
     errors: tuple[WrongLabels, ...]
     calibration_reason: str = ""  # why the probabilities are calibrated by this method, or not at all
+
+    def _headline(self) -> list[tuple[str, str, Interval | None]]:
+        found = self.mean_average_precision
+        return [
+            ("mAP", "n/a" if found is None else f"{found:.1%}", self.interval("mean_average_precision")),
+            ("Macro F1", f"{self.macro.f1:.1%}", self.interval("macro_f1")),
+            ("Micro F1", f"{self.micro.f1:.1%}", self.interval("micro_f1")),
+            ("All labels correct", f"{self.accuracy:.1%}", self.accuracy_ci95),
+        ]
 
     @property
     def mean_average_precision(self) -> float | None:

@@ -1,0 +1,86 @@
+"""Bundles on the Hugging Face hub, by the address hf://OWNER/NAME or hf://OWNER/NAME@REVISION."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from recog.bundle.locate import HUB_PREFIX
+from recog.bundle.manifest import MANIFEST, read_manifest
+from recog.bundle.seal import check_all_files
+from recog.core.errors import BundleError, MissingExtraError, RecogError, one_line
+from recog.core.files import cache_folder, staged_folder
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REVISION = re.compile(r"[\w][\w./-]{0,199}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+T = TypeVar("T")
+
+
+def fetch_bundle(address: str) -> Path:
+    """The bundle at `address`, downloaded once for each commit into the user's cache, every hash checked.
+
+    A full commit hash that is in the cache needs no network. BundleError with the reason where it cannot be had.
+    """
+    repo, _, revision = address.removeprefix(HUB_PREFIX).partition("@")
+    check_repo(repo, address)
+    if revision and not _REVISION.fullmatch(revision):
+        raise BundleError(f"{address} has the revision '{revision}'; expected a branch, a tag or a commit.")
+    places = cache_folder("hub") / repo.replace("/", "--")
+    if _COMMIT.fullmatch(revision) and (places / revision / MANIFEST).is_file():
+        return places / revision
+    client = open_client()
+    commit = str(asked(lambda: client.model_info(repo, revision=revision or None).sha, address))
+    if not _COMMIT.fullmatch(commit):
+        raise BundleError(f"the hub names no commit of {address}.")
+    folder = places / commit
+    if not (folder / MANIFEST).is_file():
+        _download(client, repo, commit, folder, address)
+    return folder
+
+
+def check_repo(repo: str, given: str) -> None:
+    """BundleError unless `repo` is OWNER/NAME."""
+    if not _REPO.fullmatch(repo):
+        raise BundleError(f"{given} is not the name of a model on the hub; expected OWNER/NAME, such as anna/flowers.")
+
+
+def open_client() -> Any:
+    """huggingface_hub's HfApi, at HF_ENDPOINT if it is set, with the token that its login or HF_TOKEN has."""
+    try:
+        from huggingface_hub import HfApi
+    except ModuleNotFoundError:
+        raise MissingExtraError("the hub needs huggingface_hub; run: pip install 'recog[hub]'") from None
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="recog")
+
+
+def asked(request: Callable[[], T], address: str) -> T:
+    """The answer to `request`; BundleError where the hub cannot be reached, or refuses it."""
+    try:
+        return request()
+    except RecogError:
+        raise
+    except Exception as error:  # noqa: BLE001  the client raises errors of its own, of its HTTP library and of the system
+        raise BundleError(
+            f"{address}: the hub did not answer as expected ({one_line(error)}). Check the name, the token (hf auth login) and "
+            "the network; offline, name the folder of a bundle."
+        ) from None
+
+
+def _download(client: Any, repo: str, commit: str, folder: Path, address: str) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with staged_folder(folder) as staging:
+
+        def fetch(name: str) -> None:
+            asked(lambda: client.hf_hub_download(repo, name, revision=commit, local_dir=staging), address)
+
+        fetch(MANIFEST)
+        manifest = read_manifest(staging)
+        for name in manifest.files:
+            fetch(name)
+        shutil.rmtree(staging / ".cache", ignore_errors=True)  # the client's notes on its downloads
+        check_all_files(staging, manifest)

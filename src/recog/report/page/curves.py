@@ -1,0 +1,98 @@
+"""The learning curves of a training as numbers for the page's SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+from recog.report.charts import HEIGHT, WIDTH
+from recog.report.page.facts import EpochRow
+from recog.report.text import percent
+
+MAX_TICKS = 5
+MAX_MARKS = 60  # dots; beyond, only the line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    name: str
+    style: str  # CSS class
+    path: str
+    marks: tuple[tuple[float, float, str], ...]  # (x, y, title)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveChart:
+    title: str
+    series: tuple[Series, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    x_best: float | None  # of the epoch whose weights are used
+
+
+def curve_charts(epochs: Sequence[EpochRow], best_epoch: int) -> list[CurveChart]:
+    """Losses and scores by epoch; none for fewer than two epochs."""
+    if len(epochs) < 2:
+        return []
+    several = epochs[0].val_map is not None
+    scores: list[tuple[str, str, Callable[[EpochRow], float]]] = [
+        ("val mAP" if several else "val accuracy", "one", lambda row: _score(row))
+    ]
+    losses: list[tuple[str, str, Callable[[EpochRow], float]]] = [
+        ("training loss", "two", lambda row: row.train_loss),
+        ("val NLL", "one", lambda row: row.val_nll),
+    ]
+    return [
+        _chart("Loss", losses, epochs, best_epoch, form=lambda value: f"{value:.3g}"),
+        _chart("Score on the validation split", scores, epochs, best_epoch, form=percent),
+    ]
+
+
+def _score(row: EpochRow) -> float:
+    return row.val_accuracy if row.val_map is None else row.val_map
+
+
+def _chart(
+    title: str,
+    lines: Sequence[tuple[str, str, Callable[[EpochRow], float]]],
+    epochs: Sequence[EpochRow],
+    best_epoch: int,
+    *,
+    form: Callable[[float], str],
+) -> CurveChart:
+    values = [value(row) for _, _, value in lines for row in epochs]
+    ticks = nice_ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
+    first, last = epochs[0].epoch, epochs[-1].epoch
+
+    def x(epoch: int) -> float:
+        return WIDTH * (epoch - first) / (last - first)
+
+    def y(value: float) -> float:
+        return HEIGHT * (1 - (value - low) / (high - low))
+
+    series = []
+    for name, style, value in lines:
+        points = [(x(row.epoch), y(value(row)), f"{name} of epoch {row.epoch}: {form(value(row))}") for row in epochs]
+        path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py, _ in points)
+        series.append(
+            Series(name=name, style=style, path=path, marks=tuple(points) if len(points) <= MAX_MARKS else ())
+        )
+    step = max(1, ceil((last - first) / MAX_TICKS))
+    return CurveChart(
+        title=title,
+        series=tuple(series),
+        x_ticks=tuple((x(epoch), f"{epoch}") for epoch in range(first, last + 1, step)),
+        y_ticks=tuple((y(tick), form(tick)) for tick in ticks),
+        x_best=x(best_epoch) if first <= best_epoch <= last else None,
+    )
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Four to seven round numbers that span [low, high]: multiples of 1, 2 or 5 times a power of ten."""
+    width = (high - low) or abs(high) or 1.0
+    power = 10.0 ** floor(log10(width / MAX_TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10) if width <= factor * power * MAX_TICKS)
+    start, end = floor(low / step), max(ceil(high / step), floor(low / step) + 1)
+    return [round(i * step, 12) for i in range(start, end + 1)]

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recog.evaluation.results.evaluate import evaluate
+from recog.evaluation.results.facts import DataFacts, TrainingFacts
+from recog.report.page.advice import MAX_STEPS, conclusions, next_steps
+from recog.report.page.facts import EpochRow, History, PageFacts
+
+NAMES = ("cat", "dog")
+NO_FACTS = PageFacts()
+
+
+def report_of(probs_of_dog, labels, **facts):
+    probs = np.array([[1 - p, p] for p in probs_of_dog])
+    return evaluate(
+        np.log(probs).astype(np.float32),
+        np.array(labels),
+        class_names=NAMES,
+        names=[f"{i}.png" for i in range(len(labels))],
+        data=DataFacts(name="pets", split="test", **facts),
+    )
+
+
+def texts(report, facts=NO_FACTS):
+    return " ".join(step.text for step in next_steps(report, facts))
+
+
+def test_labels_to_check_are_those_of_confident_errors():
+    report = report_of([0.95, 0.6, 0.1, 0.1, 0.2, 0.9, 0.9, 0.9], [0, 0, 0, 0, 0, 1, 1, 1])
+    assert "Check the labels of 1 image that the model gets wrong with a confidence of 90% or more" in texts(report)
+    assert "2 of 5 cat are predicted as dog" in texts(report)
+
+
+def test_images_of_training_come_first():
+    report = report_of([0.1, 0.9], [0, 1], num_seen_in_training=1, num_seen_in_selection=0)
+    assert "the numbers here are optimistic" in next_steps(report, PageFacts())[0].text
+
+
+def test_a_threshold_is_advised_where_it_halves_the_errors():
+    # 40 images, 4 errors of confidence 0.55; above 0.6 none of the other 36 is wrong
+    report = report_of([0.55] * 4 + [0.05] * 16 + [0.99] * 20, [0] * 20 + [1] * 20)
+    step = next(step for step in next_steps(report, PageFacts(run="pets-1")) if "leave images below" in step.text)
+    assert "90% of the images here, with 0% errors instead of 10%" in step.text.replace(".0%", "%")
+    assert step.command.startswith("recog predict pets-1 FOLDER --min-confidence 0.")
+
+
+def test_the_last_step_is_to_use_it():
+    steps = next_steps(report_of([0.1] * 50 + [0.9] * 50, [0] * 50 + [1] * 50), PageFacts(run="pets-1"))
+    assert len(steps) <= MAX_STEPS
+    assert steps[-1].command == "recog predict pets-1 photo.jpg"
+
+
+@pytest.mark.parametrize(
+    ("best", "sentence"),
+    [
+        (3, "The last epoch, 3, was the best on the validation split: more epochs may help."),
+        (2, "Epoch 2 of 3 was the best on the validation split; its weights are used."),
+        (0, "No epoch was better on the validation split than the weights that training began with."),
+    ],
+)
+def test_what_the_curves_tell(best, sentence):
+    epochs = tuple(EpochRow(epoch=i, train_loss=1.0, val_accuracy=0.5, val_nll=1.0) for i in (1, 2, 3))
+    training = TrainingFacts(
+        network="n", recipe="scratch", num_images=9, num_epochs=3, num_planned_epochs=3, best_epoch=best, num_steps=9,
+        batch_size=3, balance="none",
+    )  # fmt: skip
+    report = replace(report_of([0.1, 0.9], [0, 1]), training=training)
+    assert conclusions(report, PageFacts(history=History(epochs=epochs)))["training"] == sentence
+
+
+def test_confidence_and_openings():
+    report = report_of([0.3] * 10 + [0.7] * 10, [0] * 10 + [1] * 10)  # always right, with a confidence of 0.7
+    found = conclusions(report, PageFacts(num_openings=3))
+    assert found["confidence"] == "Mean confidence 70.0%, accuracy 100%: it is underconfident."
+    assert found["errors"] == "No image was answered wrongly."
+    assert found["openings"].startswith("The test split was used 3 times")
