@@ -41,10 +41,10 @@ def _taken(folder: Path) -> None:
 
 def ignored_settings():
     for option, name in (
-        ("--epochs 3", "optim.epochs"),
-        ("--lr 0.1", "optim.lr"),
-        ("--optimizer adam", "optim.name"),
-        ("--batch-size 8", "loader.batch_size"),
+        ("--epochs 3", "--epochs"),
+        ("--lr 0.1", "--lr"),
+        ("--optimizer adam", "--optimizer"),
+        ("--batch-size 8", "--batch-size"),
         ("--set augment.mixup=0.2", "augment.mixup"),
         ("--set loss.label_smoothing=0.1", "loss.label_smoothing"),
         ("--set schedule.warmup_fraction=0.1", "schedule.warmup_fraction"),

@@ -143,7 +143,7 @@ def test_before_it_is_fitted():
 @pytest.mark.parametrize(
     ("options", "images", "classes", "error", "says"),
     [
-        ({"lr": "fast"}, LEVELS, NAMES, ConfigError, "optim.lr is 'fast'; it must be a number"),
+        ({"lr": "fast"}, LEVELS, NAMES, ConfigError, "^lr is 'fast'; it must be a number"),
         ({}, LEVELS, np.eye(3)[PLACES], DataError, r"y has shape \(60, 3\); expected one class per image"),
         ({}, LEVELS, NAMES[:9], DataError, "there are 60 images and 9 labels"),
         ({}, LEVELS.reshape(60, -1), NAMES, DataError, r"shape \(144,\).*reshape\(-1, H, W\)"),

@@ -61,7 +61,7 @@ def test_classes_may_stand_in_another_order(run_folder, monkeypatch):
 
 
 def test_other_classes_are_named():
-    with pytest.raises(DataError, match="only A has dog; only B has emu, fox"):
+    with pytest.raises(DataError, match="only A has dog; only B has emu and fox"):
         module._class_order(("cat", "dog"), ("fox", "cat", "emu")[::-1])
     assert module._class_order(("cat", "dog"), ("dog", "cat")) == [1, 0]
 
