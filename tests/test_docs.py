@@ -63,3 +63,14 @@ def test_every_import_and_function_exists(page):
         for line in re.findall(r"^from recog.*$", code, re.MULTILINE):
             exec(line, {})
         assert set(re.findall(r"\brecog\.(\w+)\(", code)) <= set(recog.__all__)
+
+
+def test_the_deployment_files_are_those_of_the_page():
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    blocks = re.findall(r"```(?:dockerfile|ini|yaml)\n(.*?)```", page, re.DOTALL)
+    files = [
+        ROOT / "examples" / "deploy" / name
+        for name in ("Dockerfile", "recog.service", "kubernetes.yaml", "kserve.yaml")
+    ]
+    assert blocks == [file.read_text() for file in files]
+    assert all(str(file.relative_to(ROOT)) in page for file in files)

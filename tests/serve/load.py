@@ -118,6 +118,8 @@ class Summary:
         self.seconds = sorted(result.seconds for result in self.results if result.status == 200)
 
     def percentile(self, share: float) -> float:
+        if not self.seconds:
+            return float("nan")
         return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
     def count(self, status: int) -> int:

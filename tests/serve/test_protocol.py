@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
+from recog.runtime.prediction import MultilabelPrediction
 from recog.serve.bodies import RequestError
 from recog.serve.config import ServeLimits
 from recog.serve.messages import Ready
-from recog.serve.protocol import metadata, parse_inference
+from recog.serve.protocol import Inference, encode_inference, metadata, parse_inference
 
 READY = Ready(
     digest="0123456789abcdef" * 4,
@@ -130,6 +132,27 @@ def test_metadata_has_free_batch_sizes():
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
         ],
     }
+
+
+def test_several_labels_per_image_are_a_row_of_truths():
+    ready = msgspec.structs.replace(READY, task="multilabel")
+    assert [output["name"] for output in metadata("m", ready)["outputs"]] == ["probabilities", "predicted"]
+    answers = [
+        MultilabelPrediction(
+            name="",
+            class_names=("a", "b"),
+            probs=np.array(probs),
+            logits=np.zeros(2, np.float32),
+            preds=np.array(probs) >= 0.5,
+        )
+        for probs in ([0.9, 0.6], [0.2, 0.1])
+    ]
+    wanted = Inference(images=(), id=None, outputs={"predicted": False, "probabilities": True})
+    body, size = encode_inference("m", ready, wanted, answers)
+    predicted, probabilities = json.loads(body[:size])["outputs"]
+    assert (predicted["shape"], predicted["data"]) == ([2, 2], [True, True, False, False])
+    assert probabilities["parameters"] == {"binary_data_size": 16}
+    np.testing.assert_allclose(np.frombuffer(body[size:], "<f4"), [0.9, 0.6, 0.2, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("data", [[0, 1, 2, 3, 4, 255], [[[[0], [1], [2]], [[3], [4], [255]]]]])

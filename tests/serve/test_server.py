@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from service import serving
@@ -89,6 +90,13 @@ def test_the_inference_process_ends_with_the_service(golden):
                 break
             time.sleep(0.01)
         assert not os.path.exists(f"/proc/{worker}")
+
+
+def test_no_process_of_the_service_loads_what_trains(service):
+    for pid in (service.process.pid, *service.workers()):
+        loaded = Path(f"/proc/{pid}/maps").read_text()
+        assert "onnxruntime" in loaded or pid == service.process.pid
+        assert not [name for name in ("/torch/", "/sklearn/", "/pandas/", "/matplotlib/") if name in loaded]
 
 
 def test_a_header_that_never_ends_is_given_up(golden):
