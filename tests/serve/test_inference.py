@@ -115,6 +115,24 @@ def test_a_full_queue_refuses_at_once(golden, digits):
     assert with_model(golden, work, max_waiting=3, max_delay_ms=0.0) == [["0"]] * 5
 
 
+def test_what_would_be_answered_too_late_is_refused_at_once(golden, digits):
+    async def work(model):
+        pid = await paused(model)
+        tasks = []
+        for _ in range(4):  # two are sent, two wait
+            tasks.append(asyncio.create_task(labels(model, digits[:1])))
+            await asyncio.sleep(0.02)
+        model._image_s = 1.0  # so three images need 3 s
+        with pytest.raises(Unavailable, match="before the deadline"):
+            await labels(model, digits[:1], timeout_s=2.9)
+        tasks.append(asyncio.create_task(labels(model, digits[:1], timeout_s=20.0)))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGCONT)
+        return await asyncio.gather(*tasks)
+
+    assert with_model(golden, work, max_delay_ms=0.0) == [["0"]] * 5
+
+
 def test_who_left_is_not_computed(golden, digits):
     batches = []
 

@@ -203,6 +203,10 @@ class Model:
             raise Unavailable(f"the model '{self.name}' is {self.state}")
         if len(self._waiting) >= self.limits.max_waiting:
             raise Unavailable("too many requests are waiting")
+        num_images = sum(len(request.images) for request in self._waiting)
+        if num_images and (num_images + len(images)) * self._image_s > timeout_s:
+            # else all of them would be answered too late; one that waits alone is taken, so that the estimate can recover
+            raise Unavailable("more images are waiting than can be answered before the deadline")
         request = Request(tuple(images), asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._changed.set()
