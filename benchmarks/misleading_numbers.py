@@ -75,11 +75,12 @@ def train_colours(tool: Tool, name: str = "colours") -> None:
     for split, count, seed in (("train", 40, 1), ("val", 15, 2), ("test", 15, 3)):
         write_colours(tool.folder / "data" / split, count, seed)
     done = tool.run("train", "data", *TRAIN, "--epochs", "5", "--name", name)
-    assert done.returncode == 0, done.stderr
+    if done.returncode:
+        raise SystemExit(done.stderr)
 
 
 def a1(tool: Tool) -> str:
-    """120 new images, 40 of them in a wrong folder, one of its training and one of its test images: 81 of the 121 that it was not trained on, 66.9 %."""
+    """120 new images, 40 of them in a wrong folder, 2 that the run knows (1 trained on): 66.9 % of 121."""
     train_colours(tool)
     write_colours(tool.folder / "new", 40, 9)
     wrong = sorted((tool.folder / "new" / "green").iterdir())
