@@ -31,7 +31,7 @@ def rewrite_reference(bundle, **changes):
 
 def test_a_fresh_bundle_verifies(bundle):
     found = verify(bundle)
-    assert (found.num_files, found.num_reference_images) == (11, 16)
+    assert (found.num_files, found.num_reference_images) == (10, 16)
     assert found.max_prob_difference < 1e-6  # the same engine on the same machine
 
 
@@ -151,7 +151,7 @@ def test_without_reference_images_the_hashes_are_checked_all_the_same(bundle, re
     rewrite_reference(bundle, kind="none", images=(), probs=np.zeros((0, 0), dtype=np.float32))
     reseal(bundle)
     found = verify_bundle(bundle, never)
-    assert (found.num_files, found.num_reference_images, found.max_prob_difference) == (11, 0, None)
+    assert (found.num_files, found.num_reference_images, found.max_prob_difference) == (10, 0, None)
     (bundle / "report.json").write_text("{}")
     with pytest.raises(BundleError, match=r"report\.json"):
         verify_bundle(bundle, never)
@@ -186,7 +186,7 @@ def test_largest_difference_by_hand():
 
 
 def test_the_manifest_counts_in_num_files(bundle):
-    assert len(read_manifest(bundle).files) == 10
+    assert len(read_manifest(bundle).files) == 9
 
 
 def test_what_file_managers_leave_is_ignored_and_named_and_nothing_else_is(bundle):

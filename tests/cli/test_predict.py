@@ -325,7 +325,19 @@ def test_a_bar_on_a_terminal_above_200_images(place, num_images, has_bar):
 
 
 def test_ctrl_c_leaves_no_file(place):
-    command = [sys.executable, "-m", "recog", "predict", BUNDLE, "photos", "-", "--output", "a.csv", "--sheet", "a.html"]
+    command = [
+        sys.executable,
+        "-m",
+        "recog",
+        "predict",
+        BUNDLE,
+        "photos",
+        "-",
+        "--output",
+        "a.csv",
+        "--sheet",
+        "a.html",
+    ]
     process = subprocess.Popen(
         [*command, "--sort-into", "sorted"], cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # its last image never comes, so the signal does

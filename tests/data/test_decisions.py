@@ -109,9 +109,13 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path):
         without_decided(dataset(), [str(tmp_path / "binary.csv")])
 
 
-def test_patterns_and_files_are_told_apart():
-    layout = DataLayout(exclude=("*_mask.png", "findings.csv", "*.csv"))
-    assert (layout.exclude_patterns, layout.exclude_files) == (("*_mask.png", "*.csv"), ("findings.csv",))
-    assert is_decisions_file("a/B.CSV")
+def test_patterns_and_files_are_told_apart(tmp_path, monkeypatch):
+    """A CSV file that is absent is a pattern: of a list among the data, or of nothing, which is an error then."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("findings.csv", "B.CSV"):
+        (tmp_path / name).write_text("image\n")
+    layout = DataLayout(exclude=("*_mask.png", "findings.csv", "*.csv", "more.csv"))
+    assert (layout.exclude_patterns, layout.exclude_files) == (("*_mask.png", "*.csv", "more.csv"), ("findings.csv",))
+    assert is_decisions_file("B.CSV")
     with pytest.raises(ConfigError, match="pattern of files to exclude"):
         DataLayout(exclude=("*",))

@@ -108,6 +108,7 @@ def test_a_run_with_marks_can_be_repeated_from_another_folder(tmp_path, monkeypa
 
     (tmp_path / "work" / "run").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "work" / "a.csv").write_text("image\n")
     data = DataConfig(source="digits", exclude=("a.csv", "*_mask.png"), relabel="b.csv")
     write_run_config(tmp_path / "work" / "run", replace(TrainConfig(), data=data))
     monkeypatch.chdir(tmp_path)

@@ -36,7 +36,7 @@ def find_bundle(name: str | Path) -> Path:
             if os.path.isfile(folder / MANIFEST):  # never raises, whatever the name
                 return folder if folder == path else not_linked(folder, error=BundleError)
     for path in tried:
-        if os.path.isfile(path / "run.toml"):
+        if os.path.isfile(path / "run.toml") and not os.path.lexists(path / BUNDLE):
             raise BundleError(
                 f"{path} is unfinished and has no bundle yet. To resume: recog train --resume {shlex.quote(str(path))}"
             )

@@ -12,7 +12,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from recog.core.errors import ConfigError, DataError
-from recog.core.files import shown
+from recog.core.files import shown, user_path
 from recog.core.images.formats import has_image_suffix
 
 MAX_CLASS_NAME = 200  # characters; every report, table and bundle repeats it
@@ -155,5 +155,5 @@ def check_globs(globs: Sequence[str]) -> None:
 
 
 def is_decisions_file(entry: str) -> bool:
-    """Whether an entry of --exclude names a CSV file that lists images, see `recog.data.decisions`, and no pattern of names."""
-    return entry.lower().endswith(".csv") and not any(sign in entry for sign in "*?[")
+    """Whether an entry of --exclude is a CSV file that lists images, see `recog.data.decisions`, and no pattern of names."""
+    return entry.lower().endswith(".csv") and user_path(entry).is_file()

@@ -154,7 +154,9 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
 
 def _with_paths(data: DataConfig, moved: Callable[[str], str]) -> DataConfig:
     """`data` with `moved` applied to the paths in it, but for its source."""
-    exclude = tuple(moved(entry) if is_decisions_file(entry) else entry for entry in data.exclude)
+    exclude = tuple(
+        moved(entry) if is_decisions_file(entry) or is_decisions_file(moved(entry)) else entry for entry in data.exclude
+    )
     relabel = moved(data.relabel) if data.relabel else ""
     return replace(data, images=tuple(map(moved, data.images)), exclude=exclude, relabel=relabel)
 
