@@ -23,7 +23,7 @@ from recog.core.files import natural_key
 from recog.evaluation.measures.counts import wilson_interval
 from recog.evaluation.measures.probability import auroc_of, softmax
 from recog.recipes.config import TrainConfig
-from recog.verbs.train import Run
+from recog.verbs.run import Run
 
 NUM_TRAIN, NUM_TEST = 250, 60  # images of each known class
 NUM_STRANGE = 300

@@ -26,7 +26,8 @@ def digits_run(tmp_path_factory):
     """A finished Run on scikit-learn's digits: ResNet-8, 2 epochs, some seconds. Never change its files: copy them."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
     from recog.training.config import OptimConfig
-    from recog.verbs.train import Run, train_events
+    from recog.verbs.run import Run
+    from recog.verbs.train import train_events
 
     config = TrainConfig(
         data=DataConfig(source="digits"), optim=OptimConfig(epochs=2), compute=ComputeConfig(num_threads=1)

@@ -6,7 +6,8 @@ import dataclasses
 
 from recog.core.hardware import Hardware
 from recog.data.dataset import Dataset, Sample
-from recog.recipes.plan import ImageFacts, plan
+from recog.data.inspection import ImageFacts
+from recog.recipes.plan import plan
 
 HARDWARE = Hardware(num_cores=1, memory_bytes=8 << 30, cpu="test")
 

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from recog.verbs.compare import ComparisonRun, compare
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
+    from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
-    from recog.verbs.train import Run
 
 # Read when onnxruntime and huggingface_hub are imported, always after this module. Without the first,
 # onnxruntime writes a device id and a database of events into the user's cache and sends them where it can.
@@ -151,7 +151,7 @@ _NAMES = {
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
     "recog.verbs.embedded": ("train",),
-    "recog.verbs.train": ("Run",),
+    "recog.verbs.run": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _WITH_OPTIONS = ("bench", "compare", "evaluate", "scan", "train")  # verbs whose errors name options

@@ -15,7 +15,7 @@ from recog.recipes.config import TrainConfig
 from recog.recipes.events import EpochResult, FeatureTime, HeadFitted, HeadLog, StartKept
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
-from recog.verbs.train import Note, Planned
+from recog.verbs.run import Note, Planned
 
 
 @pytest.fixture

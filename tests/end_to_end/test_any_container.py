@@ -14,7 +14,8 @@ from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
 from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 
 def train(source, runs, dataset=None, **settings):

@@ -17,7 +17,8 @@ from recog.models.network_files import load_classifier
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runtime.predictor import load
 from recog.training.config import OptimConfig
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 LITE = "tf_efficientnet_lite0"
 SIZE = (64, 64)

@@ -19,7 +19,8 @@ from recog.core.errors import ConfigError, DataError
 from recog.data.augment.policies import AugmentConfig
 from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
 from recog.training.config import OptimConfig
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from recog.core.errors import DataError, TrainingError
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
-from recog.verbs.train import Note, Run, train_events
+from recog.verbs.run import Note, Run
+from recog.verbs.train import train_events
 
 
 def write_images(folder, classes, per_class, size=16):

@@ -24,7 +24,8 @@ from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainC
 from recog.recipes.events import EpochResult, HeadLog
 from recog.training.config import CheckpointConfig, OptimConfig
 from recog.training.fit import StepLog
-from recog.verbs.train import Note, Planned, Run, resume_events, train_events
+from recog.verbs.run import Note, Planned, Run
+from recog.verbs.train import resume_events, train_events
 
 EPOCHS, STEPS = 3, 5
 

@@ -17,7 +17,8 @@ from recog.core.images.decode import decode
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
 from recog.training.config import HeadConfig, OptimConfig
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 TIMM_SCRIPT = """
 import json, sys

@@ -18,7 +18,8 @@ from recog.runs.folder import load_run_config
 from recog.training.config import HeadConfig, OptimConfig
 from recog.training.distributed import World
 from recog.training.schedule import StopConfig
-from recog.verbs.train import Note, Run, train_events
+from recog.verbs.run import Note, Run
+from recog.verbs.train import train_events
 
 DIGITS = TrainConfig(data=DataConfig(source="digits"), compute=ComputeConfig(num_threads=1))
 

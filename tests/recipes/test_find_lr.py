@@ -12,7 +12,8 @@ from recog.recipes.find_lr import LR_PLOT, LR_TRIALS, check_find_lr, find_lr, ru
 from recog.recipes.prepare import prepare
 from recog.runs.folder import load_run_config
 from recog.training.config import OptimConfig
-from recog.verbs.train import Note, Run, train_events
+from recog.verbs.run import Note, Run
+from recog.verbs.train import train_events
 
 
 def config(lr=None, **changes):

@@ -11,12 +11,12 @@ from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
-from recog.data.inspection import inspect_images
+from recog.data.inspection import ImageFacts, image_facts, inspect_images
 from recog.data.split import SplitConfig
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
-from recog.recipes.plan import PRETRAINED, ImageFacts, describe_data, image_facts, plan, plan_split
+from recog.recipes.plan import PRETRAINED, describe_data, plan, plan_split
 from recog.training.config import HeadConfig, LossConfig, LossPlan, OptimConfig
 from recog.training.schedule import ScheduleConfig, StopConfig
 

@@ -10,7 +10,8 @@ from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.splits import QUARANTINE, write_quarantine
 from recog.training.config import OptimConfig
 from recog.verbs.evaluate import evaluate
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 
 def test_one_line_each_whatever_the_name(tmp_path):

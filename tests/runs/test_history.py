@@ -10,7 +10,8 @@ from recog.evaluation.results.read import parse_report
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.history import history_of, read_history, results_csv
-from recog.verbs.train import Run, train_events
+from recog.verbs.run import Run
+from recog.verbs.train import train_events
 
 
 def report_of(folder):

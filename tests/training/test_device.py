@@ -81,7 +81,8 @@ def test_training_on_a_gpu(precision, tmp_path):
     """The whole run on a GPU: device, precision, pinned batches, and a bundle whose ONNX file answers alike on the CPU."""
     from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
     from recog.training.config import OptimConfig
-    from recog.verbs.train import Run, train_events
+    from recog.verbs.run import Run
+    from recog.verbs.train import train_events
 
     config = TrainConfig(
         data=DataConfig(source="digits"),

@@ -22,7 +22,8 @@ from recog.recipes.events import (
 from recog.report.text import plural
 from recog.training.fit import StepLog
 from recog.training.schedule import EarlyStopped
-from recog.verbs.train import Note, Planned, Run, TrainEvent
+from recog.verbs.run import Note, Planned, Run
+from recog.verbs.train import TrainEvent
 
 NUM_TIMED = 2  # steps from which the time of training is expected
 MIN_EXPECTED_S = 10  # a shorter time is not announced

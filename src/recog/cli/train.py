@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from recog.data.dataset import Dataset
     from recog.recipes.config import TrainConfig
     from recog.recipes.cost import Budget
-    from recog.verbs.train import Run, TrainEvent
+    from recog.verbs.run import Run
+    from recog.verbs.train import TrainEvent
 
 NOTHING_KEPT = "The run had not begun, so nothing was kept. Start it again with the same command."
 
@@ -171,7 +172,7 @@ def _nothing_kept() -> Iterator[None]:
 
 def _reworded_notes(events: Iterator[TrainEvent], options: Collection[str]) -> Iterator[TrainEvent]:
     """`events`, in whose notes the settings that were given as options are called as these."""
-    from recog.verbs.train import Note
+    from recog.verbs.run import Note
     from recog.verbs.wording import as_typed
 
     for event in events:
@@ -196,7 +197,7 @@ def _check_resume(resume: str, given: Sequence[str]) -> None:
 def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, verbose: bool) -> None:
     from recog.cli.progress import TrainPrinter
     from recog.training.distributed import read_world
-    from recog.verbs.train import Run
+    from recog.verbs.run import Run
 
     is_writer = read_world().is_writer
     printer = TrainPrinter(verbose=verbose)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.core.errors import BadImage
+from recog.core.errors import BadImage, DataError
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import num_cores
 from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
@@ -261,3 +261,36 @@ def _splits_apart(same: Sequence[Sample]) -> list[Sample]:
 
 def _count(sets: Sequence[Copies]) -> str:
     return "1 image is" if len(sets) == 1 else f"{len(sets)} images are"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """Sizes (height, width) and channels of the readable images."""
+
+    sizes: tuple[tuple[int, int], ...]
+    all_grey: bool
+
+    @property
+    def one_size(self) -> tuple[int, int] | None:
+        return self.sizes[0] if len(set(self.sizes)) == 1 else None
+
+    @property
+    def largest_side(self) -> int:
+        return max(max(size) for size in self.sizes)
+
+    @property
+    def median_short_side(self) -> int:
+        return sorted(min(size) for size in self.sizes)[len(self.sizes) // 2]
+
+
+def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
+    """Sizes and channels of the images whose header could be read. DataError where there are none."""
+    found = list(inspected)
+    infos = [image.info for image in found if image.info is not None]
+    if not infos:
+        first = next((image.bad for image in found), None)
+        raise DataError(f"no file of {dataset.name} is a usable image; the first: {first}")
+    return ImageFacts(
+        sizes=tuple((info.height, info.width) for info in infos),
+        all_grey=all(info.mode in ("1", "L", "LA") or info.mode.startswith("I") for info in infos),
+    )

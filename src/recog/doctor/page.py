@@ -6,22 +6,19 @@ script reads is JSON without '<', and the Content-Security-Policy allows one sty
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import jinja2
-
 from recog.core.errors import BadImage
 from recog.core.images.decode import decode
-from recog.core.text import plural, visible
+from recog.core.text import visible
 from recog.data.dataset import Sample
 from recog.data.store import read_images
 from recog.doctor.findings import COLUMNS, KINDS, Finding, Findings, Kind, table_rows
+from recog.report.html import csp_hash, page_environment
 from recog.report.page.thumbnails import thumbnail
 from recog.report.text import spreadsheet_cell
 
@@ -73,7 +70,7 @@ def render_findings(found: Findings, samples: Sequence[Sample], *, version: str,
     ]
     css, script = _read("findings.css"), _read("findings.js")
     return (
-        _environment()
+        page_environment()
         .from_string(_read("findings.html.j2"))
         .render(
             found=found,
@@ -84,8 +81,8 @@ def render_findings(found: Findings, samples: Sequence[Sample], *, version: str,
             sections=sections,
             css=css,
             script=script,
-            css_sha256=_sha256(css),
-            script_sha256=_sha256(script),
+            css_sha256=csp_hash(css),
+            script_sha256=csp_hash(script),
             payload=_payload(found),
         )
     )
@@ -121,7 +118,7 @@ def _payload(found: Findings) -> str:
     """What the script needs: the rows of the CSV, the number of each row's image, and the classes."""
     images = [i for finding in found.findings for i in finding.images]
     table = {
-        "key": _sha256("\n".join(f"{name}\t{label}" for name, label in zip(found.names, found.labels, strict=True))),
+        "key": csp_hash("\n".join(f"{name}\t{label}" for name, label in zip(found.names, found.labels, strict=True))),
         "columns": COLUMNS,
         "rows": list(table_rows(found)),
         "images": images,
@@ -130,23 +127,6 @@ def _payload(found: Findings) -> str:
         "several": found.task == "multilabel",
     }
     return json.dumps(table, ensure_ascii=True).replace("<", "\\u003c")
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode("ascii")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters["plural"] = plural
-    return environment
 
 
 @cache

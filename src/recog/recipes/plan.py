@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from recog.core.config import did_you_mean
-from recog.core.errors import ConfigError, DataError
+from recog.core.errors import ConfigError
 from recog.core.hardware import Hardware
 from recog.core.task import Task
 from recog.core.text import plural, span, visible
 from recog.data.augment.policies import AugmentConfig
-from recog.data.dataset import Dataset
-from recog.data.inspection import Inspected
+from recog.data.dataset import Dataset, class_counts, describe_unmeasurable
+from recog.data.inspection import ImageFacts
 from recog.data.split import SplitConfig
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.trust.calibration import CalibrationConfig
@@ -70,45 +70,6 @@ HEAD_INPUTS = (  # from the cheapest on
     HeadInput(name="tf_efficientnet_lite2", side_px=320, cost=2.6),
 )
 PHOTO_INPUT = HEAD_INPUTS[3]  # of large photos, see benchmarks/head_features.py
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageFacts:
-    """Sizes (height, width) and channels of the readable images."""
-
-    sizes: tuple[tuple[int, int], ...]
-    all_grey: bool
-
-    @property
-    def one_size(self) -> tuple[int, int] | None:
-        return self.sizes[0] if len(set(self.sizes)) == 1 else None
-
-    @property
-    def largest_side(self) -> int:
-        return max(max(size) for size in self.sizes)
-
-    @property
-    def median_short_side(self) -> int:
-        return sorted(min(size) for size in self.sizes)[len(self.sizes) // 2]
-
-    @property
-    def are_few_photos(self) -> bool:
-        """Colour images of more than an icon's size, so few that pretrained features surpass a network of their own."""
-        is_photo = not self.all_grey and self.median_short_side >= MIN_PHOTO_PX
-        return is_photo and len(self.sizes) < FEW_SMALL_PHOTOS
-
-
-def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
-    """Sizes and channels of the images whose header could be read. DataError where there are none."""
-    found = list(inspected)
-    infos = [image.info for image in found if image.info is not None]
-    if not infos:
-        first = next((image.bad for image in found), None)
-        raise DataError(f"no file of {dataset.name} is a usable image; the first: {first}")
-    return ImageFacts(
-        sizes=tuple((info.height, info.width) for info in infos),
-        all_grey=all(info.mode in ("1", "L", "LA") or info.mode.startswith("I") for info in infos),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +233,12 @@ def _head_to_train(head: HeadConfig) -> HeadConfig:
     return replace(head, layers=head.layers or "last", method="logistic")  # a plain network, which timm loads
 
 
+def _are_few_photos(facts: ImageFacts) -> bool:
+    """Colour images of more than an icon's size, so few that pretrained features surpass a network of their own."""
+    is_photo = not facts.all_grey and facts.median_short_side >= MIN_PHOTO_PX
+    return is_photo and len(facts.sizes) < FEW_SMALL_PHOTOS
+
+
 def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = True) -> tuple[Recipe, list[str]]:
     """The recipe that `config` names, or that suits the network and the images, with the reason.
 
@@ -290,7 +257,7 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = Tru
     by_steps = [setting for setting, recipes in unused_settings(config, "head").items() if "finetune" in recipes]
     if facts.largest_side <= SMALL_IMAGE_PX and has_val and not name and config.model.weights == "auto":
         size = f"the images are small (up to {facts.largest_side} px)"
-        if facts.are_few_photos and not by_steps:
+        if _are_few_photos(facts) and not by_steps:
             few = f"{size} and few ({len(facts.sizes):,}), where pretrained features are more accurate than a small network"
             return "head", [f"recipe head: {few}; --recipe scratch trains one"]
         return "scratch", [f"recipe scratch: {size}, so a small network is trained from scratch"]
@@ -408,3 +375,17 @@ def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
     if len(set(sizes)) == 1:
         return f"{widths[0]} x {heights[0]} px"
     return f"{span(min(widths), max(widths), 'd', '-')} x {span(min(heights), max(heights), 'd', '-')} px"
+
+
+def describe_splits(dataset: Dataset) -> list[str]:
+    """Images per split and per class, and what cannot be measured on them."""
+    lines = []
+    for split in dataset.given_splits:
+        counts = class_counts(dataset.subset(split), len(dataset.class_names))
+        per = _PER_CLASS[dataset.task]
+        least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
+        lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
+    return [*lines, *describe_unmeasurable(dataset)]
+
+
+_PER_CLASS: Mapping[Task, str] = MappingProxyType({"multiclass": "per class", "multilabel": "with each label"})

@@ -19,25 +19,23 @@ from recog.core.errors import ConfigError
 from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
-from recog.core.task import Task
-from recog.core.text import plural
 from recog.data.balance import describe_balance, describe_factors
 from recog.data.dataset import (
     Dataset,
     Exclusion,
     check_trainable,
-    class_counts,
     describe_exclusions,
-    describe_unmeasurable,
     in_content_order,
 )
 from recog.data.groups import suspect_groups
 from recog.data.inspection import (
+    ImageFacts,
     Inspected,
     find_overlap,
     fingerprint,
     full_scale,
     highest_grey16,
+    image_facts,
     image_notes,
     inspect_images,
 )
@@ -65,7 +63,7 @@ from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.choose_input import check_open, choose_input
 from recog.recipes.config import DataConfig, TrainConfig, with_parent
 from recog.recipes.labelled_images import LabelledImages, decode_splits
-from recog.recipes.plan import HEAD_INPUTS, ImageFacts, Plan, StepsPlan, describe_data, image_facts, plan, plan_split
+from recog.recipes.plan import HEAD_INPUTS, Plan, StepsPlan, describe_data, describe_splits, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
 from recog.training.precision import choose_precision
@@ -293,7 +291,7 @@ def prepare_model(
     )
     notes = (
         *noticed,
-        *_describe_splits(decoded.dataset),
+        *describe_splits(decoded.dataset),
         f"network {model.name}; weights: {model.origin.source}",
         *reasons,
         *of_images,
@@ -394,16 +392,3 @@ def _with_statistics(model: BuiltModel, plan: Plan, train: LabelledImages | None
         chosen = np.linspace(0, len(train.store) - 1, min(len(train.store), MAX_WHITENING_IMAGES)).astype(np.int64)
         whiten(model.classifier, train.store.fetch(chosen))
     return model, plan
-
-
-def _describe_splits(dataset: Dataset) -> list[str]:
-    lines = []
-    for split in dataset.given_splits:
-        counts = class_counts(dataset.subset(split), len(dataset.class_names))
-        per = _PER_CLASS[dataset.task]
-        least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
-        lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
-    return [*lines, *describe_unmeasurable(dataset)]
-
-
-_PER_CLASS: Mapping[Task, str] = MappingProxyType({"multiclass": "per class", "multilabel": "with each label"})

@@ -97,7 +97,7 @@ def render_html(report: Report, gallery: Gallery = _NO_GALLERY, facts: PageFacts
         max_excluded=MAX_EXCLUDED,
         max_data_classes=MAX_DATA_CLASSES,
         script=_read("report.js"),
-        script_sha256=_sha256(_read("report.js")),
+        script_sha256=csp_hash(_read("report.js")),
         terms=TERMS,
         **view(report),
     )
@@ -216,20 +216,22 @@ def render_page(names: Sequence[str], **view: Any) -> str:
     css = _read("report.css")
     source = "".join(map(_read, ("macros.html.j2", *names)))
     view = {"script_sha256": "", **view}
-    return _template(source).render(css=css, css_sha256=_sha256(css), term=term_marker(), **view)
+    return _template(source).render(css=css, css_sha256=csp_hash(css), term=term_marker(), **view)
 
 
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+def csp_hash(text: str) -> str:
+    """The hash of an inline style or script as a Content Security Policy wants it: sha256 in base 64."""
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()).decode("ascii")
 
 
 @cache
 def _template(source: str) -> jinja2.Template:
-    return _environment().from_string(source)
+    return page_environment().from_string(source)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """The settings and filters of every page: escaped, no undefined name, foreign text made visible."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -21,7 +21,7 @@ from recog.core.text import visible
 from recog.data.augment.policies import AugmentConfig
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, targets_of
-from recog.data.inspection import inspect_images
+from recog.data.inspection import image_facts, inspect_images
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.loader import TrainLoader
 from recog.data.sources import open_source
@@ -30,7 +30,7 @@ from recog.data.store import ImageStore, read_exact, read_images, read_larger
 from recog.models.build import build_model
 from recog.models.config import with_bundle, with_known_name
 from recog.recipes.config import TrainConfig
-from recog.recipes.plan import choose_recipe, image_facts, plan
+from recog.recipes.plan import choose_recipe, plan
 from recog.recipes.prepare import choose_grey16_max
 from recog.training.losses import one_hot
 

@@ -9,11 +9,10 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from recog.bundle.locate import BUNDLE, RUNS, find_bundle, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
-from recog.core import notebook
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json, staged_folder, write_bytes_atomic
@@ -25,7 +24,6 @@ from recog.data.sources import open_source
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
-from recog.evaluation.results.report import Report
 from recog.recipes.budget import check_budget, prepare_within
 from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val, unknown_notes
 from recog.recipes.config import TrainConfig
@@ -53,7 +51,6 @@ from recog.runs.folder import (
     write_launch,
     write_run_config,
 )
-from recog.runs.history import read_history
 from recog.runs.journal import TENSORBOARD, Journal, epoch_values, head_values, record_event
 from recog.runs.splits import (
     QUARANTINE,
@@ -68,57 +65,13 @@ from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
 from recog.training.fit import SkippedStep, StepLog
 from recog.verbs.page_facts import facts_of_run
+from recog.verbs.run import Note, Planned, Run, run_from_json, run_to_json
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 WEAK_PARENT = 0.6  # accuracy or mAP; published weights with a new head usually reach more
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run: its folder, the bundle in it, and the bundle's evaluation."""
-
-    folder: Path
-    bundle: Path
-    report: Report
-    duration_s: float
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r}, {self.report!r})"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            ("Run", str(self.folder)),
-            ("Report", str(self.folder / REPORT_HTML)),
-            ("Time", f"{self.duration_s:.1f} s"),
-        ]
-        return notebook.below(self.report._repr_html_(), notebook.table((), rows))
-
-    def plot(self) -> Any:
-        """A matplotlib Figure: curves by epoch, or the heads that were tried. MissingExtraError without matplotlib."""
-        from recog.report.plots import plot_history
-
-        return plot_history(read_history(self.folder))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """A line of text for the user; a detail is in the report too. An activity goes on until the next event."""
-
-    text: str
-    is_detail: bool = False
-    is_activity: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """Training starts. `num_steps` is 0 if nothing is learnt by steps."""
-
-    folder: Path
-    config: TrainConfig
-    num_steps: int
 
 
 TrainEvent = Note | Planned | LearnEvent | Run
@@ -332,7 +285,7 @@ def _follow(prepared: Prepared, world: World) -> Run:
     resume = shared(world, ResumePoint())
     for _ in learn(prepared, resume, world):
         pass
-    return _run_from_json(broadcast(world, None))
+    return run_from_json(broadcast(world, None))
 
 
 def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Iterator[TrainEvent]:
@@ -383,7 +336,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
     facts = facts_of_run(folder, prepared, measured, engine, duration_s=duration_s)
     page = measured.html(facts, with_pictures=plan.report_images and plan.reference == "images")
     write_bytes_atomic(folder / REPORT_HTML, page.encode())
-    broadcast(world, _run_to_json(run))
+    broadcast(world, run_to_json(run))
     yield run
 
 
@@ -430,24 +383,6 @@ def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
         num_seen_in_selection=len(hashes) if is_cross_validated else seen.count("val", hashes),
         test_openings=openings,
         excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
-    )
-
-
-def _run_to_json(run: Run) -> dict[str, Any]:
-    return {
-        "folder": str(run.folder),
-        "bundle": str(run.bundle),
-        "report": run.report.to_dict(),
-        "duration_s": run.duration_s,
-    }
-
-
-def _run_from_json(table: dict[str, Any]) -> Run:
-    return Run(
-        folder=Path(table["folder"]),
-        bundle=Path(table["bundle"]),
-        report=parse_report(table["report"]),
-        duration_s=table["duration_s"],
     )
 
 
