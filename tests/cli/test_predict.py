@@ -338,9 +338,14 @@ def test_ctrl_c_leaves_no_file(place):
         "--sheet",
         "a.html",
     ]
-    process = subprocess.Popen(
-        [*command, "--sort-into", "sorted"], cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # its last image never comes, so the signal does
+    process = subprocess.Popen(  # its last image never comes, so the signal does
+        [*command, "--sort-into", "sorted"],
+        cwd=place,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also below a job that ignores it
+    )
     deadline = time.monotonic() + 60
     while not list(place.glob("a.csv.tmp-*")) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -109,6 +109,20 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path):
         without_decided(dataset(), [str(tmp_path / "binary.csv")])
 
 
+def test_one_file_for_both_may_hold_marks_of_one_kind(tmp_path):
+    """The page of findings writes one file, and its command names it for both options."""
+    only_labels = write(tmp_path, "image,action,new_label\na/1.png,relabel,b\n", "labels.csv")
+    kept = without_decided(dataset(), [only_labels], relabel=only_labels)
+    assert names(kept) == names(dataset())
+    only_out = write(tmp_path, "image,action,new_label\na/1.png,exclude,\n", "out.csv")
+    left = without_decided(dataset(), [only_out], relabel=only_out)
+    assert relabelled(left, only_out, exclude=[only_out]).samples == left.samples
+    with pytest.raises(DataError, match="no row of .*labels.csv has the action 'exclude'"):
+        without_decided(dataset(), [only_labels])
+    with pytest.raises(DataError, match="no row of .*out.csv has the action 'relabel'"):
+        relabelled(dataset(), only_out)
+
+
 def test_patterns_and_files_are_told_apart(tmp_path, monkeypatch):
     """A CSV file that is absent is a pattern: of a list among the data, or of nothing, which is an error then."""
     monkeypatch.chdir(tmp_path)

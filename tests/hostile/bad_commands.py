@@ -247,7 +247,7 @@ def run_folders():
         ("a pipe for run.toml", _put_pipe("run.toml"), 7, "there is no run 'run' to resume"),
         ("a pipe for debug.log", _put_pipe("debug.log"), 0, "debug.log cannot be written in full"),
         ("a pipe for metrics.jsonl", _put_pipe("metrics.jsonl"), 0, "metrics.jsonl cannot be written in full"),
-        ("deep JSON for splits.json", _put_text("splits.json", deep), 4, "^error: run/splits.json is nested more"),
+        ("deep JSON for splits.json", _put_text("splits.json", deep), 4, "error: run/splits.json is nested more"),
     ):
         yield Command(54, name, resume, code, says, _interrupted(change))
 

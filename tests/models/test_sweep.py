@@ -37,8 +37,9 @@ FAMILIES = [
     "test_vit_relpos",
     "xcit_nano_12_p16_224",
 ]
-WITHOUT_GRADIENT: dict[str, tuple[str, ...]] = {}
-"""Parameters that a network of timm has and does not use."""
+SCALES = tuple(f"stages.{stage}.bn{number}.weight" for stage in range(3) for number in (1, 2))
+WITHOUT_GRADIENT: dict[str, tuple[str, ...]] = {"fastnet32": SCALES, "fastnet32_wide": SCALES}
+"""Parameters that a network has and does not train: fixed at 1, or not used at all."""
 
 
 def settings_for(name):

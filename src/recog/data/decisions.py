@@ -36,11 +36,16 @@ class Decision:
     line: int
 
 
-def without_decided(dataset: Dataset, paths: Sequence[str]) -> Dataset:
-    """The dataset less the images that the CSV files `paths` exclude: every row, or with a column 'action' those of 'exclude'."""
+def without_decided(dataset: Dataset, paths: Sequence[str], *, relabel: str = "") -> Dataset:
+    """The dataset less the images that the CSV files `paths` exclude: every row, or with a column 'action' those of 'exclude'.
+
+    DataError where a file excludes nothing, unless it is the file `relabel` too and relabels.
+    """
     for path in paths:
         decisions = _read(path, "--exclude", (IMAGE,))
         chosen = [decision for decision in decisions if decision.action in (EXCLUDE, None)]
+        if not chosen and path == relabel and any(decision.action == RELABEL for decision in decisions):
+            continue
         if not chosen:
             raise DataError(
                 f"no row of {path} has the action 'exclude', so --exclude would leave out nothing. Mark images on the page of "
@@ -55,11 +60,17 @@ def without_decided(dataset: Dataset, paths: Sequence[str]) -> Dataset:
     return dataset
 
 
-def relabelled(dataset: Dataset, path: str) -> Dataset:
-    """The dataset with the labels of the CSV file `path`: every row, or with a column 'action' those of 'relabel'."""
+def relabelled(dataset: Dataset, path: str, *, exclude: Sequence[str] = ()) -> Dataset:
+    """The dataset with the labels of the CSV file `path`: every row, or with a column 'action' those of 'relabel'.
+
+    DataError where it relabels nothing, unless it is one of the files `exclude` too and excludes.
+    """
     if not path:
         return dataset
-    decisions = [each for each in _read(path, "--relabel", (IMAGE, NEW_LABEL)) if each.action in (RELABEL, None)]
+    rows = _read(path, "--relabel", (IMAGE, NEW_LABEL))
+    decisions = [each for each in rows if each.action in (RELABEL, None)]
+    if not decisions and path in exclude and any(each.action == EXCLUDE for each in rows):
+        return dataset
     if not decisions:
         raise DataError(
             f"no row of {path} has the action 'relabel', so --relabel would change nothing. Mark images on the page of recog "

@@ -108,7 +108,8 @@ def open_source(
         raise DataError(f"{error.filename or source} cannot be opened: {error.strerror}.") from None
     _check_labels_used(dataset, labels, source)
     dataset = _without_excluded(dataset, layout.exclude_patterns)
-    dataset = relabelled(without_decided(dataset, layout.exclude_files), layout.relabel)
+    dataset = without_decided(dataset, layout.exclude_files, relabel=layout.relabel)
+    dataset = relabelled(dataset, layout.relabel, exclude=layout.exclude_files)
     dataset = _with_task(dataset, labels)
     if labels.task is not None and dataset.task != labels.task:
         raise DataError(f"{dataset.name} has {_OTHER_TASK[labels.task]}")
@@ -160,9 +161,11 @@ def _without_excluded(dataset: Dataset, globs: Sequence[str]) -> Dataset:
     numbers = {glob: counts[exclusion_by(glob, "").reason] for glob in globs}
     for glob, number in numbers.items():
         if not number:
+            absent = f"there is no file {glob} that lists images, and " if glob.lower().endswith(".csv") else ""
             raise DataError(
-                f"--exclude '{glob}' matches no file of {dataset.name}, whose first image is {dataset.samples[0].name}. A "
-                "pattern without '/' is compared with the names of files and folders, one with '/' with whole paths."
+                f"{absent}--exclude '{glob}' matches no file of {dataset.name}, whose first image is "
+                f"{dataset.samples[0].name}. A pattern without '/' is compared with the names of files and folders, one with "
+                "'/' with whole paths."
             )
     note = "left out by --exclude: " + ", ".join(f"{n:,} by '{glob}'" for glob, n in numbers.items())
     return replace(dataset, notes=(*dataset.notes, note))
