@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,8 @@ def main() -> None:
     run("predict", name, *(str(file.relative_to(demo)) for file in files[:5]), "--top", "3", cwd=demo)
     run("verify", name, cwd=demo)
     print(f"\nbundle: {run_folder / 'bundle'}\nreport: {run_folder / 'report.html'}")
-    print(f"next: cd {demo.name} && recog serve {name}    opens a page for your own images")
+    command = os.path.relpath(Path(sys.executable).with_name("recog"), demo)  # the environment need not be activated
+    print(f"next: cd {os.path.relpath(demo)} && {command} serve {name}    opens a page for your own images")
 
 
 if __name__ == "__main__":
