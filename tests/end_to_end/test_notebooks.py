@@ -27,8 +27,8 @@ def test_a_notebook_has_no_outputs_and_no_place_of_a_machine(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert all(not cell.get("outputs") for cell in notebook.cells)
-    assert "/home/" not in path.read_text()
-    assert "/work/" not in path.read_text()
+    assert str(Path.home()) not in path.read_text()
+    assert str(Path(__file__).parents[2]) not in path.read_text()
 
 
 @pytest.mark.slow

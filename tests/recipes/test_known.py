@@ -9,7 +9,7 @@ from recog.data.dataset import Dataset, Sample
 from recog.data.store import ImageStore
 from recog.recipes.calibrate import MAX_BANK_IMAGES, hold_out_head, known_by_head, known_by_network
 from recog.recipes.config import TrainConfig
-from recog.recipes.features import run_engine
+from recog.recipes.labelled_images import run_engine
 from recog.runtime.engine import Outputs
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, fit_heads

@@ -4,9 +4,11 @@ import numpy as np
 from containers import labelled_pngs, write_folder
 
 from recog.core.preprocess import Preprocess
+from recog.evaluation.trust.conformal import image_coins
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.labelled_images import decode_splits
+from recog.recipes.labelled_images import decode_splits, run_engine
 from recog.recipes.prepare import prepare
+from recog.runtime.engine import Outputs
 from recog.training.distributed import World
 
 
@@ -39,3 +41,16 @@ def test_a_bad_file_is_named_under_its_split_and_left_out(tmp_path):
 
 def config_of(source):
     return TrainConfig(recipe="scratch", data=DataConfig(source=str(source)), compute=ComputeConfig(num_threads=1))
+
+
+def level_engine(images):
+    level = images.reshape(len(images), -1).mean(axis=1, dtype=np.float32)
+    return Outputs(logits=np.stack([-level, level], axis=1), features=level[:, None])
+
+
+def test_batches_are_joined_in_order():
+    images = np.arange(70, dtype=np.uint8).reshape(70, 1, 1, 1)
+    collected, uniforms = run_engine(level_engine, images)
+    assert collected.features[:, 0].tolist() == list(range(70))
+    assert collected.logits[:, 1].tolist() == list(range(70))
+    assert (uniforms == image_coins(images)).all()

@@ -24,7 +24,7 @@ from recog.data.lists.columns import find_columns
 from recog.data.lists.csv_table import CSV_SUFFIXES, decode_text, read_table
 from recog.data.lists.image_finder import ImageFinder, given_places, places_on_disk
 from recog.data.lists.json_document import JSON_SUFFIXES, json_entries
-from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, json_objects
+from recog.data.lists.json_lines import JSON_LINES_SUFFIXES, columns_of_objects, json_objects
 from recog.data.lists.label_format import bit_text
 from recog.data.names import split_of_name
 from recog.data.parquet.schema import PARQUET_SUFFIXES
@@ -152,15 +152,7 @@ def _listed_paths(
         if isinstance(document, dict) or all(isinstance(entry, str) for entry in document):
             return ((f"{file}, entry {number}", path) for number, path in enumerate(document)), "", ()
         rows = json_entries(document, file)
-    header = list(dict.fromkeys(str(key) for _, row in rows for key in row))
-    columns = find_columns(
-        header,
-        lambda place: (bit_text(row.get(header[place])) for _, row in rows),
-        file,
-        wanted,
-        first="file_name",
-        holds=finder.holds,
-    )
+    _, columns = columns_of_objects(rows, file, wanted, holds=finder.holds)
     name = columns.names["path"]
     return ((where, bit_text(row.get(name)).strip()) for where, row in rows), name, ()
 

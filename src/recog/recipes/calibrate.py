@@ -21,7 +21,7 @@ from recog.evaluation.trust.thresholds import choose_decision
 from recog.evaluation.trust.unknown import FeatureStatistics
 from recog.evaluation.trust.unknown_choice import KnownImages, fit_unknown
 from recog.models.inner_layers import InnerLayers
-from recog.recipes.features import run_engine
+from recog.recipes.labelled_images import run_engine
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine, Outputs

@@ -17,7 +17,7 @@ from recog.models.build import build_model
 from recog.models.inner_layers import with_layers
 from recog.recipes.choose_head import Candidate, choose, try_out_of_fold
 from recog.recipes.config import TrainConfig
-from recog.recipes.features import run_engine
+from recog.recipes.labelled_images import run_engine
 from recog.recipes.plan import HEAD_INPUTS, HeadInput
 from recog.training.head import HeadData
 from recog.training.ridge import floored

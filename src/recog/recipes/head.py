@@ -17,8 +17,7 @@ from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, with_last_layer
 from recog.recipes.choose_head import MAX_CROSS_FITTED, choose, try_on_val, try_out_of_fold
 from recog.recipes.events import FeatureTime, HeadFitted, HeadLog
-from recog.recipes.features import run_engine
-from recog.recipes.labelled_images import LabelledImages
+from recog.recipes.labelled_images import LabelledImages, run_engine
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine

@@ -1,4 +1,4 @@
-"""The decoded images of each split with their targets; bad files are excluded by one policy in all of them."""
+"""The decoded images of each split with their targets; bad files are excluded by one policy in all of them. And their outputs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from recog.data.store import (
     ExactReader,
     ImageStore,
     Reader,
+    Rows,
     StreamedImages,
     exclude_bad,
     read_exact,
     read_images,
     read_larger,
 )
+from recog.evaluation.trust.conformal import image_coins
 from recog.recipes.plan import Plan, StepsPlan
+from recog.runtime.engine import Engine, Outputs, images_at_once
 from recog.training.distributed import World, broadcast, check_agreement, first_on_machine
 
 READ_ONCE_BYTES = 192 << 20  # in memory of images whose features are taken once; the others wait in the cache
@@ -147,3 +150,19 @@ def _wanted(plan: Plan, exact: ExactReader, *, has_val: bool, is_writer: bool) -
         train["larger"] = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
     val: dict[str, Reader] = {"val": exact} if has_val else {}
     return {split: readers for split, readers in (("val", val), ("train", train)) if readers}
+
+
+def run_engine(engine: Engine, images: Rows) -> tuple[Outputs, NDArray[np.float64]]:
+    """The outputs for images uint8 [N, H, W, C], and their `image_coins` [N]; each image is read once."""
+    outputs, uniforms = [], []
+    height, width = images[:1].shape[1:3]
+    batch_size = images_at_once((height, width))
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        outputs.append(engine(batch))
+        uniforms.append(image_coins(batch))
+    together = Outputs(
+        logits=np.concatenate([output.logits for output in outputs]),
+        features=np.concatenate([output.features for output in outputs]),
+    )
+    return together, np.concatenate(uniforms)

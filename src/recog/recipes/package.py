@@ -45,7 +45,7 @@ from recog.export.parity import Parity, check_parity, compare_engines
 from recog.models.network_files import load_classifier, save_network_config, save_weights
 from recog.recipes.calibrate import HeldOut, describe_calibration
 from recog.recipes.events import TrainingSummary
-from recog.recipes.features import run_engine
+from recog.recipes.labelled_images import run_engine
 from recog.recipes.plan import Plan, StepsPlan
 from recog.recipes.prepare import Prepared
 from recog.report.card import render_card

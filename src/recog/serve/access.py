@@ -61,7 +61,7 @@ def check_access(config: ServeConfig, *, is_insecure: bool) -> None:
 
 
 class Gate:
-    """Checks host, token and origin, gives each request an id, logs it, and turns what nobody caught into a 500."""
+    """Checks host, token and origin, gives each request an id, logs it, and answers an unhandled exception with 500."""
 
     def __init__(
         self,

@@ -216,7 +216,7 @@ class Model:
         except TimeoutError:
             raise Unavailable("the deadline of the request has passed") from None
         finally:
-            request.answer.cancel()  # a request that nobody waits for is left out of the next batch
+            request.answer.cancel()  # cancelled requests are left out of the next batch
 
     async def close(self) -> None:
         self.state = "stopped"
@@ -257,7 +257,7 @@ class Model:
         return max(1, min(self.limits.max_batch, int(BATCH_S / self._image_s)))
 
     def _take(self) -> list[Request]:
-        """Requests for one batch, without those that nobody waits for any more; at least one where there is any."""
+        """Requests for one batch, without cancelled ones; at least one where there is any."""
         requests: list[Request] = []
         num_images = num_bytes = 0
         while self._waiting:

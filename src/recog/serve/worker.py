@@ -179,7 +179,7 @@ def serve(channel: socket.socket, predictor: Predictor, *, reject: bool, num_thr
         while header := file.read(LENGTH_BYTES):
             batch = unpack_batch(file.read(int.from_bytes(header, "little")))
             prepared.put((batch, [pool.submit(read_image, predictor, image) for image in batch.images]))
-    os._exit(0)  # nobody waits for what is still computed
+    os._exit(0)  # what is still computed has no receiver
 
 
 def _answer_all(

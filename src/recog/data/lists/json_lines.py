@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from recog.core.errors import DataError
@@ -46,18 +46,23 @@ def json_listing(text: str, where: str, labels: LabelFormat, layout: DataLayout 
     return object_listing(list(json_objects(text, where)), where, labels, layout)
 
 
+def columns_of_objects(
+    objects: Sequence[Object], where: str, layout: DataLayout, *, holds: Callable[[str], bool] = lambda path: False
+) -> tuple[list[str], Columns]:
+    """All keys of the objects, and the columns that they are; `holds` as in `find_columns`."""
+    header = list(dict.fromkeys(str(key) for _, row in objects for key in row))
+
+    def cells(place: int) -> Iterator[str]:
+        return (bit_text(row.get(header[place])) for _, row in objects)
+
+    return header, find_columns(header, cells, where, layout, first="file_name", holds=holds)
+
+
 def object_listing(
     objects: Sequence[Object], where: str, labels: LabelFormat, layout: DataLayout, *, form: str = "JSON lines"
 ) -> Listing:
     """The rows of objects, whose keys are the columns; each may lack those that not all have."""
-    header = list(dict.fromkeys(str(key) for _, row in objects for key in row))
-    columns = find_columns(
-        header,
-        lambda place: (bit_text(row.get(header[place])) for _, row in objects),
-        where,
-        layout,
-        first="file_name",
-    )
+    header, columns = columns_of_objects(objects, where, layout)
     cells = ((here, _texts(row, header)) for here, row in objects)
     return listing_of(columns, labels, cells, partial(_rows, objects), where=where, form=form)
 
