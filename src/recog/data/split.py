@@ -294,11 +294,7 @@ def _class_parts(
     Each class gets into every part, as far as its groups allow.
     """
     lacking = {label: whole_shares(n, fractions) for label, n in Counter(labels).items()}
-    members: dict[str, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    keys = random_words(seed, 0, np.arange(len(labels)), "split", 1)[:, 0]
-    order = sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
+    order = _in_order(groups, seed=seed)
     num_left = Counter(label for together in order for label in {labels[i] for i in together})
     without = {label: set(range(len(fractions))) for label in lacking}
     parts = [0] * len(labels)
@@ -333,11 +329,7 @@ def iterative_parts(
     end. Chance is counted by (`seed`, `repeat`, place). Sechidis et al. (2011), ECML PKDD; pairs: Szymanski and Kajdanowicz
     (2017), PMLR 74.
     """
-    members: dict[Hashable, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    keys = random_words(seed, repeat, np.arange(len(labels)), stream, 1)[:, 0]
-    order = sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
+    order = _in_order(groups, seed=seed, repeat=repeat, stream=stream)
     lacking = _Lacking(labels, fractions)
     waiting = Counter(k for found in labels for k in found)
     parts = np.full(len(labels), -1, dtype=np.int64)
@@ -354,19 +346,28 @@ def iterative_parts(
     return parts
 
 
+def _in_order(groups: Sequence[Hashable], *, seed: int, repeat: int = 0, stream: str = "split") -> list[list[int]]:
+    """The members of each group; the larger groups first, equal ones in an order by chance."""
+    members: dict[Hashable, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    keys = random_words(seed, repeat, np.arange(len(groups)), stream, 1)[:, 0]
+    return sorted(members.values(), key=lambda group: (-len(group), keys[group[0]], group[0]))
+
+
 class _Lacking:
     """What each part still lacks of every label, every pair of labels, and images."""
 
     def __init__(self, labels: Sequence[tuple[int, ...]], fractions: Sequence[float]) -> None:
         counts = Counter(k for found in labels for k in found)
-        pairs = Counter(pair for found in labels for pair in _pairs(found))
+        pairs = Counter(pair for found in labels for pair in combinations(found, 2))
         self.labels = {k: np.array(whole_shares(n, fractions)) for k, n in counts.items()}
         self.pairs = {pair: n * np.array(fractions) for pair, n in pairs.items()}
         self.images = np.array(whole_shares(len(labels), fractions))
 
     def take(self, together: Sequence[tuple[int, ...]], label: int | None) -> int:
         """The part that most lacks images with these labels, `label` above all; from now on it lacks them no more."""
-        pairs = [pair for found in together for pair in _pairs(found)]
+        pairs = [pair for found in together for pair in combinations(found, 2)]
         need = [self.images]
         if label is not None:
             need += [sum((self.pairs[pair] for pair in pairs), np.zeros(len(self.images))), self.labels[label]]
@@ -377,10 +378,6 @@ class _Lacking:
         for k in (k for found in together for k in found):
             self.labels[k][part] -= 1
         return part
-
-
-def _pairs(labels: tuple[int, ...]) -> Iterable[tuple[int, int]]:
-    return combinations(labels, 2)
 
 
 def whole_shares(count: int, fractions: Sequence[float]) -> list[int]:
