@@ -155,17 +155,33 @@ def test_every_order_of_three_is_as_likely():
     assert ((counts - 1000) ** 2 / 1000).sum() < chi2.ppf(1 - 1e-6, 5)
 
 
-def streams_in_use():
-    """Every text that the source code passes to a drawing function."""
-    for path in Path(recog.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
-            if called in ("uniforms", "random_words", "permutation", "coins", "signed"):
-                yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+DRAWING = ("uniforms", "random_words", "permutation", "coins", "signed")
+
+
+def drawn_streams(tree):
+    """Every text that a drawing function is called with."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in DRAWING:
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def passed_streams(tree):
+    """Every text that is given as argument `stream`, or is its default: several callers may share one function's draws."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "stream" and isinstance(node.value, ast.Constant):
+            yield node.value.value
+        elif isinstance(node, ast.arguments):
+            defaults = [
+                *zip(node.args[::-1], node.defaults[::-1], strict=False),
+                *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+            ]
+            yield from (d.value for a, d in defaults if a.arg == "stream" and isinstance(d, ast.Constant))
 
 
 def test_no_two_streams_share_a_number():
-    streams = [*streams_in_use(), "order"]  # permutation's default
-    assert {"crop", "affine", "mirror", "split"} <= set(streams)
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(recog.__file__).parent.rglob("*.py")]
+    passed = {stream for tree in trees for stream in passed_streams(tree)}
+    streams = [*passed, *(stream for tree in trees for stream in drawn_streams(tree))]
+    assert {"crop", "affine", "mirror", "split", "folds", "order"} <= set(streams)
     assert len(streams) == len(set(streams)), "two places draw from one stream, so their chances are the same"
     assert len({zlib.crc32(stream.encode()) for stream in streams}) == len(streams)

@@ -294,7 +294,7 @@ def _class_parts(
     Each class gets into every part, as far as its groups allow.
     """
     lacking = {label: whole_shares(n, fractions) for label, n in Counter(labels).items()}
-    order = _in_order(groups, seed=seed)
+    order = groups_in_order(groups, seed=seed)
     num_left = Counter(label for together in order for label in {labels[i] for i in together})
     without = {label: set(range(len(fractions))) for label in lacking}
     parts = [0] * len(labels)
@@ -329,7 +329,7 @@ def iterative_parts(
     end. Chance is counted by (`seed`, `repeat`, place). Sechidis et al. (2011), ECML PKDD; pairs: Szymanski and Kajdanowicz
     (2017), PMLR 74.
     """
-    order = _in_order(groups, seed=seed, repeat=repeat, stream=stream)
+    order = groups_in_order(groups, seed=seed, repeat=repeat, stream=stream)
     lacking = _Lacking(labels, fractions)
     waiting = Counter(k for found in labels for k in found)
     parts = np.full(len(labels), -1, dtype=np.int64)
@@ -346,7 +346,9 @@ def iterative_parts(
     return parts
 
 
-def _in_order(groups: Sequence[Hashable], *, seed: int, repeat: int = 0, stream: str = "split") -> list[list[int]]:
+def groups_in_order(
+    groups: Sequence[Hashable], *, seed: int, repeat: int = 0, stream: str = "split"
+) -> list[list[int]]:
     """The members of each group; the larger groups first, equal ones in an order by chance."""
     members: dict[Hashable, list[int]] = {}
     for i, group in enumerate(groups):

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from recog.core.chance import random_words
 from recog.core.errors import DataError, TrainingError
 from recog.core.task import Task
-from recog.data.split import iterative_parts
+from recog.data.split import groups_in_order, iterative_parts
 from recog.evaluation.measures.task import task_of
 from recog.training.config import HeadConfig, HeadMethod
 
@@ -289,13 +288,9 @@ def _label_folds(
 def _class_folds(
     labels: NDArray[np.int64], groups: NDArray[np.int64], num_folds: int, seed: int, repeat: int
 ) -> NDArray[np.int64]:
-    keys = random_words(seed, repeat, np.arange(len(labels)), "folds", 1)[:, 0]
     held = np.zeros((int(labels.max()) + 1, num_folds), dtype=np.int64)
     folds = np.zeros(len(labels), dtype=np.int64)
-    members: dict[int, list[int]] = {}
-    for i, group in enumerate(groups.tolist()):
-        members.setdefault(group, []).append(i)
-    for together in sorted(members.values(), key=lambda rows: (-len(rows), keys[rows[0]], rows[0])):
+    for together in groups_in_order(groups.tolist(), seed=seed, repeat=repeat, stream="folds"):
         label = labels[together[0]]
         fold = int(np.lexsort((held.sum(axis=0), held[label]))[0])
         folds[together] = fold
