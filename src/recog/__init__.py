@@ -5,10 +5,8 @@ Importing recog imports no torch; each name is loaded when it is first used.
 
 from __future__ import annotations
 
-import importlib
 import os
 
-from recog.core.errors import missing_extra
 from recog.core.version import __version__ as __version__
 
 TYPE_CHECKING = False  # as typing's, which is not imported yet: until `recog.__main__` runs, Ctrl-C prints a traceback
@@ -160,6 +158,8 @@ _WITH_OPTIONS = ("bench", "compare", "evaluate", "scan", "train")  # verbs whose
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'recog' has no attribute '{name}'")
+    import importlib  # here, as until `recog.__main__` runs, Ctrl-C prints a traceback
+
     try:
         found = getattr(importlib.import_module(_HOMES[name]), name)
         if name in _WITH_OPTIONS:
@@ -168,6 +168,8 @@ def __getattr__(name: str) -> Any:
             found = globals()[name] = worded_for_python(found)
         return found
     except ModuleNotFoundError as error:
+        from recog.core.errors import missing_extra
+
         missing = missing_extra(error)
         if missing is None:
             raise

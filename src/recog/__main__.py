@@ -1,12 +1,12 @@
 """Entry point of `recog` and `python -m recog`."""
 
-import signal
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps, without the imports in which Ctrl-C prints a traceback
 
 
 def main() -> None:
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         # until a command begins, Ctrl-C ends the process in silence; in the middle of an import it would print a traceback
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from recog.cli import main as run
 
     run()

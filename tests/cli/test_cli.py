@@ -147,7 +147,12 @@ def test_version():
         ),
         (["train", "digits", "--imgsz", "64"], 2, "Did you mean --set model.image_size=VALUE?"),
         (["train", "digits", "--learning-rate", "1"], 2, "Did you mean --lr?"),
-        (["evaluate", "a", "b", "--batch-size", "1"], 2, "No such option: --batch-size; see recog evaluate --help"),
+        (
+            ["evaluate", "a", "b", "--batch-size", "1"],
+            2,
+            "No such option: --batch-size, which is an option of recog train; see recog evaluate --help",
+        ),
+        (["predict", "a", "b", "--name", "c"], 2, "No such option: --name, which is an option of recog train;"),
         (["export"], 2, "No such command 'export'. Every run has an ONNX file: runs/RUN/bundle/model.onnx."),
         (["val"], 2, "Did you mean 'recog evaluate RUN DATA'?"),
     ],
@@ -287,7 +292,7 @@ def test_predict_shows_what_each_image_may_show(digits_run, digit_files):
         io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv", "--sets").stdout)
     )
     assert [row["set"] for row in cells] == [" | ".join(prediction.label_set) for prediction in expected]
-    assert "may show" in run("predict", digits_run.bundle, "photos", "--sets", cwd=digit_files).stdout
+    assert re.search(r"\tset \(\d+%\)\n", run("predict", digits_run.bundle, "photos", "--sets", cwd=digit_files).stdout)
     golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
     done = run("predict", golden, "photos", "--sets", cwd=digit_files, expect=2)
     assert "makes no prediction sets" in done.stderr

@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from recog.core.hardware import (
     cpu_name,
     cpu_quotas,
     num_cores,
+    process_start,
     read_hardware,
 )
 
@@ -198,3 +200,19 @@ def test_without_any_source_there_is_a_default(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "cpu_quotas", list)
     assert available_memory_bytes() == 4 << 30
     assert num_cores() == 1
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="Linux only")
+def test_a_process_started_when_the_kernel_states(tmp_path):
+    """Field 22 of /proc/PID/stat, in ticks since the machine started (man proc_pid_stat); the name may hold blanks and ')'."""
+    age_s = 50_000
+    ticks = round((time.clock_gettime(time.CLOCK_BOOTTIME) - age_s) * os.sysconf("SC_CLK_TCK"))
+    before = " ".join(["0"] * 18)
+    write_tree(tmp_path, {"proc/self/stat": f"1 (a) b) S {before} {ticks} 0 0\n"})
+    assert process_start(tmp_path) == pytest.approx(time.perf_counter() - age_s, abs=1.0)
+
+
+@pytest.mark.parametrize("text", [None, "", "1 (a) S 0", "1 (a) S " + "x " * 30])
+def test_without_the_kernel_it_started_when_this_module_was_imported(tmp_path, text):
+    write_tree(tmp_path, {} if text is None else {"proc/self/stat": text})
+    assert process_start(tmp_path) == hardware._IMPORTED

@@ -54,9 +54,10 @@ def test_several_processes_are_refused():
         check_budget(TrainConfig(), World(size=2), find_lr=False)
 
 
-def test_too_short_a_time_names_one_that_works(digits):
+def test_too_short_a_time_is_refused_before_a_step_is_measured(digits, monkeypatch):
+    monkeypatch.setattr("recog.recipes.budget._step_s", lambda *given, **named: pytest.fail("a step was measured"))
     with pytest.raises(
-        ConfigError, match=r"--budget 1s is too short for 1,797 images .* needs --budget \d+[ms]"
+        ConfigError, match=r"--budget 1s is too short for 1,797 images .* give --budget \d+[ms]"
     ) as caught:
         plan_within(DIGITS, digits, budget(1.0))
     assert caught.value.exit_code == 2
@@ -66,7 +67,7 @@ def test_too_short_a_time_names_one_that_works(digits):
 def steady(monkeypatch):
     """A machine on which an epoch of the digits takes 4,000 s, and nothing else takes time: the clock plays no part."""
 
-    def measure(planner):
+    def measure(planner, budget):
         step_s = 4000 / planner.counts.train
         return Speeds(read_s=0.0, export_s=0.0, pace=0.0, networks={"resnet8": NetworkSpeed(step_s=step_s)})
 
@@ -75,7 +76,7 @@ def steady(monkeypatch):
 
 def test_what_is_measured_is_what_the_plan_needs(digits):
     planner = _Planner(RESNET8, digits, None)
-    speeds = planner.measure()
+    speeds = planner.measure(budget(3600))
     assert set(speeds.networks) == {"resnet8"}
     assert min(speeds.read_s, speeds.export_s, speeds.pace, speeds.networks["resnet8"].step_s) > 0
     assert planner.config_of(planner.candidates[0], 2).compute.precision is not None
@@ -91,7 +92,7 @@ def test_a_module_of_the_users_own_is_the_only_candidate(digits):
     planner = _Planner(config, digits, module)
     (only,) = planner.candidates
     assert only.recipe == "scratch"
-    assert planner.measure().networks[only.network].step_s > 0
+    assert planner.measure(budget(3600)).networks[only.network].step_s > 0
 
 
 def test_a_bundle_that_is_continued_keeps_its_network(digits, digits_run):

@@ -10,13 +10,14 @@ from small_plans import planned
 import recog
 from recog.evaluation.trust.calibration import Calibration, CalibrationConfig
 from recog.evaluation.trust.conformal import image_coins, row_coins
-from recog.evaluation.trust.scaling import Scaling
+from recog.evaluation.trust.scaling import UNBOUNDED, Scaling
 from recog.evaluation.trust.unknown import UNKNOWN_METHODS
 from recog.recipes import calibrate as calibrate_module
 from recog.recipes.calibrate import (
     CROSS_FIT_BELOW,
     HeldOut,
     calibrate,
+    calibration_notes,
     describe_calibration,
     hold_out_head,
 )
@@ -62,6 +63,17 @@ def test_what_is_fitted_names_its_images():
     assert (calibration.scaling.fit.num_images, calibration.scaling.fit.data) == (60, "some images")
     assert (calibration.sets.num_images, calibration.sets.data) == (60, "some images")
     assert (calibration.unknown, statistics) == (None, None)  # nothing is known of the images' features
+
+
+def test_a_calibration_that_is_left_out_is_noted_unless_none_was_wanted():
+    answers = held_out()
+    answers = replace(answers, logits=(10 * np.eye(answers.logits.shape[1])[answers.targets]).astype(np.float32))
+    left_out, _ = calibrate(answers, config(), NAMES)
+    wanted = replace(config(), calibration=CalibrationConfig(unknown="none"))
+    assert calibration_notes(left_out, wanted) == [f"probabilities are not calibrated: {UNBOUNDED}"]
+    assert calibration_notes(calibrate(held_out(), wanted, NAMES)[0], wanted) == []
+    unwanted = replace(config(), calibration=CalibrationConfig(unknown="none", method="none"))
+    assert calibration_notes(calibrate(answers, unwanted, NAMES)[0], unwanted) == []
 
 
 @pytest.mark.parametrize("private", ["images", "none", "synthetic"])

@@ -147,7 +147,7 @@ def test_image_facts_from_headers(tmp_path):
     assert facts == ImageFacts(sizes=((20, 30), (10, 40)), all_grey=True)
     assert facts.one_size is None
     assert facts.largest_side == 40
-    assert "30-40 x 10-20 px, grey" in describe_data(data, facts)[0]
+    assert "3 images (of which 1 cannot be used), 30-40 x 10-20 px, grey" in describe_data(data, facts, num_bad=1)[0]
     with pytest.raises(DataError, match="no file of d is a usable image; the first: bad.png"):
         image_facts(data, inspect_images(sources[2:]))
 

@@ -226,7 +226,7 @@ def test_warnings_are_on_the_page():
     text = Page(render_html(report_of(data=data))).text
     assert "6 of 60 images used in model selection and calibration" in text
     assert "4 of 60 images used in training" in text
-    assert "1 of 61 files excluded" in text
+    assert "1 of 61 images could not be used" in text
     assert "roses/<broken>.jpg: truncated" in text
     assert "Small sample: 60 images" in text
 

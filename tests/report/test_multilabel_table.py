@@ -32,7 +32,7 @@ def test_headline_labels_means_and_notes_within_80_columns():
     ):
         assert words in text
     assert f"{100 * report.mean_average_precision:.1f}%" in text
-    assert "1 of 121 files excluded" in text
+    assert "1 of 121 images could not be used" in text
 
 
 def test_names_are_text_and_nothing_defined_is_no_error():

@@ -5,7 +5,7 @@ from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import TOO_FEW, UNBOUNDED, Scaling, ScalingFit
-from recog.report.notes import notes
+from recog.report.notes import notes, notes_on_data
 
 CALIBRATED = Calibration(scaling=Scaling(method="temperature", temperature=1.5))
 CLEAN = DataFacts(name="d", split="test", num_seen_in_training=0, test_openings=1)
@@ -43,7 +43,7 @@ def test_a_good_evaluation_has_no_notes():
         ({"num_seen_in_training": 2}, "2 of 200 images used in training"),
         ({"num_seen_in_training": None}, "Overlap with the training data was not checked"),
         ({"test_openings": 3}, "The test split has been used 3 times"),
-        ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 files excluded"),
+        ({"excluded": (("a.jpg", "truncated"),)}, "1 of 201 images could not be used"),
     ],
 )
 def test_each_fact_has_its_note(facts, title):
@@ -65,7 +65,7 @@ def test_what_a_split_is_called_says_nothing_of_its_images(split):
 @pytest.mark.parametrize(
     ("reason", "title", "is_warning"),
     [
-        ("a temperature raises the cross-validated ECE", "Confidences are used as they are", False),
+        ("a temperature raises the cross-fitted ECE", "Confidences are used as they are", False),
         (UNBOUNDED, "Confidences could not be calibrated", True),
         (TOO_FEW, "Confidences could not be calibrated", True),
         ("as requested", "Confidences are not calibrated", False),
@@ -127,5 +127,17 @@ def test_notes_on_several_labels():
     assert "1 of 4 labels without an image here" in titles
     assert "1 of 4 labels on every image here" in titles
     assert "1 threshold chosen on few images" in titles
-    assert "1 of 31 files excluded" in titles
+    assert "1 of 31 images could not be used" in titles
     assert "Small sample: 30 images" in titles
+
+
+def test_warnings_on_the_data_are_notes_too():
+    remarks = (
+        "pets: class folders, 9 images",
+        "warning: label conflict: 1 image is under different classes, such as a and b",
+        "warning: of 9 images 1 file is unusable and is left out; --bad-images error stops instead",
+    )
+    assert [(note.title, note.text) for note in notes_on_data(remarks)] == [
+        ("Label conflict", "1 image is under different classes, such as a and b"),
+        ("Of 9 images 1 file is unusable and is left out; --bad-images error stops instead", ""),
+    ]

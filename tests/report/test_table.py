@@ -56,7 +56,7 @@ def test_prints_the_main_results():
     assert "1 of 3" in text  # daisy as roses
     assert "Warning: 2 of 7 images used in training." in text
     assert "Warning: The test split has been used 2 times." in text
-    assert "Warning: 1 of 8 files excluded." in text
+    assert "Warning: 1 of 8 images could not be used." in text
     assert "- a.jpg: truncated" in text
     assert "Warning: 1 of 3 classes without an image here." in text
 

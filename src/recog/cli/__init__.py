@@ -129,12 +129,21 @@ class _Command(TyperCommand):
 
     def _meant(self, option: str) -> str:
         own = {name: parameter for parameter in self.params for name in parameter.opts if name.startswith("--")}
+        if self.name != "train" and (verbs := _verbs_with(option)):
+            return f", which is an option of recog {' and '.join(verbs)}; see recog {self.name} --help"
         near = difflib.get_close_matches(option, own, n=1, cutoff=0.75)
         if self.name == "train" and (not near or _is_known_elsewhere(option)):
             near = [_as_option(key, list(own)) for key in _settings_named(option)]
         elif near:
             return f". Did you mean {near[0]}: {getattr(own[near[0]], 'help', '')}"
         return f". Did you mean {' or '.join(near)}?" if near else f"; see recog {self.name} --help"
+
+
+def _verbs_with(option: str) -> list[str]:
+    """The commands that have `option`, which is then no misspelling of another one."""
+    app = typer.main.get_command(build_app(COMMANDS))
+    commands: Mapping[str, Any] = getattr(app, "commands", {})
+    return [name for name, command in commands.items() if any(option in each.opts for each in command.params)]
 
 
 def _wrong_value(options: Sequence[str], reason: str, args: Sequence[str]) -> str:

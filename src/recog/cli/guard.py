@@ -39,6 +39,22 @@ def _use_threads(threads: int | None) -> int | None:
     return threads
 
 
+_start: float | None = None  # of the process, until a command asks for it
+
+
+def set_start(started: float) -> None:
+    """The process has begun at `started`, in seconds of time.perf_counter, to run one command."""
+    global _start  # noqa: PLW0603  a fact of the process
+    _start = started
+
+
+def pop_start() -> float:
+    """When the command began, in seconds of time.perf_counter: with the process, or now where a program calls it."""
+    global _start  # noqa: PLW0603
+    started, _start = _start, None
+    return time.perf_counter() if started is None else started
+
+
 Threads = Annotated[
     int | None,
     typer.Option(

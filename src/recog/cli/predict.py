@@ -202,7 +202,7 @@ def _printer(job: AnswerJob, form: Form, bar: Progress | None) -> Writer[Answer]
     if form == "counts":
         return None
     if form == "table":
-        return TablePrinter(*_TABLES[job.predictor.manifest.task](job.options), bar)
+        return TablePrinter(*_TABLES[job.predictor.manifest.task](job), bar)
     from recog.answers.writers import CsvWriter, JsonWriter
     from recog.verbs.predict import layout_of
 
@@ -216,10 +216,11 @@ _Table = tuple[
 ]  # the columns behind that of the image, and what gives the cells of an answer's lines
 
 
-def _table_of_label(options: AnswerOptions) -> _Table:
+def _table_of_label(job: AnswerJob) -> _Table:
+    options = job.options
     columns = [Column("label"), Column("confidence", justify="right")]
     if options.sets:
-        columns.append(Column("may show", overflow="fold"))
+        columns.append(Column(f"set ({_set_rate(job)})", overflow="fold"))
 
     def lines_of(answer: Answer, result: Prediction) -> list[tuple[str, ...]]:
         lines = _classes(answer, result, options.top)
@@ -241,7 +242,13 @@ def _classes(answer: Answer, result: Prediction, top: int) -> list[tuple[str, st
     return lines
 
 
-def _table_of_labels(options: AnswerOptions) -> _Table:
+def _set_rate(job: AnswerJob) -> str:
+    """Of how many images the set contains the true class."""
+    sets = job.predictor.calibration.sets
+    return "" if sets is None else f"{100 - 100 * sets.alpha:.3g}%"
+
+
+def _table_of_labels(job: AnswerJob) -> _Table:
     return [Column("labels", overflow="fold"), Column("probability", justify="right")], _lines_of_labels
 
 
@@ -250,7 +257,7 @@ def _lines_of_labels(answer: Answer, result: MultilabelPrediction) -> list[tuple
     return [(label, f"{probs[label]:.1%}") for label in answer.labels] or [("(no label)", "")]
 
 
-_TABLES: Mapping[Task, Callable[[AnswerOptions], _Table]] = MappingProxyType(
+_TABLES: Mapping[Task, Callable[[AnswerJob], _Table]] = MappingProxyType(
     {"multiclass": _table_of_label, "multilabel": _table_of_labels}
 )
 _BELOW: Mapping[Task, Callable[[Summary, float], str]] = MappingProxyType(  # what --min-confidence left out
@@ -318,6 +325,8 @@ def _summary_lines(job: AnswerJob, summary: Summary, form: Form) -> Iterator[str
             f"unknown: {summary.num_unknown:,} {of_all}; calibrated to answer so by mistake for "
             f"{percent(rule.false_alarm_rate)} of images of known classes"
         )
+    if job.options.sets and form == "table":
+        yield f"set: contains the true class of {_set_rate(job)} of images like those that it was fitted on"
     if job.options.min_confidence is not None:
         yield _BELOW[job.predictor.manifest.task](summary, job.options.min_confidence)
     if job.files.output is not None:

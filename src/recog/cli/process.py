@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import io
 import os
 import sys
@@ -11,14 +12,16 @@ from typing import Any
 
 import typer
 
-from recog.cli.guard import EXIT_DISK, EXIT_PIPE, report_failure
+from recog.cli.guard import EXIT_DISK, EXIT_PIPE, report_failure, set_start
 from recog.cli.output import print_note, silence
+from recog.core.hardware import process_start
 
 _UsageError: Any = typer.BadParameter.__base__  # typer has it from click or carries it itself, by its version
 
 
 def run_process(build: Callable[[], typer.Typer]) -> int:
     """Run the application that `build` returns on sys.argv; returns the exit code. Every failure is a message on stderr."""
+    set_start(process_start())
     _open_closed_streams()
     escaping = _Escaping()
     codecs.register_error("recog.escape", escaping)
@@ -37,6 +40,7 @@ def run_process(build: Callable[[], typer.Typer]) -> int:
             f"note: stdout is {sys.stdout.encoding}, so characters that it lacks are printed as escapes such as \\u4e2d; "
             "for UTF-8 set PYTHONIOENCODING=utf-8"
         )
+    gc.freeze()  # with torch loaded, the interpreter's last collections of half a million objects take seconds
     return code
 
 

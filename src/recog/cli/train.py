@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recog.cli.guard import Threads, guarded
+from recog.cli.guard import Threads, guarded, pop_start
 from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
@@ -114,7 +114,7 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch and the report's tables.")] = False,
 ) -> None:
     """Train a classifier on labelled images; write a bundle and a report."""
-    started = time.perf_counter()
+    started = pop_start()
     from recog.recipes.config import given_options
     from recog.verbs.wording import as_typed, reworded
 
@@ -128,7 +128,10 @@ def train(
         else:
             limit = _read_budget(budget, started)
             events = _begin(chosen, name, choose_lr=find_lr, budget=limit)
-        _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
+        run = _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
+        if run is not None:
+            took_s = time.perf_counter() - started
+            print_note(f"done in {took_s:.1f} s; next: recog predict {shlex.quote(run.folder.name)} photo.jpg")
     _end()
 
 
@@ -194,12 +197,13 @@ def _check_resume(resume: str, given: Sequence[str]) -> None:
     find_unfinished(resume)
 
 
-def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, verbose: bool) -> None:
+def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, verbose: bool) -> Run | None:
+    """Returns the finished run, in the process that writes it."""
     from recog.cli.progress import TrainPrinter
     from recog.training.distributed import read_world
     from recog.verbs.run import Run
 
-    is_writer = read_world().is_writer
+    is_writer, run = read_world().is_writer, None
     printer = TrainPrinter(verbose=verbose)
     try:
         for event in events:
@@ -207,7 +211,8 @@ def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, v
                 continue
             printer.show(event)
             if isinstance(event, Run):
-                _print_outcome(event, as_json=as_json, verbose=verbose)
+                run = event
+                _print_outcome(run, as_json=as_json, verbose=verbose)
     except (KeyboardInterrupt, SystemExit):
         printer.close()
         folder = printer.folder or resumed
@@ -215,6 +220,7 @@ def _show(events: Iterator[TrainEvent], *, resumed: str | None, as_json: bool, v
         raise
     finally:
         printer.close()
+    return run
 
 
 def _joined() -> contextlib.AbstractContextManager[object]:
@@ -303,4 +309,3 @@ def _print_outcome(run: Run, *, as_json: bool, verbose: bool) -> None:
         print_note(*brief_lines(run.report, max_name=MAX_NAME if sys.stderr.isatty() else None))
     print_note(f"bundle: {run.bundle}")
     print_note(f"report: {run.folder / 'report.html'}")
-    print_note(f"done in {run.duration_s:.1f} s; next: recog predict {shlex.quote(run.folder.name)} photo.jpg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from recog.core.errors import ConfigError
 
 MAX_THREADS = 1024
+_IMPORTED = time.perf_counter()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +152,20 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def process_start(root: Path = Path("/")) -> float:
+    """When this process started, in seconds of time.perf_counter, so that the interpreter's start and all imports count.
+
+    Where /proc does not tell, when this module was imported.
+    """
+    now = time.perf_counter()
+    try:
+        fields = (root / "proc/self/stat").read_text().rpartition(")")[2].split()  # the name before may hold blanks
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return _IMPORTED
+    return min(_IMPORTED, now - age_s)
 
 
 def read_hardware() -> Hardware:

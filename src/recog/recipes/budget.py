@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -22,7 +23,11 @@ from recog.models.config import with_bundle, with_known_name
 from recog.recipes.config import TrainConfig, with_options, with_parent
 from recog.recipes.cost import (
     AIM,
+    ENGINE_GAIN,
+    LATE,
+    MARGIN,
     MAX_EPOCHS,
+    PROBE,
     Budget,
     Candidate,
     Choice,
@@ -51,7 +56,7 @@ from recog.training.distributed import World
 from recog.training.fit import StepLog, collect_logits, fit
 
 NUM_READ = 256  # images that are read, and that steps are measured on
-READ_S, STEPS_S = 1.0, 3.0  # time for measuring, beyond which no further image or step is taken
+READ_S, STEPS_S = 1.0, 3.0  # time for measuring, beyond which no further image or step is taken; less of a short budget
 WARM_UP, MOST_STEPS = 2, 24  # steps that allocate; steps in all
 NUM_EAGER = 4  # images through torch's float32
 PYTHON_S = 0.0055  # of `_pace_s` on one core of the machine of docs/speed.md
@@ -105,44 +110,41 @@ def plan_within(
 ) -> BudgetPlan:
     """What fits `budget`, by the speed of this machine on the data. ConfigError where nothing does."""
     planned = _Planner(config, data, network)
-    speeds = planned.measure()
-    used_s = time.perf_counter() - budget.started
-    try:
-        choice = choose(planned.candidates, planned.counts, speeds, left_s=AIM * budget.seconds - used_s)
-    except NothingFitsError as error:
-        raise ConfigError(_describe_too_short(budget, error.shortest, used_s, planned.counts)) from None
+    speeds = planned.measure(budget)
+    choice, used_s = planned.choose(budget, speeds), time.perf_counter() - budget.started
     return BudgetPlan(
         config=planned.config_of(choice.candidate, choice.epochs),
         measured=planned.exported.get(choice.candidate),
-        deadline=budget.started + budget.seconds - choice.after_s,
-        reasons=_describe(budget, choice, used_s),
+        deadline=budget.started + budget.seconds - LATE * choice.after_s,
+        reasons=(*planned.reasons, _describe(budget, choice, used_s)),
     )
 
 
-def _describe(budget: Budget, choice: Choice, used_s: float) -> tuple[str, ...]:
+def _describe(budget: Budget, choice: Choice, used_s: float) -> str:
     candidate = choice.candidate
     size = "" if candidate.image_size is None else f" at {candidate.image_size[1]} px"
     epochs = f", {plural(choice.epochs, 'epoch')}" if choice.epochs else ""
     end = "; more time is not expected to give a better one" if choice.is_last else ""
     return (
         f"budget {describe_seconds(budget.seconds)}: recipe {candidate.recipe}, {candidate.network}{size}{epochs}; "
-        f"expected to end after {describe_seconds(used_s + choice.expected_s)}{end}",
+        f"expected to end after {describe_seconds(used_s + choice.expected_s)}{end}"
     )
 
 
 def _describe_too_short(budget: Budget, shortest: Choice, used_s: float, counts: Counts) -> str:
-    least = _rounded((used_s + shortest.expected_s) / AIM)
+    least = _rounded(max(budget.seconds, MARGIN * (used_s + shortest.expected_s) / AIM))
     images = plural(counts.train + counts.val + counts.test, "image")
     return (
-        f"--budget {describe_seconds(budget.seconds)} is too short for {images} on this machine: the shortest plan, recipe "
-        f"{shortest.candidate.recipe} with {shortest.candidate.network}, needs --budget {describe_seconds(least)}."
+        f"--budget {describe_seconds(budget.seconds)} is too short for {images} on this machine as busy as it is now: the "
+        f"shortest plan, recipe {shortest.candidate.recipe} with {shortest.candidate.network}, is expected to take "
+        f"{describe_seconds(used_s + shortest.expected_s)} in all; give --budget {describe_seconds(least)} or more."
     )
 
 
 def _rounded(seconds: float) -> float:
-    """Up to 5 s, from two minutes on to 15 s, so that the same command does not miss its own advice."""
-    step = 5 if seconds < 120 else 15
-    return math.ceil(1.05 * seconds / step) * step
+    """Up to 5 s, from one minute on to 30 s."""
+    step = 5 if seconds < 60 else 30
+    return math.ceil(seconds / step) * step
 
 
 class _Planner:
@@ -165,6 +167,8 @@ class _Planner:
         splits = {split: len(data.dataset.subset(split)) for split in ("train", "val", "test")}
         self.counts = Counts(**splits, classes=len(data.dataset.class_names))
         self.exported: dict[Candidate, Exported] = {}
+        self.reasons: tuple[str, ...] = ()
+        self._share_s = math.inf  # of the budget, for measuring
         self._precisions: dict[str, Precision] = {}  # that the steps were measured in, by network
 
     def config_of(self, candidate: Candidate, epochs: int) -> TrainConfig:
@@ -173,47 +177,80 @@ class _Planner:
             settings["compute.precision"] = self._precisions[candidate.network]
         return with_options(self._config, {}, settings)
 
-    def measure(self) -> Speeds:
-        """Each network that a candidate is measured by, once."""
-        of_network = {each.yardstick: each for each in reversed(self.candidates) if each.yardstick == each.network}
-        read_s, export_s, networks = 0.0, 0.0, {}
+    def choose(self, budget: Budget, speeds: Speeds) -> Choice:
+        """Of the candidates that `speeds` has the network of. ConfigError where none fits what is left of `budget`."""
+        used_s = time.perf_counter() - budget.started
+        candidates = [each for each in self.candidates if each.yardstick in speeds.networks]
+        try:
+            return choose(candidates, self.counts, speeds, left_s=AIM * budget.seconds - used_s)
+        except NothingFitsError as error:
+            raise ConfigError(_describe_too_short(budget, error.shortest, used_s, self.counts)) from None
+
+    def measure(self, budget: Budget) -> Speeds:
+        """Each network that a candidate is measured by, once, from the smallest, as far as a share of `budget` goes.
+
+        ConfigError as soon as it is clear that not even the smallest fits.
+        """
+        of_network = {
+            each.network: each for each in self.candidates if each.network == each.yardstick and each.cost == 1
+        }
+        self._share_s, started = PROBE * budget.seconds, time.perf_counter()
+        speeds = Speeds(read_s=0.0, export_s=0.0, pace=_pace_s() / PYTHON_S)
         for name, candidate in of_network.items():
+            if speeds.networks and time.perf_counter() - started > self._share_s:
+                left_out = ", ".join(each for each in of_network if each not in speeds.networks)
+                self.reasons = (f"not considered, as measuring takes at most {PROBE:.0%} of the budget: {left_out}",)
+                break
             # planned for many epochs, as a short training does without the trial of bfloat16
             model = plan_model(self.config_of(candidate, MAX_EPOCHS), self._data, network=self._network)
-            exact, exact_s = self._read(read_exact(model.built.preprocess))
-            read_s = max(read_s, exact_s)
-            speed = NetworkSpeed(eval_s=_eval_s(model, exact))
+            exact, read_s = self._read(read_exact(model.built.preprocess))
+            speed, export_s = NetworkSpeed(eval_s=_eval_s(model, exact)), _export_s(model, speeds.pace)
+            if not speeds.networks:
+                guess = replace(speed, predict_s=speed.eval_s / ENGINE_GAIN)
+                self.choose(budget, replace(speeds, read_s=read_s, export_s=export_s, networks={name: guess}))
             if isinstance(model.plan, StepsPlan):
-                self._precisions[name] = model.plan.compute.precision
-                larger = exact
-                if model.plan.augment.needs_larger_images:
-                    larger, larger_s = self._read(read_larger(model.built.preprocess))
-                    read_s = max(read_s, larger_s)
-                speed = replace(speed, step_s=_step_s(model, model.plan, larger), predict_s=speed.eval_s)
+                speed, larger_s = self._with_steps(speed, candidate, model, exact)
+                read_s = max(read_s, larger_s)
             if candidate.recipe != "scratch":
-                started = time.perf_counter()
-                self.exported[candidate] = exported = open_exported(
-                    model.built.classifier,
-                    model.built.preprocess,
-                    self._data.dataset.class_names,
-                    num_threads=model.plan.compute.num_threads,
-                )
-                export_s = time.perf_counter() - started
-                predict_s, num_features = _predict_s(exported, exact)
-                speed = replace(speed, predict_s=predict_s, features=num_features)
-            else:
-                export_s = max(export_s, _export_s(model))
-            networks[name] = speed
-        return Speeds(
-            read_s=read_s,
-            export_s=export_s,
-            exported=tuple(self.exported),
-            pace=_pace_s() / PYTHON_S,
-            networks=networks,
+                speed, export_s = self._with_engine(speed, candidate, model, exact)
+            speeds = replace(
+                speeds,
+                read_s=max(speeds.read_s, read_s),
+                export_s=max(speeds.export_s, export_s),
+                exported=tuple(self.exported),
+                networks={**speeds.networks, name: speed},
+            )
+        return replace(speeds, pace=_pace_s() / PYTHON_S)
+
+    def _with_steps(
+        self, speed: NetworkSpeed, candidate: Candidate, model: PlannedModel, exact: LabelledImages
+    ) -> tuple[NetworkSpeed, float]:
+        """`speed` with that of steps, and the seconds for reading an image to augment."""
+        plan, larger, larger_s = cast(StepsPlan, model.plan), exact, 0.0
+        self._precisions[candidate.network] = plan.compute.precision
+        if plan.augment.needs_larger_images:
+            larger, larger_s = self._read(read_larger(model.built.preprocess))
+        step_s = _step_s(model, plan, larger, limit_s=min(STEPS_S, self._share_s / 3))
+        return replace(speed, step_s=step_s, predict_s=speed.eval_s), larger_s
+
+    def _with_engine(
+        self, speed: NetworkSpeed, candidate: Candidate, model: PlannedModel, exact: LabelledImages
+    ) -> tuple[NetworkSpeed, float]:
+        """`speed` with that of the engine, and the seconds of the export; the file is kept."""
+        started = time.perf_counter()
+        self.exported[candidate] = exported = open_exported(
+            model.built.classifier,
+            model.built.preprocess,
+            self._data.dataset.class_names,
+            num_threads=model.plan.compute.num_threads,
         )
+        export_s = time.perf_counter() - started
+        predict_s, num_features = _predict_s(exported, exact)
+        return replace(speed, predict_s=predict_s, features=num_features), export_s
 
     def _read(self, reader: Reader) -> tuple[LabelledImages, float]:
         """Some training images, and the seconds for each."""
+        limit_s = min(READ_S, self._share_s / 5)
         samples = self._data.dataset.subset("train")
         chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, NUM_READ).astype(int))]
         good: list[Sample] = []
@@ -223,7 +260,7 @@ class _Planner:
             if not isinstance(image, BadImage):
                 good.append(sample)
                 images.append(image)
-            if time.perf_counter() - started > READ_S and images:
+            if time.perf_counter() - started > limit_s and images:
                 break
         read_s = (time.perf_counter() - started) / max(1, len(images))
         if not images:
@@ -249,7 +286,7 @@ def _eval_s(model: PlannedModel, images: LabelledImages) -> float:
     return (time.perf_counter() - started) / len(rows)
 
 
-def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages) -> float:
+def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages, *, limit_s: float) -> float:
     """Seconds of an image in a step, the median of several steps."""
     images = _repeated(images, plan.images_per_step)
     state, loader = start_training(model.built.classifier, images, plan, image_size=model.built.preprocess.image_size)
@@ -258,7 +295,7 @@ def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages) -> flo
         if isinstance(log, StepLog):
             times.append(time.perf_counter())
             num_images = log.num_images
-        is_enough = len(times) > WARM_UP + 1 and times[-1] - times[0] > STEPS_S
+        is_enough = len(times) > WARM_UP + 1 and times[-1] - times[0] > limit_s
         if is_enough or len(times) > MOST_STEPS:
             break
     steps = [after - before for before, after in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False)]
@@ -283,10 +320,10 @@ def _predict_s(exported: Exported, images: LabelledImages) -> tuple[float, int]:
     return (time.perf_counter() - started) / len(rows), outputs.features.shape[1]
 
 
-def _export_s(model: PlannedModel) -> float:
+def _export_s(model: PlannedModel, pace: float) -> float:
     """What writing the ONNX file is expected to take: it grows with the layers."""
     layers = sum(1 for module in model.built.classifier.modules() if not list(module.children()))
-    return (1.2 + 0.04 * layers) * _pace_s() / PYTHON_S
+    return (1.2 + 0.04 * layers) * pace
 
 
 def _pace_s() -> float:

@@ -162,7 +162,7 @@ def describe_calibration(calibration: Calibration) -> list[str]:
     gain = ""
     if calibration.method != "none":
         gain = (
-            f"; cross-validated NLL {fit.nll_before:.3f} -> {fit.nll_after:.3f}, "
+            f"; cross-fitted NLL {fit.nll_before:.3f} -> {fit.nll_after:.3f}, "
             f"ECE {fit.ece_before:.1%} -> {fit.ece_after:.1%}"
         )
     lines = [f"{what} ({fit.reason}), fitted on {plural(fit.num_images, 'image')} ({fit.data}){gain}"]
@@ -196,13 +196,16 @@ _THRESHOLD_LINES: Mapping[Task, Callable[[Calibration], list[str]]] = MappingPro
 _NO_RULE: Mapping[Task, str] = MappingProxyType({"multiclass": "there are no images to fit it on", "multilabel": ""})
 
 
-def unknown_notes(calibration: Calibration, plan: Plan) -> list[str]:
-    """A note where 'unknown' was wanted and cannot be answered; multi-label bundles never answer it."""
-    rule = calibration.unknown
+def calibration_notes(calibration: Calibration, plan: Plan) -> list[str]:
+    """What was wanted and could not be had: calibrated probabilities, and 'unknown', which multi-label bundles never answer."""
+    rule, fit = calibration.unknown, calibration.scaling.fit
+    uncalibrated = []
+    if fit is not None and calibration.method == "none" and plan.calibration.method != "none":
+        uncalibrated = [f"probabilities are not calibrated: {fit.reason}"]
     why = rule.reason if rule else _NO_RULE[calibration.task]
     if plan.calibration.unknown == "none" or not why or (rule and rule.threshold is not None):
-        return []
-    return [f"'unknown' is not available (predict --reject): {why}"]
+        return uncalibrated
+    return [*uncalibrated, f"'unknown' is not available (predict --reject): {why}"]
 
 
 def known_by_head(images: HeadData, num_train: int, head: LinearHead, config: HeadConfig) -> KnownImages:

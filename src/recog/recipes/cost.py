@@ -15,6 +15,10 @@ from recog.recipes.plan import HEAD_INPUTS, PHOTO_INPUT, PRETRAINED, HeadInput
 
 MAX_HOURS = 1000
 AIM = 0.95  # of the budget is planned; the rest is for a machine whose speed varies
+LATE = 1.2  # of the time expected for what follows training is kept free of gradient steps
+PROBE = 0.15  # of the budget may go into measuring
+MARGIN = 1.3  # of the shortest plan, for the budget that an error proposes
+ENGINE_GAIN = 6.0  # of ONNX Runtime or OpenVINO over torch's float32, until the engine is measured
 MAX_EPOCHS = 200
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -133,7 +137,7 @@ class Choice:
 
 
 # Seconds on the two cores of the machine of docs/speed.md; Speeds.pace scales them
-FINISH_S = 2.5  # report, model card, hashes, replayed reference images
+FINISH_S = 3.5  # report, model card, hashes, replayed reference images, and the end of the process
 START_S = 1.0  # the first step's allocations, run folder, TensorBoard
 PER_ROW_S = (
     3e-4  # an image that is calibrated on or measured for the report: fits, resampled intervals, table of predictions

@@ -357,14 +357,15 @@ def _describe_augment(augment: AugmentConfig) -> str:
     )
 
 
-def describe_data(dataset: Dataset, facts: ImageFacts) -> list[str]:
-    """Layout, sizes and classes of the data, as lines of text."""
+def describe_data(dataset: Dataset, facts: ImageFacts, *, num_bad: int) -> list[str]:
+    """Layout, sizes and classes of the data, of which `num_bad` images cannot be used, as lines of text."""
     sizes = _describe_sizes(facts.sizes)
     grey = ", grey" if facts.all_grey else ""
+    unusable = f" (of which {num_bad:,} cannot be used)" if num_bad else ""
     names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
     kinds = {"multiclass": "classes", "multilabel": "labels (multi-label)"}[dataset.task]
     return [
-        f"{dataset.name}: {dataset.layout}, {plural(len(dataset.samples), 'image')}, {sizes}{grey}",
+        f"{dataset.name}: {dataset.layout}, {plural(len(dataset.samples), 'image')}{unusable}, {sizes}{grey}",
         f"{len(dataset.class_names)} {kinds}: {names}",
         *dataset.notes,
     ]

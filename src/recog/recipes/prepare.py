@@ -189,8 +189,7 @@ def prepare_data(
     hashes = [image.sha256 for image in inspected.values()]
     facts, split = image_facts(dataset, list(inspected.values())), plan_split(config.split, dataset)
     notes = (
-        *describe_data(dataset, facts),
-        *find_overlap(dataset.samples, hashes).notes(),
+        *(f"warning: {text}" for text in find_overlap(dataset.samples, hashes).notes()),
         *(f"warning: {text}" for text in describe_small_classes(dataset, split)),
         *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
@@ -276,10 +275,12 @@ def prepare_model(
             *reasons,
             "the head is chosen and calibrated by cross-validation, then fitted on train and val together",
         ]
+    num_bad = sum(map(len, decoded.bad.values()))
     noticed = (
+        *describe_data(data.dataset, data.facts, num_bad=num_bad),
         *data.notes,
         *describe_exclusions(decoded.dataset),
-        *(f"warning: {text}" for text in describe_bad(sum(map(len, decoded.bad.values())), len(data.dataset.samples))),
+        *(f"warning: {text}" for text in describe_bad(num_bad, len(data.dataset.samples))),
     )
     of_images = (
         *planned.grey16_notes,

@@ -19,7 +19,7 @@ from recog.report.notes import Note, notes
 from recog.report.text import listing, percent, percent_range, plural
 
 NUM_WORST, NUM_PAIRS, MAX_WARNINGS = 3, 3, 6
-MAX_NAME, MAX_LINES, MAX_REASON, WIDTH = 24, 25, 2, 80
+MAX_NAME, MAX_LINES, MAX_REASON, MAX_ITEMS, WIDTH = 24, 25, 2, 2, 80
 
 
 def brief_lines(report: Report, *, max_name: int | None = MAX_NAME) -> list[str]:
@@ -45,6 +45,10 @@ def _warnings(found: Sequence[Note], max_name: int | None) -> list[str]:
             indent = " " * 4
             wide = textwrap.wrap(note.reason, WIDTH, initial_indent=indent, subsequent_indent=indent)
             lines += wide[:MAX_REASON] if max_name else [f"{indent}{note.reason}"]
+        for name, reason in note.items[:MAX_ITEMS]:
+            lines.append(f"    {visible(name)}: {visible(reason)}"[: WIDTH if max_name else None])
+        if len(note.items) > MAX_ITEMS:
+            lines.append(f"    and {len(note.items) - MAX_ITEMS:,} more in the report")
     if len(found) > MAX_WARNINGS:
         lines.append(f"  and {plural(len(found) - MAX_WARNINGS, 'more warning')} in the report")
     return lines

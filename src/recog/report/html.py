@@ -36,7 +36,7 @@ from recog.report.charts import (
     risk_curve,
     tick_positions,
 )
-from recog.report.notes import notes
+from recog.report.notes import notes, notes_on_data
 from recog.report.page.advice import conclusions, next_steps
 from recog.report.page.curves import curve_charts
 from recog.report.page.facts import HeadRow, PageFacts
@@ -66,7 +66,7 @@ def render_html(report: Report, gallery: Gallery = _NO_GALLERY, facts: PageFacts
     measures = TASK_MEASURES[report.task]
     said = conclusions(report, facts)
     heads = facts.history.heads
-    page_notes = notes(report)
+    page_notes = [*notes(report), *notes_on_data(facts.data.remarks if facts.data else ())]
     training = training_sections(report.training)
     sections = trust_sections(report)
     return render_page(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from recog.evaluation.trust.scaling import AS_REQUESTED, TOO_FEW, UNBOUNDED
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent_range, plural
 
+WARNING, MAX_KIND_WORDS = "warning: ", 3  # as in "warning: label conflict: ..."
 WIDE_INTERVAL = 0.1  # high - low of the interval
 SMALL_SUPPORT = 20  # a class with fewer images has a recall interval about 40 points wide, at 50 %
 
@@ -29,6 +30,16 @@ class Note:
 def notes(report: Report) -> list[Note]:
     """The notes that apply, most important first."""
     return [*_data_notes(report), *_NOTES[report.task](report)]
+
+
+def notes_on_data(remarks: Sequence[str]) -> list[Note]:
+    """The warnings among the `remarks` on the data: copies under two labels, leakage, unusable files, small classes."""
+    found = []
+    for text in (text.removeprefix(WARNING) for text in remarks if text.startswith(WARNING)):
+        kind, colon, rest = text.partition(": ")
+        title, more = (kind, rest) if colon and len(kind.split()) <= MAX_KIND_WORDS else (text, "")
+        found.append(Note(title=title[:1].upper() + title[1:], text=more[:1].upper() + more[1:]))
+    return found
 
 
 def _data_notes(report: Report) -> Iterator[Note]:
@@ -71,8 +82,8 @@ def _data_notes(report: Report) -> Iterator[Note]:
         )
     if data.excluded:
         yield Note(
-            title=f"{len(data.excluded):,} of {plural(report.num_found, 'file')} excluded",
-            text=f"n is {report.num_images:,} instead of {report.num_found:,}.",
+            title=f"{len(data.excluded):,} of {plural(report.num_found, 'image')} could not be used",
+            text=f"They are not measured: n is {report.num_images:,} instead of {report.num_found:,}.",
             items=data.excluded,
         )
 

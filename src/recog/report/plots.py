@@ -199,13 +199,13 @@ def _heads_figure(heads: Sequence[HeadRow]) -> Figure:
     figure = new_figure(8, max(3.0, 0.3 * len(heads) + 1))
     axes = figure.subplots()
     values = [row.val_accuracy if row.val_map is None else row.val_map for row in heads]
-    axes.barh([f"{row.method}, L2 {row.l2:g}" for row in heads], values, color=_HIT)
+    names = [f"{row.method}, L2 {row.l2:g}" for row in heads]
+    axes.hlines(names, min(values), values, color=_GREY, linewidth=0.8)
+    axes.plot(values, names, "o", color=_HIT)  # dots, as the axis does not begin at 0
     axes.invert_yaxis()
-    low = min(values)
-    axes.set(
-        xlim=(max(0.0, low - (1 - low) * 0.5), 1), xlabel="val mAP" if heads[0].val_map is not None else "val accuracy"
-    )
-    axes.set_title("Last layers tried")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2%}".replace(".00%", "%"))
+    axes.set(xlabel=f"{heads[0].measured} {'mAP' if heads[0].val_map is not None else 'accuracy'}")
+    axes.set_title("Last layers tried; the axis does not begin at 0")
     return figure
 
 

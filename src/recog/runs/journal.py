@@ -259,7 +259,7 @@ def epoch_values(result: EpochResult) -> Values:
 def head_values(head: HeadLog) -> Values:
     """What is recorded of a head that was tried."""
     values: Values = {"method": head.method, "l2": head.l2, "val_accuracy": head.val_accuracy, "val_nll": head.val_nll}
-    return values | _map_of(head.val_map)
+    return values | {"num_folds": head.num_folds} | _map_of(head.val_map)
 
 
 def _map_of(value: float | None) -> Values:

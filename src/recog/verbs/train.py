@@ -25,7 +25,7 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
 from recog.evaluation.results.read import parse_report
 from recog.recipes.budget import check_budget, prepare_within
-from recog.recipes.calibrate import HeldOut, calibrate, hold_out_val, unknown_notes
+from recog.recipes.calibrate import HeldOut, calibrate, calibration_notes, hold_out_val
 from recog.recipes.config import TrainConfig
 from recog.recipes.cost import Budget
 from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, TrainingSummary
@@ -312,7 +312,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
         yield Note(text="calibrating and evaluating", is_activity=True)
         held_out = held_out or hold_out_val(engine, prepared)
         calibration, statistics = calibrate(held_out, plan, prepared.dataset.class_names)
-        for text in unknown_notes(calibration, plan):
+        for text in calibration_notes(calibration, plan):
             yield Note(text=text)
         packed = pack(
             staging,

@@ -41,7 +41,7 @@ def test_too_sure_gets_a_temperature():
     assert (fit.nll_before, fit.ece_before) == (nll(logits, labels), ece_equal_width(softmax(logits), labels))
     assert fit.nll_after < fit.nll_before - 0.1
     assert fit.ece_after < fit.ece_before / 2
-    assert "lowers the cross-validated NLL" in fit.reason
+    assert "lowers the cross-fitted NLL" in fit.reason
 
 
 def test_after_is_by_fits_that_had_not_seen_the_image():
@@ -89,7 +89,7 @@ def test_neither_held_out_nll_nor_ece_gets_worse(offsets):
         assert fit.nll_after <= fit.nll_before
         assert fit.ece_after <= fit.ece_before + ECE_TOLERANCE
         reasons.append(fit.reason)
-    refused = [why for why in reasons if why.startswith("a temperature raises the cross-validated ECE")]
+    refused = [why for why in reasons if why.startswith("a temperature raises the cross-fitted ECE")]
     assert refused or any(offsets)  # with these offsets there is something to gain
 
 
@@ -292,3 +292,22 @@ def test_where_every_answer_is_right_the_fit_ends_at_its_bounds():
 def test_vector_scaling_refuses_bad_logits():
     with pytest.raises(DataError, match="NaN"):
         fit_vector(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+def test_one_error_alone_does_not_make_the_temperature_run_away():
+    """Of 50 images one is wrong, by a margin of 2. The fold without it has only right answers, which ask for a temperature of 0:
+    1/100 would make its NLL log(1 + exp(200)) = 200, and 4 the mean. No temperature is fitted there, so it keeps its
+    log(1 + exp(2)).
+    """
+    labels = np.arange(50) % 2
+    logits = np.where(np.eye(2)[labels] == 1, 4.0, 0.0)
+    logits[0] = logits[0][::-1] / 2
+    scaling = fit_scaling(logits, labels, method="temperature")
+    folds = deal_folds(labels)
+    total = math.log1p(math.exp(2)) + (folds == folds[0])[1:].sum() * math.log1p(math.exp(-4))
+    for fold in set(folds.tolist()) - {int(folds[0])}:
+        rest = folds != fold
+        temperature = fit_temperature(logits[rest], labels[rest]).temperature
+        total += nll(logits[folds == fold] / temperature, labels[folds == fold]) * (folds == fold).sum()
+    assert scaling.fit.nll_after == pytest.approx(total / 50)
+    assert scaling.fit.nll_after < 0.2

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from recog.core.config import nearest
 from recog.core.errors import DataError
-from recog.core.files import natural_key
+from recog.core.files import natural_key, shown
 from recog.core.images.formats import has_image_suffix
 from recog.core.text import plural
 from recog.data.data_layout import DataLayout
@@ -108,8 +110,26 @@ def _no_classes(tree: Tree, files: list[str]) -> str:
     ]
     hint = f" It holds {len(packed)} archives, such as {packed[0]}: unpack them and name the folder." if packed else ""
     hint += suggest_label_pattern([name for name in files if has_image_suffix(name)])
+    return (
+        f"{tree.where} holds {found}; expected one folder of images per class, {_expected_folders(tree, files)}.{hint}"
+    )
+
+
+def _expected_folders(tree: Tree, files: Sequence[str]) -> str:
+    """Names for class folders: where the images seem to be those of one class, its folder and one beside it."""
+    here = Path(tree.where).absolute()
+    if here.is_dir() and any(map(has_image_suffix, files)):
+        beside = sorted(
+            entry.name for entry in os.scandir(here.parent) if entry.is_dir() and entry.name[:1] not in "._"
+        )
+        others = [name for name in beside if name != here.name]
+        if others:
+            above, name = Path(tree.where).parent, here.name
+            return (
+                f"such as {shown(name)} and {shown(others[0])} in {above}. If {shown(name)} is one class, give {above}"
+            )
     where = tree.where.rstrip("/")
-    return f"{tree.where} holds {found}; expected one folder of images per class, such as {where}/cat and {where}/dog.{hint}"
+    return f"such as {where}/CLASS_A and {where}/CLASS_B"
 
 
 def _descend(tree: Tree, start: str) -> str:

@@ -25,7 +25,7 @@ AS_REQUESTED = "as requested"
 TOO_FEW = "one image is too few to fit anything"
 UNBOUNDED = "all predictions on the calibration images are right, or all are wrong, so no temperature can be fitted"
 ECE_TOLERANCE = (
-    5e-5  # a rise of the cross-validated ECE up to here is none: the ECE of some hundred images varies by far more
+    5e-5  # a rise of the cross-fitted ECE up to here is none: the ECE of some hundred images varies by far more
 )
 MAX_SCALE = 1e6  # of temperatures, factors and offsets that are read, and the inverse of the least; fits end at 100
 MIN_VECTOR_IMAGES = 500  # below, and below 50 for each class, two numbers a class fit chance
@@ -98,7 +98,8 @@ def fit_scaling(
 ) -> Scaling:
     """Fit on `logits` float [N, K] and `targets` of images that neither trained nor test the network; `data` names them.
 
-    'auto' takes what cross-validation finds: temperature where it lowers the NLL, vector (multiclass) where that lowers it
+    'auto' takes what cross-fitting finds, in which each image is scaled by a fit on others: temperature where it lowers the NLL,
+    vector (multiclass) where that lowers it
     further by more than the standard error of the difference and images are many, none of
     them where it raises the ECE by more than ECE_TOLERANCE; else none.
     """
@@ -124,7 +125,7 @@ def fit_scaling(
     if method == "vector" or (method == "auto" and "vector" in measures.scaling_methods and _has_many(*logits.shape)):
         held_out["vector"] = _cross_fitted("vector", logits, targets, folds)
     chosen, reason = _choose(held_out, targets) if method == "auto" else (method, AS_REQUESTED)
-    if chosen == "temperature" and fit_temperature(logits, targets).is_bounded:
+    if chosen != "vector" and fit_temperature(logits, targets).is_bounded:
         chosen, reason = "none", UNBOUNDED
     fit = _describe(
         logits, held_out[chosen], targets, data=data, reason=reason, num_folds=num_folds if chosen != "none" else 0
@@ -154,7 +155,12 @@ def _has_many(num_images: int, num_classes: int) -> bool:
 
 def _fitted(method: str, logits: FloatArray, targets: TargetArray, fit: ScalingFit | None = None) -> Scaling:
     if method == "temperature":
-        return Scaling(method="temperature", temperature=fit_temperature(logits, targets).temperature, fit=fit)
+        found = fit_temperature(logits, targets)
+        if (
+            found.is_bounded
+        ):  # as where all are right: no temperature is fitted, here as in the cross-fitting of this rule
+            return Scaling(fit=fit)
+        return Scaling(method="temperature", temperature=found.temperature, fit=fit)
     if method == "vector":
         vector = fit_vector(logits, targets)
         return Scaling(method="vector", factors=vector.factors, offsets=vector.offsets, fit=fit)
@@ -171,7 +177,7 @@ def _cross_fitted(method: str, logits: FloatArray, targets: TargetArray, folds: 
 
 
 def _choose(held_out: Mapping[str, FloatArray], targets: TargetArray) -> tuple[str, str]:
-    """(method, why), from the cross-validated NLL of each image; no method that raises the ECE beyond the tolerance."""
+    """(method, why), from the cross-fitted NLL of each image; no method that raises the ECE beyond the tolerance."""
     measures = task_of(targets)
     eces = {method: measures.ece(measures.probs(scaled), targets) for method, scaled in held_out.items()}
     terms = {method: task_of(targets).nll_terms(scaled, targets) for method, scaled in held_out.items()}
@@ -182,16 +188,16 @@ def _choose(held_out: Mapping[str, FloatArray], targets: TargetArray) -> tuple[s
         error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
         if gain.mean() > error and means["vector"] < means["none"] and eces["vector"] <= max_ece:
             return "vector", (
-                f"it lowers the cross-validated NLL below temperature scaling's by {gain.mean():.4f}, standard error {error:.4f}"
+                f"it lowers the cross-fitted NLL below temperature scaling's by {gain.mean():.4f}, standard error {error:.4f}"
             )
     if means["temperature"] < means["none"]:
-        lowers = f"lowers the cross-validated NLL from {means['none']:.4f} to {means['temperature']:.4f}"
+        lowers = f"lowers the cross-fitted NLL from {means['none']:.4f} to {means['temperature']:.4f}"
         if eces["temperature"] > max_ece:  # three decimals of a percentage show any rise beyond the tolerance
-            raises = f"raises the cross-validated ECE from {eces['none']:.3%} to {eces['temperature']:.3%}"
+            raises = f"raises the cross-fitted ECE from {eces['none']:.3%} to {eces['temperature']:.3%}"
             return "none", f"a temperature {raises} (and {lowers})"
         return "temperature", f"it {lowers} and does not raise the ECE"
     return "none", (
-        f"a temperature does not lower the cross-validated NLL: {means['temperature']:.4f} with, {means['none']:.4f} without"
+        f"a temperature does not lower the cross-fitted NLL: {means['temperature']:.4f} with, {means['none']:.4f} without"
     )
 
 

@@ -34,6 +34,11 @@ class HeadRow:
     val_accuracy: float
     val_nll: float
     val_map: float | None = None
+    num_folds: int | None = None  # of the cross-validation that measured it; 0: the validation split
+
+    @property
+    def measured(self) -> str:
+        return "cross-validated" if self.num_folds else "val"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,8 @@ _SPELLINGS = {
     "Classwise ECE": "ECE",
     "Val accuracy": "Val",
     "Val NLL": "NLL",
+    "Cross-validated accuracy": "Val",
+    "Cross-validated NLL": "NLL",
 }
 
 
