@@ -274,7 +274,9 @@ class TestWhatIsNoData:
 
     def test_one_class_folder_is_told_from_the_folder_of_classes(self, tmp_path):
         build(tmp_path, "pets/hamster/1.png", "pets/rabbit/1.png", "pets/.cache/1.png")
-        with pytest.raises(DataError, match=r"'hamster' and 'rabbit' in .*pets. If 'hamster' is one class, give .*pets\."):
+        with pytest.raises(
+            DataError, match=r"'hamster' and 'rabbit' in .*pets. If 'hamster' is one class, give .*pets\."
+        ):
             open_source(tmp_path / "pets" / "hamster")
 
     def test_class_folders_without_images(self, tmp_path):

@@ -110,7 +110,9 @@ def test_without_a_terminal_nothing_is_cut_or_padded():
 
 def test_images_that_could_not_be_used_are_named():
     excluded = tuple((f"{i}.jpg", "it is truncated") for i in range(4))
-    lines = brief_lines(report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0, excluded=excluded))
+    lines = brief_lines(
+        report_of(("cat", "dog"), [0, 1] * 100, [0, 1] * 100, num_seen_in_training=0, excluded=excluded)
+    )
     at = lines.index("  warning: 4 of 204 images could not be used")
     assert lines[at + 1 : at + 4] == [
         "    0.jpg: it is truncated",

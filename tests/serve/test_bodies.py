@@ -32,6 +32,15 @@ def test_the_body_is_the_image(kind):
 
 
 @pytest.mark.parametrize(
+    "kind", ["", "application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=x"]
+)
+def test_curl_sends_an_image_as_a_form(kind):
+    """curl --data-binary without -H, and clients that send no type: the first bytes tell."""
+    (image,) = uploaded_images(b"\x89PNG\r\n\x1a\n and more", kind, LIMITS)
+    assert image.data.endswith(b"and more")
+
+
+@pytest.mark.parametrize(
     "kind", ["", "text/plain", "application/json", "application/x-www-form-urlencoded", "multipart/mixed"]
 )
 def test_other_types_are_refused(kind):

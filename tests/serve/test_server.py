@@ -35,7 +35,7 @@ def test_live_before_the_model_is_loaded(golden):
             except OSError:
                 time.sleep(0.01)
         service.wait_ready()
-        assert "16 reference images predicted as when it was written" in service.log.read_text()
+        assert "predictions checked on 16 images of the bundle" in service.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -26,7 +26,7 @@ from recog.verbs.run import Note, Planned, Run
 from recog.verbs.train import TrainEvent
 
 NUM_TIMED = 2  # steps from which the time of training is expected
-MIN_EXPECTED_S = 10  # a shorter time is not announced
+MIN_EXPECTED_S = 5  # a shorter time is not announced
 
 
 class TrainPrinter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,7 @@ _PER_IMAGE: Mapping[Task, str] = MappingProxyType(
     {"multiclass": "", "multilabel": ", of which each image has any number"}
 )
 _TOTAL: Mapping[Task, str] = MappingProxyType({"multiclass": "all", "multilabel": "images"})  # the last row's name
+NOTED_S = 5.0  # a phase that takes longer is noted where no bar shows it
 FINDINGS = Path("findings")  # the default folder of the folders of findings
 
 
@@ -140,15 +142,17 @@ def _scan_with_bar(
     from recog.verbs.scan import ScanProgress, ScanReport, scan_events
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    report, examined = None, None
+    report, examined, lines = None, None, _PhaseLines()
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         task = progress.add_task("looking at images", total=None)
         for event in scan_events(data, labels=labels, layout=layout, limits=limits, deep=deep):
             match event:
                 case ScanProgress():
+                    lines.show("looking at images", event.num_done, event.num_images)
                     if event.num_done % 100 == 0 or event.num_done == event.num_images:
                         progress.update(task, completed=event.num_done, total=event.num_images)
                 case DeepProgress():
+                    lines.show(event.stage, event.num_done, event.num_all)
                     if progress.tasks[0].description != event.stage:
                         progress.reset(task, description=event.stage)
                     progress.update(task, completed=event.num_done, total=event.num_all)
@@ -159,6 +163,23 @@ def _scan_with_bar(
     if report is None:
         raise DataError(f"{data} was not scanned.")
     return report, examined
+
+
+class _PhaseLines:
+    """In a file or pipe, which show no bar, one line for each phase that takes over NOTED_S, or whose end cannot be told."""
+
+    def __init__(self) -> None:
+        self._stage, self._started, self._is_noted = "", 0.0, notes.is_terminal
+
+    def show(self, stage: str, num_done: int, num_all: int) -> None:
+        if stage != self._stage:
+            self._stage, self._started, self._is_noted = stage, time.perf_counter(), notes.is_terminal
+        passed_s = time.perf_counter() - self._started
+        if self._is_noted or (passed_s < NOTED_S and num_all > 1):
+            return
+        self._is_noted = True
+        left = f": {num_done:,} of {num_all:,}, {passed_s * (num_all - num_done) / max(1, num_done):.0f} s left"
+        print_note(f"{stage}{left if num_all > 1 else ''}")
 
 
 def _write_findings(examined: Examination, out: Path | None, data: str) -> Path:

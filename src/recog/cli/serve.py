@@ -95,11 +95,14 @@ def serve(
         for model in models.values():
             ready = model.ready
             print_note(
-                f"{model.name}: {ready.architecture}, {plural(len(ready.class_names), 'class', 'classes')}, version "
-                f"{ready.version}, {ready.engine}, "
-                f"{plural(ready.num_reference_images, 'reference image')} predicted as when it was written"
+                f"{model.name}: {ready.architecture} with {plural(len(ready.class_names), 'class', 'classes')}, version "
+                f"{ready.version}, run by {ready.engine}; predictions checked on {plural(ready.num_reference_images, 'image')} "
+                "of the bundle"
             )
-        print_note(f"ready: {url}    stop: Ctrl-C")
+        print_note(
+            f"ready: open {url} in a browser, or: curl --data-binary @photo.jpg {url}/predict",
+            "Ctrl-C stops the service",
+        )
 
     run(sources, config, listener, on_ready)
 

@@ -152,7 +152,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Unavailable)
     async def unavailable(request: Request, error: Unavailable) -> Response:
-        return error_response(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
+        reason = f"{error}; retry in {error.retry_after_s} s"
+        return error_response(503, reason, headers={"Retry-After": str(error.retry_after_s)})
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> Response:

@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from recog.core.images.formats import PREFIX_BYTES, is_image_content
 from recog.core.text import visible
 from recog.serve.config import ServeLimits
 from recog.serve.inference import Unavailable
@@ -19,6 +20,7 @@ from recog.serve.messages import Image
 
 _MAX_NAME = 255  # characters of a client's file name that are repeated in the answer
 _MAX_PART_HEADERS = 16
+_AS_SENT_BY_HABIT = ("", "application/x-www-form-urlencoded")  # the second by curl --data-binary, whatever the file
 TIMEOUT_HEADER = "x-request-timeout"
 
 
@@ -112,12 +114,17 @@ def uploaded_images(body: bytes, content_type: str, limits: ServeLimits) -> list
         images = list(_parts(body, content_type, limits))
         if not images:
             raise RequestError(400, "the multipart body has no part; send each image as one")
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif (
+        kind.startswith("image/")
+        or kind == "application/octet-stream"
+        or (kind in _AS_SENT_BY_HABIT and is_image_content(body[:PREFIX_BYTES]))
+    ):
         images = [Image(body, "image")]
     else:
         raise RequestError(
             415,
-            "the Content-Type must be image/*, application/octet-stream or multipart/form-data with an image per part",
+            "the header Content-Type must be image/*, application/octet-stream or multipart/form-data with an image per part, "
+            f"such as Content-Type: image/jpeg; it is {visible(kind)[:80] or 'missing'!r}",
         )
     check_num_images(len(images), limits)
     if any(not image.data for image in images) and len(images) == 1:

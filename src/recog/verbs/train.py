@@ -252,6 +252,7 @@ def _resume(
                 f"{folder} was trained on a Dataset object; pass it again: recog.train(dataset, resume=...)."
             )
         broadcast(world, config_to_dict(config))
+        yield Note(text=f"reading {config.data.source or 'the images'}", is_activity=True)
         prepared = _prepare(config, dataset, network=network, world=world)
         check_same_data(folder, config.data.fingerprint, prepared)
         if source is not None:
@@ -300,6 +301,9 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
         yield Planned(folder=folder, config=plan, num_steps=count_steps(prepared))
         with journal.suppressed(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        if prepared.exact is not None and resume.state is None:
+            num_images = len(prepared.exact.targets) + (0 if prepared.val is None else len(prepared.val.targets))
+            yield Note(text=f"computing the features of {plural(num_images, 'image')}", is_activity=True)
         events = learn(prepared, resume, world, deadline=clock.deadline)
         summary, held_out = yield from _recorded(events, journal, folder, prepared)
         with journal.suppressed(TENSORBOARD):
