@@ -19,7 +19,8 @@ NO_SETTINGS = {
     "data.pkl",
 }  # files, and a method in an example
 SOURCE = Path(recog.__file__).parent
-OTHERS = {  # of torchrun, and of programs that fetch and unpack
+OTHERS = {  # of torchrun, and of programs that send, fetch and unpack
+    "--data-binary",
     "--nproc-per-node",
     "--max-restarts",
     "--rdzv-endpoint",
