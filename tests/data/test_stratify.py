@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from recog.core.errors import DataError
 from recog.data.dataset import Dataset, Sample, check_trainable, labels_without_images
-from recog.data.split import SplitConfig, iterative_parts, split_dataset, whole_shares
+from recog.data.split import SplitConfig, split_dataset
+from recog.data.stratify import iterative_parts, whole_shares
 
 FRACTIONS = [0.7, 0.15, 0.15]
 

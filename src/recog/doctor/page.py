@@ -124,7 +124,6 @@ def _payload(found: Findings) -> str:
         "images": images,
         "classes": [visible(name) for name in found.class_names],
         "cells": [spreadsheet_cell(name) for name in found.class_names],
-        "several": found.task == "multilabel",
     }
     return json.dumps(table, ensure_ascii=True).replace("<", "\\u003c")
 

@@ -80,7 +80,7 @@ def check_budget(config: TrainConfig, world: World, *, find_lr: bool) -> None:
         "--find-lr": find_lr,
         "head.compare": config.head.compare,
     }
-    conflicts = [name for name, is_set in given.items() if is_set]
+    conflicts = [name for name, is_given in given.items() if is_given]
     if conflicts:
         raise ConfigError(
             f"--budget plans how long to train, which conflicts with {', '.join(conflicts)}; use one of them. A run.toml has its "

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from recog.bundle.manifest import Manifest
 from recog.core.preprocess import Preprocess
 from recog.core.text import visible
+from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import Report
 from recog.report.sections import Section, trust_sections, value_of
 from recog.report.text import percent, percent_range
@@ -42,7 +43,7 @@ def render_card(
     return environment.get_template("card.md.j2").render(
         report=report,
         metrics=list(_metrics(report)),
-        is_multilabel=manifest.task == "multilabel",
+        things=TASK_MEASURES[manifest.task].things,
         manifest=manifest,
         weights_source=origin[0],
         weights_licence=origin[1],

@@ -115,21 +115,25 @@ _HEADLINES: Mapping[Task, Callable[[Any], str]] = MappingProxyType(
 )
 
 
+_CONFUSIONS: Mapping[Task, Callable[[Any], np.ndarray[Any, Any]]] = MappingProxyType(
+    {"multiclass": lambda report: np.array(report.confusion), "multilabel": lambda report: np.zeros((0, 0))}
+)
+
+
 def _best_head(heads: Sequence[HeadRow], report: Report) -> int:
     """The index of the head that is used, as HeadLog.is_best: the lowest product of error rate and NLL; -1 of none."""
     if not heads:
         return -1
-    scores = [(1 - (row.val_accuracy if row.val_map is None else row.val_map)) * row.val_nll for row in heads]
+    scores = [(1 - row.score[1]) * row.val_nll for row in heads]
     return int(np.argmin(scores))
 
 
 def _contents(report: Report, facts: PageFacts, gallery: Gallery) -> list[tuple[str, str]]:
     """(id, name) of the sections that are on the page, in its order."""
-    several = report.task == "multilabel"
     found = [
         ("errors", "Errors", True),
         ("uncertain", "Least certain", bool(gallery.uncertain)),
-        ("confusion", "Confusion matrix", not several),
+        ("confusion", "Confusion matrix", bool(_CONFUSIONS[report.task](report).size)),
         ("classes", TASK_MEASURES[report.task].things.capitalize(), True),
         ("data", "Data", facts.data is not None),
         ("training", "Training", report.training is not None or bool(facts.history.heads)),
@@ -147,7 +151,7 @@ def _contents(report: Report, facts: PageFacts, gallery: Gallery) -> list[tuple[
 
 def _island(report: Report, gallery: Gallery) -> str:
     """The JSON that the script reads: class names, the images behind each cell, and their pictures."""
-    counts = np.array(report.confusion) if isinstance(report, MulticlassReport) else np.zeros((0, 0))
+    counts = _CONFUSIONS[report.task](report)
     cells = {
         f"{i},{j}": {
             "count": int(counts[i, j]),

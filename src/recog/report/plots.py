@@ -15,9 +15,10 @@ from PIL import Image
 
 from recog.core.errors import DataError, missing_extra
 from recog.core.outputs import check_output_folder
+from recog.core.task import Task
 from recog.core.text import visible
 from recog.evaluation.measures.counts import Hits
-from recog.evaluation.results.report import MulticlassReport, Report
+from recog.evaluation.results.report import Report
 from recog.report.page.facts import EpochRow, HeadRow, History
 from recog.report.text import percent
 
@@ -57,7 +58,7 @@ def plot_report(report: Report) -> Figure:
     """Confusion matrix and reliability diagram side by side; with several labels the F1 of each and the diagram."""
     figure = new_figure(11, 5)
     left, right = figure.subplots(1, 2)
-    (_draw_confusion if isinstance(report, MulticlassReport) else _draw_labels)(report, left)
+    _DRAW[report.task](report, left)
     _draw_reliability(report, right)
     return figure
 
@@ -73,7 +74,7 @@ def plot_history(history: History) -> Figure:
 
 def plot_confusion(report: Report) -> Figure:
     """DataError with several labels per image, which have no such matrix."""
-    if not isinstance(report, MulticlassReport):
+    if _DRAW[report.task] is not _draw_confusion:
         raise DataError("images with several labels have no confusion matrix.")
     side = max(4.5, min(14.0, 2.5 + 0.45 * report.num_classes))
     figure = new_figure(side, side)
@@ -149,6 +150,11 @@ def _draw_labels(report: Any, axes: Axes) -> None:
     axes.set(xlabel="F1", xlim=(0, 1), title=f"mAP {percent(report.mean_average_precision)}, n = {report.num_images:,}")
 
 
+_DRAW: Mapping[Task, Callable[[Any, Axes], None]] = MappingProxyType(
+    {"multiclass": _draw_confusion, "multilabel": _draw_labels}
+)
+
+
 def _draw_reliability(report: Report, axes: Axes) -> None:
     points = _POINTS[report.task](report)
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
@@ -186,10 +192,8 @@ def _epochs_figure(epochs: Sequence[EpochRow]) -> Figure:
     loss.plot(numbers, [row.val_nll for row in epochs], color=_HIT, marker=".", label="val NLL")
     loss.set(xlabel="epoch", title="Loss")
     loss.legend()
-    several = epochs[0].val_map is not None
-    values = [row.val_accuracy if row.val_map is None else row.val_map for row in epochs]
-    score.plot(numbers, values, color=_HIT, marker=".")
-    score.set(xlabel="epoch", title="Val mAP" if several else "Val accuracy")
+    score.plot(numbers, [row.score[1] for row in epochs], color=_HIT, marker=".")
+    score.set(xlabel="epoch", title=f"Val {epochs[0].score[0]}")
     for axes in (loss, score):
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -198,13 +202,13 @@ def _epochs_figure(epochs: Sequence[EpochRow]) -> Figure:
 def _heads_figure(heads: Sequence[HeadRow]) -> Figure:
     figure = new_figure(8, max(3.0, 0.3 * len(heads) + 1))
     axes = figure.subplots()
-    values = [row.val_accuracy if row.val_map is None else row.val_map for row in heads]
+    values = [row.score[1] for row in heads]
     names = [f"{row.method}, L2 {row.l2:g}" for row in heads]
     axes.hlines(names, min(values), values, color=_GREY, linewidth=0.8)
     axes.plot(values, names, "o", color=_HIT)  # dots, as the axis does not begin at 0
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2%}".replace(".00%", "%"))
-    axes.set(xlabel=f"{heads[0].measured} {'mAP' if heads[0].val_map is not None else 'accuracy'}")
+    axes.set(xlabel=f"{heads[0].measured} {heads[0].score[0]}")
     axes.set_title("Last layers tried; the axis does not begin at 0")
     return figure
 

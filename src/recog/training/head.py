@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from recog.core.errors import DataError, TrainingError
 from recog.core.task import Task
-from recog.data.split import groups_in_order, iterative_parts
+from recog.data.stratify import groups_in_order, iterative_parts
 from recog.evaluation.measures.task import task_of
 from recog.training.config import HeadConfig, HeadMethod
 

@@ -6,12 +6,10 @@ import contextlib
 import io
 import os
 import re
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
+from typing import Any, BinaryIO, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +47,7 @@ from recog.core.images.pillow_file import (
     count_frames,
     load_pixels,
     open_with_pillow,
+    quiet_pillow,
 )
 
 __all__ = [
@@ -228,7 +227,7 @@ def _check_settings(channels: int, min_side: int | None, grey16_max: int) -> Non
 
 def _as_bad_image(work: Callable[[], T], name: str) -> T:
     try:
-        with _quiet_pillow():
+        with quiet_pillow():
             return work()
     except BadImage as error:
         reason, remedy = error.reason, error.remedy
@@ -246,33 +245,6 @@ def _explain(error: Exception) -> str:
     if re.search("truncated|end of file", message, re.IGNORECASE) or isinstance(error, EOFError):
         return "the file is truncated: it ends before the image does"
     return f"the file is damaged and cannot be decoded ({message or type(error).__name__})"
-
-
-_QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif|pydicom"), 0)
-_quiet_lock = threading.Lock()
-_num_quiet = 0
-
-
-@contextlib.contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Warnings of Pillow's own modules are ignored while any thread is inside.
-
-    warnings.catch_warnings would restore another thread's filters; a counted entry of our own cannot.
-    """
-    global _num_quiet
-    filters = cast(list[Any], warnings.filters)
-    with _quiet_lock:
-        _num_quiet += 1
-        if _QUIET_FILTER not in filters:
-            filters.insert(0, _QUIET_FILTER)
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _num_quiet -= 1
-            filters = cast(list[Any], warnings.filters)
-            if _num_quiet == 0 and _QUIET_FILTER in filters:
-                filters.remove(_QUIET_FILTER)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import re
-from collections.abc import Mapping
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
@@ -175,3 +178,30 @@ def count_frames(image: Image.Image) -> tuple[bool, int | None]:
     if not is_animated:
         return False, 1
     return True, int(getattr(image, "n_frames", 1)) if image.format in ("PNG", "WEBP", "AVIF", "DICOM") else None
+
+
+_QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif|pydicom"), 0)
+_quiet_lock = threading.Lock()
+_num_quiet = 0
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Warnings of Pillow's own modules are ignored while any thread is inside.
+
+    warnings.catch_warnings would restore another thread's filters; a counted entry of our own cannot.
+    """
+    global _num_quiet
+    filters = cast(list[Any], warnings.filters)
+    with _quiet_lock:
+        _num_quiet += 1
+        if _QUIET_FILTER not in filters:
+            filters.insert(0, _QUIET_FILTER)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _num_quiet -= 1
+            filters = cast(list[Any], warnings.filters)
+            if _num_quiet == 0 and _QUIET_FILTER in filters:
+                filters.remove(_QUIET_FILTER)

@@ -28,8 +28,9 @@ from recog.evaluation.measures.multilabel import (
 from recog.evaluation.measures.probability import auroc, average_precision, exact_mean
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct, task_of
 from recog.evaluation.results.facts import MAX_ERRORS, DataFacts, check_names
-from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report, counted_fields
+from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import (
+    counted_fields,
     misclassified,
     none_if_nan,
     wrong_labels,

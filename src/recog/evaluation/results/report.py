@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -17,13 +16,9 @@ import numpy as np
 from recog.core import notebook
 from recog.core.task import Task
 from recog.evaluation.measures.counts import (
-    ClassCounts,
     Hits,
     Interval,
     MeanMeasures,
-    macro_mean,
-    micro_mean,
-    weighted_mean,
 )
 from recog.evaluation.measures.resampling import Bootstrap
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
@@ -34,7 +29,6 @@ from recog.evaluation.results.rows import (
     Misclassified,
     Predictions,
     WrongLabels,
-    class_rows,
     data_frame,
     mean_of,
     none_if_nan,
@@ -378,24 +372,6 @@ class MultilabelReport(Report):
 def no_evidence(reason: str) -> dict[str, Any]:
     """`report.json` of a model that was not evaluated, with the reason."""
     return {"format_version": FORMAT_VERSION, "evidence": "none", "reason": reason}
-
-
-def counted_fields(
-    class_names: tuple[str, ...],
-    counts: ClassCounts,
-    ranks: Sequence[Sequence[float | None]],
-    bootstrap: Bootstrap,
-    thresholds: Sequence[float],
-) -> dict[str, Any]:
-    """The fields of a Report that follow from the counts and what is known of each class."""
-    return {
-        "class_names": class_names,
-        "macro": macro_mean(counts),
-        "weighted": weighted_mean(counts),
-        "micro": micro_mean(counts),
-        "classes": class_rows(class_names, counts, *ranks, bootstrap=bootstrap, thresholds=thresholds),
-        "bootstrap": bootstrap,
-    }
 
 
 def _plain(value: Any) -> Any:

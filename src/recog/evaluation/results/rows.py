@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from recog.core.errors import MissingExtraError
 from recog.core.task import Task
 from recog.evaluation.measures.arrays import BoolArray
-from recog.evaluation.measures.counts import ClassCounts, Interval, wilson_interval
+from recog.evaluation.measures.counts import (
+    ClassCounts,
+    Interval,
+    macro_mean,
+    micro_mean,
+    weighted_mean,
+    wilson_interval,
+)
 from recog.evaluation.measures.resampling import Bootstrap
 from recog.evaluation.measures.task import TASK_MEASURES
 
@@ -279,3 +286,21 @@ def data_frame(columns: Mapping[str, Any], *, index: Sequence[str] | None = None
     except ModuleNotFoundError:
         raise MissingExtraError("this needs pandas, which is not installed; run: pip install pandas") from None
     return pandas.DataFrame(dict(columns), index=None if index is None else list(index))
+
+
+def counted_fields(
+    class_names: tuple[str, ...],
+    counts: ClassCounts,
+    ranks: Sequence[Sequence[float | None]],
+    bootstrap: Bootstrap,
+    thresholds: Sequence[float],
+) -> dict[str, Any]:
+    """The fields of a Report that follow from the counts and what is known of each class."""
+    return {
+        "class_names": class_names,
+        "macro": macro_mean(counts),
+        "weighted": weighted_mean(counts),
+        "micro": micro_mean(counts),
+        "classes": class_rows(class_names, counts, *ranks, bootstrap=bootstrap, thresholds=thresholds),
+        "bootstrap": bootstrap,
+    }

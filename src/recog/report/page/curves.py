@@ -35,9 +35,8 @@ def curve_charts(epochs: Sequence[EpochRow], best_epoch: int) -> list[CurveChart
     """Losses and scores by epoch; none for fewer than two epochs."""
     if len(epochs) < 2:
         return []
-    several = epochs[0].val_map is not None
     scores: list[tuple[str, str, Callable[[EpochRow], float]]] = [
-        ("val mAP" if several else "val accuracy", "one", lambda row: _score(row))
+        (f"val {epochs[0].score[0]}", "one", lambda row: row.score[1])
     ]
     losses: list[tuple[str, str, Callable[[EpochRow], float]]] = [
         ("training loss", "two", lambda row: row.train_loss),
@@ -47,10 +46,6 @@ def curve_charts(epochs: Sequence[EpochRow], best_epoch: int) -> list[CurveChart
         _chart("Loss", losses, epochs, best_epoch, form=lambda value: f"{value:.3g}"),
         _chart("Score on the validation split", scores, epochs, best_epoch, form=percent),
     ]
-
-
-def _score(row: EpochRow) -> float:
-    return row.val_accuracy if row.val_map is None else row.val_map
 
 
 def _chart(

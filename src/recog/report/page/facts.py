@@ -13,27 +13,35 @@ MAX_STRIP_IMAGES = 160
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochRow:
+class _Scored:
+    """What is measured of an epoch or a head."""
+
+    val_accuracy: float  # multi-label: of whole images
+    val_nll: float
+    val_map: float | None = None  # multi-label only
+
+    @property
+    def score(self) -> tuple[str, float]:
+        """The name and value of the measure that chooses."""
+        return ("accuracy", self.val_accuracy) if self.val_map is None else ("mAP", self.val_map)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow(_Scored):
     """One epoch of metrics.jsonl and results.csv."""
 
     epoch: int
     train_loss: float
-    val_accuracy: float  # multi-label: of whole images
-    val_nll: float
-    val_map: float | None = None  # multi-label only
     images_per_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadRow:
+class HeadRow(_Scored):
     """One head that was tried."""
 
     trial: int
     method: str
     l2: float
-    val_accuracy: float
-    val_nll: float
-    val_map: float | None = None
     num_folds: int | None = None  # of the cross-validation that measured it; 0: the validation split
 
     @property
