@@ -33,7 +33,7 @@ chromium:
 	}
 
 test-extras: $(VENV)/installed
-	$(BIN)/pytest tests/end_to_end/test_python_tools.py tests/data/lists/test_frames.py tests/evaluation/results/test_predictions.py
+	$(BIN)/pytest tests/end_to_end/test_python_tools.py tests/data/lists/test_frames.py tests/evaluation/results/test_rows.py
 
 ledger: $(VENV)/installed
 	$(BIN)/pytest --quiet tests/hostile -k ledger

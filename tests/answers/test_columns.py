@@ -19,7 +19,7 @@ def test_the_default_columns_of_one_label_per_image():
         "confidence": 0.7,
         "label_2": "eel",
         "confidence_2": 0.2,
-        "set": ["cat", "eel"],
+        "label_set": ["cat", "eel"],
         "error": None,
     }
     assert cells(columns, bad("x")) == {**dict.fromkeys(cells(columns, SURE)), "file": "x", "error": "truncated"}
@@ -60,7 +60,7 @@ def test_the_default_columns_of_several_labels_per_image():
         ("file,confidence", {"file": "photos/a.b.png", "confidence": 0.7}),
         ("id,probs", {"id": "a.b", "cat": 0.7, "=dog": 0.1, "eel": 0.2}),
         ("prob:=dog,p=prob:eel", {"prob:=dog": 0.1, "p": 0.2}),
-        ("set,error", {"set": ["cat", "eel"], "error": None}),
+        ("label_set,error", {"label_set": ["cat", "eel"], "error": None}),
         ("unknown_score", {"unknown_score": None}),
     ],
 )
@@ -73,7 +73,7 @@ def test_columns_by_name(text, expected):
     [
         ("id,lable", r"names 'lable', which is no column. Did you mean 'label'\?.* Columns: id, name, file, label"),
         ("id,", "names '', which is no column"),
-        ("set", "which is no column"),  # without sets
+        ("label_set", "which is no column"),  # without sets
         ("unknown_score", "which is no column"),
         ("id,id", "has 'id' twice"),
         ("id,label=id,label", "has 'label' twice"),

@@ -39,7 +39,7 @@ def write(path, given, answers=ANSWERS):
 def test_csv(tmp_path):
     rows = list(csv.reader(write(tmp_path / "a.csv", layout(sets=True)).open(encoding="utf-8", newline="")))
     assert rows == [
-        ["file", "label", "confidence", "set", "error"],
+        ["file", "label", "confidence", "label_set", "error"],
         ["'=1+1.png", "cat", "0.700000", "cat | =dog", ""],
         ["\\x1b[31m\\u202eb.png", "'=dog", "0.700000", "'=dog | cat", ""],
         ["caf\\udce9.png", "eel", "0.700000", "eel", ""],
@@ -79,8 +79,8 @@ def test_json_keeps_every_name_exactly(tmp_path):
 
 def test_json_has_sets_and_changed_labels_only_where_asked():
     unsure = answer("a", prediction([0.7, 0.1, 0.2], in_set=[1, 0, 0]), labels=("unsure",))
-    assert layout(sets=True).record(unsure)["set"] == ["cat"]
-    assert "set" not in layout().record(unsure)
+    assert layout(sets=True).record(unsure)["label_set"] == ["cat"]
+    assert "label_set" not in layout().record(unsure)
     assert layout().record(unsure)["label"] == "unsure"
     assert layout().record(unsure)["top"] == [{"label": "cat", "prob": 0.7}]
     assert layout("id,probs").record(unsure) == {"id": "a", "cat": 0.7, "=dog": 0.1, "eel": 0.2}
@@ -114,7 +114,7 @@ def test_parquet_has_typed_columns(tmp_path, monkeypatch):
         "list<element: string>",
         "string",
     ]
-    assert table.column("set").to_pylist() == [["cat", "=dog"], ["=dog", "cat"], ["eel"], None]
+    assert table.column("label_set").to_pylist() == [["cat", "=dog"], ["=dog", "cat"], ["eel"], None]
     assert table.column("confidence").to_pylist() == [0.7, 0.7, 0.7, None]
     assert table.column("file").to_pylist()[:3] == ["=1+1.png", "\\x1b[31m\\u202eb.png", "caf\\udce9.png"]
     assert parquet.read_table(write(tmp_path / "none.parquet", layout("id"), [])).num_rows == 0

@@ -286,17 +286,17 @@ def test_predict_shows_what_each_image_may_show(digits_run, digit_files):
 
     expected = recog.load(digits_run.bundle).predict(str(digit_files / "photos"))
     rows = json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json", "--sets").stdout)
-    assert [row["set"] for row in rows] == [list(prediction.label_set) for prediction in expected]
-    assert "set" not in json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)[0]
+    assert [row["label_set"] for row in rows] == [list(prediction.label_set) for prediction in expected]
+    assert "label_set" not in json.loads(run("predict", digits_run.bundle, digit_files / "photos", "--json").stdout)[0]
     cells = csv.DictReader(
         io.StringIO(run("predict", digits_run.bundle, digit_files / "photos", "--csv", "--sets").stdout)
     )
-    assert [row["set"] for row in cells] == [" | ".join(prediction.label_set) for prediction in expected]
+    assert [row["label_set"] for row in cells] == [" | ".join(prediction.label_set) for prediction in expected]
     assert re.search(r"\tset \(\d+%\)\n", run("predict", digits_run.bundle, "photos", "--sets", cwd=digit_files).stdout)
     golden = Path(__file__).parents[1] / "golden" / "digits-format-1"
     done = run("predict", golden, "photos", "--sets", cwd=digit_files, expect=2)
     assert "makes no prediction sets" in done.stderr
-    assert "set" not in json.loads(run("predict", golden, digit_files / "photos", "--json").stdout)[0]
+    assert "label_set" not in json.loads(run("predict", golden, digit_files / "photos", "--json").stdout)[0]
 
 
 def test_predict_rejects_what_is_unlike_every_class(digits_run, digit_files):

@@ -50,7 +50,7 @@ def test_a_dataframe_in_and_out(library, bundle, photos):
     assert recog.scan(frame, layout=layout).report.num_images == 60
     report = recog.evaluate(bundle, frame, layout=layout, include_seen=True).report
     table = report.predictions.to_dataframe()
-    assert table["correct"].mean() == pytest.approx(report.accuracy)
+    assert table["is_correct"].mean() == pytest.approx(report.accuracy)
     assert table.groupby("true").size().to_dict() == {"daisy": 20, "roses": 20, "tulips": 20}
 
 

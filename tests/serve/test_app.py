@@ -17,7 +17,7 @@ def assert_same(answer, prediction):
     np.testing.assert_allclose(known, prediction.probs, atol=1e-4)
     assert answer["label"] == prediction.class_names[int(prediction.preds.argmax())]
     assert answer["confidence"] == pytest.approx(prediction.top(1)[0][1], abs=1e-4)
-    assert answer["set"] == list(prediction.label_set)
+    assert answer["label_set"] == list(prediction.label_set)
     assert answer["is_unknown"] == prediction.is_unknown
     assert answer["unknown_score"] == pytest.approx(prediction.unknown_score, abs=1e-3)
 

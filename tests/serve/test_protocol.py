@@ -56,8 +56,8 @@ def test_triton_client_binary_images(client, digits, expected):
     result = client.infer("digits", [images], request_id="r-1")
     np.testing.assert_allclose(result.as_numpy("probabilities"), [p.probs for p in expected[:8]], atol=1e-4)
     assert [label.decode() for label in result.as_numpy("label")] == [str(i) for i in range(8)]
-    np.testing.assert_array_equal(result.as_numpy("set"), [p.in_set for p in expected[:8]])
-    np.testing.assert_array_equal(result.as_numpy("unknown"), [p.is_unknown for p in expected[:8]])
+    np.testing.assert_array_equal(result.as_numpy("label_set"), [p.in_set for p in expected[:8]])
+    np.testing.assert_array_equal(result.as_numpy("is_unknown"), [p.is_unknown for p in expected[:8]])
     assert result.get_response()["id"] == "r-1"
     assert len(result.get_response()["parameters"]["digest"]) == 64
 

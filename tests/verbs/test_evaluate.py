@@ -287,8 +287,8 @@ def test_the_results_of_each_image(run_folder, tmp_path):
     assert lines == json.loads(files[".json"].read_text())
     for row, line, result in zip(rows, lines, results, strict=True):
         assert (row["path"], row["true"], row["predicted"]) == (result.path, result.true[0], result.predicted[0])
-        assert row["correct"] == str(line["correct"]).lower() == str(result.is_correct).lower()
-        assert line["set"] == list(result.label_set)
+        assert row["is_correct"] == str(line["is_correct"]).lower() == str(result.is_correct).lower()
+        assert line["label_set"] == list(result.label_set)
         assert [line[f"prob_{name}"] for name in results.class_names] == result.probs.tolist()
     table = pytest.importorskip("pyarrow.parquet").read_table(files[".parquet"])
     assert table.to_pylist() == lines

@@ -43,8 +43,8 @@ def default_columns(predictor: Predictor, *, top: int, sets: bool) -> tuple[Colu
 def _default_label(known: _Known, class_names: Sequence[str], top: int) -> Iterator[Column[Answer]]:
     for rank in range(1, min(top, len(class_names)) + 1):
         yield from _ranked(rank)
-    if "set" in known:
-        yield known["set"]
+    if "label_set" in known:
+        yield known["label_set"]
 
 
 def _default_labels(known: _Known, class_names: Sequence[str], top: int) -> Iterator[Column[Answer]]:
@@ -110,7 +110,7 @@ def _known(predictor: Predictor, *, sets: bool, reject: bool) -> _Known:
         *_PREDICTED[predictor.manifest.task],
     ]
     if sets:
-        columns.append(Column(header="set", kind="texts", value=_set))
+        columns.append(Column(header="label_set", kind="texts", value=_label_set))
     if reject:
         columns.append(Column(header="unknown_score", kind="number", value=_unknown_score))
     columns += (
@@ -147,7 +147,7 @@ def _confidence(answer: Answer) -> Cell:
     return result.confidence if isinstance(result, Prediction) and not result.is_unknown else None
 
 
-def _set(answer: Answer) -> Cell:
+def _label_set(answer: Answer) -> Cell:
     return list(answer.result.label_set or ()) if isinstance(answer.result, Prediction) else None
 
 

@@ -63,7 +63,7 @@ class AnswerLayout(Layout[Answer]):
             return {"file": row.name, "error": result.reason, "remedy": result.remedy}
         table = result.to_dict(top=self.top)
         if not self.sets:
-            table.pop("set", None)
+            table.pop("label_set", None)
         return {"file": row.name, **table, **result.labels_dict(row.labels)}
 
 

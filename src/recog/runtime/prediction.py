@@ -112,8 +112,8 @@ class Prediction:
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
         """Plain values for JSON, as `recog predict --json --sets` prints them; `top`: that many classes, or None for all.
 
-        With one label: label, confidence (None for 'unknown'), top, and set, is_unknown and unknown_score where they exist. With
-        several: labels, and probs by class.
+        With one label: label, confidence (None for 'unknown'), top, and label_set, is_unknown and unknown_score where they exist.
+        With several: labels, and probs by class.
         """
         classes = self.top(len(self.class_names) if top is None else top)
         table: dict[str, Any] = {
@@ -122,7 +122,7 @@ class Prediction:
             "top": [{"label": label, "prob": prob} for label, prob in classes],
         }
         if self.label_set is not None:
-            table["set"] = list(self.label_set)
+            table["label_set"] = list(self.label_set)
         if self.is_unknown is not None:
             table |= {"is_unknown": self.is_unknown, "unknown_score": self.unknown_score}
         return table

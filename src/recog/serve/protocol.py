@@ -89,9 +89,9 @@ def _outputs(ready: Ready) -> dict[str, tuple[str, list[int]]]:
         "multilabel": {"predicted": ("BOOL", [-1, num_classes])},
     }[ready.task]
     if ready.has_sets:
-        outputs["set"] = ("BOOL", [-1, num_classes])
+        outputs["label_set"] = ("BOOL", [-1, num_classes])
     if ready.can_reject:
-        outputs["unknown"] = ("BOOL", [-1])
+        outputs["is_unknown"] = ("BOOL", [-1])
     return outputs
 
 
@@ -263,7 +263,7 @@ def _values(output: str, predictions: Sequence[Prediction]) -> NDArray[Any]:
         return np.stack([p.probs for p in predictions]).astype(np.float32)
     if output == "label":
         return np.array([replace(p, is_unknown=None).label for p in predictions], object)
-    if output == "unknown":
+    if output == "is_unknown":
         return np.array([bool(p.is_unknown) for p in predictions])
     if output == "predicted":
         return np.stack([p.preds for p in predictions])

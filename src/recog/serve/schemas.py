@@ -74,7 +74,7 @@ class Answer(BaseModel):
     label: str | None = None
     confidence: float | None = None
     top: list[ClassProbability] | None = None
-    set: list[str] | None = None
+    label_set: list[str] | None = None
     is_unknown: bool | None = None
     unknown_score: float | None = None
     labels: list[str] | None = None

@@ -115,18 +115,18 @@ def _write_results(path: Path, results: Predictions) -> None:
 
 
 def _result_columns(results: Predictions) -> tuple[Column[ImageResult], ...]:
-    """path, true, predicted, correct, set and unknown where the bundle has them, and the probability of each class."""
+    """path, true, predicted, is_correct, label_set and is_unknown where the bundle has them, and the probability of each class."""
     measures = TASK_MEASURES[results.task]
     columns = [
         Column[ImageResult](header="path", kind="text", value=lambda result: result.path),
         Column(header="true", kind=measures.cell_kind, value=lambda result: measures.cell(result.true)),
         Column(header="predicted", kind=measures.cell_kind, value=lambda result: measures.cell(result.predicted)),
-        Column[ImageResult](header="correct", kind="flag", value=lambda result: result.is_correct),
+        Column[ImageResult](header="is_correct", kind="flag", value=lambda result: result.is_correct),
     ]
     if results.in_set is not None:
-        columns.append(Column(header="set", kind="texts", value=lambda result: list(result.label_set or ())))
+        columns.append(Column(header="label_set", kind="texts", value=lambda result: list(result.label_set or ())))
     if results.is_unknown is not None:
-        columns.append(Column(header="unknown", kind="flag", value=lambda result: result.is_unknown))
+        columns.append(Column(header="is_unknown", kind="flag", value=lambda result: result.is_unknown))
     columns += (
         Column(header=f"prob_{name}", kind="number", value=partial(_prob_of, k))
         for k, name in enumerate(results.class_names)

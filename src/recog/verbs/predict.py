@@ -195,7 +195,7 @@ def _check_options(predictor: Predictor, options: AnswerOptions) -> None:
         raise ConfigError(
             "--top is for bundles of one label per image; this one gives all labels above their thresholds."
         )
-    if options.columns and options.sets and "set" not in re.split("[,=]", options.columns):
+    if options.columns and options.sets and "label_set" not in re.split("[,=]", options.columns):
         raise ConfigError(
-            "--sets has no effect, as --columns does not name 'set'. Add it to --columns, or remove --sets."
+            "--sets has no effect, as --columns does not name 'label_set'. Add it to --columns, or remove --sets."
         )

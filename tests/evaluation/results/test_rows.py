@@ -50,10 +50,12 @@ def test_a_confusion_matrix_by_name_and_as_an_array():
 
 def test_tables_of_pandas():
     frame = ONE.to_dataframe()
-    assert list(frame.columns) == ["path", "true", "predicted", "correct", "set", "unknown", "prob_cat", "prob_dog"]
+    fields = ["path", "true", "predicted", "is_correct", "label_set", "is_unknown"]  # as of ImageResult
+    assert list(frame.columns) == [*fields, "prob_cat", "prob_dog"]
+    assert set(fields) < set(vars(ONE[0]))
     assert frame["true"].tolist() == ["cat", "cat"]
-    assert frame["set"].tolist() == [["cat"], ["dog", "cat"]]
-    assert frame.loc[frame["correct"], "path"].tolist() == ["a.jpg"]
+    assert frame["label_set"].tolist() == [["cat"], ["dog", "cat"]]
+    assert frame.loc[frame["is_correct"], "path"].tolist() == ["a.jpg"]
     assert SEVERAL.to_dataframe()["true"].tolist() == [["dog", "cat"]]
     table = ConfusionMatrix(("cat", "dog"), np.array([[5, 1], [0, 4]])).to_dataframe()
     assert table.loc["cat", "dog"] == 1

@@ -233,9 +233,9 @@ class Predictions(Sequence[ImageResult]):
         return np.asarray((self.preds == self.is_class).all(axis=1))
 
     def to_dataframe(self) -> Any:
-        """A pandas DataFrame with the columns path, true, predicted, correct, set, unknown and prob_CLASS for each class.
+        """A pandas DataFrame: path, true, predicted, is_correct, label_set, is_unknown as in ImageResult, prob_CLASS for each class.
 
-        `true`, `predicted` and `set` are lists where an image may have several labels, `set` always. MissingExtraError without
+        `label_set` holds lists; so do `true` and `predicted` where an image may have several labels. MissingExtraError without
         pandas.
         """
         rows = list(self)
@@ -244,12 +244,12 @@ class Predictions(Sequence[ImageResult]):
             "path": list(self.paths),
             "true": [cell(row.true) for row in rows],
             "predicted": [cell(row.predicted) for row in rows],
-            "correct": self.is_correct,
+            "is_correct": self.is_correct,
         }
         if self.in_set is not None:
-            columns["set"] = [list(row.label_set or ()) for row in rows]
+            columns["label_set"] = [list(row.label_set or ()) for row in rows]
         if self.is_unknown is not None:
-            columns["unknown"] = self.is_unknown
+            columns["is_unknown"] = self.is_unknown
         columns |= {f"prob_{name}": self.probs[:, k] for k, name in enumerate(self.class_names)}
         return data_frame(columns)
 

@@ -131,8 +131,8 @@ function fill(card, answer) {
     card.querySelector(".classes").append(row);
   }
   const set = card.querySelector(".set");
-  set.hidden = !answer.set || answer.set.length < 2;
-  if (!set.hidden) set.textContent = `It may be any of: ${answer.set.join(", ")}`;
+  set.hidden = !answer.label_set || answer.label_set.length < 2;
+  if (!set.hidden) set.textContent = `It may be any of: ${answer.label_set.join(", ")}`;
 }
 
 function showOverview() {
