@@ -2,13 +2,13 @@
 # make test-extras: tests what recog does with pandas, polars, joblib and Ray.
 # make test-browser: installs Chromium if it is absent (Debian, Ubuntu) and opens the pages that recog writes in it.
 # make ledger: every kind of bad image and dataset that is tested, with the result.
-# make bare: installs without extras and verifies a bundle.
+# make wheel: builds the wheel, installs it in a clean environment without and with each extra, verifies a bundle and trains.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-browser chromium test-extras ledger bare check format clean
+.PHONY: demo test test-browser chromium test-extras ledger wheel check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -38,12 +38,8 @@ test-extras: $(VENV)/installed
 ledger: $(VENV)/installed
 	$(BIN)/pytest --quiet tests/hostile -k ledger
 
-bare:
-	rm -rf .venv-bare
-	$(PYTHON) -m venv .venv-bare
-	.venv-bare/bin/pip install --quiet --constraint constraints.txt .
-	.venv-bare/bin/recog verify tests/golden/digits-format-1
-	rm -rf .venv-bare
+wheel: $(VENV)/installed
+	$(BIN)/python .ci/wheel.py $(BIN)/python
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

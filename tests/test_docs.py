@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -15,24 +17,26 @@ from recog.cli import COMMANDS, build_app
 from recog.recipes.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("README*.md")), ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PICTURES = sorted((ROOT / "docs" / "pictures").iterdir())
 GOLDEN = ROOT / "tests" / "golden" / "digits-format-1-trust"
 OTHER_TOOLS = {
     "--constraint", "--editable", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id",
     "--max-restarts", "--logdir", "--help", "--strict", "--read-only", "--cap-drop", "--security-opt", "--from",
-    "--no-cache-dir", "--data-binary",
+    "--no-cache-dir", "--data-binary", "--data-dir", "--pretrained", "--num-classes", "--checkpoint", "--initial-checkpoint",
+    "--model-ema", "--amp", "--img-size",
 }  # fmt: skip
 MODULES = {f"data.{path.stem}" for path in (ROOT / "src" / "recog" / "data").iterdir()}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_option_exists(page):
     commands = get_command(build_app(COMMANDS)).commands.values()
     known = {name for command in commands for option in command.params for name in option.opts} | OTHER_TOOLS
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())) <= known
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_setting_exists(page):
     tables = {field.name: field.default_factory for field in fields(TrainConfig) if is_dataclass(field.default_factory)}
     known = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
@@ -41,10 +45,25 @@ def test_every_setting_exists(page):
     assert settings - known <= {"data.name", "data.fingerprint", "data.num_images"} | MODULES
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists()
+
+
+def test_the_site_builds_with_every_page_in_its_navigation(tmp_path):
+    """Strict: a link or an anchor that leads nowhere, and a page outside the navigation, are errors."""
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_are_small_and_shown():
+    pages = "".join(page.read_text() for page in PAGES)
+    for picture in PICTURES:
+        assert picture.stat().st_size < 150_000
+        assert f"pictures/{picture.name})" in pages
 
 
 @pytest.mark.parametrize("name", ["recog.json", "calibration.json", "report.json"])
@@ -57,7 +76,7 @@ def test_the_format_page_has_every_field(name):
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_import_and_function_exists(page):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         for line in re.findall(r"^from recog.*$", code, re.MULTILINE):

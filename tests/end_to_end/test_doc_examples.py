@@ -1,7 +1,8 @@
 """Every command and every Python block of README and docs runs, on small data of the names that the pages use.
 
 A block that cannot run here is preceded by `<!-- not run: REASON -->`. On `digits`, which is the same everywhere, the lines of
-the output begin as the page shows them.
+the output begin as the page shows them. A command that is shown with an error fails with that error. `recog serve` runs, at a
+free port, until the page ends. A translated page has the blocks of its original.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import io
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRANSLATED = {ROOT / "README.zh-CN.md": PAGES[0]} | {
+    page: page.parents[1] / page.name for page in sorted((ROOT / "docs" / "zh").glob("*.md"))
+}
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 _BLOCK = re.compile(
     r"(?P<mark><!-- not run: [^\n]+ -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
@@ -42,6 +49,12 @@ logits = __import__("numpy").eye(10, dtype="float32")
 class Block:
     kind: str
     text: str
+
+    @property
+    def error(self) -> str | None:
+        """The message of the error that the only command of the block ends with, if it is shown."""
+        found = re.search(r"^[Ee]rror: (.*)", self.text, re.MULTILINE)
+        return found and found[1]
 
     @property
     def commands(self) -> list[str]:
@@ -81,6 +94,9 @@ def write_data(folder):
     with (folder / "sample_submission.csv").open("w") as file:
         csv.writer(file).writerows([["image_id", "label"], *([path.stem, "?"] for path in (folder / "test").iterdir())])
     write_folder(labelled_pngs(12, ("defect", "good"), size=100), folder / "scans")
+    write_folder(labelled_pngs(8, ("daisy",), size=100), folder / "daisies")
+    for (name, i), data in labelled_pngs(8, ("daisy", "roses"), size=100).items():
+        write(folder / "damaged" / name / f"{i}.png", data[:2000] if name == "daisy" and i < 5 else data)
     write_folder(labelled_pngs(12, ("a", "b", "c"), size=8), folder / "small")
     birds = labelled_pngs(7, ("owl", "rook"), size=100)
     for i, ((name, _), data) in enumerate(birds.items()):
@@ -106,19 +122,45 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def run(command, folder, expect=0):
-    environment = os.environ | {
+def environment_of(folder):
+    return os.environ | {
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}",
         "OMP_NUM_THREADS": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
         "I": "1",
     }
+
+
+def run(command, folder, *, fails=False):
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=550
+        ["bash", "-c", command], cwd=folder, env=environment_of(folder), capture_output=True, text=True, timeout=550
     )
-    assert done.returncode == expect, f"{command}\n{done.stdout}{done.stderr}"
+    assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}{done.stderr}"
     return done.stderr + done.stdout
+
+
+@contextmanager
+def serving(command, folder):
+    """The address of the service that `command` starts; it must end well when it is told to stop."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command} --port {port}"],
+        cwd=folder, env=environment_of(folder), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        seen = ""
+        while "ready: " not in seen:
+            line = process.stderr.readline()
+            assert line, f"{command}\n{seen}"
+            seen += line
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        process.stderr.close()
+        assert process.wait(60) == 0
 
 
 def beginnings(output):
@@ -147,13 +189,39 @@ def test_a_reason_stands_before_every_block_that_is_not_run():
 )
 def test_the_commands_of_a_page_run(page, workshop, tmp_path):
     folder = shutil.copytree(workshop, tmp_path / "here", symlinks=True)
-    for block in blocks_of(page):
-        for command in block.commands:
-            output = run(command, folder)
-            if " digits" in command and block.text.count("\n") > 1:
-                shown = beginnings(block.text.split("\n", 1)[1])
-                actual = beginnings(output)
-                assert [word for word in actual if word in shown] == shown, output
+    address = "127.0.0.1:8000"
+    with ExitStack() as services:
+        for block in blocks_of(page):
+            for command in block.commands:
+                if command.startswith("recog serve") and not block.error:
+                    address = services.enter_context(serving(command, folder))
+                else:
+                    check_command(command.replace("127.0.0.1:8000", address), block, folder)
+
+
+def check_command(command, block, folder):
+    output = run(command, folder, fails=block.error is not None)
+    if block.error:
+        assert _counts_aside(block.error) in _counts_aside(output)
+    elif " digits" in command and block.text.count("\n") > 1:
+        shown = beginnings(block.text.split("\n", 1)[1])
+        actual = beginnings(output)
+        assert [word for word in actual if word in shown] == shown, output
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_translated_page_has_the_blocks_of_its_original(page):
+    """Compared up to comments: what they do is tested with the original."""
+    ours, theirs = ([_code(block) for block in blocks_of(p)] for p in (page, TRANSLATED[page]))
+    assert ours == theirs
+
+
+def _counts_aside(text):
+    return re.sub(r"\d+", "0", text)
+
+
+def _code(block):
+    return block.kind, re.sub(r"\s+#.*", "", block.text)
 
 
 @pytest.mark.slow
