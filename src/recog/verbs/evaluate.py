@@ -115,7 +115,7 @@ def _write_results(path: Path, results: Predictions) -> None:
 
 
 def _result_columns(results: Predictions) -> tuple[Column[ImageResult], ...]:
-    """path, true, predicted, is_correct, label_set and is_unknown where the bundle has them, and the probability of each class."""
+    """path, true, predicted, is_correct, label_set and is_unknown where the bundle has them, then the probability of each."""
     measures = TASK_MEASURES[results.task]
     columns = [
         Column[ImageResult](header="path", kind="text", value=lambda result: result.path),
