@@ -233,7 +233,7 @@ class Predictions(Sequence[ImageResult]):
         return np.asarray((self.preds == self.is_class).all(axis=1))
 
     def to_dataframe(self) -> Any:
-        """A pandas DataFrame: path, true, predicted, is_correct, label_set and is_unknown of ImageResult; prob_CLASS for each class.
+        """A pandas DataFrame: path, true, predicted, is_correct, label_set, is_unknown of ImageResult; prob_CLASS of each class.
 
         `label_set` holds lists; so do `true` and `predicted` where an image may have several labels. MissingExtraError without
         pandas.
