@@ -23,12 +23,13 @@ def test_verbs():
         "compare",
         "evaluate",
         "load",
+        "robustness",
         "scan",
         "train",
         "verify",
     ]
     assert (
-        *("scan", "train", "evaluate", "compare", "predict", "serve", "bench", "verify"),
+        *("scan", "train", "evaluate", "compare", "robustness", "predict", "serve", "bench", "verify"),
         *("runs", "report", "push", "models", "cache"),
     ) == COMMANDS
 
@@ -36,6 +37,7 @@ def test_verbs():
 def test_classes():
     assert [name for name in recog.__all__ if not name.islower()] == [
         "Answers",
+        "AttackReport",
         "AugmentConfig",
         "BadImage",
         "BenchReport",
@@ -47,6 +49,7 @@ def test_classes():
         "ComparisonRun",
         "ComputeConfig",
         "ConfigError",
+        "CorruptionReport",
         "DataConfig",
         "DataError",
         "DataLayout",
@@ -70,6 +73,8 @@ def test_classes():
         "Predictor",
         "RecogError",
         "Report",
+        "RobustnessReport",
+        "RobustnessRun",
         "Run",
         "ScanReport",
         "ScanRun",

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
     from recog.evaluation.trust.calibration import CalibrationConfig
     from recog.models.config import ModelConfig
+    from recog.perturbation.attack_suite import AttackReport
+    from recog.perturbation.report import CorruptionReport, RobustnessReport
     from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
     from recog.runtime.prediction import Prediction
     from recog.runtime.predictor import Answers, Predictor, load, verify
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from recog.verbs.compare import ComparisonRun, compare
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
+    from recog.verbs.robustness import RobustnessRun, robustness
     from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
 
@@ -58,6 +61,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Answers",
+    "AttackReport",
     "AugmentConfig",
     "BadImage",
     "BenchReport",
@@ -69,6 +73,7 @@ __all__ = [
     "ComparisonRun",
     "ComputeConfig",
     "ConfigError",
+    "CorruptionReport",
     "DataConfig",
     "DataError",
     "DataLayout",
@@ -92,6 +97,8 @@ __all__ = [
     "Predictor",
     "RecogError",
     "Report",
+    "RobustnessReport",
+    "RobustnessRun",
     "Run",
     "ScanReport",
     "ScanRun",
@@ -108,6 +115,7 @@ __all__ = [
     "compare",
     "evaluate",
     "load",
+    "robustness",
     "scan",
     "train",
     "verify",
@@ -139,6 +147,8 @@ _NAMES = {
     "recog.evaluation.results.report": ("MulticlassReport", "MultilabelReport", "Report"),
     "recog.evaluation.trust.calibration": ("CalibrationConfig",),
     "recog.models.config": ("ModelConfig",),
+    "recog.perturbation.attack_suite": ("AttackReport",),
+    "recog.perturbation.report": ("CorruptionReport", "RobustnessReport"),
     "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
     "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load", "verify"),
     "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
@@ -147,12 +157,13 @@ _NAMES = {
     "recog.verbs.classifier": ("ImageClassifier",),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
+    "recog.verbs.robustness": ("RobustnessRun", "robustness"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
     "recog.verbs.embedded": ("train",),
     "recog.verbs.run": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_WITH_OPTIONS = ("bench", "compare", "evaluate", "scan", "train")  # verbs whose errors name options
+_WITH_OPTIONS = ("bench", "compare", "evaluate", "robustness", "scan", "train")  # verbs whose errors name options
 
 
 def __getattr__(name: str) -> Any:

@@ -30,8 +30,22 @@ class Classifier(nn.Module):
         self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 [B, H, W, C] -> logits float32 [B, K], features float32 [B, D]."""
-        maps = self.network.forward_features(self.normalise(images))  # type: ignore[operator]
+        """uint8 [B, H, W, C] -> logits float32 [B, K], features float32 [B, D].
+
+        Of a floating dtype, `images` are pixels as `forward_pixels` takes them.
+        """
+        if images.is_floating_point():
+            return self.forward_pixels(images)
+        return self.forward_normalised(self.normalise(images))
+
+    def forward_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float [B, C, H, W] in [0, 1], which gradients pass through -> logits and features as `forward`."""
+        mean, scale = self.mean.view(1, -1, 1, 1), self.scale.view(1, -1, 1, 1)
+        return self.forward_normalised((255 * pixels - mean) * scale)
+
+    def forward_normalised(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float [B, C, H, W] as the plain network takes them -> logits and features as `forward`."""
+        maps = self.network.forward_features(inputs)  # type: ignore[operator]
         features = self.network.forward_head(maps, pre_logits=True)  # type: ignore[operator]
         return self.classifier(features), features
 

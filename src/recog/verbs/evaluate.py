@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
         )
         measured = measure(side.predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
         measured = add_slices(measured, slice_by)
-        folder, note = (out, None) if out is not None else _claim_in(side.run, dataset.name)
+        folder, note = (out, None) if out is not None else claim_in_run(side.run, EVALUATIONS, dataset.name)
         if folder is not None:
             page = measured.html(
                 facts_of_evaluation(side.folder, manifest, dataset, measured, split=chosen.split),
@@ -138,15 +138,15 @@ def _prob_of(label: int, result: ImageResult) -> Cell:
     return float(result.probs[label])
 
 
-def _claim_in(run: Path | None, name: str) -> tuple[Path | None, str | None]:
-    """A new folder for an evaluation in `run`; without one or the right to write into it, None and a note."""
+def claim_in_run(run: Path | None, kind: str, name: str) -> tuple[Path | None, str | None]:
+    """A new folder for a result in the folder `kind` of `run`; without one or the right to write into it, None and a note."""
     if run is None:
         return None, None
     try:
-        return claim_folder(not_linked(run / EVALUATIONS), name), None
+        return claim_folder(not_linked(run / kind), name), None
     except OSError as error:
         if not is_read_only(error):
-            raise DataError(f"{run / EVALUATIONS} cannot be written: {error.strerror}.") from None
+            raise DataError(f"{run / kind} cannot be written: {error.strerror}.") from None
         return None, f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere"
 
 

@@ -28,7 +28,8 @@ class CurveChart:
     series: tuple[Series, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    x_best: float | None  # of the epoch whose weights are used
+    x_best: float | None = None  # of the epoch whose weights are used
+    x_name: str = "epoch"
 
 
 def curve_charts(epochs: Sequence[EpochRow], best_epoch: int) -> list[CurveChart]:

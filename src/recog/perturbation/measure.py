@@ -1,0 +1,169 @@
+"""Answers of a bundle on corrupted images, condition by condition; a run that was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.bundle.seal import CALIBRATION, ONNX
+from recog.core.errors import DataError, RecogError
+from recog.core.files import cache_folder, canonical_json, open_regular, sha256_bytes
+from recog.core.records import decode_record
+from recog.core.version import __version__
+from recog.data.dataset import Targets
+from recog.evaluation.measures.task import TASK_MEASURES, is_correct
+from recog.perturbation.corruptions import corrupt
+from recog.runtime.engine import images_at_once
+from recog.runtime.predictor import Answers, Predictor
+
+CLEAN = "clean"
+MAX_LOG_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """The answers on all images under one corruption at one severity; severity 0 is the images as they are."""
+
+    name: str
+    severity: int
+    correct: str  # which images are right, bits packed and in hexadecimal digits
+    found: tuple[int, ...]  # of the images of each class those that were recognised as it
+    confidence: float  # mean
+    nll: float
+    ece: float
+    unknown_rate: float | None  # share of the answers 'unknown'; None: the bundle has no such rule
+    sample_sha256: str  # of the first image's bytes as they were given to the network
+
+    def is_correct(self, num_images: int) -> NDArray[np.bool_]:
+        """Per image, bool [N]."""
+        packed = np.frombuffer(bytes.fromhex(self.correct), np.uint8)
+        return np.unpackbits(packed, count=num_images).astype(bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured: N images uint8 [N, H, W, C] as the network takes them, with their content hashes and targets."""
+
+    predictor: Predictor
+    images: NDArray[np.uint8]
+    hashes: Sequence[str]
+    targets: Targets
+    num_threads: int
+    seed: int
+
+    @property
+    def is_class(self) -> NDArray[np.bool_]:
+        """[N, K]."""
+        measures = TASK_MEASURES[self.predictor.manifest.task]
+        return measures.is_class(self.targets, len(self.images), len(self.predictor.class_names))
+
+    def digest(self) -> str:
+        """Equal where all conditions have equal results."""
+        files = self.predictor.manifest.files
+        facts = {
+            "version": __version__,
+            "files": [files[ONNX], files[CALIBRATION]],
+            "engine": self.predictor.engine_name,
+            "images": sha256_bytes(self.images.tobytes()),
+            "hashes": list(self.hashes),
+            "targets": sha256_bytes(np.ascontiguousarray(self.targets).tobytes()),
+            "seed": self.seed,
+        }
+        return sha256_bytes(canonical_json(facts))[:32]
+
+
+def measure_conditions(
+    subject: Subject, conditions: Sequence[tuple[str, int]], log: ConditionLog
+) -> Iterator[Condition]:
+    """Each of `conditions`, (corruption, severity), in turn: from `log`, or measured and written to it."""
+    known = log.read(len(subject.images), len(subject.predictor.class_names))
+    with ThreadPoolExecutor(subject.num_threads) as pool:
+        for name, severity in conditions:
+            condition = known.get((name, severity))
+            if condition is None:
+                condition = _measure(subject, name, severity, pool)
+                log.add(condition)
+            yield condition
+
+
+def _measure(subject: Subject, name: str, severity: int, pool: ThreadPoolExecutor) -> Condition:
+    predictor, digest = subject.predictor, ""
+    batch_size, answers = images_at_once(predictor.preprocess.image_size), []
+    for start in range(0, len(subject.images), batch_size):
+        numbers = range(start, min(start + batch_size, len(subject.images)))
+        images = np.stack(list(pool.map(partial(_corrupted, subject, name, severity), numbers)))
+        digest = digest or hashlib.sha256(images[0].tobytes()).hexdigest()
+        answers.append(predictor.predict_batch(images, reject=predictor.can_reject))
+    return _summarise(subject, answers, name=name, severity=severity, sample_sha256=digest)
+
+
+def _corrupted(subject: Subject, name: str, severity: int, number: int) -> NDArray[np.uint8]:
+    image = np.asarray(subject.images[number])
+    if not severity:
+        return image
+    return corrupt(image, name, severity, seed=subject.seed, index=int(subject.hashes[number][:8], 16))
+
+
+def _summarise(
+    subject: Subject, answers: Sequence[Answers], *, name: str, severity: int, sample_sha256: str
+) -> Condition:
+    calibration = subject.predictor.calibration
+    measures, is_class = TASK_MEASURES[subject.predictor.manifest.task], subject.is_class
+    logits = np.concatenate([answer.logits for answer in answers])
+    probs, preds = (np.concatenate(parts) for parts in zip(*((a.probs, a.preds) for a in answers), strict=True))
+    unknown = [answer.is_unknown for answer in answers if answer.is_unknown is not None]
+    return Condition(
+        name=name,
+        severity=severity,
+        correct=np.packbits(is_correct(preds, is_class)).tobytes().hex(),
+        found=tuple((preds & is_class).sum(axis=0).tolist()),
+        confidence=float(np.maximum(probs, 1 - probs).mean() if measures.min_labels == 0 else probs.max(axis=1).mean()),
+        nll=float(measures.nll_terms(calibration.calibrated_logits(logits), subject.targets).mean()),
+        ece=float(measures.ece(probs, subject.targets)),
+        unknown_rate=float(np.concatenate(unknown).mean()) if unknown else None,
+        sample_sha256=sample_sha256,
+    )
+
+
+class ConditionLog:
+    """Conditions that were measured, one a line, in the user's cache, so that an interrupted run can go on."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._path: Path | None = None
+        try:
+            self._path = cache_folder("robustness") / f"{subject.digest()}.jsonl"
+        except DataError:  # no place for a cache: measured anew
+            return
+
+    def read(self, num_images: int, num_classes: int) -> dict[tuple[str, int], Condition]:
+        if self._path is None or not self._path.exists():
+            return {}
+        with open_regular(self._path) as file:
+            lines = file.read(MAX_LOG_BYTES).splitlines()
+        known = {}
+        for line in lines:
+            try:
+                condition = decode_record(line, Condition, where=str(self._path))
+                is_whole = len(bytes.fromhex(condition.correct)) == -(-num_images // 8)
+            except (RecogError, ValueError):  # cut off when the process ended
+                continue
+            if is_whole and len(condition.found) == num_classes:
+                known[condition.name, condition.severity] = condition
+        return known
+
+    def add(self, condition: Condition) -> None:
+        if self._path is not None:
+            with open_regular(self._path, "ab") as file:
+                file.write(json.dumps(asdict(condition)).encode() + b"\n")
+
+    def remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
