@@ -35,9 +35,7 @@ def linear_target(num_classes, *, num_images=60, seed=0):
     images = 0.3 + 0.4 * torch.rand(num_images, *SHAPE)
     logits_of = lambda pixels: (pixels.flatten(1) - 0.5) @ weights.T  # noqa: E731
     labels = logits_of(images).argmax(dim=1)
-    target = Target(
-        logits_of=logits_of, images=images, labels=labels, indices=np.arange(num_images), seed=0
-    )
+    target = Target(logits_of=logits_of, images=images, labels=labels, indices=np.arange(num_images), seed=0)
     return target, weights
 
 
@@ -129,9 +127,7 @@ def report_of(logits_of, *, num_images=24, **options):
     images = rng.integers(60, 200, (num_images, 6, 6, 3)).astype(np.uint8)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     labels = logits_of(pixels).argmax(dim=1).numpy()
-    attacked = Attacked(
-        images=images, labels=labels, hashes=[f"{i:08x}" for i in range(num_images)], seed=0
-    )
+    attacked = Attacked(images=images, labels=labels, hashes=[f"{i:08x}" for i in range(num_images)], seed=0)
     config = AttackConfig(**{"steps": 20, "queries": 100, "eps": 0.01, "num_targets": 3, **options})
     *_, report = attack_images(logits_of, attacked, config)
     assert isinstance(report, AttackReport)
@@ -163,7 +159,9 @@ def test_flags():
     random = report_of(lambda x: network(x) + torch.randn(len(x), 4, generator=noise), names=("fgsm",))
     assert "answers are random" in random.flags[0]
     # rounded to a few levels of input: no gradient, though the answers change
-    steps = report_of(lambda x: network(x) + 0 * x.sum() if x.requires_grad is False else network(x.detach()) + 0 * x.sum())
+    steps = report_of(
+        lambda x: network(x) + 0 * x.sum() if x.requires_grad is False else network(x.detach()) + 0 * x.sum()
+    )
     flags = " ".join(steps.flags)
     assert "the gradient is zero on 24 of 24 images" in flags
     assert "at eps 1" in flags

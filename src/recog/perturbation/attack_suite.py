@@ -146,17 +146,17 @@ def attack_images(
         chosen = (is_right if name in ON_ALL else robust).nonzero().squeeze(1)
         fooled = torch.zeros_like(is_right)
         num_done = 0
-        for rows_of_part in torch.split(chosen, batch_size):
-            part = target.part(rows_of_part)
-            fooled[rows_of_part] = part.is_fooled(_ATTACKS[name](part, threat, config))
-            num_done += len(rows_of_part)
+        for numbers in torch.split(chosen, batch_size):
+            part = target.part(numbers)
+            fooled[numbers] = part.is_fooled(_ATTACKS[name](part, threat, config))
+            num_done += len(numbers)
             yield AttackProgress(name=name, num_done=num_done, num_all=len(chosen))
         robust &= ~fooled
         fooled_by[name] = fooled
         rows.append(
             AttackRow(
                 name=name,
-                loss=_LOSSES.get(name, lambda num_classes: "cross-entropy")(logits.shape[1]),
+                loss=_loss_of(name, logits.shape[1]),
                 num_attacked=len(chosen),
                 num_fooled=int(fooled.sum()),
                 robust=Hits(num_images=len(is_right), num_correct=int(robust.sum())),
@@ -177,12 +177,11 @@ def attack_images(
     )
 
 
-_LOSSES: Mapping[str, Callable[[int], str]] = MappingProxyType(
-    {
-        "apgd-dlr": lambda num_classes: {2: "margin", 3: "DLR"}.get(num_classes, "targeted DLR"),
-        "square": lambda num_classes: "margin",
-    }
-)
+def _loss_of(name: str, num_classes: int) -> str:
+    """What the attack raises, for the table."""
+    if name == "apgd-dlr":
+        return {2: "margin", 3: "DLR"}.get(num_classes, "targeted DLR")
+    return "margin" if name == "square" else "cross-entropy"
 
 
 def _parts(target: Target, batch_size: int) -> Iterator[Target]:

@@ -41,4 +41,5 @@ class Threat:
 
 def _length(change: torch.Tensor) -> torch.Tensor:
     """[B, 1, 1, 1]."""
-    return torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True)
+    length: torch.Tensor = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True)
+    return length
