@@ -72,7 +72,7 @@ REPORT = corruption_report(
     [
         condition("clean", 0, [1, 1, 1, 0], (2, 1)),
         condition("fog", 1, [1, 1, 0, 0], (2, 0)),
-        condition("fog", 5, [1, 0, 0, 0], (1, 0)),
+        condition("fog", 5, [0, 0, 1, 0], (0, 1)),
         condition("rotation", 1, [1, 1, 1, 1], (2, 2)),
     ],
     IS_CLASS,

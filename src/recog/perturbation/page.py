@@ -97,7 +97,8 @@ def _by_severity(found: CorruptionReport, measure: str, group: str | None = None
     values = {0: float(getattr(found.clean, measure))}
     for severity in _severities(found):
         rows = [row for row in found.rows if row.severity == severity and group in (None, row.group)]
-        values[severity] = float(np.mean([getattr(row, measure) for row in rows]))
+        if rows:
+            values[severity] = float(np.mean([getattr(row, measure) for row in rows]))
     return values
 
 
@@ -117,7 +118,7 @@ def _chart(title: str, lines: Sequence[tuple[str, str, dict[int, float]]], clean
     return CurveChart(
         title=title,
         series=tuple(series),
-        x_ticks=tuple((WIDTH * s / last, "clean" if s == 0 else str(s)) for s in lines[0][2]),
+        x_ticks=tuple((WIDTH * s / last, str(s) if s else "clean") for s in sorted({s for _, _, v in lines for s in v})),
         y_ticks=tuple(ticks),
         x_name="severity",
     )
