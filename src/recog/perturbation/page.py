@@ -118,7 +118,9 @@ def _chart(title: str, lines: Sequence[tuple[str, str, dict[int, float]]], clean
     return CurveChart(
         title=title,
         series=tuple(series),
-        x_ticks=tuple((WIDTH * s / last, str(s) if s else "clean") for s in sorted({s for _, _, v in lines for s in v})),
+        x_ticks=tuple(
+            (WIDTH * s / last, str(s) if s else "clean") for s in sorted({s for _, _, v in lines for s in v})
+        ),
         y_ticks=tuple(ticks),
         x_name="severity",
     )
