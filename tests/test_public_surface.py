@@ -22,6 +22,7 @@ def test_verbs():
         "bench",
         "compare",
         "evaluate",
+        "explain",
         "load",
         "robustness",
         "scan",
@@ -29,7 +30,7 @@ def test_verbs():
         "verify",
     ]
     assert (
-        *("scan", "train", "evaluate", "compare", "robustness", "predict", "serve", "bench", "verify"),
+        *("scan", "train", "evaluate", "compare", "robustness", "predict", "explain", "serve", "bench", "verify"),
         *("runs", "report", "push", "models", "cache"),
     ) == COMMANDS
 
@@ -55,6 +56,7 @@ def test_classes():
         "DataLayout",
         "DiskError",
         "EvaluationRun",
+        "Explanations",
         "Finding",
         "Findings",
         "HeadConfig",
@@ -309,6 +311,7 @@ def test_errors_and_their_exit_codes():
 JOINERS = {
     "cli/cache.py",
     "cli/evaluate.py",
+    "cli/explain.py",
     "cli/guard.py",
     "cli/verify.py",
     "data/augment/random_ops.py",
@@ -321,6 +324,7 @@ JOINERS = {
     "serve/config.py",
     "serve/messages.py",
     "serve/schemas.py",
+    "verbs/explain_choice.py",
 }
 
 

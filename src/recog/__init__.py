@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from recog.verbs.compare import ComparisonRun, compare
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
+    from recog.verbs.explain import Explanations, explain
     from recog.verbs.robustness import RobustnessRun, robustness
     from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
@@ -79,6 +80,7 @@ __all__ = [
     "DataLayout",
     "DiskError",
     "EvaluationRun",
+    "Explanations",
     "Finding",
     "Findings",
     "HeadConfig",
@@ -114,6 +116,7 @@ __all__ = [
     "bench",
     "compare",
     "evaluate",
+    "explain",
     "load",
     "robustness",
     "scan",
@@ -157,13 +160,14 @@ _NAMES = {
     "recog.verbs.classifier": ("ImageClassifier",),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
+    "recog.verbs.explain": ("Explanations", "explain"),
     "recog.verbs.robustness": ("RobustnessRun", "robustness"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
     "recog.verbs.embedded": ("train",),
     "recog.verbs.run": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_WITH_OPTIONS = ("bench", "compare", "evaluate", "robustness", "scan", "train")  # verbs whose errors name options
+_WITH_OPTIONS = ("bench", "compare", "evaluate", "explain", "robustness", "scan", "train")  # verbs whose errors name options
 
 
 def __getattr__(name: str) -> Any:

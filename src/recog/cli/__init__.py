@@ -24,6 +24,7 @@ COMMANDS = (
     "compare",
     "robustness",
     "predict",
+    "explain",
     "serve",
     "bench",
     "verify",

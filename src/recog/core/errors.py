@@ -105,6 +105,7 @@ _EXTRA_OF = {
     "openvino": "fast",
     **dict.fromkeys(("fastapi", "uvicorn", "h11", "starlette", "python_multipart", "prometheus_client"), "serve"),
     "matplotlib": "plots",
+    "captum": "explain",
 }
 
 

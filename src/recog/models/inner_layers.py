@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
 
@@ -35,7 +35,7 @@ class InnerLayers(HeadedNetwork):
         body.reset_classifier(0)  # type: ignore[operator]
         self.body = body.eval()
         with torch.no_grad():
-            parts = self._parts(torch.zeros(1, in_chans, *image_size))
+            parts = self._pool(self.stage_maps(torch.zeros(1, in_chans, *image_size)))
         self.num_stages = len(parts) - 1
         self.num_last = parts[-1].shape[1]  # features of the body's last layer, which stand last
         self.num_features = sum(part.shape[1] for part in parts)
@@ -43,21 +43,29 @@ class InnerLayers(HeadedNetwork):
         self.register_buffer("scale", torch.ones(self.num_features))
         self.fc = nn.Linear(self.num_features, num_classes)
 
-    def _parts(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def stage_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """What the features are means of: each stage [B, C, H, W], then what the body's last layer pools, in its own layout."""
         maps, stages = _forward_stages(self.body, images)
         # the last stage may be the last layer's own input
-        means = [stage.mean(dim=(2, 3)) for stage in stages if stage is not maps]
-        return [*means, self.body.forward_head(maps, pre_logits=True)]  # type: ignore[operator]
+        return [*(stage for stage in stages if stage is not maps), maps]
+
+    def features_of(self, maps: Sequence[torch.Tensor], mirrored: Sequence[torch.Tensor]) -> torch.Tensor:
+        """float32 [B, D] from the `stage_maps` of images and, with `mirror`, of their mirror images."""
+        values = self._roots(maps)
+        if self.mirror:
+            values = (values + self._roots(mirrored)) / 2
+        return (values - self.shift) * self.scale
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, C, H, W] -> float32 [B, D]."""
-        values = self._roots(images)
-        if self.mirror:
-            values = (values + self._roots(images.flip(3))) / 2
-        return (values - self.shift) * self.scale
+        return self.features_of(self.stage_maps(images), self.stage_maps(images.flip(3)) if self.mirror else ())
 
-    def _roots(self, images: torch.Tensor) -> torch.Tensor:
-        values = torch.cat(self._parts(images), dim=1)
+    def _pool(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        means = [stage.mean(dim=(2, 3)) for stage in maps[:-1]]
+        return [*means, self.body.forward_head(maps[-1], pre_logits=True)]  # type: ignore[operator]
+
+    def _roots(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        values = torch.cat(self._pool(maps), dim=1)
         return values / values.abs().clamp(min=LEAST_ROOTED).sqrt()
 
     def no_weight_decay(self) -> set[str]:

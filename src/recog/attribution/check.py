@@ -1,0 +1,88 @@
+"""All checks of the methods on one network, and the method that is most faithful on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.attribution.faithfulness import Faithfulness, measure_faithfulness
+from recog.attribution.sanity import (
+    MAX_CASES,
+    MAX_SIMILARITY,
+    Pointing,
+    build_pairs,
+    play_pointing_game,
+    weight_similarity,
+    with_random_weights,
+)
+from recog.attribution.subject import Subject, why_no_layers
+from recog.attribution.table import EXPLAINERS, attribute
+from recog.core.errors import ConfigError
+
+MAX_PASSES = 6000  # through the network for the pointing game of one method
+MIN_PAIRS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCheck:
+    """What is known of a method on this network, from `num_images` images."""
+
+    method: str
+    num_images: int
+    faithfulness: Faithfulness
+    weight_similarity: float | None  # rank correlation with maps of random weights; None without layers
+    pointing: Pointing | None  # None where all images have one label
+    completeness_gap: float | None  # of integrated gradients: median relative gap
+    seconds_per_image: float
+
+    @property
+    def ignores_weights(self) -> bool:
+        """Whether its maps hardly change when the network's weights do: they show the image, not the network."""
+        return self.weight_similarity is not None and self.weight_similarity > MAX_SIMILARITY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "ignores_weights": self.ignores_weights}
+
+
+def check_methods(
+    subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64], methods: Sequence[str]
+) -> Iterator[MethodCheck]:
+    """Each method on `images` uint8 [B, H, W, C] for their predicted `labels` [B]; without those that lack a usable layer."""
+    shuffled = None if why_no_layers(subject) else with_random_weights(subject, images)
+    for method in methods:
+        started = time.perf_counter()
+        try:
+            found = attribute(method, subject, images, labels)
+        except ConfigError:
+            continue
+        seconds = (time.perf_counter() - started) / len(images)
+        similarity = None
+        if shuffled is not None:
+            similarity = weight_similarity(found.maps, attribute(method, shuffled, images, labels).maps)
+        yield MethodCheck(
+            method=method,
+            num_images=len(images),
+            faithfulness=measure_faithfulness(subject, images, labels, found.maps),
+            weight_similarity=similarity,
+            pointing=_point(method, subject, images, labels),
+            completeness_gap=None if found.gaps is None else float(np.median(found.gaps)),
+            seconds_per_image=seconds,
+        )
+
+
+def _point(method: str, subject: Subject, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pointing | None:
+    num_pairs = max(MIN_PAIRS, min(MAX_CASES // 2, MAX_PASSES // (2 * EXPLAINERS[method].num_passes)))
+    pairs = build_pairs(images, labels, num_pairs)
+    return play_pointing_game(method, subject, pairs) if len(pairs.pictures) else None
+
+
+def most_faithful(checks: Sequence[MethodCheck]) -> MethodCheck | None:
+    """The method with the largest gain over its better control, among those whose maps depend on the weights; None of none."""
+    usable = [check for check in checks if not check.ignores_weights]
+    return max(usable, key=lambda check: check.faithfulness.margin, default=None)

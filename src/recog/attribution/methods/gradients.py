@@ -1,0 +1,60 @@
+"""Input gradients, plain and averaged over noisy copies.
+
+Simonyan, Vedaldi, Zisserman (2014), "Deep inside convolutional networks"; Smilkov et al. (2017), "SmoothGrad: removing noise by
+adding noise".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from recog.attribution.layers import frozen
+from recog.attribution.subject import Attribution, Images, Labels, Subject
+from recog.core.chance import uniforms
+from recog.runtime.engine import images_at_once
+
+NUM_NOISY = 16
+NOISE = 0.15  # standard deviation as a share of the image's range, as the paper recommends 10 to 20 %
+
+
+def gradients(subject: Subject, images: Images, labels: Labels) -> Attribution:
+    """The largest absolute slope of the label's logit among the channels of each pixel."""
+    return Attribution(maps=_mean_slopes(subject, images, labels, num_noisy=0))
+
+
+def smoothgrad(subject: Subject, images: Images, labels: Labels) -> Attribution:
+    """As `gradients`, with slopes averaged over 16 copies with Gaussian noise."""
+    return Attribution(maps=_mean_slopes(subject, images, labels, num_noisy=NUM_NOISY))
+
+
+def _mean_slopes(subject: Subject, images: Images, labels: Labels, *, num_noisy: int) -> NDArray[np.float32]:
+    classifier = subject.classifier
+    size = images_at_once(subject.image_size)
+    maps = []
+    with frozen(classifier), torch.enable_grad():
+        for start in range(0, len(images), size):
+            batch = classifier.normalise(torch.as_tensor(images[start : start + size], device=classifier.device))
+            targets = torch.as_tensor(labels[start : start + size], device=classifier.device)
+            spread = NOISE * (batch.amax(dim=(1, 2, 3)) - batch.amin(dim=(1, 2, 3)))
+            total = torch.zeros_like(batch)
+            for number in range(max(1, num_noisy)):
+                noisy = batch
+                if num_noisy:
+                    noise = torch.as_tensor(_noise(number, tuple(batch.shape[1:])), device=batch.device)
+                    noisy = batch + spread[:, None, None, None] * noise
+                noisy = noisy.detach().requires_grad_()
+                logits = classifier.forward_normalised(noisy)[0]
+                total += torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), noisy)[0]
+            maps.append((total / max(1, num_noisy)).abs().amax(dim=1).cpu().numpy())
+    return np.concatenate(maps).astype(np.float32)
+
+
+def _noise(number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal [C, H, W], the same for every image, so that a map depends on its image alone."""
+    channels, height, width = shape
+    draws = uniforms(0, number, np.arange(channels * height), "smoothgrad", width)
+    noise: NDArray[np.float32] = ndtri(draws + 2.0**-33).reshape(shape).astype(np.float32)
+    return noise

@@ -1,0 +1,326 @@
+"""`recog explain`: where images count for a label, how far the maps can be trusted, and hints at shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recog.attribution.check import MethodCheck, check_methods, most_faithful
+from recog.attribution.overlay import blend, overlay_png
+from recog.attribution.sheet import Card, Neighbour, Sheet, View, caption, picture_of, render_sheet
+from recog.attribution.shortcuts import ShortcutHint, find_shortcuts
+from recog.attribution.subject import Subject, why_no_layers
+from recog.attribution.table import (
+    DEFAULT_METHOD,
+    DEFAULT_WITHOUT_LAYERS,
+    EXPLAINERS,
+    attribute,
+    check_method,
+    usable_methods,
+)
+from recog.bundle.manifest import read_bundle_json
+from recog.core import notebook
+from recog.core.config import did_you_mean
+from recog.core.errors import ConfigError, DataError
+from recog.core.files import claim_folder, not_linked, pretty_json, staged_folder, write_bytes_atomic
+from recog.core.outputs import check_new_path, derive_name
+from recog.core.text import plural
+from recog.runtime.predictor import ImageSource, Predictor
+from recog.verbs.explain_choice import Choice, Item, Opened, as_items, choose_items, read_items, spread
+
+EXPLANATIONS, CHECKS = "explanations", "checks.json"
+MAX_LABELS = 4  # maps of one image
+NUM_CHECKED = 12
+MAX_BANK = 5_000  # training images that are searched for the nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanations:
+    """Maps of images and what is known of them; `folder` holds explain.html, maps.npz, explain.json and the overlays."""
+
+    method: str
+    why_method: str
+    cards: tuple[Card, ...]
+    maps: NDArray[np.float32]  # [P, H, W], of each view of each card in order
+    shortcuts: tuple[ShortcutHint, ...]
+    checks: tuple[MethodCheck, ...]
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Explanations({len(self.cards)} images, method={self.method!r}, folder={str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [(card.name, card.predicted, card.true) for card in self.cards]
+        return notebook.card(
+            f"{plural(len(rows), 'image')} explained",
+            EXPLAINERS[self.method].title,
+            *(notebook.paragraph(hint.text) for hint in self.shortcuts),
+            notebook.table(("Image", "Predicted", "True"), rows),
+            notebook.paragraph(f"Sheet: {self.folder / 'explain.html'}"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without pictures and maps."""
+        return {
+            "method": self.method,
+            "why_method": self.why_method,
+            "images": [
+                {
+                    "name": card.name,
+                    "predicted": card.predicted,
+                    "true": card.true or None,
+                    "maps": [{"label": view.label, "prob": view.prob, "role": view.role} for view in card.views],
+                    "nearest": [
+                        {"name": n.name, "class": n.label, "similarity": n.similarity} for n in card.neighbours
+                    ],
+                }
+                for card in self.cards
+            ],
+            "shortcuts": [asdict(hint) for hint in self.shortcuts],
+            "checks": [check.to_dict() for check in self.checks],
+            "folder": str(self.folder),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """One label of one image."""
+
+    item: int
+    label: int
+    role: str
+
+
+def explain_events(
+    bundle: str | Path, choice: Choice, *, out: Path | None = None, num_threads: int | None = None
+) -> Iterator[str | Explanations]:
+    """What is being done, in words, then the Explanations; their files are written by then."""
+    if choice.method != "auto":
+        check_method(choice.method)
+    if out is not None:
+        check_new_path(out, "--out")
+    opened = Opened.load(bundle, num_threads=num_threads)
+    predictor = opened.predictor
+    items, title, notes = choose_items(opened, choice)
+    items, images, bad = read_items(predictor, items)
+    notes += [str(error) for error in bad]
+    if not items:
+        raise DataError("none of the images can be read; nothing was explained.\n  " + "\n  ".join(notes))
+    probs = predictor.calibration.apply(opened.subject.logits(images))
+    preds = predictor.calibration.preds(probs)
+    pairs = _choose_pairs(predictor, items, preds, choice.label)
+    checks: list[MethodCheck] = []
+    if choice.check:
+        for event in _check(opened.subject, images, pairs, choice.method):
+            if isinstance(event, str):
+                yield event
+            else:
+                checks.append(event)
+        _record(opened.run, checks)
+    method, why = _choose_method(opened, choice.method, checks)
+    yield f"explaining {plural(len(pairs), 'label')} of {plural(len(items), 'image')} by {EXPLAINERS[method].title}"
+    labels = np.array([pair.label for pair in pairs])
+    maps = attribute(method, opened.subject, images[[pair.item for pair in pairs]], labels).maps
+    is_predicted = np.array([pair.role == "predicted" for pair in pairs])
+    hints = find_shortcuts(maps[is_predicted], labels[is_predicted], predictor.class_names)
+    neighbours: list[tuple[Neighbour, ...]] = [()] * len(items)
+    if choice.nearest:
+        yield "searching the training images"
+        neighbours = _nearest(opened, choice, [item.source for item in items])
+    cards = _cards(predictor, items, images, probs, preds, pairs, maps)
+    cards = [replace(card, neighbours=near) for card, near in zip(cards, neighbours, strict=True)]
+    result = Explanations(
+        method=method,
+        why_method=why,
+        cards=tuple(cards),
+        maps=maps,
+        shortcuts=hints,
+        checks=tuple(checks),
+        folder=out or claim_folder(not_linked((opened.run or Path()) / EXPLANATIONS), derive_name(title)),
+        notes=tuple(notes),
+    )
+    _write(result, title, str(bundle), images, pairs, is_claimed=out is None)
+    yield result
+
+
+def explain(
+    bundle: str | Path,
+    images: Sequence[str | Path] = (),
+    *,
+    method: str = "auto",
+    check: bool = False,
+    nearest: int = 0,
+    out: str | Path | None = None,
+) -> Explanations:
+    """Explain `images`, paths of files or folders, with a bundle, run folder or run's name; without, its test images.
+
+    `method` is gradcam, layercam, integrated-gradients, gradients, smoothgrad, occlusion, rise, or 'auto': the most faithful one
+    on this model if `check`, now or earlier, measured them. `nearest` adds so many of the most similar training images. Files
+    go to the new folder `out`, else into the run's folder.
+    """
+    choice = Choice(images=tuple(map(str, images)), method=method, check=check, nearest=nearest)
+    *_, last = explain_events(bundle, choice, out=None if out is None else Path(out))
+    if isinstance(last, str):
+        raise ConfigError("nothing was explained.")
+    return last
+
+
+def _choose_pairs(predictor: Predictor, items: Sequence[Item], preds: NDArray[np.bool_], label: str) -> list[_Pair]:
+    """Of each image the predicted labels and the true ones that were missed, or the one that is asked for."""
+    names = predictor.class_names
+    if label:
+        if label not in names:
+            raise ConfigError(f"--label: there is no class '{label}'.{did_you_mean(label, names)}")
+        return [_Pair(item=i, label=names.index(label), role="asked for") for i in range(len(items))]
+    pairs = []
+    for i, (item, row) in enumerate(zip(items, preds, strict=True)):
+        found = [(int(k), "predicted") for k in np.flatnonzero(row)]
+        found += [(k, "true") for k in item.labels or () if not row[k]]
+        pairs += [_Pair(item=i, label=k, role=role) for k, role in found[:MAX_LABELS]]
+    if not pairs:
+        raise DataError("no label is predicted for these images. Ask for one: --label NAME.")
+    return pairs
+
+
+def _check(
+    subject: Subject, images: NDArray[np.uint8], pairs: Sequence[_Pair], method: str
+) -> Iterator[str | MethodCheck]:
+    """The checks on the first predicted label of up to NUM_CHECKED images, spread over all."""
+    first = {pair.item: pair for pair in reversed(pairs) if pair.role != "true"} or {p.item: p for p in reversed(pairs)}
+    chosen = [first[i] for i in sorted(first)]
+    chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, NUM_CHECKED).astype(int))]
+    methods = usable_methods(subject) if method == "auto" else (method,)
+    yield f"checking {plural(len(methods), 'method')} on {plural(len(chosen), 'image')}; this takes minutes"
+    numbers, labels = np.array([pair.item for pair in chosen]), np.array([pair.label for pair in chosen])
+    for check in check_methods(subject, images[numbers], labels, methods):
+        yield check
+        yield f"{EXPLAINERS[check.method].title}: checked"
+
+
+def _record(run: Path | None, checks: Sequence[MethodCheck]) -> None:
+    """Keep in the run which method is the most faithful, for later calls."""
+    best = most_faithful(checks)
+    if run is None or best is None or len(checks) < 2:
+        return
+    folder = not_linked(run / EXPLANATIONS)
+    folder.mkdir(exist_ok=True)
+    table = {"best": best.method, "num_images": best.num_images, "checks": [check.to_dict() for check in checks]}
+    write_bytes_atomic(folder / CHECKS, pretty_json(table))
+
+
+def _choose_method(opened: Opened, method: str, checks: Sequence[MethodCheck]) -> tuple[str, str]:
+    """The method, and why it is used, as a sentence."""
+    if method != "auto":
+        return method, "It was asked for."
+    best = most_faithful(checks)
+    if best is not None:
+        return (
+            best.method,
+            f"It is the most faithful of {len(checks)} methods on this model ({best.num_images} images).",
+        )
+    recorded = None if opened.run is None else opened.run / EXPLANATIONS / CHECKS
+    if recorded is not None and recorded.is_file():
+        table = read_bundle_json(recorded)
+        name = table.get("best")
+        if name in usable_methods(opened.subject):
+            return str(
+                name
+            ), f"It was the most faithful of {len(table['checks'])} methods on this model when they were checked."
+    if why_no_layers(opened.subject):
+        return DEFAULT_WITHOUT_LAYERS, "It needs no layers of the network, which cannot be read here."
+    return DEFAULT_METHOD, "It was not checked on this model: --check measures all methods."
+
+
+def _nearest(opened: Opened, choice: Choice, sources: Sequence[ImageSource]) -> list[tuple[Neighbour, ...]]:
+    from recog.attribution.nearest import nearest_rows
+
+    dataset = opened.dataset(choice.data)
+    samples = spread(opened.samples_of(dataset, "train"), MAX_BANK)
+    if not samples:
+        raise DataError(f"{dataset.name} has no training images to search. Leave --nearest out.")
+    predictor = opened.predictor
+    good, images, _ = read_items(predictor, as_items(samples))
+    bank = predictor.engine
+    features = np.concatenate([bank(images[i : i + 32]).features for i in range(0, len(images), 32)])
+    rows, cosines = nearest_rows(features, predictor.embed(sources), choice.nearest)
+    names = predictor.class_names
+    return [
+        tuple(
+            Neighbour(
+                name=good[k].name,
+                label=caption([names[label] for label in good[k].labels or ()]),
+                similarity=float(cosine),
+                picture=picture_of(images[k], 160),
+            )
+            for k, cosine in zip(found, values, strict=True)
+        )
+        for found, values in zip(rows, cosines, strict=True)
+    ]
+
+
+def _cards(  # noqa: PLR0913, PLR0917  what is known of the images
+    predictor: Predictor,
+    items: Sequence[Item],
+    images: NDArray[np.uint8],
+    probs: NDArray[np.float64],
+    preds: NDArray[np.bool_],
+    pairs: Sequence[_Pair],
+    maps: NDArray[np.float32],
+) -> list[Card]:
+    names = predictor.class_names
+    views: list[list[View]] = [[] for _ in items]
+    for pair, shown in zip(pairs, maps, strict=True):
+        views[pair.item].append(
+            View(
+                label=names[pair.label],
+                prob=float(probs[pair.item, pair.label]),
+                role=pair.role,
+                picture=picture_of(blend(images[pair.item], shown)),
+            )
+        )
+    return [
+        Card(
+            name=item.name,
+            predicted=caption([names[k] for k in np.flatnonzero(preds[i])]),
+            true="" if item.labels is None else caption([names[k] for k in item.labels]),
+            picture=picture_of(images[i]),
+            views=tuple(views[i]),
+        )
+        for i, item in enumerate(items)
+    ]
+
+
+def _write(
+    result: Explanations,
+    title: str,
+    bundle: str,
+    images: NDArray[np.uint8],
+    pairs: Sequence[_Pair],
+    *,
+    is_claimed: bool,
+) -> None:
+    sheet = Sheet(
+        title=title,
+        bundle=bundle,
+        method=result.method,
+        why_method=result.why_method,
+        cards=result.cards,
+        shortcuts=result.shortcuts,
+        checks=result.checks,
+    )
+    labels = [view.label for card in result.cards for view in card.views]
+    with staged_folder(result.folder, is_claimed=is_claimed) as staging:
+        (staging / "explain.html").write_text(render_sheet(sheet), encoding="utf-8")
+        (staging / "explain.json").write_bytes(pretty_json(result.to_dict()))
+        names = [result.cards[pair.item].name for pair in pairs]
+        np.savez_compressed(staging / "maps.npz", maps=result.maps, images=np.array(names), labels=np.array(labels))
+        (staging / "overlays").mkdir()
+        for number, (pair, shown, label) in enumerate(zip(pairs, result.maps, labels, strict=True), 1):
+            stem = derive_name(f"{number:03d} {Path(names[number - 1]).stem[:60]} {label[:60]}")
+            (staging / "overlays" / f"{stem}.png").write_bytes(overlay_png(images[pair.item], shown, label))

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from small_subjects import linear_network, noise, timm_network
+
+pytest.importorskip("captum")
+from recog.attribution.methods.integrated_gradients import integrated_gradients
+
+
+def test_of_a_linear_network_it_is_weight_times_level_and_complete():
+    weights = np.random.default_rng(0).normal(size=(2, 6, 5))
+    images, labels = noise(3, 6, 5, 1), np.array([0, 1, 0])
+    found = integrated_gradients(linear_network(weights), images, labels)
+    np.testing.assert_allclose(found.maps, weights[labels] * images[..., 0] / 255, rtol=1e-4)
+    assert found.gaps.max() < 1e-4
+
+
+def test_the_gap_is_that_of_the_sum_to_the_change_of_the_logit():
+    subject = timm_network("test_resnet")
+    images = noise(2, 64, 64, 3)
+    grey = np.broadcast_to(np.array(subject.fill, np.uint8), images.shape)
+    labels = np.array([0, 2])
+    found = integrated_gradients(subject, images, labels)
+    change = (subject.logits(images) - subject.logits(grey))[[0, 1], labels]  # grey is the mean up to rounding
+    gaps = np.abs(found.maps.sum(axis=(1, 2)) - change) / np.abs(change)
+    np.testing.assert_allclose(found.gaps, gaps, atol=0.02)

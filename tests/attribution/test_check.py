@@ -1,0 +1,27 @@
+from dataclasses import replace
+
+import numpy as np
+from small_subjects import corner_subject, noise, timm_network
+
+from recog.attribution.check import check_methods, most_faithful
+
+
+def test_of_a_subject_without_layers_what_can_be_measured_is():
+    images = np.random.default_rng(0).integers(120, 256, (3, 32, 32, 1)).astype(np.uint8)
+    (check,) = check_methods(corner_subject(), images, np.array([0, 0, 0]), ["occlusion"])
+    assert (check.weight_similarity, check.pointing, check.completeness_gap) == (None, None, None)
+    assert check.faithfulness.over_random.num_images == 3
+    assert not check.ignores_weights
+    assert check.to_dict()["faithfulness"]["over_edges"]["num_images"] == 3
+
+
+def test_a_method_that_ignores_the_weights_is_not_chosen():
+    subject = timm_network("test_resnet")
+    (good,) = check_methods(subject, noise(2, 64, 64, 3), np.array([0, 1]), ["gradcam"])
+    assert good.pointing.num_cases == 4  # two ordered pairs, two labels each
+    assert -1 <= good.weight_similarity <= 1
+    flagged = replace(good, method="layercam", weight_similarity=0.9)
+    usable = replace(good, weight_similarity=0.1)
+    assert flagged.ignores_weights
+    assert most_faithful([flagged, usable]).method == "gradcam"
+    assert most_faithful([flagged]) is None
