@@ -167,7 +167,15 @@ _NAMES = {
     "recog.verbs.run": ("Run",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_WITH_OPTIONS = ("bench", "compare", "evaluate", "explain", "robustness", "scan", "train")  # verbs whose errors name options
+_WITH_OPTIONS = (
+    "bench",
+    "compare",
+    "evaluate",
+    "explain",
+    "robustness",
+    "scan",
+    "train",
+)  # verbs whose errors name options
 
 
 def __getattr__(name: str) -> Any:
