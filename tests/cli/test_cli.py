@@ -153,7 +153,7 @@ def test_version():
             "No such option: --batch-size, which is an option of recog train; see recog evaluate --help",
         ),
         (["predict", "a", "b", "--name", "c"], 2, "No such option: --name, which is an option of recog train;"),
-        (["export"], 2, "No such command 'export'. Every run has an ONNX file: runs/RUN/bundle/model.onnx."),
+        (["onnx"], 2, "No such command 'onnx'. Did you mean 'recog export RUN --to onnx'?"),
         (["val"], 2, "Did you mean 'recog evaluate RUN DATA'?"),
     ],
 )

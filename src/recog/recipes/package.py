@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,13 +32,13 @@ from recog.core.config import config_to_dict, dump_toml
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
 from recog.core.images.decode import decode
-from recog.core.preprocess import Preprocess
 from recog.core.text import plural
 from recog.data.balance import describe_balance, training_weights
 from recog.data.dataset import Sample, choose_reference
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
+from recog.export.contract import onnx_facts
 from recog.export.onnx import TorchEngine, add_metadata, export_onnx, with_present_head
 from recog.export.parity import Parity, check_parity, compare_engines
 from recog.models.network_files import load_classifier, save_network_config, save_weights
@@ -131,7 +130,7 @@ def pack(  # noqa: PLR0913  all that a run made
     own_samples = dataset.subset("val") or dataset.subset("train")
     parity = _check_export(predictor, TorchEngine(second), own_samples)
     (folder / CALIBRATION).write_bytes(pretty_json(calibration.to_dict()))
-    add_metadata(folder / ONNX, _onnx_facts(model.preprocess, calibration))
+    add_metadata(folder / ONNX, onnx_facts(model.preprocess, calibration))
     measured = _measure(predictor, prepared, measured_on, out_of_fold)
     measured = replace(measured, report=replace(measured.report, training=training_facts(prepared, summary)))
     (folder / REPORT_JSON).write_bytes(pretty_json(measured.report.to_dict()))
@@ -154,14 +153,6 @@ def pack(  # noqa: PLR0913  all that a run made
     seal(folder, draft)
     verify(folder)  # read again, the sealed files predict the reference images as before
     return Packed(measured=measured, parity=parity, calibration=calibration)
-
-
-def _onnx_facts(preprocess: Preprocess, calibration: Calibration) -> dict[str, Any]:
-    """What the probabilities of the ONNX file need beside its class names, for those who use it without the bundle."""
-    table = {key: value for key, value in calibration.scaling.to_dict().items() if key != "fit"}
-    if calibration.thresholds is not None:
-        table["thresholds"] = list(calibration.threshold_values)
-    return {"preprocess": preprocess.to_dict(), "calibration": table}
 
 
 def _measure(predictor: Predictor, prepared: Prepared, measured_on: DataFacts, out_of_fold: HeldOut | None) -> Measured:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,26 +20,17 @@ from recog.data.dataset import targets_of
 from recog.data.lists.label_format import AS_FOUND
 from recog.data.sources import Source
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct
-from recog.export.parity import MAX_PROB_DIFFERENCE, compare_engines
+from recog.export.parity import compare_engines
 from recog.runtime.engine import ENGINES, REFERENCE_ENGINE, FileEngine, open_engine
 from recog.runtime.engine_choice import record_engine, runtime_versions
 from recog.runtime.predictor import BATCH_SIZE, ImageSource, Predictor, load
+from recog.runtime.speed import Speed, measure_speed
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 
 MAX_IMAGES = 1000  # of labelled data; some 150 MB at 224 px
 MIN_LABELLED = 200  # below, one image is more than the half percent of labels that may differ
 MIN_LABEL_AGREEMENT = 0.995
 MAX_ACCURACY_DIFFERENCE = 0.002
-NUM_ROUNDS = 5  # engines take turns, so that a load that comes and goes meets all of them
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Images per second over rounds of equal length."""
-
-    median: float
-    least: float
-    most: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +98,7 @@ def bench(  # noqa: PLR0913  keywords of a public verb
     images, correct, notes = _images_to_compare(predictor, folder, source)
     opened = dict(_open_engines(folder, num_threads))
     engines = {name: engine for name, engine in opened.items() if not isinstance(engine, str)}
-    speeds = _measure_speed(engines, images, batch_sizes, seconds)
+    speeds = measure_speed(engines, images, batch_sizes, seconds=seconds)
     probs = {name: _predict(engine, predictor, images) for name, engine in engines.items()}
     rows = tuple(
         EngineRow(engine=name, precision=ENGINES[name].precision, speeds={}, reason=engine)
@@ -191,32 +180,6 @@ def _read(predictor: Predictor, sources: Sequence[ImageSource]) -> tuple[NDArray
     return np.array(good, np.uint8).reshape(len(good), *shape), [image is not None for image in images]
 
 
-def _measure_speed(
-    engines: Mapping[str, FileEngine], images: NDArray[np.uint8], batch_sizes: Iterable[int], seconds: float
-) -> dict[str, dict[int, Speed]]:
-    rates: dict[str, dict[int, list[float]]] = {name: {} for name in engines}
-    for size in batch_sizes:
-        batch = np.resize(images, (size, *images.shape[1:]))  # repeated where there are fewer
-        for engine in engines.values():
-            engine(batch)  # the first call of a shape allocates
-        for _ in range(NUM_ROUNDS):
-            for name, engine in engines.items():
-                rates[name].setdefault(size, []).append(_rate(engine, batch, seconds / NUM_ROUNDS))
-    return {
-        name: {size: Speed(median=statistics.median(r), least=min(r), most=max(r)) for size, r in by_size.items()}
-        for name, by_size in rates.items()
-    }
-
-
-def _rate(engine: FileEngine, batch: NDArray[np.uint8], seconds: float) -> float:
-    """Images per second of calls that begin within `seconds`; at least one."""
-    started, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - started < seconds:
-        engine(batch)
-        calls += 1
-    return calls * len(batch) / (time.perf_counter() - started)
-
-
 def _predict(engine: FileEngine, predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Calibrated probabilities [N, K]."""
     batches = (images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE))
@@ -241,7 +204,7 @@ def _judge(  # noqa: PLR0913, PLR0917  one engine against the reference
         gain = float(right - was_right)
     reason = ""
     if precision == "float32":
-        if parity.max_prob_difference > MAX_PROB_DIFFERENCE or parity.num_label_differences:
+        if not parity.agrees:
             reason = f"probabilities differ by up to {parity.max_prob_difference:.2g}"
     elif is_class is None or len(is_class) < MIN_LABELLED:
         found = 0 if is_class is None else len(is_class)

@@ -1,0 +1,125 @@
+"""What an exported network takes and gives, as contract.json beside it, and the programs that use it without recog."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jinja2
+
+from recog.bundle.manifest import Manifest
+from recog.core.files import pretty_json
+from recog.core.preprocess import Preprocess
+from recog.core.text import visible
+from recog.evaluation.trust.calibration import Calibration
+
+CONTRACT = "contract.json"
+README = "README.md"
+PREDICT = "predict.py"
+_PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(  # by the runtime of an export
+    {
+        "onnxruntime": (PREDICT, "predict.mjs", "pixels.js", "predict.cpp"),
+        "openvino": (PREDICT,),
+        "torch": (PREDICT,),
+        "tensorrt": (PREDICT,),
+    }
+)
+
+
+def onnx_facts(preprocess: Preprocess, calibration: Calibration) -> dict[str, Any]:
+    """What the probabilities of the ONNX file need beside its class names, for those who use it without the bundle."""
+    table = {key: value for key, value in calibration.scaling.to_dict().items() if key != "fit"}
+    if calibration.thresholds is not None:
+        table["thresholds"] = list(calibration.threshold_values)
+    return {"preprocess": preprocess.to_dict(), "calibration": table}
+
+
+def write_contract(  # noqa: PLR0913  facts of one file
+    folder: Path,
+    manifest: Manifest,
+    calibration: Calibration,
+    *,
+    runtime: str,
+    file: str,
+    precision: str,
+    num_features: int,
+) -> None:
+    """Write contract.json and the programs for `file`, which `runtime` runs, into `folder`."""
+    preprocess = manifest.preprocess
+    table = {
+        "format_version": 1,
+        "file": file,
+        "runtime": runtime,
+        "precision": precision,
+        "input": {"images": ["uint8", "B", *preprocess.image_size, preprocess.channels]},
+        "outputs": {"logits": ["float32", "B", len(manifest.class_names)], "features": ["float32", "B", num_features]},
+        "task": manifest.task,
+        "class_names": list(manifest.class_names),
+        **onnx_facts(preprocess, calibration),
+        "thresholds": list(calibration.threshold_values),
+        "num_features": num_features,
+        "bundle": {"digest": manifest.to_dict()["digest"], "recog_version": manifest.recog_version},
+    }
+    (folder / CONTRACT).write_bytes(pretty_json(table))
+    for name in _PROGRAMS[runtime]:
+        (folder / name).write_bytes((files("recog.export") / "programs" / name).read_bytes())
+
+
+def open_program(folder: Path, *, num_threads: int | None = None) -> Any:
+    """The Model of `predict.py` in `folder`, as a user without recog opens it."""
+    spec = importlib.util.spec_from_file_location("recog_exported_predict", folder / PREDICT)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder / PREDICT} cannot be loaded.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Model(folder, num_threads=num_threads)
+
+
+def render_readme(contract: Mapping[str, Any], *, title: str, notes: tuple[str, ...], figures: str) -> str:
+    """The README.md of an export; `contract` is what contract.json holds, `figures` what the gate measured."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = (files("recog.export") / "programs" / "README.md.j2").read_text(encoding="utf-8")
+    rules = contract["preprocess"]
+    height, width = rules["image_size"]
+    return environment.from_string(source).render(
+        contract=contract,
+        title=visible(title),
+        notes=notes,
+        figures=figures,
+        programs=_PROGRAMS[contract["runtime"]],
+        height=height,
+        width=width,
+        channels=rules["channels"],
+        steps=_steps(rules),
+        probabilities=_probabilities(contract),
+    )
+
+
+def _steps(rules: Mapping[str, Any]) -> str:
+    """Preprocessing in words."""
+    height, width = rules["image_size"]
+    scaled = f"{int(width / rules['crop_pct'])} x {int(height / rules['crop_pct'])}"
+    how = {
+        "center": f"scale until the image covers {scaled} (width x height)",
+        "squash": f"scale each side by itself to {scaled} (width x height)",
+        "border": f"scale until the image fits into {scaled} (width x height)",
+    }[rules["crop_mode"]]
+    rest = f"keep the middle {width} x {height}"
+    if rules["crop_mode"] == "border":
+        rest += f", surrounded with {rules['fill'] or 'black'}"
+    return f"{how} with {rules['interpolation']} and antialiasing as Pillow's `resize`, {rest}"
+
+
+def _probabilities(contract: Mapping[str, Any]) -> str:
+    """In words, from logits to probabilities."""
+    final = "a sigmoid of each" if contract["task"] == "multilabel" else "the softmax"
+    calibration = contract["calibration"]
+    if calibration["method"] == "temperature":
+        return f"{final} of logits / {calibration['temperature']:.6g}"
+    if calibration["method"] == "vector":
+        return f"{final} of logits * factors + offsets (`calibration` in {CONTRACT})"
+    return f"{final} of the logits"
