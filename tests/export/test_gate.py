@@ -59,7 +59,9 @@ def test_float32_needs_probabilities_within_1e_4():
     near, far = [[0.9 - 5e-5, 0.1 + 5e-5]], [[0.9 - 2e-4, 0.1 + 2e-4]]
     assert gate_of([[0.9, 0.1]], near, [0], "float32").problem == ""
     refused = gate_of([[0.9, 0.1]], far, [0], "float32")
-    with pytest.raises(BundleError, match=r"onnx export is refused: at most 0\.0001 .*by at most 0\.0002 .*Nothing was"):
+    with pytest.raises(
+        BundleError, match=r"onnx export is refused: at most 0\.0001 .*by at most 0\.0002 .*Nothing was"
+    ):
         refused.check()
 
 

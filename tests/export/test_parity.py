@@ -61,7 +61,9 @@ def test_numbers_that_are_not_finite_never_agree(bad, both):
 
 def test_a_label_difference_alone_is_enough_to_refuse():
     with pytest.raises(BundleError, match="1 labels differ"):
-        check_parity(Parity(num_images=9, max_prob_difference=0, mean_prob_difference=0, num_ties=0, num_label_differences=1))
+        check_parity(
+            Parity(num_images=9, max_prob_difference=0, mean_prob_difference=0, num_ties=0, num_label_differences=1)
+        )
 
 
 def test_several_labels_differ_where_a_threshold_lies_clearly_between():

@@ -59,7 +59,11 @@ def test_python_reads_the_pixels_that_recog_reads():
         encoded(random_image((50, 40), mode="L")),
         encoded(random_image((50, 40)).quantize(16)),
         encoded(random_image((401, 300)), "JPEG"),  # above four times the scaled size: reduced while it is decoded
-        encoded(random_image((50, 40)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
+        encoded(
+            random_image((50, 40)),
+            "JPEG",
+            exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
+        ),
         encoded(random_image((50, 40)), "WEBP", lossless=True),
     ],
     ids=["transparent", "grey", "palette", "large JPEG", "turned", "WebP"],
@@ -113,7 +117,9 @@ def test_javascript_fits_pixels_bit_for_bit_as_pillow(tmp_path, monkeypatch):
         assert difference.max() <= (0 if rules.crop_mode == "center" else 10), (rules, image.size)
     resize = Image.Image.resize
     monkeypatch.setattr(
-        Image.Image, "resize", lambda image, size, method: resize(resize(image, (size[0], image.height), method), size, method)
+        Image.Image,
+        "resize",
+        lambda image, size, method: resize(resize(image, (size[0], image.height), method), size, method),
     )
     for (rules, image), found in zip(cases, fitted, strict=True):
         expected = rules.fit(image.convert("L" if rules.channels == 1 else "RGB"), "")

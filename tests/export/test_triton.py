@@ -40,7 +40,8 @@ def test_the_configuration_is_a_model_config_of_triton(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("flowers-1", "flowers-1"), ("my flowers/2", "my-flowers-2"), ("../x", "x"), ("蒲公英", "classifier")]
+    ("text", "name"),
+    [("flowers-1", "flowers-1"), ("my flowers/2", "my-flowers-2"), ("../x", "x"), ("蒲公英", "classifier")],
 )
 def test_names_are_folders_and_parts_of_addresses(text, name):
     assert model_name(text) == name
