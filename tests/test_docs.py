@@ -41,7 +41,7 @@ def test_every_setting_exists(page):
     tables = {field.name: field.default_factory for field in fields(TrainConfig) if is_dataclass(field.default_factory)}
     known = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
     named = re.findall(rf"`(?:--set '?)?((?:{'|'.join(tables)})\.[a-z]\w*)(?:=[^`]*)?`", page.read_text())
-    settings = {name for name in named if not re.search(r"\.(json|safetensors|onnx|py)$", name)}
+    settings = {name for name in named if not re.search(r"\.(json|safetensors|onnx|py|xml|bin|pt2|plan)$", name)}
     assert settings - known <= {"data.name", "data.fingerprint", "data.num_images"} | MODULES
 
 
