@@ -73,7 +73,7 @@ def named(pattern):
 
 
 def test_options_in_messages_exist():
-    found = named(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
+    found = named(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
     assert len(found) > 100
     known = options() | OTHERS
     assert [(where, option) for where, option in found if option not in known] == []
