@@ -116,7 +116,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             runtime="onnxruntime",
             write=_write_triton,
             notes=(
-                "This folder is a model repository: `tritonserver --model-repository=FOLDER`. Clients send `images` and get "
+                "This folder is a model repository of Triton Inference Server. Clients send `images` and get "
                 "`logits`; with `class_count`, the class names too.",
             ),
         ),
