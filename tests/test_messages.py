@@ -14,6 +14,9 @@ from recog.recipes.config import TrainConfig
 NO_SETTINGS = {
     "calibration.json",
     "model.onnx",
+    "model.xml",
+    "model.pt2",
+    "model.plan",
     "model.safetensors",
     "model.state_dict",
     "data.pkl",

