@@ -30,7 +30,19 @@ def test_verbs():
         "verify",
     ]
     assert (
-        *("scan", "train", "evaluate", "compare", "robustness", "predict", "explain", "serve", "bench", "export", "verify"),
+        *(
+            "scan",
+            "train",
+            "evaluate",
+            "compare",
+            "robustness",
+            "predict",
+            "explain",
+            "serve",
+            "bench",
+            "export",
+            "verify",
+        ),
         *("runs", "report", "push", "models", "cache"),
     ) == COMMANDS
 
