@@ -20,6 +20,7 @@ from recog.cli.process import run_process
 COMMANDS = (
     "scan",
     "train",
+    "tune",
     "evaluate",
     "compare",
     "robustness",
@@ -49,6 +50,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("fit", "learn"), "Did you mean 'recog train DATA'?"),
         **dict.fromkeys(("finetune", "fine-tune"), "Did you mean 'recog train DATA --recipe finetune'?"),
+        **dict.fromkeys(("search-params", "hpo", "optimize", "sweep", "hyperopt"), "Did you mean 'recog tune DATA'?"),
         **dict.fromkeys(("resume", "continue"), "Did you mean 'recog train --resume RUN'?"),
         **dict.fromkeys(("val", "validate", "test", "eval", "score"), "Did you mean 'recog evaluate RUN DATA'?"),
         **dict.fromkeys(("infer", "inference", "classify", "label"), "Did you mean 'recog predict RUN FILE'?"),

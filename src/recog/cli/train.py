@@ -121,12 +121,12 @@ def train(
     options = given_options(locals() | data_options.values)
     others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "set": settings}
     with _joined(), reworded(lambda text: as_typed(text, options)):
-        chosen = _read_config(config, data, options, settings or [])
+        chosen = read_options(config, data, options, settings or [])
         if resume is not None:
             _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
             events = _resume(resume, data)
         else:
-            limit = _read_budget(budget, started)
+            limit = read_budget(budget, started)
             events = _begin(chosen, name, choose_lr=find_lr, budget=limit)
         run = _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
         if run is not None:
@@ -135,7 +135,7 @@ def train(
     _end()
 
 
-def _read_budget(text: str | None, started: float) -> Budget | None:
+def read_budget(text: str | None, started: float) -> Budget | None:
     from recog.recipes.cost import Budget, parse_budget
 
     return None if text is None else Budget(seconds=parse_budget(text), started=started)
@@ -149,7 +149,7 @@ def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Bu
     if is_alone:  # torchrun may restart a run, and so find its folder
         check_new_run(config, name)
     with _nothing_kept():
-        dataset = _open_data(config, is_noted=is_alone)
+        dataset = open_data(config, is_noted=is_alone)
         from recog.verbs.train import train_events
 
     return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget)
@@ -248,7 +248,7 @@ def _end() -> None:
         os._exit(0)
 
 
-def _read_config(
+def read_options(
     path: Path | None, source: str | None, options: Mapping[str, Any], settings: Sequence[str]
 ) -> TrainConfig:
     """The config file, the options over it, --set over both."""
@@ -271,7 +271,7 @@ def _read_config(
     return chosen
 
 
-def _open_data(config: TrainConfig, *, is_noted: bool) -> Dataset | None:
+def open_data(config: TrainConfig, *, is_noted: bool) -> Dataset | None:
     """The data that `config` names, opened and checked; None for data that recog knows by name, which need no check.
 
     `is_noted`: one line tells at once that the program is at work.

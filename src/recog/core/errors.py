@@ -103,6 +103,7 @@ _EXTRA_OF = {
     "tensorboard": "train",
     "pyarrow": "data",
     "openvino": "fast",
+    **dict.fromkeys(("optuna", "sqlalchemy"), "tune"),
     **dict.fromkeys(("fastapi", "uvicorn", "h11", "starlette", "python_multipart", "prometheus_client"), "serve"),
     "matplotlib": "plots",
     "captum": "explain",

@@ -35,9 +35,12 @@ from recog.recipes.cost import (
     NetworkSpeed,
     NothingFitsError,
     Speeds,
+    after_training_s,
+    before_steps_s,
     candidates_for,
     choose,
     describe_seconds,
+    epoch_s,
 )
 from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.learn import start_training
@@ -145,6 +148,26 @@ def _rounded(seconds: float) -> float:
     """Up to 5 s, from one minute on to 30 s."""
     step = 5 if seconds < 60 else 30
     return math.ceil(seconds / step) * step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What a run takes on this machine, in seconds, as planned for a time budget."""
+
+    epoch_s: float  # an epoch and its validation; 0 of a head
+    before_s: float  # reading all images, and the head where there is one
+    after_s: float  # export, calibration, evaluation and report
+
+
+def measure_pace(config: TrainConfig, data: PreparedData) -> Pace:
+    """Of the recipe, network and input size that `config` names, which are measured on `data`."""
+    planner = _Planner(config, data, None)
+    speeds, candidate = planner.measure(), planner.candidates[0]
+    return Pace(
+        epoch_s=0.0 if candidate.recipe == "head" else epoch_s(candidate, planner.counts, speeds),
+        before_s=before_steps_s(candidate, planner.counts, speeds),
+        after_s=after_training_s(candidate, planner.counts, speeds),
+    )
 
 
 class _Planner:

@@ -15,9 +15,10 @@ from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, with_last_layer
-from recog.recipes.choose_head import MAX_CROSS_FITTED, choose, try_on_val, try_out_of_fold
+from recog.recipes.choose_head import MAX_CROSS_FITTED, Candidate, choose, try_on_val, try_out_of_fold
+from recog.recipes.config import TrainConfig
 from recog.recipes.events import FeatureTime, HeadFitted, HeadLog
-from recog.recipes.labelled_images import LabelledImages, run_engine
+from recog.recipes.labelled_images import FrozenFeatures, LabelledImages, frozen_features, run_engine
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
 from recog.runtime.engine import Engine
@@ -32,10 +33,14 @@ def learn_frozen(
     classifier: Classifier, prepared: Prepared, train: LabelledImages
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
     """Fit the head of `classifier` on its frozen features."""
-    engine, val = prepared.frozen.engine, prepared.val
+    val, plan, fits_val = prepared.val, prepared.plan, prepared.fits_val
+    if prepared.features is not None:
+        found = prepared.features
+        return (yield from learn_on_features(classifier, found, train, val, plan, fits_val=fits_val))
+    engine = prepared.frozen.engine
     num_images = len(train.targets) + (0 if val is None else len(val.targets))
     yield _measure_features(engine, train, num_images=num_images)
-    return (yield from learn_head(classifier, engine, train, val, prepared.plan, fits_val=prepared.fits_val))
+    return (yield from learn_head(classifier, engine, train, val, plan, fits_val=fits_val))
 
 
 def _measure_features(engine: Engine, train: LabelledImages, *, num_images: int) -> FeatureTime:
@@ -55,41 +60,76 @@ def learn_head(  # noqa: PLR0913  two splits, and what they are fitted by
     *,
     fits_val: bool = False,
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
-    """Choose a head for the frozen features that `engine` gives, and put it into `classifier`, fitted on train.
+    """As `learn_on_features`, on the features that `engine` gives."""
+    found = frozen_features(engine, [train] if val is None else [train, val])
+    return (yield from learn_on_features(classifier, found, train, val, plan, fits_val=fits_val))
+
+
+def learn_on_features(  # noqa: PLR0913  two splits, and what they are fitted by
+    classifier: Classifier,
+    found: FrozenFeatures,
+    train: LabelledImages,
+    val: LabelledImages | None,
+    plan: Plan,
+    *,
+    fits_val: bool = False,
+) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
+    """Choose a head for the frozen features `found`, and put it into `classifier`, fitted on train.
 
     It is chosen by answers out of fold to the images of both splits, or where these are many, by its answers to val, if any.
     `fits_val` fits the chosen head on both splits in the end. Returns predictions to calibrate on, if only the head is learnt,
     and the result of the cross-validation where a class has under 20 images or there is no val.
     """
     num_classes, num_train = classifier.classifier.out_features, len(train.targets)
-    splits = [train] if val is None else [train, val]
-    outputs, uniforms = zip(*(run_engine(engine, split.store.rows()) for split in splits), strict=True)
-    features = _standardised(classifier, np.concatenate([output.features for output in outputs]), num_train)
-    together = _pool(splits, features, num_classes, is_balanced=plan.balance in ("weights", "sampler"))
+    together = head_data(classifier, found, train, val, plan)
     for_train = together.part(slice(num_train))
     smallest = int(class_sizes(together.targets, num_classes).min())
     has_few = smallest < FEW_IMAGES
-    is_cross_fitted = len(features) <= MAX_CROSS_FITTED and together.fewest_groups(num_classes) > 1
-    if has_few or is_cross_fitted or val is None:
-        repeats = NUM_REPEATS if has_few else 1
-        tried = try_out_of_fold(together, plan, num_classes=num_classes, num_repeats=repeats)
-    else:
-        tried = try_on_val(for_train, together.part(slice(num_train, None)), plan, num_classes=num_classes)
+    tried = try_heads(together, num_train, plan, num_classes, out_of_fold=is_cross_fitted(together, num_train, num_classes))
     best = choose(tried)
     for candidate in tried:
         yield replace(candidate.log, is_best=candidate is best)
-    found = _cross_validation(best.log, len(features), smallest) if has_few or val is None else None
-    yield found or HeadFitted(method=best.spec.method, l2=best.spec.l2)
+    few = _cross_validation(best.log, len(together.targets), smallest) if has_few or val is None else None
+    yield few or HeadFitted(method=best.spec.method, l2=best.spec.l2)
     head = fit_as(best.spec, for_train, plan.head, num_classes=num_classes)
     finished = fit_as(best.spec, together, plan.head, num_classes=num_classes) if fits_val else head
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.from_numpy(finished.weight))
         classifier.classifier.bias.copy_(torch.from_numpy(finished.bias))
     if plan.recipe != "head":
-        return None, found
+        return None, few
     logits = best.logits[0] if best.log.num_folds else None
-    held_out = hold_out_head(together, np.concatenate(uniforms), head, plan, num_train=num_train, out_of_fold=logits)
-    return replace(held_out, known=with_last_layer(held_out.known, classifier.network)), found
+    held_out = hold_out_head(together, found.coins, head, plan, num_train=num_train, out_of_fold=logits)
+    return replace(held_out, known=with_last_layer(held_out.known, classifier.network)), few
+
+
+def head_data(
+    classifier: Classifier, found: FrozenFeatures, train: LabelledImages, val: LabelledImages | None, plan: Plan
+) -> HeadData:
+    """Of train, then val: the features as `classifier` gives them from here on, with targets, groups and class weights."""
+    features = _standardised(classifier, found.features, len(train.targets))
+    splits, num_classes = [train] if val is None else [train, val], classifier.classifier.out_features
+    return _pool(splits, features, num_classes, is_balanced=plan.balance in ("weights", "sampler"))
+
+
+def is_cross_fitted(together: HeadData, num_train: int, num_classes: int) -> bool:
+    """Whether heads are compared by answers out of fold: where images are few enough, or there is no validation split."""
+    num_images = len(together.targets)
+    has_few = int(class_sizes(together.targets, num_classes).min()) < FEW_IMAGES
+    is_quick = num_images <= MAX_CROSS_FITTED and together.fewest_groups(num_classes) > 1
+    return has_few or is_quick or num_train == num_images
+
+
+def try_heads(
+    together: HeadData, num_train: int, plan: TrainConfig, num_classes: int, *, out_of_fold: bool
+) -> list[Candidate]:
+    """The heads of `plan`, by their answers out of fold to all images of `together`, or else to those after `num_train`."""
+    if out_of_fold:
+        has_few = int(class_sizes(together.targets, num_classes).min()) < FEW_IMAGES
+        repeats = NUM_REPEATS if has_few else 1
+        return try_out_of_fold(together, plan, num_classes=num_classes, num_repeats=repeats)
+    train, val = together.part(slice(num_train)), together.part(slice(num_train, None))
+    return try_on_val(train, val, plan, num_classes=num_classes)
 
 
 def _cross_validation(log: HeadLog, num_images: int, smallest: int) -> CrossValidation:

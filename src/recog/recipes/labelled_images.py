@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,10 +58,17 @@ class DecodedSplits:
     notes: tuple[str, ...]
 
 
-def decode_splits(
-    dataset: Dataset, hashes: Mapping[str, str], preprocess: Preprocess, plan: Plan, world: World
+def decode_splits(  # noqa: PLR0913
+    dataset: Dataset,
+    hashes: Mapping[str, str],
+    preprocess: Preprocess,
+    plan: Plan,
+    world: World,
+    *,
+    max_memory_bytes: int | None = None,
 ) -> DecodedSplits:
-    """Read every split; bad files are excluded by one policy in each of them.
+    """Read every split; bad files are excluded by one policy in each of them. What exceeds `max_memory_bytes` is mapped from
+    the cache.
 
     The test split is decoded only to find its bad files early; nothing of it is kept.
     """
@@ -73,7 +80,9 @@ def decode_splits(
     ).items():
         shared = [purpose for purpose in readers if purpose != "exact"]
         with first_on_machine(world) if shared else contextlib.nullcontext():
-            limit = None if isinstance(plan, StepsPlan) else READ_ONCE_BYTES
+            limit = max_memory_bytes
+            if limit is None and not isinstance(plan, StepsPlan):
+                limit = READ_ONCE_BYTES
             found |= _read_split(
                 dataset, hashes, split, readers, factors, num_sharers=world.local_size, max_memory_bytes=limit
             )
@@ -150,6 +159,22 @@ def _wanted(plan: Plan, exact: ExactReader, *, has_val: bool, is_writer: bool) -
         train["larger"] = read_larger(exact.preprocess) if plan.augment.needs_larger_images else exact
     val: dict[str, Reader] = {"val": exact} if has_val else {}
     return {split: readers for split, readers in (("val", val), ("train", train)) if readers}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrozenFeatures:
+    """Of train, then val: features float32 [N, D] before they are standardised, and `image_coins` float64 [N]."""
+
+    features: NDArray[np.float32]
+    coins: NDArray[np.float64]
+
+
+def frozen_features(engine: Engine, splits: Sequence[LabelledImages]) -> FrozenFeatures:
+    """The features that `engine` gives of `splits`, one after the other."""
+    outputs, coins = zip(*(run_engine(engine, split.store.rows()) for split in splits), strict=True)
+    return FrozenFeatures(
+        features=np.concatenate([output.features for output in outputs]), coins=np.concatenate(coins)
+    )
 
 
 def run_engine(engine: Engine, images: Rows) -> tuple[Outputs, NDArray[np.float64]]:

@@ -160,8 +160,12 @@ def _measure(predictor: Predictor, prepared: Prepared, measured_on: DataFacts, o
     if out_of_fold is None or exact is None:
         samples = dataset.subset(measured_on.split or "val")
         return measure(predictor, dataset, samples, policy=prepared.plan.data.bad_images, facts=measured_on)
-    by_name = {sample.name: sample for sample in dataset.subset("train")}
-    samples = tuple(by_name[name] for name in exact.names)
+    by_name = {sample.name: sample for split in ("train", "val") for sample in dataset.subset(split)}
+    val_names = () if prepared.val is None else prepared.val.names
+    names = exact.names + val_names
+    if len(out_of_fold.logits) < len(names):  # many images: of heads that were fitted without val
+        names = val_names
+    samples = tuple(by_name[name] for name in names)
     return measure_logits(
         predictor, samples, out_of_fold.logits, out_of_fold.targets, uniforms=out_of_fold.uniforms, facts=measured_on
     )

@@ -5,7 +5,7 @@ Each file is read once to identify it (content hash, header, 16-bit range) and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from recog.core.errors import ConfigError
 from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
+from recog.core.preprocess import Preprocess
 from recog.data.balance import describe_balance, describe_factors
 from recog.data.dataset import (
     Dataset,
@@ -62,13 +63,15 @@ from recog.models.networks.fastnet import MAX_WHITENING_IMAGES, FastNet, whiten
 from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.choose_input import check_open, choose_input
 from recog.recipes.config import DataConfig, TrainConfig, with_parent
-from recog.recipes.labelled_images import LabelledImages, decode_splits
+from recog.recipes.labelled_images import DecodedSplits, FrozenFeatures, LabelledImages, decode_splits
 from recog.recipes.plan import HEAD_INPUTS, Plan, StepsPlan, describe_data, describe_splits, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
 from recog.training.precision import choose_precision
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
+
+DecodeSplits = Callable[[Dataset, Mapping[str, str], Preprocess, Plan, World], DecodedSplits]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,7 @@ class Prepared:
     notes: tuple[str, ...]
     data_notes: tuple[str, ...] = ()  # of `notes`, what was noticed of the images
     measured: Exported | None = None  # `frozen`, if it was needed for planning
+    features: FrozenFeatures | None = None  # of the frozen network, if they are known already
 
     @cached_property
     def frozen(self) -> Exported:
@@ -254,11 +258,12 @@ def prepare_model(
     network: nn.Module | None,
     world: World,
     measured: Exported | None = None,
+    decode: DecodeSplits = decode_splits,
 ) -> Prepared:
     """Plan, build the network and decode the images for it. `measured` is that network, if it was exported already."""
     planned = plan_model(config, data, network=network, world=world)
     plan, model, reasons = planned.plan, planned.built, list(planned.reasons)
-    decoded = decode_splits(data.dataset, data.hashes, model.preprocess, plan, world)
+    decoded = decode(data.dataset, data.hashes, model.preprocess, plan, world)
     digest = fingerprint(decoded.dataset, data.hashes)
     changed = plan.data.fingerprint not in (None, digest)
     model, plan = _with_statistics(model, plan, decoded.larger)

@@ -137,8 +137,8 @@ def is_restart(folder: Path, world: World) -> bool:
         return False
 
 
-def write_run_config(folder: Path, config: TrainConfig) -> None:
-    """Write run.toml, with paths relative to it, so that a run folder can be moved together with its data."""
+def write_run_config(folder: Path, config: TrainConfig, file: str = RUN_CONFIG) -> None:
+    """Write run.toml, or `file`, with paths relative to it, so that a run folder can be moved together with its data."""
     source, weights, parent = config.data.source, config.model.weights, config.model.parent
     if is_path(source):
         source = _relative(source, folder)
@@ -149,7 +149,7 @@ def write_run_config(folder: Path, config: TrainConfig) -> None:
     model = replace(config.model, weights=weights, parent=parent)
     data = _with_paths(replace(config.data, source=source), lambda path: _relative(path, folder))
     config = replace(config, data=data, model=model)
-    write_bytes_atomic(folder / RUN_CONFIG, dump_toml(config_to_dict(config)).encode())
+    write_bytes_atomic(folder / file, dump_toml(config_to_dict(config)).encode())
 
 
 def _with_paths(data: DataConfig, moved: Callable[[str], str]) -> DataConfig:

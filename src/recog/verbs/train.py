@@ -79,11 +79,12 @@ TrainEvent = Note | Planned | LearnEvent | Run
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """When a run began, and when its training has to end, in seconds of time.perf_counter."""
+    """When a run began, and when its training has to end, in seconds of time.perf_counter; and what may be measured then."""
 
     started: float
     deadline: float = math.inf
     budget_s: float | None = None
+    opens_test: bool = True  # False: the report is measured on val, or cross-validated
 
 
 def train_events(
@@ -95,6 +96,7 @@ def train_events(
     choose_lr: bool = False,
     network: nn.Module | None = None,
     budget: Budget | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[TrainEvent]:
     """The events of a run as they happen, the Run last. A run that stops or fails leaves no bundle.
 
@@ -102,7 +104,8 @@ def train_events(
 
     `dataset` is what is trained on where `config.data.source` names nothing, `network` a module of the user's own. With
     `choose_lr`, a range test on copies comes first, and its suggestion is the learning rate of the run, and of its run.toml.
-    With `budget`, recipe, network, input size and epochs are those that are expected to fit it.
+    With `budget`, recipe, network, input size and epochs are those that are expected to fit it. `clock` is of a run that is part
+    of a longer command.
     """
     if not config.data.source and dataset is None:
         raise ConfigError("no data to train on; give a folder of class folders, or 'digits'.")
@@ -117,7 +120,7 @@ def train_events(
             dataset = dataset or open_source(config.data.source, labels=config.data.labels, layout=config.data.layout)
             yield from resume_events(runs / str(name), dataset=dataset, network=network)
         elif world.is_writer:
-            clock = Clock(started=time.perf_counter() if budget is None else budget.started)
+            clock = clock or Clock(started=time.perf_counter() if budget is None else budget.started)
             check_new_run(config, name, runs, world=world)
             if budget is None:
                 prepared = _prepare(config, dataset, network=network, world=world)
@@ -310,7 +313,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
             journal.board.outcome(config_to_dict(plan), journal.outcome)
     prepared = _as_trained(prepared, summary.cut_at_step)
     yield Note(text="exporting to ONNX", is_activity=True)
-    measured_on = _open_measured_split(folder, prepared)
+    measured_on = _open_measured_split(folder, prepared, opens_test=clock.opens_test)
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
         yield Note(text="calibrating and evaluating", is_activity=True)
@@ -372,11 +375,13 @@ def _recorded(
             yield Note(text=text)
 
 
-def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
+def _open_measured_split(folder: Path, prepared: Prepared, *, opens_test: bool) -> DataFacts:
     """The split that the report is measured on, or all images out of fold; if it is the test split, its opening is logged."""
     dataset = prepared.dataset
-    split = next((split for split in ("test", "val") if split in dataset.given_splits), "train")
-    hashes = [prepared.hashes[sample.name] for sample in dataset.subset(split)]
+    wanted = ("test",) if opens_test and "test" in dataset.given_splits else () if prepared.fits_val else ("val",)
+    split = next((split for split in wanted if split in dataset.given_splits), "train")
+    of = (split, "val") if split == "train" and prepared.fits_val else (split,)
+    hashes = [prepared.hashes[sample.name] for name in of for sample in dataset.subset(name)]
     openings, seen, is_cross_validated = None, read_seen(folder), split == "train"
     if split == "test":
         openings = log_test_opening(folder, command="train", num_images=len(hashes), once=True).number

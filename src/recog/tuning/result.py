@@ -1,0 +1,173 @@
+"""What a study found: the trials, the best one, how much of its score is luck, and which settings mattered."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from recog.core.text import plural
+from recog.report.text import percent, percent_range, spreadsheet_cell
+from recog.tuning.optimism import Optimism
+from recog.tuning.space import Value
+from recog.tuning.storage import TrialRow, best_of
+
+if TYPE_CHECKING:
+    import optuna
+
+MIN_IMPORTANT = 8  # finished trials from which importances are computed
+MAX_REASONS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """`rows` are the trials in order; `importances` are shares of the settings, by their names in the study, summing to 1."""
+
+    name: str
+    data: str
+    rows: tuple[TrialRow, ...]
+    score_name: str  # accuracy or mAP
+    measured_on: str  # 'val', or 'cross-validation' on train and val
+    num_images: int  # that trials are measured on
+    sampler: str
+    fingerprint: str  # of the data
+    optimism: Optimism | None = None
+    importances: Mapping[str, float] | None = None
+    duration_s: float = 0.0
+    version: str = ""
+
+    @property
+    def best(self) -> TrialRow | None:
+        return next(iter(best_of(self.rows, 1)), None)
+
+    @property
+    def default(self) -> TrialRow | None:
+        return next((row for row in self.rows if row.is_default and row.state == "done"), None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Trials by state, without those that wait."""
+        return count_states(self.rows)
+
+    def conclusions(self) -> list[str]:
+        """The result as sentences."""
+        return [*self._trials(), *self._best(), *self._luck()]
+
+    def _trials(self) -> Iterator[str]:
+        states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
+        yield f"{plural(sum(self.counts.values()), 'trial')}: {states}"
+        for state in ("failed", "pruned"):
+            reasons = Counter(row.reason.partition(":")[0] for row in self.rows if row.state == state)
+            for reason, count in reasons.most_common(MAX_REASONS) if state == "failed" else ():
+                yield f"failed, {plural(count, 'trial')}: {reason}"
+
+    def _best(self) -> Iterator[str]:
+        best, default = self.best, self.default
+        if best is None:
+            yield "no trial ended with a result"
+            return
+        where = "cross-validated" if self.measured_on != "val" else "val"
+        yield (
+            f"best: trial {best.number}, {where} {self.score_name} {percent(best.score)} on "
+            f"{plural(self.num_images, 'image')}; {describe_settings(best)}"
+        )
+        if default is not None and default is not best:
+            yield f"the default recipe, trial {default.number}: {self.score_name} {percent(default.score)}"
+
+    def _luck(self) -> Iterator[str]:
+        found, best = self.optimism, self.best
+        if best is None:
+            return
+        if found is None:
+            yield "the optimism of the best score was not estimated, as the answers of the trials were too large to keep"
+            return
+        interval = "" if found.ci95 is None else f", 95% interval {percent_range(found.ci95)}"
+        yield (
+            f"the best of {found.num_trials} is optimistic by {100 * found.gap:.1f} points: expected on new images "
+            f"{percent(found.corrected)} (bootstrap{interval})"
+        )
+        if best.is_default:
+            yield "the default recipe is the best; the search found none that is better"
+        elif found.gain is not None and found.gain_ci95 is not None:
+            low, high = (100 * bound for bound in found.gain_ci95)
+            gain = f"{100 * found.gain:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
+            is_sure = low > 0
+            yield f"gain over the default recipe, optimism removed: {gain}{'' if is_sure else '; no reliable gain'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for study.json and --json."""
+        best, default = self.best, self.default
+        return {
+            "study": self.name,
+            "data": self.data,
+            "fingerprint": self.fingerprint,
+            "measured_on": self.measured_on,
+            "num_images": self.num_images,
+            "score_name": self.score_name,
+            "sampler": self.sampler,
+            "trials": self.counts,
+            "best": None if best is None else _facts(best),
+            "default": None if default is None else _facts(default),
+            "optimism": None if self.optimism is None else asdict(self.optimism),
+            "importances": dict(self.importances or {}),
+            "duration_s": round(self.duration_s, 3),
+            "recog": self.version,
+        }
+
+
+def count_states(rows: Sequence[TrialRow]) -> dict[str, int]:
+    found = Counter(row.state for row in rows)
+    return {state: found[state] for state in ("done", "pruned", "failed", "running") if found[state]}
+
+
+def _facts(row: TrialRow) -> dict[str, Any]:
+    facts = ("number", "recipe", "score", "nll", "epochs", "seconds")
+    return {name: getattr(row, name) for name in facts} | {"settings": dict(row.settings)}
+
+
+def describe_settings(row: TrialRow) -> str:
+    """'recipe head, model.name=..., head.l2=0.013'; the default recipe is called that."""
+    if row.is_default:
+        return f"the default recipe ({row.recipe})"
+    settings = ", ".join(f"{name}={short(value)}" for name, value in row.settings.items())
+    return f"recipe {row.recipe}{', ' if settings else ''}{settings}"
+
+
+def short(value: Value) -> str:
+    """Numbers to three digits."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def trials_csv(rows: Sequence[TrialRow]) -> str:
+    """trials.csv: a line per trial, a column per setting."""
+    names = sorted({name for row in rows for name in row.settings})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "default", "recipe", "score", "nll", "epochs", "seconds", *names, "reason"])
+    for row in rows:
+        numbers = ["" if value is None else f"{value:.6g}" for value in (row.score, row.nll)]
+        seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
+        settings = ["" if name not in row.settings else _cell(row.settings[name]) for name in names]
+        is_default = str(row.is_default).lower()
+        cells = [row.number, row.state, is_default, row.recipe, *numbers, row.epochs, seconds, *settings]
+        writer.writerow([*cells, spreadsheet_cell(row.reason)])
+    return text.getvalue()
+
+
+def _cell(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def importances_of(study: optuna.Study) -> dict[str, float]:
+    """PED-ANOVA, Watanabe et al. (2023), over the finished trials; empty for few, or where all scores are equal."""
+    import optuna
+
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(done) < MIN_IMPORTANT or len({trial.value for trial in done}) < 2:
+        return {}
+    return {name: float(share) for name, share in optuna.importance.get_param_importances(study).items()}

@@ -1,0 +1,273 @@
+"""The loop of a study: which trial comes next, pruning by successive halving, and what is recorded of each."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import spearmanr
+
+from recog.core.errors import TrainingStopped
+from recog.recipes.config import BY_STEPS, Recipe, TrainConfig
+from recog.recipes.plan import Plan
+from recog.recipes.prepare import PreparedData
+from recog.tuning.optimism import pack_targets
+from recog.tuning.space import Dimension, Space, Value, active
+from recog.tuning.storage import Sampler, TrialRow, build_sampler, owner, queue_again, rows_of
+from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
+
+if TYPE_CHECKING:
+    import optuna
+
+REDUCTION = 3  # of successive halving: about a third of the trials goes on at each rung
+HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
+MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
+MIN_CORRELATION = 0.3  # below, a rung says too little of the end to prune there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What all processes of a study on one machine go by. Times are of time.time, which they share."""
+
+    config: TrainConfig
+    space: Space
+    default_recipe: Recipe
+    sampler: Sampler = "tpe"
+    seed: int = 0
+    num_trials: int | None = None  # of all processes together
+    started: float = 0.0
+    deadline: float | None = None  # after which no trial runs
+    max_epochs: int | None = None  # of a trial; None: as planned without a budget
+    longest: int = 1  # epochs of the longest trial, of which the rungs are parts
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether heads, which cost seconds, come before gradient training."""
+        return "head" in self.space.recipes and len(self.space.recipes) > 1
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs after which a trial may be pruned."""
+        return max(1, self.longest // REDUCTION**2)
+
+
+def default_settings(space: Space, config: TrainConfig, data: PreparedData, recipe: Recipe) -> dict[str, Value]:
+    """By name of the dimension, the values of the recipe without a search, as far as the space has them."""
+    usual = planned(config, data)
+    values = {each.name: _value_in(usual, each) for each in space.of(recipe)}
+    found = {each.name: values[each.name] for each in space.of(recipe) if each.contains(values[each.name])}
+    if len(space.recipes) > 1:
+        found = {"recipe": recipe, **found}
+    return {name: value for name, value in found.items() if isinstance(value, (bool, int, float, str))}
+
+
+def _value_in(usual: Plan, dimension: Dimension) -> object:
+    """As a choice of the space: a size of two equal sides is one number, a list of one strength the strength."""
+    if dimension.times_default:
+        return 1.0
+    section, _, key = dimension.setting.partition(".")
+    value = getattr(getattr(usual, section), key) if key else getattr(usual, section)
+    if isinstance(value, tuple) and len(set(value)) == 1:
+        return value[0]
+    if value is None and dimension.setting == "head.layers":
+        return "multi"
+    return value
+
+
+class Search:
+    """The part of a study that one process runs."""
+
+    def __init__(self, study: optuna.Study, runner: TrialRunner, rules: Rules, data: PreparedData) -> None:
+        import optuna
+
+        self._study, self._runner, self._rules, self._data = study, runner, rules, data
+        self._default = default_settings(rules.space, rules.config, data, rules.default_recipe)
+        study.pruner = optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=rules.first_rung, reduction_factor=REDUCTION, min_early_stopping_rate=0
+        )
+
+    def queue_default(self) -> None:
+        """The recipe without a search is the first trial."""
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(self._default, user_attrs={"default": True})
+
+    def trials(self) -> Iterator[TrialRow]:
+        """Run trials until their number or the time is reached; each row as it ends."""
+        while (recipes := self._next(rows_of(self._study, self._rules.space))) is not None:
+            yield from self._run_one(recipes[0] if len(recipes) == 1 and self._has_choice else None)
+
+    @property
+    def _has_choice(self) -> bool:
+        return len(self._rules.space.recipes) > 1
+
+    def _run_one(self, recipe: Recipe | None) -> Iterator[TrialRow]:
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = build_sampler(self._rules.sampler, seed=self._rules.seed, number=number, recipe=recipe)
+        ran: list[int] = []
+
+        def objective(trial: optuna.Trial) -> float:
+            ran.append(trial.number)
+            return self._objective(trial)
+
+        self._study.optimize(objective, n_trials=1, catch=(_FailedError,))
+        yield from (row for row in rows_of(self._study, self._rules.space) if row.number in ran)
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        trial.set_user_attr("owner", owner())
+        try:
+            recipe, values = self._suggest(trial)
+            self._check_new(trial)
+            return self._measure(trial, recipe, values)
+        except TrialEndedError as ended:
+            import optuna
+
+            trial.set_user_attr("epochs", ended.epochs)
+            trial.set_user_attr("reason", ended.reason)
+            if ended.has_failed:
+                raise _FailedError(ended.reason) from None
+            raise optuna.TrialPruned(ended.reason) from None
+        except (KeyboardInterrupt, TrainingStopped):
+            queue_again(self._study, trial)
+            raise
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[Recipe, dict[str, Value]]:
+        """Recipe and settings of `trial`."""
+        rules = self._rules
+        if trial.user_attrs.get("default"):
+            for dimension in rules.space.of(rules.default_recipe):
+                if dimension.name in self._default:
+                    _suggest(trial, dimension)
+            if self._has_choice:
+                trial.suggest_categorical("recipe", rules.space.recipes)
+            recipe, values = rules.default_recipe, dict[str, Value]()
+        else:
+            recipe = rules.space.recipes[0]
+            if self._has_choice:
+                recipe = trial.suggest_categorical("recipe", rules.space.recipes)
+            named = active(rules.space.of(recipe), lambda dimension: _suggest(trial, dimension))
+            values = {name.partition("/")[2]: value for name, value in named.items()}
+        trial.set_user_attr("recipe", recipe)
+        return recipe, values
+
+    def _check_new(self, trial: optuna.Trial) -> None:
+        """End `trial` where an earlier one has its settings, or as many as wanted are there without it."""
+        import optuna
+
+        def ends(because: int) -> optuna.TrialPruned:
+            trial.set_user_attr("repeats", because)
+            return optuna.TrialPruned(f"repeats trial {because}")
+
+        is_default = bool(trial.user_attrs.get("default"))
+        earlier = [
+            each
+            for each in self._study.get_trials(deepcopy=False)
+            if each.number < trial.number
+            and "repeats" not in each.user_attrs
+            and not (each.state.name == "FAIL" and "reason" not in each.user_attrs)
+            and each.state.name != "WAITING"
+        ]
+        for each in earlier:
+            if each.params == trial.params and bool(each.user_attrs.get("default")) == is_default:
+                raise ends(each.number)
+        if self._rules.num_trials is not None and len(earlier) >= self._rules.num_trials:
+            raise ends(-1)
+
+    def _measure(self, trial: optuna.Trial, recipe: Recipe, values: Mapping[str, Value]) -> float:
+        rules = self._rules
+        factors = frozenset(each.setting for each in rules.space.of(recipe) if each.times_default)
+        config = config_of(
+            rules.config, self._data, recipe, values, factors=factors, max_epochs=rules.max_epochs
+        )
+        left = float("inf") if rules.deadline is None else rules.deadline - time.time()
+
+        def report(epoch: int, score: float) -> str:
+            trial.report(score, epoch)
+            if trial.user_attrs.get("default") or not trial.should_prune() or not self._is_telling(epoch):
+                return ""
+            return f"pruned after epoch {epoch}: not among the best third at this point"
+
+        outcome = self._runner.run(config, report, deadline=time.perf_counter() + left)
+        if self._runner.targets is not None and "targets" not in self._study.user_attrs:
+            self._study.set_user_attr("targets", pack_targets(self._runner.targets))
+        facts: dict[str, Any] = {
+            "nll": outcome.nll,
+            "epochs": outcome.epochs,
+            "full_s": round(outcome.full_s, 3),
+            "answers": outcome.answers,
+            "plan": dict(outcome.plan),
+        }
+        for key, value in facts.items():
+            trial.set_user_attr(key, value)
+        return outcome.score
+
+    def _is_telling(self, epoch: int) -> bool:
+        """Whether the scores after `epoch` order the trials about as their ends do, as far as that is known."""
+        found = rank_correlation(rows_of(self._study, self._rules.space), epoch)
+        return found is None or found >= MIN_CORRELATION
+
+    def _next(self, rows: Sequence[TrialRow]) -> tuple[Recipe, ...] | None:
+        """The recipes among which the next trial chooses; None where the study ends."""
+        rules, counted = self._rules, [row for row in rows if row.state != "waiting"]
+        if rules.num_trials is not None and len(counted) >= rules.num_trials:
+            return None
+        if not counted:
+            return rules.space.recipes
+        fitting = [recipe for recipe in rules.space.recipes if self._fits(rows, recipe)]
+        if not fitting:
+            return None
+        if not rules.has_phases:
+            return tuple(fitting)
+        by_steps = tuple(recipe for recipe in fitting if recipe in BY_STEPS)
+        is_first = self._is_phase_of_heads(counted) and "head" in fitting
+        return ("head",) if is_first or not by_steps else by_steps
+
+    def _is_phase_of_heads(self, counted: Sequence[TrialRow]) -> bool:
+        rules = self._rules
+        is_early = rules.deadline is None or time.time() < rules.started + HEAD_SHARE * (rules.deadline - rules.started)
+        limit = max(2, round(HEAD_SHARE * (rules.num_trials or 120)))
+        return is_early and sum(row.recipe == "head" for row in counted) < limit
+
+    def _fits(self, rows: Sequence[TrialRow], recipe: Recipe) -> bool:
+        """Whether a trial that starts now is expected to tell something before the time is up."""
+        if self._rules.deadline is None:
+            return True
+        left = self._rules.deadline - time.time()
+        of_recipe = [row for row in rows if row.recipe == recipe and row.seconds is not None]
+        if recipe == "head":
+            times = [row.seconds or 0.0 for row in of_recipe]
+        else:
+            times = [(row.seconds or 0.0) / row.epochs * self._rules.first_rung for row in of_recipe if row.epochs]
+        return left > (statistics.median(times) if times else 0.0)
+
+
+class _FailedError(Exception):
+    """A trial that is recorded as failed."""
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension) -> Value:
+    if dimension.choices:
+        return trial.suggest_categorical(dimension.name, dimension.choices)
+    if dimension.is_whole:
+        return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
+    return trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
+
+
+def rank_correlation(rows: Sequence[TrialRow], epoch: int) -> float | None:
+    """Spearman's, of the scores after `epoch` with those at the end, over the trials that were trained further.
+
+    None for fewer than MIN_CORRELATED, or where all are equal.
+    """
+    pairs = [
+        (row.by_epoch[epoch], row.score)
+        for row in rows
+        if row.state == "done" and row.score is not None and epoch in row.by_epoch and row.epochs > epoch
+    ]
+    if len(pairs) < MIN_CORRELATED:
+        return None
+    early, late = zip(*pairs, strict=True)
+    if len(set(early)) == 1 or len(set(late)) == 1:
+        return None
+    return float(spearmanr(early, late).statistic)
