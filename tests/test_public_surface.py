@@ -27,12 +27,13 @@ def test_verbs():
         "robustness",
         "scan",
         "train",
+        "tune",
         "verify",
     ]
     assert (
         *(
             "scan",
-            "train",
+            "train", "tune",
             "evaluate",
             "compare",
             "robustness",
@@ -100,6 +101,7 @@ def test_classes():
         "TrainConfig",
         "TrainingError",
         "TrainingStopped",
+        "TuneRun",
         "Verification",
     ]
 
@@ -123,7 +125,7 @@ def test_every_class_that_a_signature_a_result_or_a_setting_names_is_public():
     from torch import nn
 
     public = {getattr(recog, name) for name in recog.__all__}
-    verbs = [recog.compare, recog.evaluate, recog.load, recog.scan, recog.train, recog.verify]
+    verbs = [recog.compare, recog.evaluate, recog.load, recog.scan, recog.train, recog.tune, recog.verify]
     methods = [recog.Predictor.predict, recog.Predictor.predict_each, recog.Predictor.predict_batch]
     named = set()
     for function in [*verbs, *methods]:

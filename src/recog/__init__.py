@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from recog.verbs.robustness import RobustnessRun, robustness
     from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
+    from recog.verbs.tune import TuneRun, tune
 
 # Read when onnxruntime and huggingface_hub are imported, always after this module. Without the first,
 # onnxruntime writes a device id and a database of events into the user's cache and sends them where it can.
@@ -112,6 +113,7 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "TrainingStopped",
+    "TuneRun",
     "Verification",
     "bench",
     "compare",
@@ -121,6 +123,7 @@ __all__ = [
     "robustness",
     "scan",
     "train",
+    "tune",
     "verify",
 ]
 
@@ -165,6 +168,7 @@ _NAMES = {
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
     "recog.verbs.embedded": ("train",),
     "recog.verbs.run": ("Run",),
+    "recog.verbs.tune": ("TuneRun", "tune"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _WITH_OPTIONS = (
@@ -174,7 +178,7 @@ _WITH_OPTIONS = (
     "explain",
     "robustness",
     "scan",
-    "train",
+    "train", "tune",
 )  # verbs whose errors name options
 
 

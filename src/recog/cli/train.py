@@ -61,6 +61,10 @@ def train(
             help="Time for the whole command, such as 90s, 10m or 2h: what to train, and for how long, is planned to fit."
         ),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(help="Search for better settings within this time, such as 10m, and train the best ones: see recog tune."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed for splits, initial weights and augmentation.")] = None,
     balance: Annotated[
         str | None, typer.Option(help="none, weights or sampler: how to handle class imbalance.")
@@ -119,12 +123,16 @@ def train(
     from recog.verbs.wording import as_typed, reworded
 
     options = given_options(locals() | data_options.values)
-    others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "set": settings}
+    others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "tune": tune, "set": settings}
     with _joined(), reworded(lambda text: as_typed(text, options)):
         chosen = read_options(config, data, options, settings or [])
         if resume is not None:
             _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
             events = _resume(resume, data)
+        elif tune is not None:
+            _check_tune([option for option in ("name", "find-lr", "budget") if others[option]])
+            _tune(chosen, read_budget(tune, started, option="--tune"), as_json=as_json, verbose=verbose)
+            return
         else:
             limit = read_budget(budget, started)
             events = _begin(chosen, name, choose_lr=find_lr, budget=limit)
@@ -135,10 +143,27 @@ def train(
     _end()
 
 
-def read_budget(text: str | None, started: float) -> Budget | None:
+def read_budget(text: str | None, started: float, *, option: str = "--budget") -> Budget | None:
     from recog.recipes.cost import Budget, parse_budget
 
-    return None if text is None else Budget(seconds=parse_budget(text), started=started)
+    return None if text is None else Budget(seconds=parse_budget(text, option=option), started=started)
+
+
+def _check_tune(given: Sequence[str]) -> None:
+    if given:
+        raise ConfigError(
+            f"--tune searches and then trains within its own time; leave out --{', --'.join(given)}. recog tune has more options."
+        )
+    if _is_under_torchrun():
+        raise ConfigError("--tune trains one network at a time in one process; recog tune --workers starts several.")
+
+
+def _tune(config: TrainConfig, budget: Budget | None, *, as_json: bool, verbose: bool) -> None:
+    """A study within `budget`, whose winner is measured on the test split, as every run of recog train is."""
+    from recog.cli.tune import run_study
+    from recog.verbs.study import TuneOptions
+
+    run_study(config, TuneOptions(budget=budget, test=True), as_json=as_json, verbose=verbose)
 
 
 def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Budget | None) -> Iterator[TrainEvent]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from recog.recipes.config import TrainConfig
     from recog.tuning.space import Space
-    from recog.verbs.tune import TrialEnded, TuneOptions, TuneRun
+    from recog.verbs.study import TuneOptions
+    from recog.verbs.tune import TrialEnded, TuneRun
 
 
 @guarded
@@ -37,7 +38,8 @@ def tune(
         int | None, typer.Option(help="Number of trials; 30 if neither this nor --budget is given.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time for the whole command, such as 10m or 2h: the search and the winner's own run.")
+        str | None,
+        typer.Option(help="Time for the whole command, such as 10m or 2h: the search and the winner's own run."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes on this machine, which share its cores.")] = 1,
     storage: Annotated[
@@ -49,7 +51,9 @@ def tune(
     space: Annotated[Path | None, typer.Option(help="A TOML file that narrows or extends the space.")] = None,
     show_space: Annotated[bool, typer.Option("--show-space", help="Show what is searched, and stop.")] = False,
     sampler: Annotated[str, typer.Option(help="tpe, or random for comparison.")] = "tpe",
-    recipe: Annotated[str | None, typer.Option(help="head, finetune or scratch; chosen from the data by default.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="head, finetune or scratch; chosen from the data by default.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Use this network in all trials.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed of splits, trials and the sampler.")] = None,
     *,
@@ -64,7 +68,8 @@ def tune(
     resume: Annotated[str | None, typer.Option(help="Go on with a study, by name or folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings that all trials have.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting that all trials have, such as optim.epochs=5; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="A setting that all trials have, such as optim.epochs=5; repeatable."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     threads: Threads = None,
@@ -75,7 +80,8 @@ def tune(
     started = time.perf_counter()
     from recog.recipes.config import given_options
     from recog.tuning.space import read_space
-    from recog.verbs.tune import TuneOptions
+    from recog.tuning.storage import check_sampler
+    from recog.verbs.study import TuneOptions
     from recog.verbs.wording import as_typed, reworded
 
     options = given_options(locals() | data_options.values | {"workers": None})
@@ -91,7 +97,7 @@ def tune(
             workers=workers,
             storage=storage,
             space=space,
-            sampler=sampler,  # type: ignore[arg-type]  checked by TuneOptions
+            sampler=check_sampler(sampler),
             name=name,
             resume=resume,
             refit=refit,
@@ -178,7 +184,7 @@ class _Printer:
                 self._live.start()
             self._live.update(_best_table(event))
             return
-        print_note(_line_of(event))
+        print_note(event.line)
 
     def _show_training(self, event: object) -> None:
         from recog.cli.progress import TrainPrinter
@@ -186,16 +192,6 @@ class _Printer:
         if self._train is None:
             self._train = TrainPrinter(verbose=self._verbose)
         self._train.show(event)  # type: ignore[attr-defined]
-
-
-def _line_of(event: TrialEnded) -> str:
-    from recog.tuning.result import describe_settings
-
-    row = event.row
-    outcome = f"{event.score_name} {row.score:.1%}" if row.score is not None else f"{row.state}, {row.reason}"
-    best = ", the best so far" if event.best and event.best[0].number == row.number else ""
-    seconds = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
-    return f"trial {row.number}: {outcome}{best}{seconds}; {describe_settings(row)}"
 
 
 def _best_table(event: TrialEnded) -> Table:

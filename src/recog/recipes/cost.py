@@ -31,14 +31,14 @@ class Budget:
     started: float
 
 
-def parse_budget(text: str) -> float:
-    """Seconds of '90s', '10m', '2h' or '1h30m'. ConfigError for anything else."""
+def parse_budget(text: str, *, option: str = "--budget") -> float:
+    """Seconds of '90s', '10m', '2h' or '1h30m', given by `option`. ConfigError for anything else."""
     found = _DURATION.fullmatch(text.strip().lower()) if isinstance(text, str) else None
     parts = [0.0 if part is None else float(part) for part in found.groups()] if found else []
     seconds = sum(value * unit for value, unit in zip(parts, (3600, 60, 1), strict=False))
     if not 0 < seconds <= 3600 * MAX_HOURS:
         raise ConfigError(
-            f"--budget is {text!r}; expected a time with its unit, such as 90s, 10m, 2h or 1h30m, of at most {MAX_HOURS}h."
+            f"{option} is {text!r}; expected a time with its unit, such as 90s, 10m, 2h or 1h30m, of at most {MAX_HOURS}h."
         )
     return float(seconds)
 

@@ -85,7 +85,9 @@ def learn_on_features(  # noqa: PLR0913  two splits, and what they are fitted by
     for_train = together.part(slice(num_train))
     smallest = int(class_sizes(together.targets, num_classes).min())
     has_few = smallest < FEW_IMAGES
-    tried = try_heads(together, num_train, plan, num_classes, out_of_fold=is_cross_fitted(together, num_train, num_classes))
+    tried = try_heads(
+        together, num_train, plan, num_classes, out_of_fold=is_cross_fitted(together, num_train, num_classes)
+    )
     best = choose(tried)
     for candidate in tried:
         yield replace(candidate.log, is_best=candidate is best)

@@ -172,9 +172,7 @@ class FrozenFeatures:
 def frozen_features(engine: Engine, splits: Sequence[LabelledImages]) -> FrozenFeatures:
     """The features that `engine` gives of `splits`, one after the other."""
     outputs, coins = zip(*(run_engine(engine, split.store.rows()) for split in splits), strict=True)
-    return FrozenFeatures(
-        features=np.concatenate([output.features for output in outputs]), coins=np.concatenate(coins)
-    )
+    return FrozenFeatures(features=np.concatenate([output.features for output in outputs]), coins=np.concatenate(coins))
 
 
 def run_engine(engine: Engine, images: Rows) -> tuple[Outputs, NDArray[np.float64]]:

@@ -26,8 +26,7 @@ class Optimism:
 
     `apparent` is the best score itself. In each of `num_resamples` bootstrap samples of the images the best trial is chosen
     anew and scored on the images left out: Tsamardinos, Greasidou and Borboudakis (2018), "Bootstrapping the out-of-sample
-    predictions for efficient and accurate cross-validation", Machine Learning 107. The estimate leans a little to the low
-    side, as a sample holds 63 % of the images.
+    predictions for efficient and accurate cross-validation", Machine Learning 107.
     """
 
     apparent: float

@@ -136,6 +136,14 @@ def describe_settings(row: TrialRow) -> str:
     return f"recipe {row.recipe}{', ' if settings else ''}{settings}"
 
 
+def trial_line(row: TrialRow, *, score_name: str, is_best: bool) -> str:
+    """What became of a trial that has just ended."""
+    outcome = f"{score_name} {percent(row.score)}" if row.score is not None else f"{row.state}, {row.reason}"
+    seconds = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
+    best = ", the best so far" if is_best else ""
+    return f"trial {row.number}: {outcome}{best}{seconds}; {describe_settings(row)}"
+
+
 def short(value: Value) -> str:
     """Numbers to three digits."""
     if isinstance(value, bool):

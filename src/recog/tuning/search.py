@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REDUCTION = 3  # of successive halving: about a third of the trials goes on at each rung
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
+MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
 MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
 MIN_CORRELATION = 0.3  # below, a rung says too little of the end to prune there
 
@@ -95,15 +96,21 @@ class Search:
             self._study.enqueue_trial(self._default, user_attrs={"default": True})
 
     def trials(self) -> Iterator[TrialRow]:
-        """Run trials until their number or the time is reached; each row as it ends."""
+        """Run trials until their number or the time is reached, or all settings are tried; each row as it ends."""
+        num_repeated = 0
         while (recipes := self._next(rows_of(self._study, self._rules.space))) is not None:
-            yield from self._run_one(recipes[0] if len(recipes) == 1 and self._has_choice else None)
+            ended = self._run_one(recipes[0] if len(recipes) == 1 and self._has_choice else None)
+            num_repeated = 0 if ended else num_repeated + 1
+            if num_repeated >= MAX_REPEATED:
+                return
+            yield from ended
 
     @property
     def _has_choice(self) -> bool:
         return len(self._rules.space.recipes) > 1
 
-    def _run_one(self, recipe: Recipe | None) -> Iterator[TrialRow]:
+    def _run_one(self, recipe: Recipe | None) -> list[TrialRow]:
+        """The row of the trial that ran; none where an earlier one has its settings."""
         number = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = build_sampler(self._rules.sampler, seed=self._rules.seed, number=number, recipe=recipe)
         ran: list[int] = []
@@ -113,7 +120,7 @@ class Search:
             return self._objective(trial)
 
         self._study.optimize(objective, n_trials=1, catch=(_FailedError,))
-        yield from (row for row in rows_of(self._study, self._rules.space) if row.number in ran)
+        return [row for row in rows_of(self._study, self._rules.space) if row.number in ran]
 
     def _objective(self, trial: optuna.Trial) -> float:
         trial.set_user_attr("owner", owner())
@@ -146,7 +153,8 @@ class Search:
         else:
             recipe = rules.space.recipes[0]
             if self._has_choice:
-                recipe = trial.suggest_categorical("recipe", rules.space.recipes)
+                chosen = trial.suggest_categorical("recipe", rules.space.recipes)
+                recipe = next(each for each in rules.space.recipes if each == chosen)
             named = active(rules.space.of(recipe), lambda dimension: _suggest(trial, dimension))
             values = {name.partition("/")[2]: value for name, value in named.items()}
         trial.set_user_attr("recipe", recipe)
@@ -178,14 +186,13 @@ class Search:
     def _measure(self, trial: optuna.Trial, recipe: Recipe, values: Mapping[str, Value]) -> float:
         rules = self._rules
         factors = frozenset(each.setting for each in rules.space.of(recipe) if each.times_default)
-        config = config_of(
-            rules.config, self._data, recipe, values, factors=factors, max_epochs=rules.max_epochs
-        )
+        config = config_of(rules.config, self._data, recipe, values, factors=factors, max_epochs=rules.max_epochs)
         left = float("inf") if rules.deadline is None else rules.deadline - time.time()
 
         def report(epoch: int, score: float) -> str:
             trial.report(score, epoch)
-            if trial.user_attrs.get("default") or not trial.should_prune() or not self._is_telling(epoch):
+            is_kept = trial.user_attrs.get("default") or epoch >= (config.optim.epochs or 1)
+            if is_kept or not trial.should_prune() or not self._is_telling(epoch):
                 return ""
             return f"pruned after epoch {epoch}: not among the best third at this point"
 
@@ -249,7 +256,8 @@ class _FailedError(Exception):
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Value:
     if dimension.choices:
-        return trial.suggest_categorical(dimension.name, dimension.choices)
+        value = trial.suggest_categorical(dimension.name, dimension.choices)
+        return dimension.choices[0] if value is None else value
     if dimension.is_whole:
         return trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
     return trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)

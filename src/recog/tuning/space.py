@@ -17,8 +17,25 @@ from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, check_all_used
 
 Value = bool | int | float | str
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
-TUNED = ("augment", "balance", "head", "loader", "loss", "model", "optim", "schedule", "stop")  # sections of TrainConfig
-NOT_TUNED = ("loader.num_workers", "head.compare", "model.weights", "model.parent", "model.parent_digest", "stop.max_steps")
+TUNED = (
+    "augment",
+    "balance",
+    "head",
+    "loader",
+    "loss",
+    "model",
+    "optim",
+    "schedule",
+    "stop",
+)  # sections of TrainConfig
+NOT_TUNED = (
+    "loader.num_workers",
+    "head.compare",
+    "model.weights",
+    "model.parent",
+    "model.parent_digest",
+    "stop.max_steps",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +194,9 @@ def _parse(recipe: str, setting: str, values: Any, where: str) -> Dimension:
     if not isinstance(values, Mapping) or (unknown := sorted(set(values) - set(_KEYS))):
         got = repr(values) if not isinstance(values, Mapping) else f"a table with {', '.join(unknown)}"
         raise ConfigError(f"{what} is {got}; give a list of values, false, or a table of {', '.join(_KEYS)}.")
-    flags = {key: bool(values.get(key, False)) for key in ("log", "times_default")}
-    dimension = replace(dimension, when=_condition(values.get("when"), what), **flags)
+    is_log, times_default = (bool(values.get(key, False)) for key in ("log", "times_default"))
+    when = _condition(values.get("when"), what)
+    dimension = replace(dimension, when=when, log=is_log, times_default=times_default)
     if "choices" in values:
         return replace(dimension, choices=_choices(values["choices"], what))
     low, high = (_number(values, key, what) for key in ("low", "high"))
@@ -192,7 +210,9 @@ def _parse(recipe: str, setting: str, values: Any, where: str) -> Dimension:
 def _choices(values: Any, what: str) -> tuple[Value, ...]:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"{what} has no choices; give a list of one value or more.")
-    if not all(isinstance(value, (bool, int, float, str)) for value in values) or len(set(map(repr, values))) < len(values):
+    if not all(isinstance(value, (bool, int, float, str)) for value in values) or len(set(map(repr, values))) < len(
+        values
+    ):
         raise ConfigError(f"{what} is {values!r}; choices must be different numbers, texts, true or false.")
     return tuple(values)
 
@@ -240,9 +260,14 @@ def _without_fixed(space: Space, config: TrainConfig) -> Space:
 
 def _check(dimension: Dimension, space: Space) -> None:
     """ConfigError where a value is none that the setting takes, or the recipe does not read the setting."""
-    values = dimension.choices or ((dimension.low, dimension.high) if not dimension.is_whole else (int(dimension.low), int(dimension.high)))
+    values = dimension.choices or (
+        (dimension.low, dimension.high) if not dimension.is_whole else (int(dimension.low), int(dimension.high))
+    )
     for value in () if dimension.times_default else values:
-        chosen = build_config(TrainConfig, merge(config_to_dict(TrainConfig()), nest({dimension.setting: as_setting(dimension.setting, value)})))
+        chosen = build_config(
+            TrainConfig,
+            merge(config_to_dict(TrainConfig()), nest({dimension.setting: as_setting(dimension.setting, value)})),
+        )
         check_network(chosen.model)
         check_all_used(chosen, dimension.recipe)
     if dimension.times_default:
@@ -256,7 +281,9 @@ def _check(dimension: Dimension, space: Space) -> None:
         others = {each.setting: each for each in space.of(dimension.recipe)}
         other = others.get(dimension.when[0])
         if other is not None and not other.contains(dimension.when[1]):
-            raise ConfigError(f"{dimension.name} is for {'='.join(map(str, dimension.when))}, which is not in the space.")
+            raise ConfigError(
+                f"{dimension.name} is for {'='.join(map(str, dimension.when))}, which is not in the space."
+            )
 
 
 SCALED = ("optim.lr", "optim.epochs", "optim.weight_decay", "loader.batch_size")  # settings that times_default is for

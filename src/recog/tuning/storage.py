@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from recog.core.errors import ConfigError, DataError, MissingExtraError, one_line
 from recog.core.files import open_regular
@@ -74,6 +74,14 @@ def quiet_optuna() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def check_sampler(name: str) -> Sampler:
+    """`name` as one of the samplers. ConfigError."""
+    found = next((known for known in get_args(Sampler) if known == name), None)
+    if found is None:
+        raise ConfigError(f"--sampler is '{visible(name)}'; it must be one of {', '.join(get_args(Sampler))}.")
+    return cast("Sampler", found)
 
 
 def check_storage(where: str) -> None:
@@ -242,9 +250,7 @@ def build_sampler(kind: Sampler, *, seed: int, number: int, recipe: str | None) 
     if kind == "random":
         base = RandomSampler(seed=own_seed)
     else:  # every choice that Optuna 5 changed is stated
-        base = TPESampler(
-            seed=own_seed, n_startup_trials=NUM_RANDOM, multivariate=True, group=True, constant_liar=True
-        )
+        base = TPESampler(seed=own_seed, n_startup_trials=NUM_RANDOM, multivariate=True, group=True, constant_liar=True)
     return base if recipe is None else PartialFixedSampler({"recipe": recipe}, base)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.config import config_to_dict
-from recog.core.errors import ConfigError, RecogError, TrainingError, TrainingStopped, one_line
+from recog.core.errors import ConfigError, TrainingError, TrainingStopped, one_line
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.hardware import read_hardware
 from recog.core.preprocess import Preprocess

@@ -93,7 +93,9 @@ def _raise_error(exit_code: int | None, pipe: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         if pipe.poll():
             raise _OtherError(*pipe.recv())
-    raise TrainingError(f"a worker of the study ended with exit code {exit_code}; recog tune --resume goes on with the study.")
+    raise TrainingError(
+        f"a worker of the study ended with exit code {exit_code}; recog tune --resume goes on with the study."
+    )
 
 
 class _OtherError(RecogError):

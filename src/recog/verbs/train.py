@@ -73,7 +73,6 @@ if TYPE_CHECKING:
 
 WEAK_PARENT = 0.6  # accuracy or mAP; published weights with a new head usually reach more
 
-
 TrainEvent = Note | Planned | LearnEvent | Run
 
 
@@ -87,7 +86,7 @@ class Clock:
     opens_test: bool = True  # False: the report is measured on val, or cross-validated
 
 
-def train_events(
+def train_events(  # noqa: PLR0913  what a run is made of, and how it is conducted
     config: TrainConfig,
     *,
     name: str | None = None,

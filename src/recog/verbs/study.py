@@ -1,0 +1,279 @@
+"""A study that is open in this process: its plan within the time, its summary, and the config of its winner."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recog.core.config import build_config, config_to_dict
+from recog.core.errors import ConfigError
+from recog.core.hardware import num_cores
+from recog.core.outputs import check_name, derive_name
+from recog.core.version import __version__
+from recog.data.inspection import fingerprint
+from recog.evaluation.measures.task import TASK_MEASURES
+from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, with_options
+from recog.recipes.cost import Budget, describe_seconds
+from recog.runs.folder import write_run_config
+from recog.tuning.optimism import estimate, unpack_targets
+from recog.tuning.result import StudyResult, importances_of
+from recog.tuning.space import Space, suited
+from recog.tuning.storage import (
+    Sampler,
+    StudyFacts,
+    TrialRow,
+    check_sampler,
+    check_storage,
+    cut_torn_line,
+    describe_sampler,
+    open_storage,
+    open_study,
+    requeue,
+    rows_of,
+)
+
+if TYPE_CHECKING:
+    import optuna
+
+    from recog.recipes.budget import Pace
+    from recog.recipes.prepare import PreparedData
+    from recog.tuning.search import Rules
+    from recog.tuning.workers import Job
+
+JOURNAL, BEST = "journal.log", "best.toml"
+DEFAULT_TRIALS = 30  # without --trials and --budget
+TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
+SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
+SPARE = 1.15  # of an expected time, for a machine whose speed varies
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """How a study is conducted. The Run of the winner is measured on the test split only with `test`."""
+
+    trials: int | None = None
+    budget: Budget | None = None
+    workers: int = 1
+    storage: str = ""  # a journal file or an RDB URL; in the study's folder if empty
+    space: Path | None = None
+    sampler: Sampler = "tpe"
+    name: str | None = None
+    resume: str | None = None
+    refit: bool = True
+    test: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trials < 1:
+            raise ConfigError(f"--trials is {self.trials}; it must be 1 or more.")
+        most = max(num_cores(), os.cpu_count() or 1)
+        if not 1 <= self.workers <= most:
+            raise ConfigError(f"--workers is {self.workers}; it must be from 1 to {most}, the cores of this machine.")
+        check_sampler(self.sampler)
+        if self.test and not self.refit:
+            raise ConfigError("--test measures the winner's own run, which --no-refit leaves out; remove one of them.")
+        if self.storage:
+            check_storage(self.storage)
+        if self.name is not None:
+            check_name(self.name, "--name")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """A study that is open in this process."""
+
+    folder: Path
+    study: optuna.Study
+    job: Job
+    all_data: PreparedData  # with the test split
+    started: float  # time.perf_counter
+    paces: dict[Recipe, Pace] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        return rows_of(self.study, self.job.rules.space)
+
+
+def open_in(
+    folder: Path, config: TrainConfig, options: TuneOptions, space: Space, data: PreparedData, *, started: float
+) -> Study:
+    from recog.recipes.from_scratch import FAST_NETWORKS
+    from recog.recipes.plan import choose_recipe
+    from recog.tuning.search import Search
+    from recog.tuning.trials import measured_out_of_fold, planned, without_test
+    from recog.tuning.workers import Job
+
+    has_val = "val" in data.dataset.given_splits
+    usual, _ = choose_recipe(config, data.facts, has_val=has_val)
+    networks = ["resnet8"]
+    if usual == "scratch" or "scratch" in space.recipes:
+        name = planned(replace(config, recipe="scratch"), data).model.name
+        networks += list(FAST_NETWORKS)[: list(FAST_NETWORKS).index(name) + 1] if name in FAST_NETWORKS else []
+    recipes: tuple[Recipe, ...] = ("head", "finetune") if usual == "head" and has_val else (usual,)
+    space = suited(space, recipes=recipes, task=data.dataset.task, networks=networks)
+    default = usual if usual in space.recipes else space.recipes[0]
+    out_of_fold = measured_out_of_fold(data, space.recipes) or not has_val
+    if options.workers > 1:
+        threads = max(1, num_cores() // options.workers)
+        config = replace(config, compute=replace(config.compute, num_threads=threads))
+    tried = without_test(data)
+    paces = _paces(config, tried, space) if options.budget is not None else {}
+    where = options.storage or str(folder / JOURNAL)
+    if not options.storage:
+        cut_torn_line(folder / JOURNAL)
+    rules = _rules(config, space, default, options, tried, paces)
+    facts = StudyFacts(
+        fingerprint=fingerprint(data.dataset, data.hashes),
+        space=space.to_dict(),
+        config=_same_everywhere(config),
+        measured_on="cross-validation" if out_of_fold else "val",
+        score_name=TASK_MEASURES[data.dataset.task].score_name,
+    )
+    name = folder.name if not options.storage else derive_name(options.name or data.dataset.name)
+    study = open_study(open_storage(where), name, facts, where=where)
+    requeue(study)
+    job = Job(
+        where=where,
+        name=name,
+        folder=folder,
+        facts=facts,
+        rules=rules,
+        data=tried,
+        out_of_fold=out_of_fold,
+        num_workers=options.workers,
+    )
+    Search(study, job.runner(), rules, tried).queue_default()
+    return Study(folder=folder, study=study, job=job, all_data=data, started=started, paces=paces)
+
+
+def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
+    """The settings without those that may differ between machines."""
+    table = config_to_dict(config)
+    for key in ("source", "images", "exclude", "relabel"):
+        table["data"].pop(key, None)
+    for key in ("compute", "checkpoint", "log_to", "report_images"):
+        table.pop(key, None)
+    return table
+
+
+def _paces(config: TrainConfig, data: PreparedData, space: Space) -> dict[Recipe, Pace]:
+    """What a run of each recipe takes on this machine, measured on its usual network."""
+    from recog.recipes.budget import measure_pace
+    from recog.tuning.trials import planned
+
+    found = {}
+    for recipe in space.recipes:
+        usual = planned(replace(config, recipe=recipe), data).model
+        model = {"recipe": recipe, "model.name": usual.name}
+        size = {} if usual.image_size is None else {"model.image_size": usual.image_size}
+        found[recipe] = measure_pace(with_options(config, {}, {**model, **size}), data)
+    return found
+
+
+def _rules(
+    config: TrainConfig,
+    space: Space,
+    default: Recipe,
+    options: TuneOptions,
+    data: PreparedData,
+    paces: dict[Recipe, Pace],
+) -> Rules:
+    """With the time for the search, and the epochs of its longest trial, as planned for the budget."""
+    from recog.tuning.search import Rules
+    from recog.tuning.trials import planned
+
+    by_steps = [recipe for recipe in space.recipes if recipe in BY_STEPS]
+    usual = max((planned(replace(config, recipe=recipe), data).optim.epochs or 1 for recipe in by_steps), default=1)
+    trials = options.trials if options.trials is not None or options.budget is not None else DEFAULT_TRIALS
+    rules = Rules(
+        config=config,
+        space=space,
+        default_recipe=default,
+        sampler=options.sampler,
+        seed=config.seed,
+        num_trials=trials,
+        started=time.time(),
+        longest=usual,
+    )
+    if options.budget is None:
+        return rules
+    left = options.budget.seconds - (time.perf_counter() - options.budget.started)
+    rest = max((pace.before_s + pace.after_s for pace in paces.values()), default=0.0) * SPARE if options.refit else 0.0
+    search_s, max_epochs = left - rest, None
+    if by_steps:
+        epoch_s = max(paces[recipe].epoch_s for recipe in by_steps)
+        max_epochs = max(1, min(usual, int(TRIAL_SHARE * search_s / epoch_s)))
+        is_short = max_epochs < usual and options.refit
+        search_s *= SEARCH_SHARE if is_short else 1.0
+        if options.refit and not is_short:
+            search_s -= SPARE * max_epochs * epoch_s
+    if search_s <= 0:
+        raise ConfigError(
+            f"--budget {describe_seconds(options.budget.seconds)} is too short for a study of these data: the winner's own run "
+            f"is expected to take {describe_seconds(rest)}. Give more time, or --no-refit."
+        )
+    return replace(rules, deadline=time.time() + search_s, max_epochs=max_epochs, longest=max_epochs or rules.longest)
+
+
+def summarise(study: Study) -> StudyResult:
+    rows, job, packed = study.rows, study.job, study.study.user_attrs.get("targets")
+    targets = None if packed is None else unpack_targets(packed)
+    done = [row for row in rows if row.state == "done"]
+    default = next((i for i, row in enumerate(done) if row.is_default), None)
+    luck = None
+    if targets is not None:
+        luck = estimate([row.answers for row in done], [row.nll or 0.0 for row in done], targets, default=default)
+    return StudyResult(
+        name=job.name,
+        data=job.data.dataset.name,
+        rows=tuple(rows),
+        score_name=job.facts.score_name,
+        measured_on=job.facts.measured_on,
+        num_images=0 if targets is None else len(targets),
+        sampler=describe_sampler(job.rules.sampler, job.rules.seed),
+        fingerprint=job.facts.fingerprint,
+        optimism=luck,
+        importances=importances_of(study.study),
+        duration_s=time.perf_counter() - study.started,
+        version=__version__,
+    )
+
+
+def write_best(study: Study, best: TrialRow) -> None:
+    """best.toml: every setting of the winner, for the whole machine and, where its trial was short, the epochs of a whole run."""
+    config = study.job.rules.config
+    found = build_config(TrainConfig, dict(best.plan))
+    threads = config.compute.num_threads if study.job.num_workers == 1 else None
+    found = replace(
+        found,
+        data=replace(
+            found.data,
+            **{key: getattr(config.data, key) for key in ("source", "images", "exclude", "relabel")},
+            fingerprint=None,
+        ),
+        compute=replace(found.compute, num_threads=threads or num_cores()),
+    )
+    write_run_config(study.folder, found, BEST)
+
+
+def whole_epochs(study: Study, best: TrialRow, options: TuneOptions) -> int | None:
+    """The epochs of the winner's run that the time left allows, where those of its trial were shortened for the search."""
+    rules = study.job.rules
+    if options.budget is None or best.recipe not in BY_STEPS or rules.max_epochs is None or not best.epochs:
+        return None
+    from recog.tuning.trials import planned
+
+    usual = planned(
+        replace(build_config(TrainConfig, dict(best.plan)), optim=replace(rules.config.optim, epochs=None)),
+        study.job.data,
+    )
+    most = usual.optim.epochs or 1
+    pace = study.paces[best.recipe]
+    left = (
+        options.budget.started + options.budget.seconds - time.perf_counter() - SPARE * (pace.before_s + pace.after_s)
+    )
+    fitting = int(left / (best.full_s / best.epochs))
+    epochs = max(best.epochs, min(most, fitting))
+    return epochs if epochs > best.epochs else None
