@@ -63,7 +63,9 @@ def train(
     ] = None,
     tune: Annotated[
         str | None,
-        typer.Option(help="Search for better settings within this time, such as 10m, and train the best ones: see recog tune."),
+        typer.Option(
+            help="Search for better settings within this time, such as 10m, and train the best ones: see recog tune."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed for splits, initial weights and augmentation.")] = None,
     balance: Annotated[

@@ -159,10 +159,13 @@ class Pace:
     after_s: float  # export, calibration, evaluation and report
 
 
-def measure_pace(config: TrainConfig, data: PreparedData) -> Pace:
-    """Of the recipe, network and input size that `config` names, which are measured on `data`."""
+def measure_pace(config: TrainConfig, data: PreparedData, budget: Budget) -> Pace:
+    """Of the recipe, network and input size that `config` names, which are measured on `data`.
+
+    ConfigError where one run does not fit `budget`.
+    """
     planner = _Planner(config, data, None)
-    speeds, candidate = planner.measure(), planner.candidates[0]
+    speeds, candidate = planner.measure(budget), planner.candidates[0]
     return Pace(
         epoch_s=0.0 if candidate.recipe == "head" else epoch_s(candidate, planner.counts, speeds),
         before_s=before_steps_s(candidate, planner.counts, speeds),

@@ -119,7 +119,7 @@ def open_in(
         threads = max(1, num_cores() // options.workers)
         config = replace(config, compute=replace(config.compute, num_threads=threads))
     tried = without_test(data)
-    paces = _paces(config, tried, space) if options.budget is not None else {}
+    paces = {} if options.budget is None else _paces(config, tried, space, options.budget)
     where = options.storage or str(folder / JOURNAL)
     if not options.storage:
         cut_torn_line(folder / JOURNAL)
@@ -158,7 +158,7 @@ def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
     return table
 
 
-def _paces(config: TrainConfig, data: PreparedData, space: Space) -> dict[Recipe, Pace]:
+def _paces(config: TrainConfig, data: PreparedData, space: Space, budget: Budget) -> dict[Recipe, Pace]:
     """What a run of each recipe takes on this machine, measured on its usual network."""
     from recog.recipes.budget import measure_pace
     from recog.tuning.trials import planned
@@ -168,7 +168,7 @@ def _paces(config: TrainConfig, data: PreparedData, space: Space) -> dict[Recipe
         usual = planned(replace(config, recipe=recipe), data).model
         model = {"recipe": recipe, "model.name": usual.name}
         size = {} if usual.image_size is None else {"model.image_size": usual.image_size}
-        found[recipe] = measure_pace(with_options(config, {}, {**model, **size}), data)
+        found[recipe] = measure_pace(with_options(config, {}, {**model, **size}), data, budget)
     return found
 
 
