@@ -1,0 +1,86 @@
+import re
+from dataclasses import replace
+from xml.dom import minidom
+
+from small_studies import LABELS, SPACE
+
+from recog.tuning.page import render_study
+from recog.tuning.result import StudyResult
+from recog.tuning.storage import TrialRow
+
+
+def rows(count):
+    """Trials whose scores rise with their learning rates; the last one was pruned."""
+    names = ("sgd", "adamw")
+    done = [
+        TrialRow(
+            number=i,
+            state="done",
+            recipe="scratch",
+            settings={"optim.lr": 0.1 * 1.5**i, "optim.name": names[i % 2]}
+            | ({"optim.momentum": 0.9} if i % 2 == 0 else {}),
+            score=0.5 + 0.04 * i,
+            nll=1.0,
+            epochs=9,
+            seconds=1.0,
+            is_default=i == 0,
+        )
+        for i in range(count)
+    ]
+    last = TrialRow(
+        number=count, state="pruned", recipe="scratch", settings={"optim.lr": 0.1}, by_epoch={1: 0.4}, reason="<b>"
+    )
+    return (*done, last)
+
+
+def page_of(found, **changes):
+    result = StudyResult(
+        name="<s>",
+        data="digits",
+        rows=found,
+        score_name="accuracy",
+        measured_on="val",
+        num_images=len(LABELS),
+        sampler="TPE",
+        fingerprint="sha256:a",
+        importances={"scratch/optim.lr": 0.75, "scratch/optim.name": 0.25},
+    )
+    return render_study(replace(result, **changes), SPACE, run=None, runs_as="studies/s/best.toml")
+
+
+def test_the_page_has_every_part_and_asks_for_nothing():
+    page = page_of(rows(9))
+    for part in ("History", "Importance of the settings", "Score by setting", "Parallel coordinates", "All trials"):
+        assert part in page
+    assert not re.search(r"<script|https?://|<link|@import", page)
+    assert "&lt;s&gt;" in page
+    assert "<b>" not in page.partition("<body>")[2]
+    assert page.count('class="mark pruned"') == 1
+    assert "recog train --config studies/s/best.toml" in page
+
+
+def test_charts_are_well_formed_and_inside_their_frames():
+    page = page_of(rows(9))
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(charts) == 5  # history, importance, two settings that vary, parallel coordinates
+    for chart in charts:
+        minidom.parseString(chart)
+    marks = re.findall(r'<circle class="mark \w+" cx="([\d.]+)" cy="([\d.]+)"', page)
+    assert len(marks) == 10 + 9 + 9
+    assert all(0 <= float(x) <= 400 and 0 <= float(y) <= 300 for x, y in marks)
+
+
+def test_a_higher_score_is_drawn_higher_and_a_rate_by_its_logarithm():
+    page = page_of(rows(3), importances=None)
+    history = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
+    heights = [float(y) for y in re.findall(r'class="mark (?:one|two)" cx="[\d.]+" cy="([\d.]+)"', history)]
+    assert heights == sorted(heights, reverse=True)
+    rates = page.partition("optim.lr (scratch)")[2].partition("</svg>")[0]
+    places = [float(x) for x in re.findall(r'class="mark \w+" cx="([\d.]+)"', rates)]
+    assert abs((places[1] - places[0]) - (places[2] - places[1])) < 0.2  # equal factors, equal steps
+
+
+def test_a_study_of_one_trial_has_a_page():
+    page = page_of(rows(1), importances={})
+    assert "Parallel coordinates" not in page
+    assert "Importances need at least 8 finished trials" in page

@@ -1,0 +1,68 @@
+import time
+
+import pytest
+
+from recog.core.errors import ConfigError
+from recog.recipes.budget import Pace
+from recog.recipes.config import DataConfig, TrainConfig
+from recog.recipes.cost import Budget
+from recog.recipes.prepare import prepare_data
+from recog.training.distributed import World
+from recog.tuning.space import DEFAULT, suited
+from recog.verbs.study import TuneOptions, _rules
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": 0}, "--trials is 0; it must be 1 or more"),
+        ({"workers": 0}, "--workers is 0; it must be from 1 to"),
+        ({"sampler": "grid"}, "--sampler is 'grid'"),
+        ({"test": True, "refit": False}, "remove one of them"),
+        ({"storage": "/no/such/folder/x"}, "expected a journal file"),
+        ({"name": "a/b"}, "--name is 'a/b'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(options, message):
+    with pytest.raises(ConfigError, match=message):
+        TuneOptions(**options)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return prepare_data(TrainConfig(data=DataConfig(source="digits")), world=World())
+
+
+def planned(data, *, seconds=None, epoch_s=1.0, **options):
+    """Rules for recipe scratch, which is planned for 40 epochs of `epoch_s`, with 10 s before and 10 s after them."""
+    space = suited(DEFAULT, recipes=("scratch",), task="multiclass", networks=("resnet8",))
+    budget = None if seconds is None else Budget(seconds=seconds, started=time.perf_counter())
+    paces = {"scratch": Pace(epoch_s=epoch_s, before_s=10.0, after_s=10.0)}
+    return _rules(TrainConfig(), space, "scratch", TuneOptions(budget=budget, **options), data, paces)
+
+
+def test_without_a_budget_trials_are_counted(digits):
+    rules = planned(digits)
+    assert (rules.num_trials, rules.deadline, rules.max_epochs, rules.longest) == (30, None, None, 40)
+    assert rules.first_rung == 4  # 40 epochs by three, twice
+    assert planned(digits, trials=7).num_trials == 7
+
+
+def test_a_long_budget_has_whole_trials_and_time_for_the_winner(digits):
+    rules = planned(digits, seconds=1000.0)
+    assert rules.max_epochs == 40
+    # 1000 s less 1.15 times (10 + 10 + 40) s
+    assert rules.deadline - time.time() == pytest.approx(1000 - 1.15 * 60, abs=2)
+    assert rules.num_trials is None
+
+
+def test_a_short_budget_has_short_trials_and_half_of_it_for_the_winner(digits):
+    rules = planned(digits, seconds=144.0)
+    assert rules.max_epochs == 20  # a sixth of 144 - 1.15 * 20 = 121 s
+    assert rules.deadline - time.time() == pytest.approx(60.5, abs=2)
+    assert planned(digits, seconds=144.0, refit=False).deadline - time.time() == pytest.approx(144, abs=2)
+
+
+def test_a_budget_that_is_too_short_is_refused(digits):
+    with pytest.raises(ConfigError, match="--budget 20s is too short for a study of these data"):
+        planned(digits, seconds=20.0)

@@ -1,0 +1,143 @@
+"""A study from its data to the winner's bundle, on digits with one epoch."""
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import recog
+from recog.core.errors import CheckpointError, ConfigError
+from recog.runs.splits import TEST_OPENINGS
+
+FEW = {"optim.epochs": 1, "compute.precision": "float32", "model.name": "resnet8"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study of three trials, and the folder that it was made in."""
+    folder, before = tmp_path_factory.mktemp("study"), Path.cwd()
+    os.chdir(folder)
+    try:
+        return recog.tune("digits", trials=3, threads=1, settings=FEW, test=True, name="s", verbose=False), folder
+    finally:
+        os.chdir(before)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_study_leaves_its_files_and_the_winners_run(study):
+    found, base = study
+    folder = base / found.folder
+    assert found.folder == Path("studies/s")
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"best.toml", "journal.log", "study.html", "study.json", "study.toml", "trials.csv"}
+    assert "features" not in names
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["trial"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["default"] == "true"
+    table = json.loads((folder / "study.json").read_text())
+    assert table["sampler"].startswith("TPE, seed 0")
+    assert table["num_images"] == 269
+    assert found.run is not None
+    assert found.run.bundle.name == "bundle"
+
+
+def test_the_test_split_is_opened_once_by_the_winners_run(study):
+    found, base = study
+    assert found.run.report.data.split == "test"
+    assert len((base / found.run.folder / TEST_OPENINGS).read_text().splitlines()) == 1
+
+
+def test_the_study_shows_itself(study):
+    found, _ = study
+    page = found._repr_html_()
+    assert "Study s" in page
+    assert "best.toml" in page
+    assert "best: trial" in repr(found)
+    assert found.to_dict()["refit"]["report"]["accuracy"] == found.run.report.accuracy
+
+
+@pytest.mark.slow
+def test_best_toml_repeats_the_winner_to_the_same_bytes(study, monkeypatch):
+    found, base = study
+    monkeypatch.chdir(base)
+    again = recog.train(config=found.best_config, verbose=False)
+    for name in ("model.safetensors", "model.onnx", "calibration.json", "config.json"):
+        assert digest(again.bundle / name) == digest(found.run.bundle / name)
+
+
+@pytest.mark.slow
+def test_without_test_the_winner_is_measured_on_val_and_a_study_goes_on(study, monkeypatch):
+    found, base = study
+    monkeypatch.chdir(base)
+    more = recog.tune(resume="s", trials=4, verbose=False)
+    assert len(more.result.rows) == 4
+    assert more.result.rows[:3] == found.result.rows
+    assert more.run.report.data.split == "val"
+    assert not (more.run.folder / TEST_OPENINGS).exists()
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_goes_on_with_its_trials(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "recog",
+        "tune",
+        "digits",
+        "--name",
+        "k",
+        "--trials",
+        "4",
+        "--no-refit",
+        "--threads",
+        "1",
+    ]
+    command += [text for name, value in FEW.items() for text in ("--set", f"{name}={value}")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "studies" / "k" / "journal.log"
+    deadline = time.time() + 300
+    while not (journal.is_file() and journal.read_text().count('"state":1') >= 1) and process.poll() is None:
+        assert time.time() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    found = recog.tune(resume="studies/k", trials=4, refit=False, threads=1, verbose=False)
+    assert found.run is None
+    assert len(found.result.rows) == 4
+    assert all(row.state in ("done", "pruned") for row in found.result.rows)
+    assert found.result.rows[0].is_default
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resume": "nothing"}, "there is no study 'nothing' to resume"),
+        ({"resume": "s", "space": "x.toml"}, "leave --space, --storage and --name out"),
+        ({"name": "s"}, "already exists; go on with it by --resume s"),
+        ({"settings": {"head.compare": True}}, "head.compare chooses a network"),
+        ({"space": "missing.toml"}, "there is no config file missing.toml"),
+        ({"budget": "5"}, "expected a time with its unit"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(options, message, study, monkeypatch):
+    from recog.verbs.tune import tune  # whose messages name options as the command line does
+
+    monkeypatch.chdir(study[1])
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        tune("digits", verbose=False, **options)
+
+
+def test_nothing_to_tune_on():
+    with pytest.raises(ConfigError, match="no data to tune on"):
+        recog.tune(verbose=False)
