@@ -138,7 +138,7 @@ def test_the_command_and_the_python_function_have_every_option():
     in_command = inspect.signature(command.train).parameters
     assert set(OPTIONS) <= set(in_python)
     assert set(OPTIONS) <= set(in_command)
-    others = {"data", "config", "settings", "find_lr", "budget", "name", "resume", "as_json", "verbose"}
+    others = {"data", "config", "settings", "find_lr", "budget", "tune", "name", "resume", "as_json", "verbose"}
     assert set(in_command) == set(OPTIONS) | others
 
 
