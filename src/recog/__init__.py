@@ -178,7 +178,8 @@ _WITH_OPTIONS = (
     "explain",
     "robustness",
     "scan",
-    "train", "tune",
+    "train",
+    "tune",
 )  # verbs whose errors name options
 
 
