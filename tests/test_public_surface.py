@@ -33,7 +33,8 @@ def test_verbs():
     assert (
         *(
             "scan",
-            "train", "tune",
+            "train",
+            "tune",
             "evaluate",
             "compare",
             "robustness",
