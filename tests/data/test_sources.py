@@ -338,14 +338,7 @@ class TestDigits:
         assert open_source("digits").class_names == ("even", "odd")
 
     def test_without_scikit_learn_the_remedy_is_named(self, monkeypatch):
-        class Absent:
-            def find_spec(self, name, *_):
-                if name == "sklearn":
-                    raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as where it is not installed
         with pytest.raises(MissingExtraError, match=r"pip install 'recog\[train\]'"):
             read_digits()
 

@@ -219,6 +219,12 @@ class TestReadImages:
         meeting = threading.Barrier(3, timeout=10)  # passed only when three are in it at once
         assert len(list(read_images(samples_of([None] * 3), lambda _: meeting.wait() or 1, num_threads=3))) == 3
 
+    def test_what_takes_no_time_is_read_by_the_caller_once_that_is_known(self):
+        """The first eight are handed to two threads, and seven more until their times are known."""
+        threads = list(read_images(samples_of([None] * 40), lambda _: threading.get_ident(), num_threads=2))
+        own = [thread == threading.get_ident() for thread in threads]
+        assert own == [False] * 15 + [True] * 25
+
     def test_stopping_early_does_not_read_the_rest(self):
         seen = []
 

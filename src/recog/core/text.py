@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, lone surrogate, line and paragraph separator
 # Format characters (Cf) that are drawn: signs before Arabic, Syriac and Kaithi numbers.
 _DRAWN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 # Joiners stay between characters beyond Latin, where Persian and emoji need them; elsewhere they hide in a name.
 _JOINED = re.compile("(?<=[^\0-\u024f])[\u200c\u200d](?=[^\0-\u024f])")
+_UNCOMMON = re.compile("[^\n -~]")  # the characters of a document that are looked at one by one
 
 
 def visible(text: str, *, keep_newlines: bool = False) -> str:
@@ -30,16 +31,16 @@ def visible(text: str, *, keep_newlines: bool = False) -> str:
 
 def escape_json(text: str) -> str:
     r"""A JSON document in which hidden characters within strings are JSON escapes: '\u202e'. Its newlines stay."""
-    if text.isprintable():
-        return text
-    return "".join(_json_escaped(c) if _is_hidden(c) and c != "\n" else c for c in text)
+    return _escape_hidden(text, _json_escaped)
 
 
 def escape_toml(text: str) -> str:
     r"""A TOML document in which hidden characters within strings are TOML escapes: '\u202e'. Its newlines stay."""
-    if text.isprintable():
-        return text
-    return "".join(f"\\U{ord(c):08x}" if _is_hidden(c) and c != "\n" else c for c in text)
+    return _escape_hidden(text, lambda c: f"\\U{ord(c):08x}")
+
+
+def _escape_hidden(text: str, escaped: Callable[[str], str]) -> str:
+    return _UNCOMMON.sub(lambda found: escaped(found[0]) if _is_hidden(found[0]) else found[0], text)
 
 
 def _is_hidden(character: str) -> bool:

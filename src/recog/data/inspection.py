@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import canonical_json, sha256_bytes
-from recog.core.hardware import num_cores
 from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
 from recog.core.images.image_file import open_encoded
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample
+from recog.data.store import map_in_threads
 from recog.evaluation.measures.task import TASK_MEASURES
 
 Content = bytes | NDArray[np.uint8]
@@ -29,8 +28,6 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 _MIN_KEPT = (
     2 / 3 - 0.01
 )  # of an image, by the centre crop; below, it is noted. 3:2 photos, such as 500 x 333, are kept to 2/3
-_AT_ONCE = 32  # samples
-T = TypeVar("T")
 _MIN_SIDE_PX = 32  # a JPEG is read to its end at whatever size; a small one shows the damage sooner
 
 
@@ -47,12 +44,12 @@ class Inspected:
 def inspect_images(
     samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS, *, check_pixels: bool = False
 ) -> Iterator[Inspected]:
-    """The facts of each sample, in order, computed by several threads; each file is opened and read once.
+    """The facts of each sample, in order; each file is opened and read once.
 
     16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
-    yield from _map_in_threads(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
+    yield from map_in_threads(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
 
 
 HashKind = Literal["file bytes", "pixels", "both"]
@@ -66,18 +63,7 @@ def hash_kind(samples: Sequence[Sample]) -> HashKind:
 
 def hash_samples(samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS) -> list[str]:
     """The content hash of each sample, in order, as `Inspected.sha256`."""
-    return list(_map_in_threads(partial(_hash, limits=limits), samples))
-
-
-def _map_in_threads(function: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
-    """In order. A thread takes some samples at a time: handing over each costs as much as the header of a small image."""
-
-    def work(start: int) -> list[T]:
-        return [function(sample) for sample in samples[start : start + _AT_ONCE]]
-
-    with ThreadPoolExecutor(num_cores()) as pool:
-        for results in pool.map(work, range(0, len(samples), _AT_ONCE)):
-            yield from results
+    return list(map_in_threads(partial(_hash, limits=limits), samples))
 
 
 def content_hash(content: Content) -> str:

@@ -45,6 +45,7 @@ logger = logging.getLogger("recog")
 TENSORBOARD = "tensorboard"
 GRAPH = "TensorBoard's graph"
 DEBUG_LOG = "debug.log"
+RESULTS_EVERY_S = 1.0  # at most, as each writing waits for the disk; at the end in any case
 
 Values = dict[str, float | int | str]
 
@@ -68,6 +69,7 @@ class Journal:
         self.board = Board(run / TENSORBOARD, steps_done=steps)
         self._results = run / RESULTS
         self._rows: list[dict[str, Any]] = []  # of results.csv
+        self._results_due = 0.0  # in seconds of time.monotonic
         with self.suppressed(METRICS):
             _drop_later(run / METRICS, epochs=epochs, steps=steps)
             self._rows += read_records(run)
@@ -85,10 +87,15 @@ class Journal:
                 self._metrics.flush()
         if kind in ("epoch", "head"):
             self._rows.append({"kind": kind, "step": step, **values})
-            with self.suppressed(RESULTS):
-                write_bytes_atomic(self._results, results_csv(history_of(self._rows)))
+            if time.monotonic() >= self._results_due:
+                self._write_results()
         with self.suppressed(TENSORBOARD):
             self.board.scalars(kind, step, values)
+
+    def _write_results(self) -> None:
+        with self.suppressed(RESULTS):
+            write_bytes_atomic(self._results, results_csv(history_of(self._rows)))
+        self._results_due = time.monotonic() + RESULTS_EVERY_S
 
     @contextlib.contextmanager
     def suppressed(self, what: str) -> Iterator[None]:
@@ -131,6 +138,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._rows:
+            self._write_results()
         if self._metrics is not None:
             with self.suppressed(METRICS):
                 self._metrics.close()
@@ -238,7 +247,8 @@ def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> 
     if result.is_best:
         journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}
     with journal.suppressed(TENSORBOARD):
-        journal.board.weights(prepared.model.classifier, log.epoch)
+        if log.epoch <= FIRST_HISTOGRAMS or log.epoch % HISTOGRAMS_EVERY == 0:
+            journal.board.weights(prepared.model.classifier, log.epoch)
         if result.confusion is not None:
             journal.board.confusion(result.confusion, prepared.dataset.class_names, log.epoch)
 
@@ -267,6 +277,7 @@ def _map_of(value: float | None) -> Values:
 
 
 NOT_COMPARED = frozenset({"data", "split", "checkpoint", "reference", "calibration"})
+FIRST_HISTOGRAMS, HISTOGRAMS_EVERY = 10, 5  # epochs: each of the first ten, then every fifth
 MAX_HISTOGRAM_VALUES = 50_000  # of one tensor, evenly spread: binning millions an epoch would take longer than its use
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +37,7 @@ from recog.runtime.prediction import PREDICTIONS, Prediction
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 
 BATCH_SIZE = 32
+MIN_THREADED_S = 1e-3  # of reading one image; of less, handing it to a thread is most of the work
 _WITHOUT_UNKNOWN: Mapping[Task, str] = MappingProxyType(
     {
         "multiclass": "it was trained without",
@@ -193,20 +195,27 @@ class Predictor:
 
         An iterator is not asked for sources before they are needed, as it may wait for them.
         """
-        read = partial(self._read, folder=folder)
         pending = iter(sources)
         pool = ThreadPoolExecutor(self._num_threads or num_cores())
+        at_once = 1
 
-        def begin() -> tuple[list[ImageSource], list[Future[NDArray[np.uint8] | BadImage]]]:
+        def read(part: list[ImageSource]) -> tuple[list[NDArray[np.uint8] | BadImage], float]:
+            begun = time.perf_counter()
+            return [self._read(source, folder=folder) for source in part], time.perf_counter() - begun
+
+        def begin() -> tuple[list[ImageSource], list[Future[tuple[list[NDArray[np.uint8] | BadImage], float]]]]:
             chunk = list(islice(pending, batch_size))
-            return chunk, [pool.submit(read, source) for source in chunk]
+            return chunk, [pool.submit(read, chunk[i : i + at_once]) for i in range(0, len(chunk), at_once)]
 
         try:
-            chunk, images = begin()
+            chunk, parts = begin()
             while chunk:
                 following = None if isinstance(sources, Iterator) else begin()
-                yield chunk, [image.result() for image in images]
-                chunk, images = following or begin()
+                found = [part.result() for part in parts]
+                if sum(seconds for _, seconds in found) < MIN_THREADED_S * len(chunk):
+                    at_once = batch_size  # small images: threads would wait for each other within Python's lock
+                yield chunk, [image for images, _ in found for image in images]
+                chunk, parts = following or begin()
         finally:
             pool.shutdown(cancel_futures=True)
 
