@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_training import hash_of, loader, lr_at, made
 from torch.utils.data import DataLoader, Dataset
 
@@ -137,6 +138,22 @@ def test_resuming_at_a_step_gives_the_tail(store, caplog, num_workers, first_ste
     tail = list(loader_of(store, num_workers=num_workers).batches(2, first_step=first_step))
     assert equal(tail, whole[first_step:])
     assert [int(line.split()[3].rstrip(":")) for line in caplog.messages] == list(range(first_step, 6))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_first_steps_of_all_epochs_have_smaller_images(store, num_workers):
+    """Six steps an epoch, eight of them small; the pixels are Pillow's, whose filter is the same up to rounding."""
+    whole = loader_of(store)
+    loader = dataclasses.replace(whole, num_workers=num_workers, num_small_steps=8, small_size=(6, 8))
+    sides = [[tuple(images.shape[1:3]) for images, _ in loader.batches(epoch)] for epoch in range(2)]
+    assert sides == [[(6, 8)] * 6, [(6, 8)] * 2 + [(12, 12)] * 4]
+    assert equal(list(loader.batches(1, first_step=2)), list(whole.batches(1, first_step=2)))
+    small, labels = loader.batch(1, 1)
+    large, same = whole.batch(1, 1)
+    assert torch.equal(labels, same)
+    for image, larger in zip(small.numpy(), large.numpy(), strict=True):
+        expected = np.asarray(Image.fromarray(larger).resize((8, 6), Image.Resampling.BILINEAR))
+        assert np.abs(image.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

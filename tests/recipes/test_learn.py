@@ -5,6 +5,7 @@ import pytest
 import torch
 from small_plans import exhaust, planned
 
+from recog.core.errors import ConfigError
 from recog.data.augment.policies import AugmentConfig
 from recog.data.store import ImageStore
 from recog.evaluation.measures.task import task_of
@@ -66,6 +67,20 @@ def test_the_best_epoch_is_what_is_left():
     assert summary == TrainingSummary(num_epochs=3, best_epoch=kept, num_steps=12)
     assert found == max(result.val_accuracy for result in results)
     assert [result.is_best for result in results].count(True) >= 1
+
+
+def test_the_first_steps_have_smaller_images_of_a_size_that_the_network_takes():
+    """Three epochs of four steps: half of the steps begin with 5 of 8 px; at 2 px a network with a 3 px valid filter cannot."""
+    events, _, summary = learn(schedule=ScheduleConfig(small_fraction=0.5))
+    assert summary.num_steps == 12
+    assert next(event.images.shape for event in events if isinstance(event, FirstBatch)) == (12, 5, 5, 1)
+    schedule = ScheduleConfig(small_fraction=0.5, small_scale=0.25)
+    classifier = new_classifier()
+    classifier.network.stem = torch.nn.Conv2d(1, 1, 3)
+    forward = classifier.network.forward_features
+    classifier.network.forward_features = lambda images: forward(classifier.network.stem(images))
+    with pytest.raises(ConfigError, match=r"begins with images of 2 x 2 px, which this network does not take"):
+        next(events_of(classifier, schedule=schedule))
 
 
 def test_training_stops_early_on_the_named_measure():

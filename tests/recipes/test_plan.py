@@ -96,9 +96,11 @@ def test_the_sources_customary_test_fraction_holds_unless_the_user_splits():
     assert plan_split(SplitConfig(), dataset()) == SplitConfig()
 
 
-def test_of_many_images_5000_validate():
+def test_of_many_images_2500_validate_and_of_many_classes_5_of_each():
     data = dataset(40_000)
-    assert plan_split(SplitConfig(), data).val_fraction == 0.125
+    assert plan_split(SplitConfig(), data).val_fraction == 0.0625
+    many = dataclasses.replace(data, class_names=tuple(map(str, range(1000))))
+    assert plan_split(SplitConfig(), many).val_fraction == 0.125
     assert plan_split(SplitConfig(val_fraction=0.2), data).val_fraction == 0.2
 
 

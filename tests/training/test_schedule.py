@@ -156,6 +156,8 @@ def test_the_usual_warm_up():
     [
         ("warmup_fraction", [-0.1, 1.0, math.nan]),
         ("gamma", [0.0, 1.1, math.nan]),
+        ("small_fraction", [-0.1, 1.0, math.nan]),
+        ("small_scale", [0.0, 1.1, math.nan]),
         ("milestones", [(0.0,), (1.0,), (0.5, 0.5), (0.7, 0.3)]),
     ],
 )
@@ -163,3 +165,11 @@ def test_impossible_settings_are_refused(name, values):
     for value in values:
         with pytest.raises(ConfigError, match=rf"schedule\.{name} is "):
             ScheduleConfig(**{name: value})
+
+
+def test_smaller_images_by_hand():
+    """Half of the steps at 5/8 of both sides have 25/64 of the pixels: (1 + 25/64) / 2."""
+    plan = ScheduleConfig(small_fraction=0.5, small_scale=0.625).filled()
+    assert plan.small_size((32, 48)) == (20, 30)
+    assert plan.step_cost == pytest.approx(0.6953125)
+    assert (ScheduleConfig().filled().small_fraction, ScheduleConfig().filled().step_cost) == (0.0, 1.0)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from recog.core.chance import permutation, uniforms
 from recog.core.errors import ConfigError, DataError
 from recog.data.augment.batch import MIX_COINS, augment_batch, mix, soft_targets
+from recog.data.augment.geometry import shrink
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import balanced_draws, check_sampler
 from recog.data.dataset import Targets
@@ -58,6 +59,8 @@ class TrainLoader:
     num_ranks: int = 1
     pin_memory: bool = False  # for a GPU, which then fetches a batch while the one before is at work
     names: Sequence[str] = ()  # of the images, for messages
+    num_small_steps: int = 0  # the first ones of all epochs, whose images have `small_size`
+    small_size: tuple[int, int] = (0, 0)  # (height, width)
 
     def __post_init__(self) -> None:
         if not len(self.store):
@@ -83,6 +86,7 @@ class TrainLoader:
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(images uint8 [B, H, W, C], targets int64 [B] or float32 [B, K]) of this process for the steps from `first_step` on.
 
+        They are augmented at `image_size`, and shrunk to `small_size` for the first steps.
         Where images are mixed, soft targets float32 [B, K] stand in place of the labels.
         """
         loaded = batches_with_restarts(
@@ -150,13 +154,18 @@ class _EpochSteps(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         images = self._augment(draws)
         own = loader.targets[draws % len(loader.store)]
         if self._partners is None:
-            return images, torch.from_numpy(own), os.getpid()
+            return self._sized(images, item), torch.from_numpy(own), os.getpid()
         partners = self._partners[draws % len(loader.store)]
         strengths = loader.augment.strengths
         coins = uniforms(loader.seed, self._epoch, draws, "mix", MIX_COINS)
         mixed, weights = mix(images, self._augment(partners), coins, mixup=strengths.mixup, cutmix=strengths.cutmix)
         targets = soft_targets(own, loader.targets[partners], weights, loader.class_count)
-        return mixed, targets, os.getpid()
+        return self._sized(mixed, item), targets, os.getpid()
+
+    def _sized(self, images: torch.Tensor, item: int) -> torch.Tensor:
+        loader = self._loader
+        step = self._epoch * loader.steps_per_epoch + self._first_step + item
+        return images if step >= loader.num_small_steps else shrink(images, loader.small_size)
 
     def _augment(self, draws: NDArray[np.int64]) -> torch.Tensor:
         """uint8 [B, H, W, C]: the same for the same draw, whether it is asked for as an image or as a partner."""

@@ -313,8 +313,9 @@ def _eval_s(model: PlannedModel, images: LabelledImages) -> float:
 
 
 def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages, *, limit_s: float) -> float:
-    """Seconds of an image in a step, the median of several steps."""
-    images = _repeated(images, plan.images_per_step)
+    """Seconds of an image in a step, by the median of several steps with images of the full size."""
+    images, step_cost = _repeated(images, plan.images_per_step), plan.schedule.step_cost
+    plan = replace(plan, schedule=replace(plan.schedule, small_fraction=0.0))
     state, loader = start_training(model.built.classifier, images, plan, image_size=model.built.preprocess.image_size)
     times, num_images = [time.perf_counter()], 1
     for log in fit(state, loader, lambda step: 0.0, epochs=MOST_STEPS):
@@ -325,7 +326,7 @@ def _step_s(model: PlannedModel, plan: StepsPlan, images: LabelledImages, *, lim
         if is_enough or len(times) > MOST_STEPS:
             break
     steps = [after - before for before, after in zip(times[WARM_UP:], times[WARM_UP + 1 :], strict=False)]
-    return statistics.median(steps) / num_images
+    return step_cost * statistics.median(steps) / num_images
 
 
 def _repeated(images: LabelledImages, num_images: int) -> LabelledImages:

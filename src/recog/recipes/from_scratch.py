@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from recog.training.config import DEFAULTS, SMOOTHING, Defaults, Device, OptimizerName, Precision
 from recog.training.schedule import WARMUP_FRACTION, ScheduleConfig, ScheduleName, SchedulePlan
@@ -15,6 +16,10 @@ MIN_WIDE_IMAGES = (
 FAST_NETWORKS = ("fastnet32", "fastnet32_wide")
 SEEN_IMAGES = 600_000  # by a fast network, over all epochs
 FAST_EPOCHS = (12, 60)  # at least and at most
+FAST_LR, FAST_BIAS_LR, FAST_HEAD_LR = 0.24, 0.02, 0.005  # the first at most
+FAST_LR_PER_ROOT = 2.2  # over the square root of the number of steps, where that is less
+FAST_BATCH = 256
+FAST_SMALL = 0.5  # of all steps, at 20 px where the images have 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +33,22 @@ class ScratchDefaults:
     label_smoothing: float = SMOOTHING
     schedule: ScheduleName = "cosine"
     warmup_fraction: float = WARMUP_FRACTION
+    small_fraction: float = 0.0
 
     def fill_schedule(self, config: ScheduleConfig) -> SchedulePlan:
-        return config.filled(usual=self.schedule, warmup_fraction=self.warmup_fraction)
+        return config.filled(
+            usual=self.schedule, warmup_fraction=self.warmup_fraction, small_fraction=self.small_fraction
+        )
 
 
-# After Jordan (2024), airbench94_muon: rate, momentum, smoothing, a straight line down to 0. Biases and the last layer are left
-# to AdamW here, at the rates 0.02 and 0.005.
+# After Jordan (2024), airbench94_muon: momentum, smoothing, a straight line down to 0, and the rate for its 200 steps of 2,000
+# images. More steps need a lower one (docs/speed.md). Biases and the last layer are left to AdamW here, at the rates 0.02 and 0.005.
 _FAST = Defaults(
-    lr=0.24,
+    lr=FAST_LR,
     fine_tuning_lr=DEFAULTS["muon"].fine_tuning_lr,
     momentum=0.6,
     beta2=0.95,
     weight_decay=0.0,
-    bias_lr_factor=1 / 12,
-    head_lr_factor=1 / 48,
     normalise_filters=True,
     accumulation=2,  # parts of 256 images: larger tensors than 32 MiB cost new memory in each step
 )
@@ -57,18 +63,29 @@ def choose_network(*, shortest_side: int, num_images: int, is_grey: bool) -> tup
     return "fastnet32_wide", "an accurate network for small images; fastnet32 takes about half the time"
 
 
-def scratch_defaults(network: str, *, num_images: int, optimizer: OptimizerName | None) -> ScratchDefaults:
-    """The settings for `network` and the number of training images; `optimizer` is the one that is set, if any."""
+def scratch_defaults(
+    network: str,
+    *,
+    num_images: int,
+    optimizer: OptimizerName | None,
+    epochs: int | None = None,
+    shortest_side: int = MIN_FAST_SIDE_PX,
+) -> ScratchDefaults:
+    """The settings for `network`, the number of training images and their size; `optimizer` and `epochs` are set ones, if any."""
     if network in FAST_NETWORKS and optimizer in (None, "muon"):
         least, most = FAST_EPOCHS
+        planned = max(least, min(most, round(SEEN_IMAGES / num_images)))
+        num_steps = (epochs or planned) * num_images / (FAST_BATCH * _FAST.accumulation)
+        lr = min(FAST_LR, FAST_LR_PER_ROOT / math.sqrt(max(1.0, num_steps)))
         return ScratchDefaults(
             optimizer="muon",
-            optim=_FAST,
-            epochs=max(least, min(most, round(SEEN_IMAGES / num_images))),
-            batch_size=256,
+            optim=replace(_FAST, lr=lr, bias_lr_factor=FAST_BIAS_LR / lr, head_lr_factor=FAST_HEAD_LR / lr),
+            epochs=planned,
+            batch_size=FAST_BATCH,
             label_smoothing=0.2,
             schedule="linear",
             warmup_fraction=0.0,
+            small_fraction=FAST_SMALL if shortest_side >= MIN_FAST_SIDE_PX else 0.0,
         )
     name = optimizer or "sgd"
     return ScratchDefaults(

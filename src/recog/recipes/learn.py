@@ -11,10 +11,11 @@ from itertools import chain
 
 import torch
 
+from recog.core.errors import ConfigError
 from recog.data.balance import training_weights
 from recog.data.loader import TrainLoader
 from recog.evaluation.measures.task import task_of
-from recog.models.classifier import Classifier
+from recog.models.classifier import Classifier, first_reason
 from recog.recipes.calibrate import HeldOut
 from recog.recipes.events import (
     CutShort,
@@ -34,7 +35,7 @@ from recog.recipes.prepare import Prepared
 from recog.recipes.resume import RANDOM_START, CheckpointKeeper, Progress, Rank, ResumePoint, StopAsked
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors, synchronised_batch_norm
-from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, fit
+from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, eval_mode, fit
 from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
@@ -192,6 +193,10 @@ def start_training(
     num_classes = classifier.classifier.out_features
     is_balanced = plan.balance == "weights"
     weights = training_weights(train.targets, num_classes, is_balanced=is_balanced, factors=train.class_factors)
+    num_steps = plan.optim.epochs * max(1, len(train.targets) // plan.images_per_step)
+    num_small_steps, small_size = round(plan.schedule.small_fraction * num_steps), plan.schedule.small_size(image_size)
+    if num_small_steps:
+        _check_takes(classifier, small_size)
     loader = TrainLoader(
         store=train.store,
         targets=train.targets,
@@ -206,6 +211,8 @@ def start_training(
         num_ranks=world.size,
         pin_memory=classifier.device.type == "cuda",
         names=train.names,
+        num_small_steps=num_small_steps,
+        small_size=small_size,
     )
     loss = build_loss(
         plan.loss,
@@ -214,6 +221,19 @@ def start_training(
     )
     state = build_state(classifier, optim=plan.optim, loss=loss, precision=plan.compute.precision, world=world)
     return state, loader
+
+
+def _check_takes(classifier: Classifier, image_size: tuple[int, int]) -> None:
+    """ConfigError where the network cannot be trained on images of `image_size`."""
+    images = torch.zeros(1, *image_size, len(classifier.mean), dtype=torch.uint8, device=classifier.device)
+    try:
+        with eval_mode(classifier), torch.inference_mode():
+            classifier(images)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"schedule.small_fraction begins with images of {image_size[1]} x {image_size[0]} px, which this network does not take "
+            f"({first_reason(error)}). Use --set schedule.small_fraction=0, or a schedule.small_scale nearer to 1."
+        ) from None
 
 
 def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> ValScores:

@@ -20,7 +20,7 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults
+from recog.recipes.from_scratch import MIN_FAST_SIDE_PX, candidate_precision, choose_network, scratch_defaults
 from recog.training.config import (
     HEAD_METHODS,
     SMOOTHING,
@@ -32,7 +32,8 @@ from recog.training.config import (
 )
 from recog.training.schedule import SchedulePlan
 
-MAX_VAL_IMAGES = 5000  # that are carved: their accuracy's 95 % interval is 1.4 points either way at most
+MAX_VAL_IMAGES = 2500  # that are carved: their accuracy's 95 % interval is 2 points either way at most
+MAX_VAL_PER_CLASS = 5  # and of very many classes
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
 FEW_SMALL_PHOTOS = 2000  # fewer small photos than this go by pretrained features (benchmarks/small_photos.py)
 MIN_PHOTO_PX = 24  # smaller images are icons or patterns
@@ -161,7 +162,15 @@ def plan(
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
-    usual = None if fine else scratch_defaults(str(model.name), num_images=num_images, optimizer=config.optim.name)
+    usual = None
+    if not fine:
+        usual = scratch_defaults(
+            str(model.name),
+            num_images=num_images,
+            optimizer=config.optim.name,
+            epochs=config.optim.epochs,
+            shortest_side=min(model.image_size or (MIN_FAST_SIDE_PX,)),
+        )
     if usual is None:
         optim = config.optim.filled(epochs=8 if num_images < 5000 else 4, fine_tuning=True)
     else:
@@ -285,14 +294,16 @@ def _describe_no_split(dataset: Dataset, *, has_val: bool) -> str:
 def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:
     """`split` of a dataset that is not split yet, with fractions for it where nothing is set.
 
-    The test fraction is the dataset's usual one; of many images 5,000 validate, so that the others can be learnt from.
+    The test fraction is the dataset's usual one; of many images 2,500 validate, or 5 of each class, so that the others can
+    be learnt from.
     """
     if split != SplitConfig():
         return split
     if dataset.test_fraction is not None:
         split = replace(split, test_fraction=dataset.test_fraction)
     num_left = len(dataset.samples) - len(dataset.subset("test"))
-    return replace(split, val_fraction=min(split.val_fraction, round(MAX_VAL_IMAGES / max(1, num_left), 4)))
+    most = max(MAX_VAL_IMAGES, MAX_VAL_PER_CLASS * len(dataset.class_names))
+    return replace(split, val_fraction=min(split.val_fraction, round(most / max(1, num_left), 4)))
 
 
 def _plan_model(

@@ -25,6 +25,8 @@ class ScheduleConfig:
         0.75,
     )  # of all steps: where `step` drops, as He et al. (2015) did for CIFAR-10
     gamma: float = 0.1  # what `step` multiplies the rate by at each milestone
+    small_fraction: float | None = None  # of all steps, the first ones, with smaller images; planned if None
+    small_scale: float = 0.625  # of the sides of those, over the network's input: 20 px where that is 32
 
     def __post_init__(self) -> None:
         if self.warmup_fraction is not None and not 0 <= self.warmup_fraction < 1:
@@ -35,16 +37,27 @@ class ScheduleConfig:
                 f"schedule.milestones is {self.milestones}; they are fractions of all steps, above 0 and below 1, in rising "
                 "order, such as [0.5, 0.75]."
             )
+        if self.small_fraction is not None and not 0 <= self.small_fraction < 1:
+            raise ConfigError(f"schedule.small_fraction is {self.small_fraction}; it must be at least 0 and below 1.")
+        if not 0 < self.small_scale <= 1:
+            raise ConfigError(f"schedule.small_scale is {self.small_scale}; it must be above 0 and at most 1.")
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"schedule.gamma is {self.gamma}; it must be above 0 and at most 1.")
 
-    def filled(self, *, usual: ScheduleName = "cosine", warmup_fraction: float = WARMUP_FRACTION) -> SchedulePlan:
+    def filled(
+        self,
+        *,
+        usual: ScheduleName = "cosine",
+        warmup_fraction: float = WARMUP_FRACTION,
+        small_fraction: float = 0.0,
+    ) -> SchedulePlan:
         """With the `usual` schedule and its warm-up where nothing is set; another schedule has its own."""
         name = self.name or usual
         if name != usual:
             warmup_fraction = ONE_CYCLE_RISE if name == "one-cycle" else WARMUP_FRACTION
         warmup = warmup_fraction if self.warmup_fraction is None else self.warmup_fraction
-        return SchedulePlan(**vars(self) | {"name": name, "warmup_fraction": warmup})
+        small = small_fraction if self.small_fraction is None else self.small_fraction
+        return SchedulePlan(**vars(self) | {"name": name, "warmup_fraction": warmup, "small_fraction": small})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +66,17 @@ class SchedulePlan(ScheduleConfig):
 
     name: ScheduleName
     warmup_fraction: float
+    small_fraction: float
+
+    @property
+    def step_cost(self) -> float:
+        """Of a step on average, over one with images of the full size: in proportion to the pixels."""
+        return 1 - self.small_fraction * (1 - self.small_scale**2)
+
+    def small_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the smaller images where the network takes `image_size`."""
+        height, width = image_size
+        return max(1, round(height * self.small_scale)), max(1, round(width * self.small_scale))
 
 
 def build_schedule(config: SchedulePlan, *, num_steps: int, peak_lr: float) -> Callable[[int], float]:

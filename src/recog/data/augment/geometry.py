@@ -88,6 +88,12 @@ def crop_one(
     return resized[0].permute(1, 2, 0)
 
 
+def shrink(images: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Images uint8 [B, H0, W0, C] at `image_size`, uint8 [B, H, W, C]. Bilinear with antialiasing."""
+    planes = images.permute(0, 3, 1, 2)
+    return F.interpolate(planes, size=image_size, mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()
+
+
 def as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     """Without a copy where the array may be written to; torch does not know arrays that may not, such as a mapped file's."""
     return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
