@@ -1,7 +1,7 @@
 """Five kinds of flowers, 600 train and 200 test photos: `recog train` beside a linear probe and the tutorial's fine-tuning.
 
-`python benchmarks/flowers.py FOLDER [STORE]`. STORE, a file of JSON lines, keeps each completed measurement: run again, it
-continues.
+`python benchmarks/flowers.py FOLDER [STORE [NAME ...]]`. STORE, a file of JSON lines, keeps each completed measurement: run again,
+it continues. NAME limits what is measured now: head, probe, finetune, tutorial.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SEEDS = (0, 1, 2)
 TUTORIAL_EPOCHS = 12  # after 7 its rate falls to a tenth
 HEAD, FINETUNE = "recog train --recipe head", "recog train --recipe finetune"
 PROBE, TUTORIAL = "linear probe: timm, DataLoader, scikit-learn", "fine-tuning as in PyTorch's tutorial"
+NAMES = {"head": HEAD, "probe": PROBE, "finetune": FINETUNE, "tutorial": TUTORIAL}
 
 
 def commands(data: str) -> dict[tuple[str, int], Sequence[str]]:
@@ -66,8 +67,9 @@ def row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     store = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     done = [json.loads(line) for line in store.read_text().splitlines()] if store and store.is_file() else []
+    wanted = {NAMES[name] for name in sys.argv[3:] or NAMES}
     for (name, seed), command in commands(str(Path(sys.argv[1]).resolve())).items():
-        if not any((each["name"], each["seed"]) == (name, seed) for each in done):
+        if name in wanted and not any((each["name"], each["seed"]) == (name, seed) for each in done):
             done.append(measure(name, seed, command))
             print(done[-1], flush=True)
             if store is not None:
@@ -77,7 +79,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for name in (HEAD, PROBE, FINETUNE, TUTORIAL):
-        lines.append(row(name, [each for each in done if each["name"] == name]))
+        if found := [each for each in done if each["name"] == name]:
+            lines.append(row(name, found))
     lines.append(
         "\nWhole commands, from the start of the process; 200 test photos, of which one is 0.5 points. The tutorial selects its "
         "epoch on the test photos, which favours it."

@@ -129,7 +129,8 @@ def write_result(name: str, title: str, body: str) -> None:
         f"Python {platform.python_version()}\n"
         f"- versions: {versions}\n"
         f"- command: `python benchmarks/{Path(sys.argv[0]).name}{' DATA' if len(sys.argv) > 1 else ''}`, "
-        f"threads: {os.environ.get('OMP_NUM_THREADS', 'all cores')}\n\n{body.rstrip()}\n"
+        f"threads: {os.environ.get('OMP_NUM_THREADS', 'all cores')}\n"
+        f"- load average over the last 5 minutes, other work included: {os.getloadavg()[1]:.0f}\n\n{body.rstrip()}\n"
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
