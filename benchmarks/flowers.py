@@ -1,7 +1,7 @@
 """Five kinds of flowers, 600 train and 200 test photos: `recog train` beside a linear probe and the tutorial's fine-tuning.
 
-`python benchmarks/flowers.py FOLDER [STORE [NAME ...]]`. STORE, a file of JSON lines, keeps each completed measurement: run again,
-it continues. NAME limits what is measured now: head, probe, finetune, tutorial.
+`python benchmarks/flowers.py FOLDER [STORE [NAME ...]]`. STORE, a file of JSON lines, keeps each completed measurement: run again
+to continue. NAME limits what is measured now: head, probe, finetune, tutorial.
 """
 
 from __future__ import annotations

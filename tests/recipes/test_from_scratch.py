@@ -31,7 +31,7 @@ def test_settings_of_a_fast_network_are_for_its_own_optimiser():
 
 
 def test_the_rate_of_a_fast_network_falls_with_the_root_of_the_steps():
-    """9,000 images in parts of 512: 60 epochs are 1,055 steps, and 2.2 over their root is 0.0677; one epoch has the most, 0.24."""
+    """9,000 images in parts of 512: 60 epochs are 1,055 steps, and 2.2 over their root is 0.0677; one epoch: 0.24."""
     found = [scratch_defaults("fastnet32", num_images=9000, optimizer=None, epochs=n).optim for n in (None, 1)]
     assert [round(optim.lr, 4) for optim in found] == [0.0677, 0.24]
     for optim in found:  # what is left to AdamW keeps its rates

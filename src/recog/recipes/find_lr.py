@@ -68,7 +68,7 @@ def with_lr(prepared: Prepared, lr: float) -> Prepared:
 def run_range_test(prepared: Prepared, *, usual_lr: float) -> LrRange:
     """On copies of the network and of torch's random state, so that the training that follows is not affected."""
     plan, train = _steps_of(prepared)
-    # all layers learn, at the full size, as they will for most of the time, and only the weights themselves show the effect of the rate
+    # all layers learn, at the full size, as they will in the end, and only the weights themselves show the effect of the rate
     optim, schedule = replace(plan.optim, freeze_epochs=0, ema_decay=0.0), replace(plan.schedule, small_fraction=0.0)
     plan = replace(plan, optim=optim, schedule=schedule)
     classifier = copy.deepcopy(prepared.model.classifier)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from recog.models.config import ModelConfig
+from recog.recipes.config import TrainConfig
 from recog.training.config import DEFAULTS, SMOOTHING, Defaults, Device, OptimizerName, Precision
 from recog.training.schedule import WARMUP_FRACTION, ScheduleConfig, ScheduleName, SchedulePlan
 
@@ -42,7 +44,7 @@ class ScratchDefaults:
 
 
 # After Jordan (2024), airbench94_muon: momentum, smoothing, a straight line down to 0, and the rate for its 200 steps of 2,000
-# images. More steps need a lower one (docs/speed.md). Biases and the last layer are left to AdamW here, at the rates 0.02 and 0.005.
+# images. More steps need a lower one (docs/speed.md). Biases and the last layer are left to AdamW, at rates of their own.
 _FAST = Defaults(
     lr=FAST_LR,
     fine_tuning_lr=DEFAULTS["muon"].fine_tuning_lr,
@@ -90,6 +92,17 @@ def scratch_defaults(
     name = optimizer or "sgd"
     return ScratchDefaults(
         optimizer=name, optim=DEFAULTS[name], epochs=40 if num_images < 10_000 else 20, batch_size=64
+    )
+
+
+def scratch_defaults_for(config: TrainConfig, model: ModelConfig, num_images: int) -> ScratchDefaults:
+    """The settings for the planned `model`, by what `config` sets."""
+    return scratch_defaults(
+        str(model.name),
+        num_images=num_images,
+        optimizer=config.optim.name,
+        epochs=config.optim.epochs,
+        shortest_side=min(model.image_size or (MIN_FAST_SIDE_PX,)),
     )
 
 

@@ -231,8 +231,8 @@ def _check_takes(classifier: Classifier, image_size: tuple[int, int]) -> None:
             classifier(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ConfigError(
-            f"schedule.small_fraction begins with images of {image_size[1]} x {image_size[0]} px, which this network does not take "
-            f"({first_reason(error)}). Use --set schedule.small_fraction=0, or a schedule.small_scale nearer to 1."
+            f"schedule.small_fraction begins with images of {image_size[1]} x {image_size[0]} px, which this network does not "
+            f"take ({first_reason(error)}). Use --set schedule.small_fraction=0, or a schedule.small_scale nearer to 1."
         ) from None
 
 

@@ -20,7 +20,7 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.from_scratch import MIN_FAST_SIDE_PX, candidate_precision, choose_network, scratch_defaults
+from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for
 from recog.training.config import (
     HEAD_METHODS,
     SMOOTHING,
@@ -32,8 +32,7 @@ from recog.training.config import (
 )
 from recog.training.schedule import SchedulePlan
 
-MAX_VAL_IMAGES = 2500  # that are carved: their accuracy's 95 % interval is 2 points either way at most
-MAX_VAL_PER_CLASS = 5  # and of very many classes
+MAX_VAL_IMAGES, MAX_VAL_PER_CLASS = 2500, 5  # that are carved: accuracy's 95 % interval is 2 points either way at most
 SMALL_IMAGE_PX = 64  # up to here a network of our own from scratch beats features made for 224 px
 FEW_SMALL_PHOTOS = 2000  # fewer small photos than this go by pretrained features (benchmarks/small_photos.py)
 MIN_PHOTO_PX = 24  # smaller images are icons or patterns
@@ -162,15 +161,7 @@ def plan(
         raise ConfigError(
             "stop.measure is val_map, which needs multi-label images; these have one label each: use val_nll or val_accuracy."
         )
-    usual = None
-    if not fine:
-        usual = scratch_defaults(
-            str(model.name),
-            num_images=num_images,
-            optimizer=config.optim.name,
-            epochs=config.optim.epochs,
-            shortest_side=min(model.image_size or (MIN_FAST_SIDE_PX,)),
-        )
+    usual = None if fine else scratch_defaults_for(config, model, num_images)
     if usual is None:
         optim = config.optim.filled(epochs=8 if num_images < 5000 else 4, fine_tuning=True)
     else:
