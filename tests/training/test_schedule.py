@@ -147,7 +147,7 @@ def test_what_is_built_is_what_the_config_says():
 def test_the_usual_warm_up():
     assert ScheduleConfig().filled().warmup_fraction == 0.15
     assert ScheduleConfig(name="one-cycle").filled().warmup_fraction == 0.3
-    asked = ScheduleConfig(name="one-cycle", warmup_fraction=0.0)
+    asked = ScheduleConfig(name="one-cycle", warmup_fraction=0.0, small_fraction=0.25)
     assert vars(asked.filled()) == vars(asked)
 
 
