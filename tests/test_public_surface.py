@@ -258,6 +258,8 @@ def test_config_fields():
         "schedule.gamma",
         "schedule.milestones",
         "schedule.name",
+        "schedule.small_fraction",
+        "schedule.small_scale",
         "schedule.warmup_fraction",
         "seed",
         "split.mode",
