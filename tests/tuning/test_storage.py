@@ -10,7 +10,7 @@ from recog.tuning.storage import (
     best_of,
     check_sampler,
     check_storage,
-    cut_torn_line,
+    repair_journal,
     describe_sampler,
     open_storage,
     open_study,
@@ -90,13 +90,14 @@ def test_passwords_are_not_shown():
     assert "me:***@host" in str(found.value)
 
 
-def test_a_torn_line_is_cut_and_the_study_goes_on(study_of, tmp_path):
+def test_what_a_killed_process_left_is_removed_and_the_study_goes_on(study_of, tmp_path):
     study, search = study_of(Curve(), num_trials=3)
     list(search.trials())
     path = tmp_path / "journal.log"
     with path.open("ab") as file:
         file.write(b'{"op_code":4,"work')
-    cut_torn_line(path)
+    (tmp_path / "journal.log.lock").symlink_to("studies/nowhere/journal.log")
+    repair_journal(path)
     study, search = study_of(Curve(), num_trials=5)
     list(search.trials())
     assert len(rows_of(study, SPACE)) == 5

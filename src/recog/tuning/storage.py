@@ -104,7 +104,8 @@ def open_storage(where: str) -> BaseStorage:
     shown = _without_password(where)
     try:
         if "://" not in where:
-            return JournalStorage(JournalFileBackend(where))
+            # absolute, as Optuna waits for ever at the lock of a killed process where its link leads nowhere
+            return JournalStorage(JournalFileBackend(os.path.abspath(where)))
         return RDBStorage(
             where,
             engine_kwargs={"connect_args": _connect_args(where), "pool_pre_ping": True},
@@ -141,8 +142,9 @@ def _without_password(where: str) -> str:
     return visible(re.sub(r"://([^:@/]*):[^@]*@", r"://\1:***@", where))
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut an unfinished last line off a journal that no other process writes: a crash of the machine may leave one."""
+def repair_journal(path: Path) -> None:
+    """Remove what a process that was killed left of the journal that no other process uses: its lock, an unfinished line."""
+    Path(f"{path}.lock").unlink(missing_ok=True)
     if not path.is_file():
         return
     with open_regular(path, "r+b", error=DataError) as file:

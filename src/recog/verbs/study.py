@@ -27,7 +27,7 @@ from recog.tuning.storage import (
     TrialRow,
     check_sampler,
     check_storage,
-    cut_torn_line,
+    repair_journal,
     describe_sampler,
     open_storage,
     open_study,
@@ -47,6 +47,7 @@ JOURNAL, BEST = "journal.log", "best.toml"
 DEFAULT_TRIALS = 30  # without --trials and --budget
 TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
 SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
+HEAD_COST = 2.0  # of a head's usual input over that of fine-tuning
 SPARE = 1.15  # of an expected time, for a machine whose speed varies
 
 
@@ -122,7 +123,7 @@ def open_in(
     paces = {} if options.budget is None else _paces(config, tried, space, options.budget)
     where = options.storage or str(folder / JOURNAL)
     if not options.storage:
-        cut_torn_line(folder / JOURNAL)
+        repair_journal(folder / JOURNAL)
     rules = _rules(config, space, default, options, tried, paces)
     facts = StudyFacts(
         fingerprint=fingerprint(data.dataset, data.hashes),
@@ -159,16 +160,19 @@ def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
 
 
 def _paces(config: TrainConfig, data: PreparedData, space: Space, budget: Budget) -> dict[Recipe, Pace]:
-    """What a run of each recipe takes on this machine, measured on its usual network."""
+    """What a run of each recipe takes on this machine, measured on the usual network of those that take longest."""
     from recog.recipes.budget import measure_pace
     from recog.tuning.trials import planned
 
     found = {}
-    for recipe in space.recipes:
+    for recipe in [each for each in space.recipes if each in BY_STEPS] or space.recipes:
         usual = planned(replace(config, recipe=recipe), data).model
         model = {"recipe": recipe, "model.name": usual.name}
         size = {} if usual.image_size is None else {"model.image_size": usual.image_size}
         found[recipe] = measure_pace(with_options(config, {}, {**model, **size}), data, budget)
+    if "head" in space.recipes and "head" not in found:
+        slowest = max(found.values(), key=lambda pace: pace.before_s)
+        found["head"] = replace(slowest, epoch_s=0.0, before_s=HEAD_COST * slowest.before_s)
     return found
 
 
