@@ -53,7 +53,7 @@ def test_each_fact_has_its_note(facts, title):
 
 def test_answers_out_of_fold_are_called_so_and_not_seen_images():
     data = DataFacts(name="d", split=CROSS_VALIDATED, num_seen_in_training=200, num_seen_in_selection=200)
-    assert titles(good_report(data)) == ["Cross-validated on all 200 images: there is no test split"]
+    assert titles(good_report(data)) == ["Cross-validated on all 200 images: no test split was measured"]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test", None])

@@ -41,7 +41,9 @@ def server(tmp_path_factory):
         data, run = folder / "data", {"check": True, "capture_output": True, "cwd": folder, **options}
         subprocess.run([PROGRAMS[-1] / "initdb", "-D", data, "-A", "trust", "-U", "me", "--no-sync"], **run)
         settings = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        subprocess.run([PROGRAMS[-1] / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", settings, "start"], **run)
+        subprocess.run(
+            [PROGRAMS[-1] / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", settings, "start"], **run
+        )
         try:
             yield folder
         finally:

@@ -10,12 +10,12 @@ from recog.tuning.storage import (
     best_of,
     check_sampler,
     check_storage,
-    repair_journal,
     describe_sampler,
     open_storage,
     open_study,
     owner,
     quiet_optuna,
+    repair_journal,
     rows_of,
 )
 

@@ -62,7 +62,7 @@ def test_page_and_card_call_it_cross_validated(made):
     run, _ = made
     page = (run.folder / "report.html").read_text()
     assert "insects</bdi>, cross-validated</h1>" in page
-    assert "there is no test split" in page
+    assert "no test split was measured" in page
     card = (run.bundle / "README.md").read_text()
     assert "| Metric | Cross-validated, n = 12 |" in card
     assert "Cross-validation of 4 x 2 folds of 12 images: accuracy " in card

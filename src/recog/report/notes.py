@@ -46,7 +46,7 @@ def _data_notes(report: Report) -> Iterator[Note]:
     data, images = report.data, plural(report.num_images, "image")
     if data.is_cross_validated:
         yield Note(
-            title=f"Cross-validated on all {images}: there is no test split",
+            title=f"Cross-validated on all {images}: no test split was measured",
             text="Each image was answered by a head fitted without it; the bundle's head was fitted on all images. Head and "
             "calibration were chosen by the same answers, so the numbers are slightly optimistic; new images give an unbiased "
             "estimate (recog evaluate). Prediction sets and 'unknown' are not measured, as no image is left for it.",

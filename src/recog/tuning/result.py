@@ -85,10 +85,11 @@ class StudyResult:
             yield "the optimism of the best score was not estimated, as the answers of the trials were too large to keep"
             return
         interval = "" if found.ci95 is None else f", 95% interval {percent_range(found.ci95)}"
-        yield (
-            f"the best of {found.num_trials} is optimistic by {100 * found.gap:.1f} points: expected on new images "
-            f"{percent(found.corrected)} (bootstrap{interval})"
-        )
+        if found.num_trials > 1:
+            yield (
+                f"the best of {found.num_trials} is optimistic by {100 * found.gap:.1f} points: expected on new images "
+                f"{percent(found.corrected)} (bootstrap{interval})"
+            )
         if best.is_default:
             yield "the default recipe is the best; the search found none that is better"
         elif found.gain is not None and found.gain_ci95 is not None:

@@ -12,6 +12,7 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.hardware import num_cores
 from recog.core.outputs import check_name, derive_name
+from recog.core.text import plural
 from recog.core.version import __version__
 from recog.data.inspection import fingerprint
 from recog.evaluation.measures.task import TASK_MEASURES
@@ -27,10 +28,10 @@ from recog.tuning.storage import (
     TrialRow,
     check_sampler,
     check_storage,
-    repair_journal,
     describe_sampler,
     open_storage,
     open_study,
+    repair_journal,
     requeue,
     rows_of,
 )
@@ -48,6 +49,7 @@ DEFAULT_TRIALS = 30  # without --trials and --budget
 TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
 SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
 HEAD_COST = 2.0  # of a head's usual input over that of fine-tuning
+MIN_SHARE = 0.5  # of a recipe's usual epochs: with fewer, its trials tell little and it is left out
 SPARE = 1.15  # of an expected time, for a machine whose speed varies
 
 
@@ -91,6 +93,7 @@ class Study:
     all_data: PreparedData  # with the test split
     started: float  # time.perf_counter
     paces: dict[Recipe, Pace] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -100,34 +103,23 @@ class Study:
 def open_in(
     folder: Path, config: TrainConfig, options: TuneOptions, space: Space, data: PreparedData, *, started: float
 ) -> Study:
-    from recog.recipes.from_scratch import FAST_NETWORKS
-    from recog.recipes.plan import choose_recipe
+    """The study in `folder`, new or resumed: planned within the budget, with the default recipe as its first trial."""
     from recog.tuning.search import Search
-    from recog.tuning.trials import measured_out_of_fold, planned, without_test
+    from recog.tuning.trials import measured_out_of_fold, without_test
     from recog.tuning.workers import Job
 
-    has_val = "val" in data.dataset.given_splits
-    usual, _ = choose_recipe(config, data.facts, has_val=has_val)
-    networks = ["resnet8"]
-    if usual == "scratch" or "scratch" in space.recipes:
-        name = planned(replace(config, recipe="scratch"), data).model.name
-        networks += list(FAST_NETWORKS)[: list(FAST_NETWORKS).index(name) + 1] if name in FAST_NETWORKS else []
-    recipes: tuple[Recipe, ...] = ("head", "finetune") if usual == "head" and has_val else (usual,)
-    space = suited(space, recipes=recipes, task=data.dataset.task, networks=networks)
-    default = usual if usual in space.recipes else space.recipes[0]
-    out_of_fold = measured_out_of_fold(data, space.recipes) or not has_val
     if options.workers > 1:
         threads = max(1, num_cores() // options.workers)
         config = replace(config, compute=replace(config.compute, num_threads=threads))
     tried = without_test(data)
-    paces = {} if options.budget is None else _paces(config, tried, space, options.budget)
+    rules, paces, notes = _plan(config, options, space, tried)
+    out_of_fold = measured_out_of_fold(data, rules.space.recipes) or "val" not in data.dataset.given_splits
     where = options.storage or str(folder / JOURNAL)
     if not options.storage:
         repair_journal(folder / JOURNAL)
-    rules = _rules(config, space, default, options, tried, paces)
     facts = StudyFacts(
         fingerprint=fingerprint(data.dataset, data.hashes),
-        space=space.to_dict(),
+        space=rules.space.to_dict(),
         config=_same_everywhere(config),
         measured_on="cross-validation" if out_of_fold else "val",
         score_name=TASK_MEASURES[data.dataset.task].score_name,
@@ -146,7 +138,52 @@ def open_in(
         num_workers=options.workers,
     )
     Search(study, job.runner(), rules, tried).queue_default()
-    return Study(folder=folder, study=study, job=job, all_data=data, started=started, paces=paces)
+    return Study(folder=folder, study=study, job=job, all_data=data, started=started, paces=paces, notes=notes)
+
+
+def _plan(
+    config: TrainConfig, options: TuneOptions, space: Space, data: PreparedData
+) -> tuple[Rules, dict[Recipe, Pace], tuple[str, ...]]:
+    """The rules for these data, what runs take on this machine, and notes. Recipes that no one asked for must be affordable."""
+    from recog.recipes.plan import choose_recipe
+
+    has_val = "val" in data.dataset.given_splits
+    usual, _ = choose_recipe(config, data.facts, has_val=has_val)
+    recipes: tuple[Recipe, ...] = ("head", "finetune") if usual == "head" and has_val else (usual,)
+    suiting = suited(space, recipes=recipes, task=data.dataset.task, networks=_networks(config, usual, space, data))
+    default = usual if usual in suiting.recipes else suiting.recipes[0]
+    if options.budget is None:
+        return _rules(config, suiting, default, options, data, {}), {}, ()
+    paces = _paces(config, data, suiting, options.budget)
+    rules = _rules(config, suiting, default, options, data, paces)
+    if space.recipes or len(recipes) == 1 or rules.longest >= MIN_SHARE * _usual_epochs(config, suiting, data):
+        return rules, paces, ()
+    heads = replace(suiting, recipes=("head",), dimensions=suiting.of("head"))
+    note = (
+        f"recipe finetune is left out, as this budget has time for {plural(rules.longest, 'epoch')} a trial only; a space file "
+        'with recipe = ["head", "finetune"] asks for it'
+    )
+    return _rules(config, heads, default, options, data, paces), paces, (note,)
+
+
+def _networks(config: TrainConfig, usual: Recipe, space: Space, data: PreparedData) -> list[str]:
+    """Of recipe scratch, those that the images are large and many enough for."""
+    from recog.recipes.from_scratch import FAST_NETWORKS
+    from recog.tuning.trials import planned
+
+    if usual != "scratch" and "scratch" not in space.recipes:
+        return []
+    name = planned(replace(config, recipe="scratch"), data).model.name
+    fast = FAST_NETWORKS[: FAST_NETWORKS.index(name) + 1] if name in FAST_NETWORKS else ()
+    return ["resnet8", *fast]
+
+
+def _usual_epochs(config: TrainConfig, space: Space, data: PreparedData) -> int:
+    """Those that the recipes are planned for without a budget."""
+    from recog.tuning.trials import planned
+
+    by_steps = [recipe for recipe in space.recipes if recipe in BY_STEPS]
+    return max((planned(replace(config, recipe=recipe), data).optim.epochs or 1 for recipe in by_steps), default=1)
 
 
 def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
@@ -186,10 +223,9 @@ def _rules(
 ) -> Rules:
     """With the time for the search, and the epochs of its longest trial, as planned for the budget."""
     from recog.tuning.search import Rules
-    from recog.tuning.trials import planned
 
     by_steps = [recipe for recipe in space.recipes if recipe in BY_STEPS]
-    usual = max((planned(replace(config, recipe=recipe), data).optim.epochs or 1 for recipe in by_steps), default=1)
+    usual = _usual_epochs(config, space, data)
     trials = options.trials if options.trials is not None or options.budget is not None else DEFAULT_TRIALS
     rules = Rules(
         config=config,

@@ -282,6 +282,7 @@ def _claim(config: TrainConfig, options: TuneOptions, data_name: str) -> Path:
 def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
     rules, rows = study.job.rules, study.rows
     yield f"study folder: {study.folder}"
+    yield from study.notes
     if rules.num_trials is not None and rules.deadline is None:
         end = f"until {plural(rules.num_trials, 'trial')} have ended"
     else:
