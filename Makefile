@@ -14,7 +14,7 @@ DEMO := demo
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recog needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom-jpeg,serve,tune,explain,quantize,plots,docs,dev,test-extras]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom-jpeg,serve,tune,postgresql,explain,quantize,plots,docs,dev,test-extras]'
 	touch $@
 
 demo: $(VENV)/installed

@@ -113,10 +113,10 @@ def open_storage(where: str) -> BaseStorage:
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
-    except ImportError as error:
+    except ImportError:
         raise MissingExtraError(
-            f"--storage {shown} needs a driver that is not installed ({one_line(error)}). For PostgreSQL: "
-            "pip install 'psycopg[binary]' and a URL that begins with postgresql+psycopg://"
+            f"--storage {shown} needs a database driver that is not installed. For PostgreSQL: pip install 'recog[postgresql]', "
+            "and a URL that begins with postgresql+psycopg://."
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"--storage {shown} is no journal of a study: {one_line(error)}.") from None

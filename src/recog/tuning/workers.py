@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from recog.core.errors import RecogError, TrainingError
@@ -20,9 +21,12 @@ from recog.tuning.storage import StudyFacts, TrialRow, open_storage, open_study,
 from recog.tuning.trials import TrialRunner
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Barrier
+
     import optuna
 
 POLL_S = 0.25
+START_S = 60.0  # that a process waits for the others
 FEATURES = "features"  # in the study's folder
 
 
@@ -48,11 +52,11 @@ def run_in_processes(job: Job, study: optuna.Study) -> Iterator[TrialRow]:
     """Run the study in `job.num_workers` processes; each row as its trial ends. The error of one of them ends all."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     known = {row.number for row in rows_of(study, job.rules.space) if row.state in ("done", "pruned", "failed")}
-    pipes, processes = [], []
+    together, pipes, processes = context.Barrier(job.num_workers), [], []
     with _threads(job.rules.config.compute.num_threads):
         for _ in range(job.num_workers):
             ours, theirs = context.Pipe(duplex=False)
-            processes.append(context.Process(target=_work, args=(job, theirs), daemon=True))
+            processes.append(context.Process(target=_work, args=(job, theirs, together), daemon=True))
             pipes.append(ours)
             processes[-1].start()
     try:
@@ -106,13 +110,16 @@ class _OtherError(RecogError):
         self.exit_code = exit_code
 
 
-def _work(job: Job, pipe: Connection) -> None:
-    """The part of one process, from its start to its end."""
+def _work(job: Job, pipe: Connection, together: Barrier) -> None:
+    """The part of one process, from its start to its end. All begin `together`, however long each takes to load torch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the parent ends its processes
     try:
         with quiet_optuna():
             study = open_study(open_storage(job.where), job.name, job.facts, where=job.where)
-            for _ in Search(study, job.runner(), job.rules, job.data).trials():
+            search = Search(study, job.runner(), job.rules, job.data)
+            with contextlib.suppress(BrokenBarrierError):
+                together.wait(timeout=START_S)
+            for _ in search.trials():
                 pass
     except RecogError as error:
         pipe.send((str(error), error.exit_code))
