@@ -12,6 +12,12 @@ from recog.tuning.trials import without_test
 from recog.tuning.workers import Job, _threads, run_in_processes
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    """Processes share decoded images in the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def job_of(tmp_path, digits, **changes):
     config = with_options(
         TrainConfig(recipe="scratch", data=DataConfig(source="digits")),
