@@ -32,7 +32,9 @@ MODULES = {f"data.{path.stem}" for path in (ROOT / "src" / "recog" / "data").ite
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_option_exists(page):
     commands = get_command(build_app(COMMANDS)).commands.values()
-    known = {name for command in commands for option in command.params for name in option.opts} | OTHER_TOOLS
+    known = {
+        name for command in commands for option in command.params for name in (*option.opts, *option.secondary_opts)
+    } | OTHER_TOOLS
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())) <= known
 
 
