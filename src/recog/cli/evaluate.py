@@ -10,7 +10,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import DataOptions, with_data_options
-from recog.cli.output import print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, print_json, print_lines, print_note, print_rendered
 
 
 @guarded
@@ -79,12 +79,6 @@ def evaluate(
     else:
         print_lines(*brief_lines(result.report, max_name=MAX_NAME if sys.stdout.isatty() else None))
     if result.folder is not None:
-        print_note(f"report: {_from_here(result.folder / 'report.html')}")
+        print_note(f"report: {from_here(result.folder / 'report.html')}")
     if predictions is not None:
         print_note(f"predictions: {predictions}")
-
-
-def _from_here(path: Path) -> Path:
-    """Relative to the current folder, where it is below it."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.output import print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, print_json, print_lines, print_note, print_rendered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ def _print(found: Explanations, *, as_json: bool) -> None:
         if found.checks:
             print_rendered(lambda console: _print_checks(found, console))
         print_lines(*(f"possible shortcut: {hint.text}" for hint in found.shortcuts))
-    print_note(f"{found.method}: {found.why_method}", f"sheet: {found.folder / 'explain.html'}")
+    print_note(f"{found.method}: {found.why_method}", f"sheet: {from_here(found.folder / 'explain.html')}")
 
 
 def _print_checks(found: Explanations, console: Console) -> None:

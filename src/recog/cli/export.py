@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.output import print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, print_json, print_note, print_rendered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def export(
         print_json(result.to_dict())
         return
     print_rendered(lambda console: _print_gate(result.gate, console))
-    print_lines(str(result.folder))
+    print_note(f"export: {from_here(result.folder)}")
 
 
 def _print_gate(gate: Gate, console: Console) -> None:
@@ -62,6 +62,6 @@ def _print_gate(gate: Gate, console: Console) -> None:
         ("export", gate.export_bytes, gate.comparison.accuracy_b),
     )
     for side, num_bytes, accuracy in rows:
-        speeds = (f"{gate.speeds[side][size].median:.3g}" for size in sizes)
+        speeds = (f"{gate.speeds[side][size].median:,.0f}" for size in sizes)
         table.add_row(side, f"{num_bytes / 1e6:.2f}", f"{accuracy:.1%}", *speeds)
     console.print(table)

@@ -9,6 +9,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -86,3 +87,9 @@ def print_json(value: Any, *, indent: int | None = None) -> None:
 def print_cells(cells: Sequence[str]) -> None:
     """One line on stdout for a file or pipe: cells separated by tabs, nothing folded or cut."""
     print(*map(visible, cells), sep="\t")
+
+
+def from_here(path: Path) -> Path:
+    """Relative to the current folder, where it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -11,7 +11,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import DataOptions, split_columns, with_data_options
-from recog.cli.output import notes, print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError
 from recog.core.text import listing
 
@@ -110,7 +110,7 @@ def robustness(
             print_rendered(lambda console: _print_attacks(attacked, console))
             print_lines(*(f"warning: {flag}" for flag in attacked.flags))
     if result.folder is not None:
-        print_note(f"report: {result.folder / 'robustness.html'}")
+        print_note(f"report: {from_here(result.folder / 'robustness.html')}")
 
 
 def _check_attack_options(are_attacks: bool, eps: str | None, norm: str, restarts: int) -> None:

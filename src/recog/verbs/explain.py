@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -142,7 +143,10 @@ def explain_events(
         maps=maps,
         shortcuts=hints,
         checks=tuple(checks),
-        folder=out or claim_folder(not_linked((opened.run or Path()) / EXPLANATIONS), derive_name(title)),
+        folder=out
+        or claim_folder(
+            not_linked((opened.run or Path()) / EXPLANATIONS), derive_name("-".join(re.findall(r"[^\s,]+", title)))
+        ),
         notes=tuple(notes),
     )
     _write(result, title, str(bundle), images, pairs, is_claimed=out is None)

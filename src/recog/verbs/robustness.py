@@ -317,7 +317,9 @@ def _report(
 
 
 def _samples(subject: Subject, names: Sequence[str]) -> list[tuple[str, NDArray[np.uint8]]]:
-    """The first image as it is, and under each of the corruptions at severity 3."""
+    """The first image as it is, and under each of the corruptions at severity 3; nothing without corruptions."""
+    if not names:
+        return []
     image, index = subject.images[0], int(subject.hashes[0][:8], 16)
     return [(CLEAN, image), *((name, corrupt(image, name, 3, seed=subject.seed, index=index)) for name in names)]
 
