@@ -11,7 +11,7 @@ def test_the_gate_as_a_table_and_the_folder(digits_run, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "269 images (validation split): labels equal on 269" in shown.out
     assert "images/s, batch 32" in shown.out
-    assert shown.out.splitlines()[-1] == str(tmp_path / "out")
+    assert shown.err.splitlines()[-1] == f"export: {tmp_path / 'out'}"
 
 
 def test_json(digits_run, tmp_path, capsys):

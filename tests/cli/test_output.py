@@ -1,12 +1,13 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from recog.cli import output
-from recog.cli.output import print_cells, print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, print_cells, print_json, print_lines, print_note, print_rendered
 
 EVIL = "a\x1b[31m\u202e\nb\t\udcff"
 ESCAPED = r"a\x1b[31m\u202e\nb\t\udcff"
@@ -72,3 +73,9 @@ def test_a_terminal_folds_notes_between_words_and_keeps_paths_whole(capsys, monk
     assert capsys.readouterr().err == "error: one\ntwo\nruns/a-long-name/b\n  three four\n"
     print_note("  three-four five")
     assert capsys.readouterr().err == "  three-four\n  five\n"
+
+
+def test_a_path_below_the_current_folder_is_shown_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert from_here(tmp_path / "runs" / "a") == Path("runs/a")
+    assert from_here(tmp_path.parent / "b") == tmp_path.parent / "b"
