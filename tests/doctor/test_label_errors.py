@@ -1,7 +1,7 @@
 import numpy as np
 
 from recog.doctor.features import nearest_neighbours, standardised
-from recog.doctor.label_errors import confusable_classes, judge_labels
+from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
 from recog.evaluation.measures.probability import auroc_of
 
 
@@ -63,3 +63,41 @@ def test_two_names_for_one_class_are_confusable():
     ((a, b, share),) = confusable_classes(judge(features, labels), labels)
     assert (a, b) == (1, 2)
     assert share > 0.35
+
+
+def label_sets(num_images=120, num_labels=3, seed=0):
+    """Each label, on two fifths of the images, moves them along an axis of its own; the last one does not."""
+    rng = np.random.default_rng(seed)
+    is_label = rng.random((num_images, num_labels)) < 0.4
+    features = rng.normal(size=(num_images, 12)).astype(np.float32)
+    features[:, : num_labels - 1] += 6.0 * is_label[:, :-1]
+    return standardised(features), is_label
+
+
+def judge_sets(features, is_label):
+    *_, neighbours = nearest_neighbours(features, 10)
+    return judge_label_sets(features, is_label, np.arange(len(is_label)), neighbours)
+
+
+def test_missing_and_wrong_labels_among_several_are_found():
+    features, true = label_sets()
+    given = true.copy()
+    flipped = [(3, 0), (40, 0), (77, 1), (100, 1)]
+    for i, label in flipped:
+        given[i, label] ^= True
+    found = judge_sets(features, given)
+    assert {tuple(cell) for cell in np.argwhere(found.is_suspect)} == set(flipped)
+    assert auroc_of(found.suspicion[:, :2].ravel(), (given != true)[:, :2].ravel()) > 0.99
+
+
+def test_right_sets_are_not_suspected_and_a_label_that_the_features_do_not_tell_is_not_judged():
+    found = judge_sets(*label_sets())
+    assert not found.is_suspect.any()
+    assert np.isnan(found.suspicion).all(axis=0).tolist() == [False, False, True]
+
+
+def test_labels_that_all_images_have_are_not_judged():
+    features, is_label = label_sets()
+    found = judge_sets(features, np.ones_like(is_label))
+    assert np.isnan(found.suspicion).all()
+    assert not found.is_suspect.any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.images.decode import ImageInfo
 from recog.core.task import Task
 from recog.core.text import plural
+from recog.data.decisions import LABELS_JOINED_BY
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
 from recog.data.inspection import Inspected, find_overlap, read_content
 from recog.data.sources import look_alike_notes
@@ -23,7 +24,7 @@ from recog.data.store import read_images
 from recog.doctor.features import Extractor, Neighbours, nearest_neighbours, standardised
 from recog.doctor.findings import KINDS, Finding, Findings, Shortcut, excluded_copies, label_of
 from recog.doctor.image_checks import image_findings, small_classes
-from recog.doctor.label_errors import confusable_classes, judge_labels
+from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
 from recog.doctor.near_duplicates import Match, find_near_duplicates
 from recog.doctor.shortcuts import WARNING_AUROC, find_shortcuts
 from recog.doctor.traits import Traits, measure_traits
@@ -32,6 +33,7 @@ MIN_IMAGES = 10
 NUM_NEIGHBOURS = 30
 _BATCH = 32
 _SHOWN_EVERY = 96
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ def _copy_findings(images: _Images, numbers: NDArray[np.int64], matches: Sequenc
                 actions=excluded_copies(dataset, rows),
             )
         if len(labels) > 1:
-            classes = " and ".join(sorted({f"'{label_of(dataset, sample)}'" for sample in samples}))
+            classes = _quoted(sorted({label_of(dataset, sample) for sample in samples}))
             yield Finding(kind="label_conflict", reason=f"{what} as {classes}", images=tuple(rows), score=score)
         if len(splits) == 1 and len(labels) == 1:
             yield Finding(kind="near_duplicate", reason=what, images=tuple(rows), score=score)
@@ -230,10 +232,15 @@ def _group_leaks(images: _Images) -> Iterator[Finding]:
         )
 
 
-def _judge(
-    images: _Images, groups: NDArray[np.int64], neighbours: Neighbours
-) -> tuple[tuple[Shortcut, ...], list[Finding], list[str]]:
-    """What needs one label an image: shortcuts, label errors, confusable classes; and what could not be judged."""
+def _quoted(names: Iterable[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
+
+
+_Judgement = tuple[tuple[Shortcut, ...], list[Finding], list[str]]
+
+
+def _judge(images: _Images, groups: NDArray[np.int64], neighbours: Neighbours) -> _Judgement:
+    """Where each image has one label: shortcuts, label errors, confusable classes; and what could not be judged."""
     dataset = images.dataset
     labels, names = np.array([sample.label for sample in dataset.samples]), dataset.class_names
     shortcuts = find_shortcuts(images.traits, labels, groups, names)
@@ -262,11 +269,39 @@ def _judge(
     return shortcuts, found, []
 
 
-_JUDGES: Mapping[Task, Callable[..., tuple[tuple[Shortcut, ...], list[Finding], list[str]]]] = MappingProxyType(
-    {
-        "multiclass": _judge,
-        "multilabel": lambda *_: ((), [], ["labels and shortcuts are judged only where each image has one label"]),
-    }
+def _judge_sets(images: _Images, groups: NDArray[np.int64], neighbours: Neighbours) -> _Judgement:
+    """Where an image has any number of labels: labels that seem to be missing or wrong; and what could not be judged."""
+    dataset = images.dataset
+    names = np.array(dataset.class_names, dtype=object)
+    is_label = np.array([np.isin(np.arange(len(names)), sample.labels) for sample in dataset.samples])
+    evidence = judge_label_sets(images.features, is_label, groups, neighbours)
+    found = []
+    for i in np.flatnonzero(evidence.is_suspect.any(axis=1)).tolist():
+        cells = evidence.is_suspect[i]
+        missing, wrong = names[cells & ~is_label[i]], names[cells & is_label[i]]
+        parts = [f"looks like {_quoted(missing)} as well"] if len(missing) else []
+        parts += [f"does not look like {_quoted(wrong)}"] if len(wrong) else []
+        found.append(
+            Finding(
+                kind="label_error",
+                reason=f"labelled {_quoted(names[is_label[i]]) or 'nothing'}, {' and '.join(parts)}",
+                images=(i,),
+                score=float(evidence.suspicion[i, cells].max()),
+                suggested_label=LABELS_JOINED_BY.join(names[is_label[i] ^ cells]),
+            )
+        )
+    notes = ["shortcuts are judged only where each image has one label"]
+    left = names[np.isnan(evidence.suspicion[0])]
+    if len(left):
+        listed = f"{_quoted(left[:_MAX_NAMED])}{' and more' if len(left) > _MAX_NAMED else ''}"
+        notes.append(
+            f"{plural(len(left), 'label')} not judged, as too few images have or lack them or the features do not tell them: {listed}"
+        )
+    return (), found, notes
+
+
+_JUDGES: Mapping[Task, Callable[[_Images, NDArray[np.int64], Neighbours], _Judgement]] = MappingProxyType(
+    {"multiclass": _judge, "multilabel": _judge_sets}
 )
 
 

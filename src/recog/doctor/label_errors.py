@@ -1,8 +1,10 @@
-"""Labels that look wrong, by three views of the features that do not trust the label; and confusable classes."""
+"""Labels that look wrong, by three views of the features that do not trust the label; and confusable classes.
+
+Where an image has several labels, each of them is judged as present or absent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from recog.doctor.features import Neighbours
+from recog.evaluation.measures.probability import auroc
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec, deal_repeats
-from recog.training.ridge import fit_as
+from recog.training.ridge import SCALE, fit_as
 
 # Strengths per feature, as the squared norm of a standardised image is their number. The one in sample is so strong that the fit
 # cannot learn single labels by heart.
@@ -53,11 +56,7 @@ def judge_labels(
     rows = np.flatnonzero(np.isin(labels, judged))
     numbers = np.searchsorted(judged, labels[rows])
     data = HeadData(features=features[rows], targets=numbers, groups=groups[rows])
-    views = (
-        _out_of_fold(data, len(judged), seed),
-        fit_as(_ridge(data, L2_IN_SAMPLE), data, HeadConfig(), num_classes=len(judged))(data.features),
-        _neighbour_shares(neighbours, labels, groups, judged)[rows],
-    )
+    views = _views(data, _neighbour_shares(neighbours, labels[:, None] == judged, groups)[rows], seed)
     margins = [_margins(view, numbers) for view in views]
     suspicion = np.full(len(labels), np.nan)
     suspicion[rows] = np.mean([rankdata(-margin) for margin in margins], axis=0) / len(rows)
@@ -68,6 +67,62 @@ def judge_labels(
     suggested[rows] = np.array(judged)[together.argmax(axis=1)]
     preds[rows] = np.array(judged)[views[0].argmax(axis=1)]
     return LabelEvidence(suspicion=suspicion, is_suspect=is_suspect, suggested=suggested, preds=preds)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelSetEvidence:
+    """Of N images with any number of K labels. A cell is a label of an image, present or absent."""
+
+    suspicion: NDArray[np.float64]  # [N, K] in [0, 1], 1 is the most suspicious of the label; NaN where it is not judged
+    is_suspect: NDArray[np.bool_]  # [N, K], all three views prefer the opposite
+
+
+MIN_AUROC = 0.8  # of a label, out of fold, in the labels as given; below, the features do not tell it
+
+
+def judge_label_sets(
+    features: NDArray[np.float32],
+    is_label: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    neighbours: Neighbours,
+    *,
+    seed: int = 0,
+) -> LabelSetEvidence:
+    """As `judge_labels`, for images with the labels `is_label` [N, K].
+
+    A view prefers the opposite of a cell where it does so with the label as frequent as it is, and also were it on half of the
+    images: a rare label is not added for little, nor taken away for being rare. A label that fewer than two groups have, or
+    lack, is not judged, nor one that the features do not tell.
+    """
+    suspicion, is_suspect = np.full(is_label.shape, np.nan), np.zeros(is_label.shape, dtype=bool)
+    sides = [[len(np.unique(groups[column == side])) for side in (False, True)] for column in is_label.T]
+    judged = np.flatnonzero(np.min(sides, axis=1) >= MIN_IMAGES)
+    if not len(judged):
+        return LabelSetEvidence(suspicion=suspicion, is_suspect=is_suspect)
+    given = is_label[:, judged]
+    data = HeadData(features=features, targets=given.astype(np.float32), groups=groups)
+    views = _views(data, SCALE * _neighbour_shares(neighbours, given, groups), seed)
+    is_told = auroc(views[0], given) >= MIN_AUROC
+    margins = [_cell_margins(view / SCALE, given)[:, is_told] for view in views]
+    told = judged[is_told]
+    suspicion[:, told] = np.mean([rankdata(-margin, axis=0) for margin in margins], axis=0) / len(given)
+    is_suspect[:, told] = np.all([margin < 0 for margin in margins], axis=0)
+    return LabelSetEvidence(suspicion=suspicion, is_suspect=is_suspect)
+
+
+def _cell_margins(scores: NDArray[np.floating], given: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far `scores` [N, K], about 1 where a label is present and 0 where not, are on the side of the label as given."""
+    middle = [(column[present].mean() + column[~present].mean()) / 2 for column, present in zip(scores.T, given.T, strict=True)]
+    bounds = np.where(given, np.minimum(0.5, middle), np.maximum(0.5, middle))
+    found: NDArray[np.float64] = np.where(given, scores - bounds, bounds - scores)
+    return found
+
+
+def _views(data: HeadData, shares: NDArray[np.float64], seed: int) -> tuple[NDArray[np.floating], ...]:
+    """Scores [N, K] out of fold, of the fit in sample, and the `shares` of the neighbours."""
+    num_classes = shares.shape[1]
+    in_sample = fit_as(_ridge(data, L2_IN_SAMPLE), data, HeadConfig(), num_classes=num_classes)
+    return _out_of_fold(data, num_classes, seed), in_sample(data.features), shares
 
 
 def _ridge(data: HeadData, l2_per_feature: float) -> HeadSpec:
@@ -91,13 +146,12 @@ def _out_of_fold(data: HeadData, num_classes: int, seed: int) -> NDArray[np.floa
 
 
 def _neighbour_shares(
-    neighbours: Neighbours, labels: NDArray[np.int64], groups: NDArray[np.int64], judged: Sequence[int]
+    neighbours: Neighbours, is_class: NDArray[np.bool_], groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Weighted share of each judged class [N, K] among the nearest neighbours outside the image's own group."""
+    """Weighted share of each class of `is_class` [N, K] among the nearest neighbours outside the image's own group."""
     weights = np.exp(_SHARPNESS * neighbours.cosines.astype(np.float64))
     weights[groups[neighbours.rows] == groups[:, None]] = 0
-    found = labels[neighbours.rows]
-    shares = np.stack([(weights * (found == label)).sum(axis=1) for label in judged], axis=1)
+    shares = np.stack([(weights * column[neighbours.rows]).sum(axis=1) for column in is_class.T], axis=1)
     total: NDArray[np.float64] = shares / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     return total
 

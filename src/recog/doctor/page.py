@@ -24,6 +24,7 @@ from recog.report.text import spreadsheet_cell
 
 MAX_SHOWN = 60  # findings of a kind
 MAX_PER_FINDING = 8  # pictures
+NO_LABEL = "(no label)"
 _PX = 200  # longer side
 _DECODED_PX = 2 * _PX
 
@@ -83,6 +84,7 @@ def render_findings(found: Findings, samples: Sequence[Sample], *, version: str,
             script=script,
             css_sha256=csp_hash(css),
             script_sha256=csp_hash(script),
+            choices=_choices(found),
             payload=_payload(found),
         )
     )
@@ -103,7 +105,7 @@ def _pictures(found: Findings, samples: Sequence[Sample], numbers: Sequence[int]
         pictures[i] = Picture(
             number=i,
             name=found.names[i],
-            label=found.labels[i] or "(no label)",
+            label=found.labels[i] or NO_LABEL,
             split=found.splits[i],
             image="" if isinstance(image, BadImage) else image,
         )
@@ -114,16 +116,22 @@ def _thumbnail(sample: Sample) -> str:
     return thumbnail(decode(sample.source, name=sample.name, min_side=_DECODED_PX), _PX)
 
 
+def _choices(found: Findings) -> list[str]:
+    """The labels that the page offers: the classes, and sets of them that are suggested."""
+    suggested = (finding.suggested_label for finding in found.findings)
+    return list(dict.fromkeys([*found.class_names, *(label for label in suggested if label is not None)]))
+
+
 def _payload(found: Findings) -> str:
-    """What the script needs: the rows of the CSV, the number of each row's image, and the classes."""
+    """What the script needs: the rows of the CSV, the number of each row's image, and the labels to choose from."""
     images = [i for finding in found.findings for i in finding.images]
     table = {
         "key": csp_hash("\n".join(f"{name}\t{label}" for name, label in zip(found.names, found.labels, strict=True))),
         "columns": COLUMNS,
         "rows": list(table_rows(found)),
         "images": images,
-        "classes": [visible(name) for name in found.class_names],
-        "cells": [spreadsheet_cell(name) for name in found.class_names],
+        "classes": [visible(name) or NO_LABEL for name in _choices(found)],
+        "cells": [spreadsheet_cell(name) for name in _choices(found)],
     }
     return json.dumps(table, ensure_ascii=True).replace("<", "\\u003c")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.evaluation.measures.task import task_of
 from recog.training.config import HeadConfig
 from recog.training.head import HeadData, HeadSpec, LinearHead, cross_validate, deal_repeats, fit_heads
 
@@ -30,7 +31,7 @@ def floored(std: _Matrix) -> _Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class _Centred:
-    """Standardised features and one-hot labels less their means, each row times the root of its weight."""
+    """Standardised features and `_is_class` less their means, each row times the root of its weight."""
 
     features: _Matrix  # [N, D]
     is_class: _Matrix  # [N, K]
@@ -41,11 +42,11 @@ class _Centred:
 
     @classmethod
     def of(cls, data: HeadData, num_classes: int) -> _Centred:
-        features, labels = data.features, data.targets.astype(np.int64)
-        per_image = np.ones(len(labels)) if data.weights is None else data.weights[labels]
+        features = data.features
+        is_class = _is_class(data, num_classes)
+        per_image = np.ones(len(features)) if data.weights is None else is_class @ data.weights
         mean, std = features.mean(axis=0, dtype=np.float64), floored(features.std(axis=0, dtype=np.float64)) + 1e-6
         standard = (features - mean) / std
-        is_class = np.eye(num_classes)[labels]
         centre = per_image @ standard / per_image.sum()
         shares = per_image @ is_class / per_image.sum()
         roots = np.sqrt(per_image)
@@ -62,11 +63,16 @@ class _Centred:
         return l2 * float(self.roots @ self.roots)
 
 
+def _is_class(images: HeadData, num_classes: int) -> _Matrix:
+    """1 where an image has a class and 0 elsewhere, [N, K]."""
+    return task_of(images.targets).is_class(images.targets, len(images.targets), num_classes).astype(np.float64)
+
+
 def fit_ridge(images: HeadData, spec: HeadSpec, *, num_classes: int) -> LinearHead:
-    """The head with the least squared error to the one-hot labels of `images`, which have one class each.
+    """The head with the least squared error to the classes of `images` as zeros and ones, one or several for each.
 
     `spec.l2` weighs the squared weights against the mean squared error on standardised features, the bias free. The answers
-    times SCALE are the logits. `images.weights` are what an image of each class counts.
+    times SCALE are the logits. `images.weights` are what an image of each class counts, where it has one.
     """
     data = _Centred.of(images, num_classes)
     num_images, num_features = data.features.shape
@@ -123,7 +129,7 @@ def ridge_out_of_fold(
     basis, squares = _left_vectors(data.features)
     targets, roots = basis.T @ data.is_class, data.roots
     constant = roots / np.sqrt(roots @ roots)  # the bias has a part in the hat matrix as well
-    one_hot = np.eye(num_classes)[images.targets.astype(np.int64)]
+    one_hot = _is_class(images, num_classes)
     for l2 in strengths:
         kept = squares / (squares + data.penalty(l2))
         residuals = data.is_class - basis @ (kept[:, None] * targets)
