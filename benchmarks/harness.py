@@ -11,9 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recog.core.hardware import read_hardware
 
@@ -117,6 +121,16 @@ def run_once(command: Sequence[str], cwd: Path | None = None, *, codes: Sequence
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{stderr.read()[-2000:]}")
         cpu_s = usage.ru_utime + usage.ru_stime
         return Timing(seconds=(elapsed,), peak_mib=usage.ru_maxrss / 1024, stdout=stdout.read(), cpu_s=(cpu_s,))
+
+
+def kept(name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """The array of `compute`, such as features, in the system's temporary folder from one benchmark to the next."""
+    path = Path(tempfile.gettempdir()) / "recog-benchmarks" / f"{name}.npy"
+    if not path.exists():
+        found = compute()
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, found)
+    return np.load(path)
 
 
 def write_result(name: str, title: str, body: str) -> None:

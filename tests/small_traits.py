@@ -20,4 +20,5 @@ def typical():
         border_share=0.0,
         num_levels=25,
         thumbnail=np.zeros((64, 64), np.uint8),
+        colours=np.zeros((32, 32, 3), np.uint8),
     )

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from small_pictures import picture
 
 import recog
 from recog.core.errors import DataError
 from recog.data.data_layout import DataLayout
+from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import open_source
 
 
@@ -114,3 +116,67 @@ def test_a_run_with_marks_can_be_repeated_from_another_folder(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     read = load_run_config(tmp_path / "work" / "run" / "run.toml").data
     assert (read.exclude, read.relabel) == (("work/a.csv", "*_mask.png"), "work/b.csv")
+
+
+def scan_list(tmp_path, digits_run, rows, columns="image,label,split", labels=AS_FOUND):
+    """The findings by kind on a CSV of `rows` (pixels, further cells)."""
+    lines = [columns]
+    for i, (pixels, *cells) in enumerate(rows):
+        Image.fromarray(pixels).save(tmp_path / f"{i:02d}.png")
+        lines.append(",".join([f"{i:02d}.png", *cells]))
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    return recog.scan(tmp_path / "list.csv", labels=labels, deep=digits_run.bundle).findings
+
+
+def strokes(i, labels):
+    """Grey 64 x 64: noise, with a bar on the left where 'left' is among the labels, and at the bottom for 'low'."""
+    pixels = np.random.default_rng(i).integers(0, 60, (64, 64))
+    pixels[:, 8:20] += 180 * ("left" in labels)
+    pixels[44:56] += 180 * ("low" in labels)
+    return np.uint8(np.minimum(pixels, 255))
+
+
+def test_labels_among_several_that_are_missing_or_wrong(tmp_path, digits_run):
+    kinds = ("", "left", "low", "left|low")
+    true = [kinds[i % 4] for i in range(80)]
+    given = true.copy()
+    given[7], given[21] = "left", "left|low"  # lacks 'low'; has 'low' and should not
+    found = scan_list(
+        tmp_path,
+        digits_run,
+        [(strokes(i, true[i]), given[i]) for i in range(80)],
+        columns="image,labels",
+        labels=LabelFormat(separator="|"),
+    )
+    wrong = {finding.images[0]: finding for finding in found.of_kind("label_error")}
+    assert set(wrong) == {7, 21}
+    assert wrong[7].reason == "labelled 'left', looks like 'low' as well"
+    assert (wrong[7].suggested_label, wrong[21].suggested_label) == ("left|low", "left")
+    assert wrong[21].reason == "labelled 'left' and 'low', does not look like 'low'"
+
+
+def test_groups_in_several_splits_and_names_that_look_alike(tmp_path, digits_run):
+    rows = []
+    for i in range(32):
+        label = ("cat", "Cat", "dog", "dog")[i % 4]
+        rows.append((strokes(i, "left" * (label == "dog")), label, "test" if i >= 24 else "train", f"site{i // 5}"))
+    found = scan_list(tmp_path, digits_run, rows, "image,label,split,group")
+    (leak,) = found.of_kind("group_leak")
+    assert leak.reason == "group 'site4' has 5 images in train and test"  # images 20 to 24
+    assert leak.images == (20, 21, 22, 23, 24)
+    (alike,) = found.of_kind("look_alike_names")
+    assert alike.reason == "the classes 'Cat' and 'cat' differ by case only and are taken as 2 classes"
+
+
+def test_only_images_that_were_compared_with_the_test_split_are_excluded(tmp_path, digits_run):
+    """0 is copied, mirrored, to 1 in train and, as it is, to 24 in test: both are the picture. The rest stays."""
+    rows = []
+    for i in range(32):
+        pixels = np.asarray(picture(i, size=(96, 96)))
+        pixels = {1: np.asarray(picture(0, size=(96, 96)))[:, ::-1], 24: np.asarray(picture(0, size=(96, 96)))}.get(
+            i, pixels
+        )
+        rows.append((pixels, ("cat", "dog")[i % 2 * (i != 1)], "test" if i >= 24 else "train"))
+    found = scan_list(tmp_path, digits_run, rows)
+    (leak,) = found.of_kind("leak")
+    assert (leak.images, dict(leak.actions)) == ((0, 1, 24), {0: "exclude", 1: "exclude"})

@@ -22,8 +22,8 @@ def test_counts_and_json():
 
 def test_of_copies_those_outside_the_last_split_are_excluded():
     data = dataset("abcd")  # train, test, train, test
-    assert excluded_copies(data, [0, 1, 2]) == {0: "exclude", 2: "exclude"}
-    assert excluded_copies(data, [0, 2]) == {}
+    assert excluded_copies(data, [(0, 1), (1, 2), (3, 3)]) == {0: "exclude", 2: "exclude"}
+    assert excluded_copies(data, [(0, 2), (1, 3)]) == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

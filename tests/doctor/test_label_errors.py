@@ -1,7 +1,7 @@
 import numpy as np
 
 from recog.doctor.features import nearest_neighbours, standardised
-from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
+from recog.doctor.label_errors import MANY_SUSPECTS, confusable_classes, judge_label_sets, judge_labels
 from recog.evaluation.measures.probability import auroc_of
 
 
@@ -29,6 +29,18 @@ def test_flipped_labels_are_the_most_suspicious_and_get_their_class_back():
     assert auroc_of(found.suspicion, labels != true) > 0.99
     assert set(np.flatnonzero(found.is_suspect)) == set(wrong)
     assert found.suggested[wrong].tolist() == true[wrong].tolist()
+
+
+def test_a_third_of_a_class_under_one_wrong_label_is_found():
+    """They are neighbours and support each other; without the suspects the views are fitted again."""
+    features, true = clouds(per_class=60, distance=5.0)
+    labels = true.copy()
+    labels[:20], labels[60:80] = 1, 2
+    found = judge(features, labels)
+    assert found.is_suspect.mean() > MANY_SUSPECTS
+    assert auroc_of(found.suspicion, labels != true) > 0.99
+    assert found.is_suspect[labels != true].mean() > 0.75
+    assert found.is_suspect[labels == true].mean() < 0.02
 
 
 def test_right_labels_are_not_suspected():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -15,8 +16,8 @@ from recog.core.errors import BadImage, DataError
 from recog.core.images.decode import ImageInfo
 from recog.core.task import Task
 from recog.core.text import plural
-from recog.data.decisions import LABELS_JOINED_BY
 from recog.data.dataset import SPLITS, Dataset, Exclusion, Sample
+from recog.data.decisions import LABELS_JOINED_BY
 from recog.data.inspection import Inspected, find_overlap, read_content
 from recog.data.sources import look_alike_notes
 from recog.data.split import join_groups
@@ -27,7 +28,7 @@ from recog.doctor.image_checks import image_findings, small_classes
 from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
 from recog.doctor.near_duplicates import Match, find_near_duplicates
 from recog.doctor.shortcuts import WARNING_AUROC, find_shortcuts
-from recog.doctor.traits import Traits, measure_traits
+from recog.doctor.traits import DECODED_PX, Traits, measure_traits
 
 MIN_IMAGES = 10
 NUM_NEIGHBOURS = 30
@@ -152,7 +153,7 @@ def _read(dataset: Dataset, inspected: Sequence[Inspected], extractor: Extractor
 def _see(sample: Sample, info: ImageInfo, extractor: Extractor) -> _Seen:
     preprocess = extractor.preprocess
     content = read_content(sample, preprocess.limits)
-    image = preprocess.decode(content, name=sample.name, min_side=extractor.min_side)
+    image = preprocess.decode(content, name=sample.name, min_side=max(DECODED_PX, extractor.min_side))
     pixels = tuple(network.preprocess.fit(image, sample.name) for network in extractor.networks)
     return _Seen(traits=measure_traits(image, info, content), pixels=pixels)
 
@@ -172,8 +173,9 @@ def _neighbours(features: NDArray[np.float32]) -> Generator[DeepProgress, None, 
 
 def _matches(images: _Images, neighbours: Neighbours) -> Generator[DeepProgress, None, list[Match]]:
     thumbnails = np.stack([each.thumbnail for each in images.traits])
-    aspects = [each.width / each.height for each in images.traits]
-    for step in find_near_duplicates(thumbnails, aspects, neighbours):
+    colours = np.stack([each.colours for each in images.traits])
+    sizes = [(each.width, each.height) for each in images.traits]
+    for step in find_near_duplicates(thumbnails, colours, sizes, neighbours):
         if isinstance(step, list):
             return step
         yield DeepProgress(stage="looking for near duplicates", num_done=step[0], num_all=step[1])
@@ -190,12 +192,27 @@ def _copy_numbers(hashes: Sequence[str], matches: Sequence[Match]) -> NDArray[np
     return found
 
 
+def _latest_copies(images: _Images) -> list[int]:
+    """For each image the number of an equal file, itself or another, in the latest split."""
+    latest: dict[str, int] = {}
+    for i in sorted(
+        range(len(images.hashes)), key=lambda i: SPLITS.index(images.dataset.samples[i].split or SPLITS[0])
+    ):
+        latest[images.hashes[i]] = i
+    return [latest[digest] for digest in images.hashes]
+
+
 def _copy_findings(images: _Images, numbers: NDArray[np.int64], matches: Sequence[Match]) -> Iterator[Finding]:
     dataset, hashes = images.dataset, images.hashes
+    latest = _latest_copies(images)
+    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
     lowest: dict[int, float] = {}
-    for match in matches:
+    for i, copy in enumerate(latest):
+        pairs[int(numbers[i])].append((i, copy))
+    for match in matches:  # not their chains, along which a picture may change
         number = int(numbers[match.first])
         lowest[number] = min(match.similarity, lowest.get(number, 1.0))
+        pairs[number] += [(match.first, latest[match.second]), (match.second, latest[match.first])]
     for number in np.flatnonzero(np.bincount(numbers) > 1).tolist():
         rows = np.flatnonzero(numbers == number).tolist()
         samples = [dataset.samples[i] for i in rows]
@@ -209,7 +226,7 @@ def _copy_findings(images: _Images, numbers: NDArray[np.int64], matches: Sequenc
                 reason=f"{what} in {' and '.join(split for split in SPLITS if split in splits)}",
                 images=tuple(rows),
                 score=score,
-                actions=excluded_copies(dataset, rows),
+                actions=excluded_copies(dataset, pairs[number]),
             )
         if len(labels) > 1:
             classes = _quoted(sorted({label_of(dataset, sample) for sample in samples}))
@@ -295,7 +312,8 @@ def _judge_sets(images: _Images, groups: NDArray[np.int64], neighbours: Neighbou
     if len(left):
         listed = f"{_quoted(left[:_MAX_NAMED])}{' and more' if len(left) > _MAX_NAMED else ''}"
         notes.append(
-            f"{plural(len(left), 'label')} not judged, as too few images have or lack them or the features do not tell them: {listed}"
+            f"{plural(len(left), 'label')} not judged, as too few images have or lack them or the features do not tell them: "
+            f"{listed}"
         )
     return (), found, notes
 

@@ -222,8 +222,9 @@ def label_of(dataset: Dataset, sample: Sample) -> str:
     return LABELS_JOINED_BY.join(dataset.class_names[label] for label in sample.labels)
 
 
-def excluded_copies(dataset: Dataset, images: Sequence[int]) -> dict[int, str]:
-    """'exclude' for the images of a set of copies that are not in its last split: test stays, else val."""
+def excluded_copies(dataset: Dataset, pairs: Sequence[tuple[int, int]]) -> dict[int, str]:
+    """'exclude' for the image of each pair of copies that is in the earlier split: test stays, else val."""
     order = {split: place for place, split in enumerate(dataset.given_splits)}
-    places = [order.get(dataset.samples[i].split or "", -1) for i in images]
-    return {i: EXCLUDE for i, place in zip(images, places, strict=True) if place < max(places)}
+    places = {i: order.get(dataset.samples[i].split or "", -1) for pair in pairs for i in pair}
+    earlier = (min(pair, key=lambda i: places[i]) for pair in pairs if len({places[i] for i in pair}) > 1)
+    return dict.fromkeys(earlier, EXCLUDE)

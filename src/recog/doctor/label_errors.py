@@ -5,6 +5,7 @@ Where an image has several labels, each of them is judged as present or absent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +14,17 @@ from scipy.stats import rankdata
 
 from recog.doctor.features import Neighbours
 from recog.evaluation.measures.probability import auroc
-from recog.training.config import HeadConfig
-from recog.training.head import HeadData, HeadSpec, deal_repeats
-from recog.training.ridge import SCALE, fit_as
+from recog.training.head import HeadData, HeadSpec, LinearHead, deal_repeats
+from recog.training.ridge import SCALE, fit_ridge
 
 # Strengths per feature, as the squared norm of a standardised image is their number. The one in sample is so strong that the fit
 # cannot learn single labels by heart.
 L2_OUT_OF_FOLD, L2_IN_SAMPLE = 1 / 700, 1 / 200
 _SHARPNESS = 8.0  # of the weight exp(s * cosine) of a neighbour
 MIN_IMAGES = 2  # of a class, in different groups, to be judged
+MANY_SUSPECTS = (
+    0.12  # of the images; then the views are fitted again without them, as wrong labels of one kind support each other
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +34,7 @@ class LabelEvidence:
     suspicion: NDArray[np.float64]  # [N] in [0, 1], 1 is the most suspicious; NaN where it could not be judged
     is_suspect: NDArray[np.bool_]  # [N], all three views prefer another class
     suggested: NDArray[np.int64]  # [N], the best class by the mean of the views
-    preds: NDArray[np.int64]  # [N], the class out of fold; -1 where it could not be judged
+    preds: NDArray[np.int64]  # [N], the class out of fold, of the fit to all; -1 where it could not be judged
 
 
 def judge_labels(
@@ -49,15 +52,22 @@ def judge_labels(
     Northcutt et al. (2021), "Confident Learning", JAIR 70; the kNN view after Zhu et al. (2022), "Detecting Corrupted Labels
     Without Training a Model to Predict", ICML.
     """
-    num_groups = [len(np.unique(groups[labels == label])) for label in range(num_classes)]
-    judged = [label for label, count in enumerate(num_groups) if count >= MIN_IMAGES]
+    judged = [label for label in range(num_classes) if _are_judgeable(labels, groups, [label])]
     if len(judged) < 2:
         return None
     rows = np.flatnonzero(np.isin(labels, judged))
     numbers = np.searchsorted(judged, labels[rows])
     data = HeadData(features=features[rows], targets=numbers, groups=groups[rows])
-    views = _views(data, _neighbour_shares(neighbours, labels[:, None] == judged, groups)[rows], seed)
+    is_class = labels[:, None] == judged
+    views = _views(data, _neighbour_shares(neighbours, is_class, groups)[rows], seed)
     margins = [_margins(view, numbers) for view in views]
+    out_of_fold = views[0]
+    trusted = np.ones(len(labels), dtype=bool)
+    trusted[rows] = ~np.all([margin < 0 for margin in margins], axis=0)
+    if trusted.mean() < 1 - MANY_SUSPECTS and _are_judgeable(labels[trusted], groups[trusted], judged):
+        shares = _neighbour_shares(neighbours, is_class & trusted[:, None], groups)[rows]
+        views = _views(data, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12), seed, trusted[rows])
+        margins = [_margins(view, numbers) for view in views]
     suspicion = np.full(len(labels), np.nan)
     suspicion[rows] = np.mean([rankdata(-margin) for margin in margins], axis=0) / len(rows)
     is_suspect = np.zeros(len(labels), dtype=bool)
@@ -65,15 +75,21 @@ def judge_labels(
     suggested, preds = labels.copy(), np.full(len(labels), -1)
     together = np.sum([(view - view.mean()) / max(view.std(), 1e-12) for view in views], axis=0)
     suggested[rows] = np.array(judged)[together.argmax(axis=1)]
-    preds[rows] = np.array(judged)[views[0].argmax(axis=1)]
+    preds[rows] = np.array(judged)[out_of_fold.argmax(axis=1)]
     return LabelEvidence(suspicion=suspicion, is_suspect=is_suspect, suggested=suggested, preds=preds)
+
+
+def _are_judgeable(labels: NDArray[np.int64], groups: NDArray[np.int64], classes: Sequence[int]) -> bool:
+    return all(len(np.unique(groups[labels == label])) >= MIN_IMAGES for label in classes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelSetEvidence:
     """Of N images with any number of K labels. A cell is a label of an image, present or absent."""
 
-    suspicion: NDArray[np.float64]  # [N, K] in [0, 1], 1 is the most suspicious of the label; NaN where it is not judged
+    suspicion: NDArray[
+        np.float64
+    ]  # [N, K] in [0, 1], 1 is the most suspicious of the label; NaN where it is not judged
     is_suspect: NDArray[np.bool_]  # [N, K], all three views prefer the opposite
 
 
@@ -112,36 +128,42 @@ def judge_label_sets(
 
 def _cell_margins(scores: NDArray[np.floating], given: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How far `scores` [N, K], about 1 where a label is present and 0 where not, are on the side of the label as given."""
-    middle = [(column[present].mean() + column[~present].mean()) / 2 for column, present in zip(scores.T, given.T, strict=True)]
+    middle = [
+        (column[present].mean() + column[~present].mean()) / 2
+        for column, present in zip(scores.T, given.T, strict=True)
+    ]
     bounds = np.where(given, np.minimum(0.5, middle), np.maximum(0.5, middle))
     found: NDArray[np.float64] = np.where(given, scores - bounds, bounds - scores)
     return found
 
 
-def _views(data: HeadData, shares: NDArray[np.float64], seed: int) -> tuple[NDArray[np.floating], ...]:
-    """Scores [N, K] out of fold, of the fit in sample, and the `shares` of the neighbours."""
+def _views(
+    data: HeadData, shares: NDArray[np.float64], seed: int, trusted: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.floating], ...]:
+    """Scores [N, K] out of fold, of the fit in sample, and the `shares` of the neighbours; fitted on `trusted` images [N]."""
+    trusted = np.ones(len(data.features), dtype=bool) if trusted is None else trusted
     num_classes = shares.shape[1]
-    in_sample = fit_as(_ridge(data, L2_IN_SAMPLE), data, HeadConfig(), num_classes=num_classes)
-    return _out_of_fold(data, num_classes, seed), in_sample(data.features), shares
+    in_sample = _fitted(data, trusted, L2_IN_SAMPLE, num_classes)
+    return _out_of_fold(data, trusted, num_classes, seed), in_sample(data.features), shares
 
 
-def _ridge(data: HeadData, l2_per_feature: float) -> HeadSpec:
-    return HeadSpec(l2=l2_per_feature * data.features.shape[1], method="ridge")
+def _fitted(data: HeadData, rows: NDArray[np.bool_], l2_per_feature: float, num_classes: int) -> LinearHead:
+    part = HeadData(features=data.features[rows], targets=data.targets[rows], groups=data.groups[rows])
+    return fit_ridge(
+        part, HeadSpec(l2=l2_per_feature * data.features.shape[1], method="ridge"), num_classes=num_classes
+    )
 
 
-def _out_of_fold(data: HeadData, num_classes: int, seed: int) -> NDArray[np.float32]:
-    """Logits [N, K] of each image by a head fitted without its fold.
+def _out_of_fold(data: HeadData, trusted: NDArray[np.bool_], num_classes: int, seed: int) -> NDArray[np.float32]:
+    """Logits [N, K] of each image by a head fitted on the trusted images of the other folds.
 
     Fold by fold, not by `ridge_out_of_fold`, whose hat matrices grow with the square of the number of images.
     """
     (folds,) = deal_repeats(data, num_classes=num_classes, seed=seed, num_repeats=1)
     logits = np.zeros((len(folds), num_classes), dtype=np.float32)
     for fold in np.unique(folds):
-        train, held_out = folds != fold, folds == fold
-        part = HeadData(features=data.features[train], targets=data.targets[train], groups=data.groups[train])
-        logits[held_out] = fit_as(_ridge(data, L2_OUT_OF_FOLD), part, HeadConfig(), num_classes=num_classes)(
-            data.features[held_out]
-        )
+        head = _fitted(data, trusted & (folds != fold), L2_OUT_OF_FOLD, num_classes)
+        logits[folds == fold] = head(data.features[folds == fold])
     return logits
 
 

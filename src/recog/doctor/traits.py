@@ -1,4 +1,4 @@
-"""Facts about an image file whatever it shows: size, encoding, exposure, sharpness, border; and a small grey copy."""
+"""Facts about an image file whatever it shows: size, encoding, exposure, sharpness, border; and small copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from PIL import Image
 
 from recog.core.images.decode import ImageInfo
 
-THUMBNAIL_PX = 64  # of the grey copies that near duplicates are compared by
+THUMBNAIL_PX, COLOUR_PX = 64, 32  # of the grey and the coloured copies that near duplicates are compared by
+DECODED_PX = (
+    128  # side that images are decoded for at least; of a JPEG that small networks need less of, traits would be coarse
+)
 _MEASURED_PX = 256  # longer side at which sharpness and border are measured: about what a network sees
 _BLOCK_PX = 16
 DARK, BRIGHT = 40, 250  # grey levels of 0 to 255
@@ -35,6 +38,7 @@ class Traits:
     border_share: float  # uniform rows and columns at the edges
     num_levels: int  # distinct grey levels, 8 apart, that make up 98 % of the image
     thumbnail: NDArray[np.uint8]  # grey [64, 64], sides scaled separately
+    colours: NDArray[np.uint8]  # [32, 32, 3], likewise
 
 
 def measure_traits(image: Image.Image, info: ImageInfo, content: bytes | NDArray[np.uint8]) -> Traits:
@@ -45,7 +49,8 @@ def measure_traits(image: Image.Image, info: ImageInfo, content: bytes | NDArray
     pixels = np.asarray(small, dtype=np.float32)
     counts = np.bincount(np.asarray(grey).reshape(-1) // _LEVELS_APART, minlength=256 // _LEVELS_APART)
     shares = np.sort(counts)[::-1].cumsum() / counts.sum()
-    thumbnail = np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
+    thumbnail = grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+    colours = image.resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX).convert("RGB")
     return Traits(
         width=info.width,
         height=info.height,
@@ -59,7 +64,8 @@ def measure_traits(image: Image.Image, info: ImageInfo, content: bytes | NDArray
         bright_share=float((pixels >= BRIGHT).mean()),
         border_share=_border_share(pixels),
         num_levels=int(np.searchsorted(shares, 0.98)) + 1,
-        thumbnail=thumbnail,
+        thumbnail=np.asarray(thumbnail),
+        colours=np.asarray(colours),
     )
 
 
