@@ -55,7 +55,7 @@ def test_the_page_has_every_part_and_asks_for_nothing():
     assert not re.search(r"<script|https?://|<link|@import", page)
     assert "&lt;s&gt;" in page
     assert "<b>" not in page.partition("<body>")[2]
-    assert page.count('class="mark pruned"') == 1
+    assert page.count('class="mark pruned"') == 2  # in the history, and by its learning rate
     assert "recog train --config studies/s/best.toml" in page
 
 
@@ -66,7 +66,7 @@ def test_charts_are_well_formed_and_inside_their_frames():
     for chart in charts:
         minidom.parseString(chart)
     marks = re.findall(r'<circle class="mark \w+" cx="([\d.]+)" cy="([\d.]+)"', page)
-    assert len(marks) == 10 + 9 + 9
+    assert len(marks) == 10 + 10 + 9
     assert all(0 <= float(x) <= 400 and 0 <= float(y) <= 300 for x, y in marks)
 
 
@@ -75,12 +75,13 @@ def test_a_higher_score_is_drawn_higher_and_a_rate_by_its_logarithm():
     history = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]
     heights = [float(y) for y in re.findall(r'class="mark (?:one|two)" cx="[\d.]+" cy="([\d.]+)"', history)]
     assert heights == sorted(heights, reverse=True)
+    assert len(heights) == 3
     rates = page.partition("optim.lr (scratch)")[2].partition("</svg>")[0]
-    places = [float(x) for x in re.findall(r'class="mark \w+" cx="([\d.]+)"', rates)]
+    places = [float(x) for x in re.findall(r'class="mark (?:one|two)" cx="([\d.]+)"', rates)]
     assert abs((places[1] - places[0]) - (places[2] - places[1])) < 0.2  # equal factors, equal steps
 
 
 def test_a_study_of_one_trial_has_a_page():
     page = page_of(rows(1), importances={})
     assert "Parallel coordinates" not in page
-    assert "Importances need at least 8 finished trials" in page
+    assert "Importances need at least 8 trials" in page

@@ -1,7 +1,17 @@
 import csv
 
+from small_studies import Curve
+
 from recog.tuning.optimism import Optimism
-from recog.tuning.result import StudyResult, count_states, describe_settings, short, trial_line, trials_csv
+from recog.tuning.result import (
+    StudyResult,
+    count_states,
+    describe_settings,
+    importances_of,
+    short,
+    trial_line,
+    trials_csv,
+)
 from recog.tuning.storage import TrialRow
 
 DEFAULT = TrialRow(number=0, state="done", recipe="head", score=0.9, nll=0.31, is_default=True, seconds=2.0)
@@ -98,3 +108,17 @@ def test_trials_in_words():
     assert describe_settings(DEFAULT) == "the default recipe (head)"
     assert [short(value) for value in (True, 0.000123456, 32, "sgd")] == ["true", "0.000123", "32", "sgd"]
     assert count_states([BEST, DEFAULT, FAILED]) == {"done": 2, "failed": 1}
+
+
+def test_importance_is_of_the_setting_that_decides_pruned_trials_included(study_of, tmp_path):
+    study, search = study_of(Curve(), num_trials=16)
+    list(search.trials())
+    shares = importances_of(study)
+    assert abs(sum(shares.values()) - 1) < 1e-9
+    assert max(shares, key=shares.get) in (
+        "scratch/optim.lr",
+        "scratch/optim.name",
+    )  # of which the default rate depends
+    few, search = study_of(Curve(), num_trials=3, path=tmp_path / "few.log")
+    list(search.trials())
+    assert importances_of(few) == {}

@@ -41,7 +41,7 @@ def test_hopeless_trials_are_pruned_but_not_the_default(study_of):
     assert pruned
     assert rows[0].state == "done"
     assert all(row.reason.startswith(f"pruned after epoch {row.epochs}") for row in pruned)
-    assert {row.epochs for row in pruned} <= {1, 3}  # rungs of 9 epochs, each a third of the next
+    assert {row.epochs for row in pruned} <= {2, 6}  # rungs of 9 epochs: the second one, and three times that
     best, last = best_of(rows, 1)[0], max(row.by_epoch[max(row.by_epoch)] for row in pruned)
     assert best.score > last
 

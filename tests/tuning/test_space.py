@@ -95,7 +95,10 @@ def test_a_space_suits_the_data():
     settings = {each.name: each for each in labels.dimensions}
     assert not {"head/head.method", "head/head.ridge_l2", "scratch/loss.label_smoothing"} & settings.keys()
     assert settings["head/head.l2"].when is None
-    assert settings["scratch/model.name"].choices == ("resnet8",)
+    assert "scratch/model.name" not in settings  # there is no choice
+    several = suited(DEFAULT, recipes=("scratch",), task="multiclass", networks=("resnet8", "fastnet32"))
+    (names,) = (each.choices for each in several.dimensions if each.setting == "model.name")
+    assert names == ("resnet8", "fastnet32")
     assert {each.recipe for each in labels.dimensions} == {"head", "scratch"}
     named = replace(DEFAULT, recipes=("finetune",))
     assert suited(named, recipes=("scratch",), task="multiclass", networks=()).recipes == ("finetune",)

@@ -91,8 +91,18 @@ def render_study(result: StudyResult, space: Space, *, run: Report | None, runs_
 
 
 def _score_ticks(rows: Sequence[TrialRow]) -> list[float]:
-    scores = [row.score for row in rows if row.score is not None]
-    return nice_ticks(min(scores), max(scores)) if scores else [0.0, 1.0]
+    """Of the axis, which the worst quarter of the trials does not stretch; they are drawn at its lower end."""
+    scores = sorted(row.score for row in rows if row.score is not None)
+    return nice_ticks(scores[len(scores) // 4], scores[-1]) if scores else [0.0, 1.0]
+
+
+def _score_of(row: TrialRow) -> float | None:
+    """Of a pruned trial, the last one."""
+    return row.score if row.score is not None else row.last_score
+
+
+def _style(row: TrialRow) -> str:
+    return "two" if row.is_default else "one" if row.state == "done" else "pruned"
 
 
 def _y(score: float, ticks: Sequence[float]) -> float:
@@ -113,11 +123,10 @@ def _history(rows: Sequence[TrialRow], ticks: Sequence[float]) -> Scatter:
 
     marks, steps, best = [], list[str](), -1.0
     for row in rows:
-        score = row.score if row.score is not None else (row.by_epoch[max(row.by_epoch)] if row.by_epoch else None)
+        score = _score_of(row)
         if score is None:
             continue
-        style = "two" if row.is_default else "one" if row.state == "done" else "pruned"
-        marks.append(Mark(x=x(row.number), y=_y(score, ticks), style=style, title=_title(row, score)))
+        marks.append(Mark(x=x(row.number), y=_y(score, ticks), style=_style(row), title=_title(row, score)))
         if row.state == "done" and score > best:
             best = score
             steps.append(f"{'H' if steps else 'M'}{x(row.number):.1f}{'V' if steps else ' '}{_y(best, ticks):.1f}")
@@ -146,18 +155,18 @@ def _slices(
     found = []
     for dimension in dimensions:
         known = [row for row in rows if row.recipe == dimension.recipe and dimension.setting in row.settings]
-        done = [row for row in known if row.score is not None]
-        if len({str(row.settings[dimension.setting]) for row in done}) < 2:
+        scored = [(row, score) for row in known if (score := _score_of(row)) is not None]
+        if len({str(row.settings[dimension.setting]) for row, _ in scored}) < 2:
             continue
         place, labels = _scale(dimension, WIDTH)
         marks = tuple(
             Mark(
                 x=place(row.settings[dimension.setting]),
-                y=_y(row.score or 0.0, ticks),
-                style="two" if row.is_default else "one",
-                title=_title(row, row.score or 0.0),
+                y=_y(score, ticks),
+                style=_style(row),
+                title=_title(row, score),
             )
-            for row in done
+            for row, score in scored
         )
         factor = ", times the default" if dimension.times_default else ""
         found.append(

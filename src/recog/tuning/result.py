@@ -18,7 +18,7 @@ from recog.tuning.storage import TrialRow, best_of
 if TYPE_CHECKING:
     import optuna
 
-MIN_IMPORTANT = 8  # finished trials from which importances are computed
+MIN_IMPORTANT = 8  # trials with a score from which importances are computed
 MAX_REASONS = 3
 
 
@@ -87,7 +87,7 @@ class StudyResult:
         interval = "" if found.ci95 is None else f", 95% interval {percent_range(found.ci95)}"
         if found.num_trials > 1:
             yield (
-                f"the best of {found.num_trials} is optimistic by {100 * found.gap:.1f} points: expected on new images "
+                f"the best of {found.num_trials} is optimistic by {100 * max(0.0, found.gap):.1f} points: expected on new images "
                 f"{percent(found.corrected)} (bootstrap{interval})"
             )
         if best.is_default:
@@ -139,7 +139,9 @@ def describe_settings(row: TrialRow) -> str:
 
 def trial_line(row: TrialRow, *, score_name: str, is_best: bool) -> str:
     """What became of a trial that has just ended."""
-    outcome = f"{score_name} {percent(row.score)}" if row.score is not None else f"{row.state}, {row.reason}"
+    outcome = row.reason if row.state == "pruned" else f"{row.state}, {row.reason}"
+    if row.score is not None:
+        outcome = f"{score_name} {percent(row.score)}"
     seconds = "" if row.seconds is None else f" ({row.seconds:.1f} s)"
     best = ", the best so far" if is_best else ""
     return f"trial {row.number}: {outcome}{best}{seconds}; {describe_settings(row)}"
@@ -173,10 +175,21 @@ def _cell(value: Value) -> str:
 
 
 def importances_of(study: optuna.Study) -> dict[str, float]:
-    """PED-ANOVA, Watanabe et al. (2023), over the finished trials; empty for few, or where all scores are equal."""
+    """PED-ANOVA, Watanabe et al. (2023), over finished trials and pruned ones, which count with their last score.
+
+    Empty for few, or where all scores are equal.
+    """
     import optuna
 
-    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(done) < MIN_IMPORTANT or len({trial.value for trial in done}) < 2:
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    found = optuna.create_study(direction="maximize")
+    for trial in study.get_trials(deepcopy=False, states=states):
+        score = trial.value
+        if score is None and trial.intermediate_values:
+            score = trial.intermediate_values[max(trial.intermediate_values)]
+        if score is not None and trial.params:
+            copied = optuna.create_trial(value=score, params=trial.params, distributions=trial.distributions)
+            found.add_trial(copied)
+    if len(found.trials) < MIN_IMPORTANT or len({trial.value for trial in found.trials}) < 2:
         return {}
-    return {name: float(share) for name, share in optuna.importance.get_param_importances(study).items()}
+    return {name: float(share) for name, share in optuna.importance.get_param_importances(found).items()}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 REDUCTION = 3  # of successive halving: about a third of the trials goes on at each rung
+MIN_RUNG = 2  # epochs: the first one is mostly warm-up
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
 MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
 MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
@@ -52,7 +53,7 @@ class Rules:
     @property
     def first_rung(self) -> int:
         """Epochs after which a trial may be pruned."""
-        return max(1, self.longest // REDUCTION**2)
+        return max(MIN_RUNG, self.longest // REDUCTION**2)
 
 
 def default_settings(space: Space, config: TrainConfig, data: PreparedData, recipe: Recipe) -> dict[str, Value]:

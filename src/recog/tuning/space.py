@@ -309,6 +309,8 @@ def suited(space: Space, *, recipes: Sequence[Recipe], task: Task, networks: Seq
             continue
         if dimension in DEFAULT.dimensions and (dimension.recipe, dimension.setting) == ("scratch", "model.name"):
             dimension = replace(dimension, choices=tuple(name for name in dimension.choices if name in networks))
+            if len(dimension.choices) < 2:
+                continue  # it is planned anyway
         if dimension.when is not None and _NOT_FOR[task](replace(dimension, setting=dimension.when[0])):
             dimension = replace(dimension, when=None)
         if dimension.choices or dimension.low < dimension.high:

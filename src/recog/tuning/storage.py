@@ -49,6 +49,11 @@ class TrialRow:
     answers: str = ""  # see recog.tuning.optimism
 
     @property
+    def last_score(self) -> float | None:
+        """That of the last epoch, of a trial of gradient training."""
+        return self.by_epoch[max(self.by_epoch)] if self.by_epoch else None
+
+    @property
     def rank(self) -> tuple[float, float]:
         """The greater, the better: the score, of equals the lower NLL."""
         return (-1.0 if self.score is None else self.score), -(self.nll or 0.0)
