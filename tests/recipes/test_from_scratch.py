@@ -31,9 +31,9 @@ def test_settings_of_a_fast_network_are_for_its_own_optimiser():
 
 
 def test_the_rate_of_a_fast_network_falls_with_the_root_of_the_steps():
-    """9,000 images in parts of 512: 60 epochs are 1,055 steps, and 2.2 over their root is 0.0677; one epoch: 0.24."""
+    """9,000 images in parts of 512: 60 epochs are 1,055 steps, and 2.4 over their root is 0.0739; one epoch: 0.24."""
     found = [scratch_defaults("fastnet32", num_images=9000, optimizer=None, epochs=n).optim for n in (None, 1)]
-    assert [round(optim.lr, 4) for optim in found] == [0.0677, 0.24]
+    assert [round(optim.lr, 4) for optim in found] == [0.0739, 0.24]
     for optim in found:  # what is left to AdamW keeps its rates
         assert optim.lr * optim.bias_lr_factor == pytest.approx(0.02)
         assert optim.lr * optim.head_lr_factor == pytest.approx(0.005)
@@ -43,4 +43,4 @@ def test_only_what_a_fast_network_can_halve_four_times_begins_smaller():
     sizes = {
         side: scratch_defaults("fastnet32", num_images=9000, optimizer=None, shortest_side=side) for side in (12, 32)
     }
-    assert [found.small_fraction for found in sizes.values()] == [0.0, 0.5]
+    assert [found.small_fraction for found in sizes.values()] == [0.0, 0.6]

@@ -19,9 +19,9 @@ FAST_NETWORKS = ("fastnet32", "fastnet32_wide")
 SEEN_IMAGES = 600_000  # by a fast network, over all epochs
 FAST_EPOCHS = (12, 60)  # at least and at most
 FAST_LR, FAST_BIAS_LR, FAST_HEAD_LR = 0.24, 0.02, 0.005  # the first at most
-FAST_LR_PER_ROOT = 2.2  # over the square root of the number of steps, where that is less
+FAST_LR_PER_ROOT = 2.4  # over the square root of the number of steps, where that is less
 FAST_BATCH = 256
-FAST_SMALL = 0.5  # of all steps, at 20 px where the images have 32
+FAST_SMALL = 0.6  # of all steps, at 20 px where the images have 32
 
 
 @dataclass(frozen=True, kw_only=True)
