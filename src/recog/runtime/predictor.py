@@ -212,8 +212,9 @@ class Predictor:
             while chunk:
                 following = None if isinstance(sources, Iterator) else begin()
                 found = [part.result() for part in parts]
-                if sum(seconds for _, seconds in found) < MIN_THREADED_S * len(chunk):
-                    at_once = batch_size  # small images: threads would wait for each other within Python's lock
+                # small images: threads would wait for each other within Python's lock
+                is_quick = sum(seconds for _, seconds in found) < MIN_THREADED_S * len(chunk)
+                at_once = batch_size if is_quick else 1
                 yield chunk, [image for images, _ in found for image in images]
                 chunk, parts = following or begin()
         finally:
