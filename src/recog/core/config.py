@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 import types
 import typing
@@ -79,6 +80,7 @@ SETTINGS_ELSEWHERE: Mapping[str, str] = types.MappingProxyType(
 )
 """What other tools call a setting, without case and punctuation: its whole key here."""
 
+_FRACTION = re.compile(r"(\d+(?:\.\d+)?)/([1-9]\d*)")
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
 
 
@@ -187,10 +189,12 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _as_meant(hint: Any, value: Any) -> Any:
-    """A value as people write it, as the type `hint`: 1 for 1.0, 64 for (64, 64), 'a,b' for ('a', 'b'), a Path for its text."""
+    """A value as people write it, as the type `hint`: 1 for 1.0, '8/255', 64 for (64, 64), 'a,b' for ('a', 'b'), a Path."""
     args, is_number = typing.get_args(hint), isinstance(value, int) and not isinstance(value, bool)
     if is_number and hint is float:
         return float(value)
+    if hint is float and isinstance(value, str) and (parts := _FRACTION.fullmatch(value)):
+        return float(parts[1]) / float(parts[2])
     if is_number and args == (int, int):
         return value, value  # of height and width
     if isinstance(value, str) and args == (str, Ellipsis):

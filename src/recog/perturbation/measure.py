@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from recog.runtime.predictor import Answers, Predictor
 
 CLEAN = "clean"
 MAX_LOG_BYTES = 1 << 30
+CHUNK = 32  # images that are corrupted together: threads of the engine that wait actively would take the cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def measure_conditions(
 ) -> Iterator[Condition]:
     """Each of `conditions`, (corruption, severity), in turn: from `log`, or measured and written to it."""
     known = log.read(len(subject.images), len(subject.predictor.class_names))
-    with ThreadPoolExecutor(subject.num_threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(subject.num_threads) as pool:
         for name, severity in conditions:
             condition = known.get((name, severity))
             if condition is None:
@@ -97,11 +99,15 @@ def measure_conditions(
 def _measure(subject: Subject, name: str, severity: int, pool: ThreadPoolExecutor) -> Condition:
     predictor, digest = subject.predictor, ""
     batch_size, answers = images_at_once(predictor.preprocess.image_size), []
-    for start in range(0, len(subject.images), batch_size):
-        numbers = range(start, min(start + batch_size, len(subject.images)))
-        images = np.stack(list(pool.map(partial(_corrupted, subject, name, severity), numbers)))
+    change = partial(_corrupted, subject, name, severity)
+    chunks = [range(i, min(i + CHUNK, len(subject.images))) for i in range(0, len(subject.images), CHUNK)]
+    waiting = pool.map(change, chunks[0])
+    for following in (*chunks[1:], range(0)):
+        images = np.stack(list(waiting))
+        waiting = pool.map(change, following)  # while the network answers
         digest = digest or hashlib.sha256(images[0].tobytes()).hexdigest()
-        answers.append(predictor.predict_batch(images, reject=predictor.can_reject))
+        for first in range(0, len(images), batch_size):
+            answers.append(predictor.predict_batch(images[first : first + batch_size], reject=predictor.can_reject))
     return _summarise(subject, answers, name=name, severity=severity, sample_sha256=digest)
 
 
@@ -131,6 +137,18 @@ def _summarise(
         unknown_rate=float(np.concatenate(unknown).mean()) if unknown else None,
         sample_sha256=sample_sha256,
     )
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Products of small matrices in several threads, each of them with one thread of its own."""
+    try:
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 class ConditionLog:

@@ -25,7 +25,15 @@ from recog.data.store import BadImagePolicy
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models import config as models
 from recog.models.config import ModelConfig
-from recog.training.config import CheckpointConfig, Device, HeadConfig, LossConfig, OptimConfig, Precision
+from recog.training.config import (
+    AdversarialConfig,
+    CheckpointConfig,
+    Device,
+    HeadConfig,
+    LossConfig,
+    OptimConfig,
+    Precision,
+)
 from recog.training.schedule import ScheduleConfig, StopConfig
 
 Recipe = Literal["head", "finetune", "scratch"]
@@ -115,6 +123,7 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -192,6 +201,7 @@ def with_options(config: TrainConfig, options: Mapping[str, Any], settings: Mapp
 BY_STEPS: tuple[Recipe, ...] = ("finetune", "scratch")
 USED_BY: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
     {  # section or setting: the recipes that read it; what is not listed is read by all
+        "adversarial": BY_STEPS,
         "augment": BY_STEPS,
         "checkpoint": BY_STEPS,
         "loader": BY_STEPS,

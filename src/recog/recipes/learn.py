@@ -35,7 +35,7 @@ from recog.recipes.prepare import Prepared
 from recog.recipes.resume import RANDOM_START, CheckpointKeeper, Progress, Rank, ResumePoint, StopAsked
 from recog.training.device import choose_device
 from recog.training.distributed import World, broadcast_tensors, synchronised_batch_norm
-from recog.training.fit import EpochLog, SkippedStep, StepLog, collect_logits, eval_mode, fit
+from recog.training.fit import EpochLog, SkippedStep, StepLog, attacked_logits, collect_logits, eval_mode, fit
 from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
@@ -219,7 +219,14 @@ def start_training(
         task=task_of(train.targets).task,
         class_weights=None if weights is None else torch.from_numpy(weights).float(),
     )
-    state = build_state(classifier, optim=plan.optim, loss=loss, precision=plan.compute.precision, world=world)
+    state = build_state(
+        classifier,
+        optim=plan.optim,
+        loss=loss,
+        precision=plan.compute.precision,
+        world=world,
+        adversarial=plan.adversarial,
+    )
     return state, loader
 
 
@@ -238,7 +245,10 @@ def _check_takes(classifier: Classifier, image_size: tuple[int, int]) -> None:
 
 def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> ValScores:
     broadcast_tensors(state.world, classifier.buffers())  # BatchNorm's statistics are each process's own
-    logits = collect_logits(classifier, val.store.rows(), precision=state.precision, world=state.world).logits
+    if state.adversarial is not None:
+        logits = attacked_logits(classifier, val.store.rows(), val.targets, state)
+    else:
+        logits = collect_logits(classifier, val.store.rows(), precision=state.precision, world=state.world).logits
     return score_answers(logits, val.targets)
 
 

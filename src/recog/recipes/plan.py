@@ -174,7 +174,7 @@ def plan(
     own = own_network(str(model.name))
     knows_photos = fine and (own is None or own.weights is not None)
     augment = _plan_augment(config.augment, dataset, facts, fits=fits, knows_photos=knows_photos)
-    reasons.append(_describe_augment(augment))
+    reasons += [_describe_augment(augment), *config.adversarial.reasons(dataset.task)]
     batch_size = config.loader.batch_size or (usual.batch_size if usual else 32)
     steps = StepsPlan(
         **decided

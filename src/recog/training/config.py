@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal
 
@@ -198,6 +198,55 @@ class LossPlan(LossConfig):
 
     name: LossName
     label_smoothing: float
+
+
+AdversarialMethod = Literal["pgd", "trades", "fgsm-rs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """Training on images that were changed to raise the loss, each value by at most `eps`."""
+
+    eps: float = 0.0  # of pixels in [0, 1], such as 8/255; 0 trains on the images as they are
+    method: AdversarialMethod = "pgd"
+    steps: int = 10  # of pgd and trades; fgsm-rs takes one
+    step_size: float | None = None  # 2.5 eps / steps if None; of fgsm-rs 1.25 eps
+    beta: float = 6.0  # of trades: what the divergence on changed images counts
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eps <= 1:
+            raise ConfigError(
+                f"adversarial.eps is {self.eps}; it must be from 0 to 1, as pixels are in [0, 1] (8 levels of 255 are 8/255)."
+            )
+        if self.steps < 1:
+            raise ConfigError(f"adversarial.steps is {self.steps}; it must be 1 or more.")
+        if self.step_size is not None and not 0 < self.step_size <= 1:
+            raise ConfigError(f"adversarial.step_size is {self.step_size}; it must be above 0 and at most 1.")
+        if not 0 < self.beta < math.inf:
+            raise ConfigError(f"adversarial.beta is {self.beta}; it must be above 0 (the paper's is 6).")
+        if self.eps == 0 and any(getattr(self, field.name) != field.default for field in fields(self)):
+            raise ConfigError("adversarial settings need adversarial.eps above 0, such as --set adversarial.eps=8/255.")
+
+    @property
+    def num_steps(self) -> int:
+        return 1 if self.method == "fgsm-rs" else self.steps
+
+    @property
+    def size(self) -> float:
+        """Of a step. Wong et al. (2020), section 5: 1.25 eps for one step."""
+        usual = 1.25 if self.method == "fgsm-rs" else 2.5 / self.steps
+        return usual * self.eps if self.step_size is None else self.step_size
+
+    def reasons(self, task: Task) -> list[str]:
+        """What it means for a run. ConfigError for a method that does not suit `task`."""
+        if not self.eps:
+            return []
+        if self.method == "trades" and task != "multiclass":
+            raise ConfigError("adversarial.method is trades, which needs one class per image; use pgd or fgsm-rs.")
+        return [
+            f"adversarial training by {self.method}, eps {self.eps:.4g}: a step costs about {self.num_steps + 1} times as much; "
+            "val is measured under 10 steps of PGD and chooses the epoch"
+        ]
 
 
 HeadMethod = Literal["logistic", "ridge"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -99,3 +100,15 @@ def describe_parts(num_parts: int, network: nn.Module) -> str:
         else "loss and gradients are those of the whole batch"
     )
     return f"warning: out of memory; each batch is now processed in {num_parts} parts ({exact})"
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; the mode of every sub-module is restored, even if the block raises."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, was_training in modes:
+            child.training = was_training

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from recog.core.errors import TrainingError
 from recog.data.augment.geometry import as_tensor
+from recog.data.dataset import Targets
 from recog.data.loader import TrainLoader, share
 from recog.data.store import Rows
 from recog.models.classifier import Classifier
 from recog.runtime.engine import Outputs
-from recog.training.config import Precision
-from recog.training.device import autocast, describe_parts, is_out_of_memory, more_parts, move, release_memory
+from recog.training.adversarial import adversarial_loss, as_pixels, ascend
+from recog.training.config import AdversarialConfig, Precision
+from recog.training.device import (
+    autocast,
+    describe_parts,
+    is_out_of_memory,
+    more_parts,
+    move,
+    release_memory,
+)
+from recog.training.device import eval_mode as eval_mode
 from recog.training.distributed import World, gather_rows, seed_own_chance, sums, synchronised
 from recog.training.state import TrainState
+from recog.training.threat import Threat
 
 MAX_NAMES = 8  # of a batch's images, in a message; debug.log has them all
 MAX_SKIPPED_IN_A_ROW = 10
@@ -258,9 +271,32 @@ def _set_modes(state: TrainState) -> None:
 def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     device = state.classifier.device
     network = state.classifier if state.parallel is None else state.parallel
+    images, targets = move(images, device), move(targets, device)
     with autocast(device, state.precision):
-        logits, _ = network(move(images, device))
-    return state.loss(logits.float(), move(targets, device))
+        if state.adversarial is not None:
+            return adversarial_loss(network, state.classifier, state.loss, images, targets, state.adversarial)
+        logits, _ = network(images)
+    return state.loss(logits.float(), targets)
+
+
+def attacked_logits(classifier: Classifier, images: Rows, targets: Targets, state: TrainState) -> NDArray[np.float32]:
+    """Logits [N, K] on `images` uint8 [N, H, W, C] under ten steps of PGD against `targets`, without a random start.
+
+    Epochs of adversarial training are chosen by them: after one-step training a network may resist one step and nothing else.
+    """
+    config = state.adversarial or AdversarialConfig()
+    threat, logits = Threat(norm="linf", eps=config.eps), []
+    mine = range(len(images))[share(len(images), state.world.rank, state.world.size)]
+    for start in range(mine.start, mine.stop, 64):
+        rows = slice(start, min(start + 64, mine.stop))
+        pixels = as_pixels(move(as_tensor(images[rows]), classifier.device))
+        wanted = move(torch.from_numpy(np.asarray(targets[rows])), classifier.device)
+        raised = partial(state.loss, targets=wanted)
+        with eval_mode(classifier), autocast(classifier.device, state.precision):
+            changed = ascend(classifier, pixels, pixels, raised, threat, num_steps=10, size=config.eps / 4)
+            with torch.no_grad():
+                logits.append(classifier.forward_pixels(changed)[0].float().cpu())
+    return gather_rows(state.world, torch.cat(logits), len(images)).numpy()
 
 
 def collect_logits(
@@ -289,15 +325,3 @@ def collect_logits(
             logits=gather_rows(world, torch.cat(logits), len(images)).numpy(),
             features=gather_rows(world, torch.cat(features), len(images)).numpy(),
         )
-
-
-@contextlib.contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; the mode of every sub-module is restored, even if the block raises."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, was_training in modes:
-            child.training = was_training

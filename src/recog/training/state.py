@@ -11,7 +11,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from recog.models.classifier import Classifier
-from recog.training.config import OnNonFinite, OptimPlan, Precision
+from recog.training.config import AdversarialConfig, OnNonFinite, OptimPlan, Precision
 from recog.training.device import build_scaler
 from recog.training.distributed import World, parallel
 from recog.training.losses import Loss
@@ -44,6 +44,7 @@ class TrainState:
     max_grad_norm: float | None = None
     freeze_batch_norm: bool = False
     freeze_epochs: int = 0  # in which only the head learns
+    adversarial: AdversarialConfig | None = None
     scaler: torch.amp.GradScaler = field(default_factory=build_scaler)  # of the loss, in float16
     world: World = field(default_factory=World)
     parallel: DistributedDataParallel | None = None  # the classifier as several processes train it
@@ -65,7 +66,13 @@ class TrainState:
 
 
 def build_state(
-    classifier: Classifier, *, optim: OptimPlan, loss: Loss, precision: Precision, world: World | None = None
+    classifier: Classifier,
+    *,
+    optim: OptimPlan,
+    loss: Loss,
+    precision: Precision,
+    world: World | None = None,
+    adversarial: AdversarialConfig | None = None,
 ) -> TrainState:
     """`classifier` ready for its first step by `optim`: in channels-last layout, its first layers frozen."""
     world = world or World()
@@ -84,6 +91,7 @@ def build_state(
         max_grad_norm=optim.max_grad_norm or None,
         freeze_batch_norm=optim.freeze_batch_norm,
         freeze_epochs=optim.freeze_epochs,
+        adversarial=adversarial if adversarial is not None and adversarial.eps > 0 else None,
         scaler=build_scaler(precision),
         world=world,
         parallel=parallel(world, classifier, will_freeze=optim.freeze_epochs > 0),
