@@ -51,6 +51,7 @@ def test_verbs():
 
 def test_classes():
     assert [name for name in recog.__all__ if not name.islower()] == [
+        "AdversarialConfig",
         "Answers",
         "AttackReport",
         "AugmentConfig",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
     from recog.runtime.prediction import Prediction
     from recog.runtime.predictor import Answers, Predictor, load, verify
-    from recog.training.config import CheckpointConfig, HeadConfig, LossConfig, OptimConfig
+    from recog.training.config import AdversarialConfig, CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
     from recog.verbs.bench import BenchReport, bench
     from recog.verbs.classifier import ImageClassifier
@@ -62,6 +62,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 __all__ = [
+    "AdversarialConfig",
     "Answers",
     "AttackReport",
     "AugmentConfig",
@@ -157,7 +158,7 @@ _NAMES = {
     "recog.perturbation.report": ("CorruptionReport", "RobustnessReport"),
     "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
     "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load", "verify"),
-    "recog.training.config": ("CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
+    "recog.training.config": ("AdversarialConfig", "CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
     "recog.verbs.bench": ("BenchReport", "bench"),
     "recog.verbs.classifier": ("ImageClassifier",),
