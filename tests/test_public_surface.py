@@ -153,6 +153,11 @@ def test_config_fields():
                 yield f"{prefix}{field.name}"
 
     assert sorted(names(TrainConfig)) == [
+        "adversarial.beta",
+        "adversarial.eps",
+        "adversarial.method",
+        "adversarial.step_size",
+        "adversarial.steps",
         "augment.blur",
         "augment.brightness",
         "augment.contrast",
