@@ -124,7 +124,7 @@ def test_a_study_that_was_killed_goes_on_with_its_trials(tmp_path, monkeypatch):
     [
         ({"resume": "nothing"}, "there is no study 'nothing' to resume"),
         ({"resume": "s", "space": "x.toml"}, "leave --space, --storage and --name out"),
-        ({"name": "s"}, "already exists; go on with it by --resume s"),
+        ({"name": "s"}, "already exists; continue it with --resume s"),
         ({"settings": {"head.compare": True}}, "head.compare chooses a network"),
         ({"space": "missing.toml"}, "there is no config file missing.toml"),
         ({"budget": "5"}, "expected a time with its unit"),

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_IMAGES = 8  # of a class; fewer say nothing of a class
+MIN_IMAGES = 8  # of a class; too few to judge a class
 _CORNER, _BAND = 1 / 4, 1 / 8  # of the image's side
 # share of the map over share of the area; a map without preference has 1. Objects of photos are centred, so that even 1 is rare
 _MIN_DENSITY: Mapping[str, float] = MappingProxyType({"corner": 3.0, "edge": 2.5, "border": 1.7})

@@ -31,7 +31,7 @@ REQUIRED_FILES = frozenset({CONFIG, WEIGHTS, ONNX, CALIBRATION, "reference.safet
 def seal(folder: Path, draft: Manifest) -> Manifest:
     """Hash every file of `folder` and write recog.json: `draft`, whose own `files` do not count, with those hashes.
 
-    BundleError where a file is missing or one too many, or where config.json says something else.
+    BundleError where a file is missing or one too many, or where config.json differs.
     """
     present = {path.name for path in folder.iterdir()}
     missing, unknown = REQUIRED_FILES - present, present - REQUIRED_FILES - OPTIONAL_FILES
@@ -112,7 +112,7 @@ def read_network_config(folder: Path) -> NetworkConfig:
 
 
 def check_facts(manifest: Manifest, config: NetworkConfig) -> None:
-    """BundleError where config.json and recog.json say different things of classes or preprocessing."""
+    """BundleError where config.json and recog.json differ in classes or preprocessing."""
     preprocess, cfg = manifest.preprocess, config.pretrained_cfg
     pairs = {
         "architecture": (config.architecture, manifest.architecture),

@@ -65,7 +65,7 @@ def tune(
         bool, typer.Option("--test", help="Measure the winner's own run on the test split, once, at the end.")
     ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the study, and of its folder in studies/.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with a study, by name or folder.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Continue a study, by name or folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings that all trials have.")] = None,
     settings: Annotated[
         list[str] | None,

@@ -56,7 +56,7 @@ class TrainingError(RecogError):
 
 
 class PeerError(TrainingError):
-    """Another of several training processes failed first and says why; this one ends in silence."""
+    """Another of several training processes failed first and reports why; this one ends silently."""
 
 
 class MissingExtraError(RecogError):

@@ -1,4 +1,4 @@
-"""Classes of unequal size: how unequal, what each weighs in the loss, or how an epoch draws so that all are seen alike."""
+"""Classes of unequal size: imbalance, class weights in the loss, or balanced sampling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARN_FROM_RATIO = 10.0  # largest class to smallest; from here on 'auto' warns
 def class_weights(counts: NDArray[np.int64], num_images: int) -> NDArray[np.float64]:
     """float64 [K]: N / (K * n_k), so that every class adds the same to the loss and the mean weight of an image is 1.
 
-    From the images of each class, `counts` [K], of N images. A class without images weighs 0. King and Zeng (2001), as
+    From the images of each class, `counts` [K], of N images. A class without images has weight 0. King and Zeng (2001), as
     scikit-learn's class_weight='balanced'.
     """
     return np.where(counts > 0, num_images / (len(counts) * np.maximum(counts, 1)), 0.0)
@@ -45,7 +45,7 @@ def check_sampler(task: Task) -> None:
 def positive_weights(counts: NDArray[np.int64], num_images: int) -> NDArray[np.float64]:
     """float64 [K]: images without the label to images with it, `counts` [K] of N images, so that both count alike in its loss.
 
-    As torch's pos_weight. A label without images weighs 1.
+    As torch's pos_weight. A label without images has weight 1.
     """
     return np.where(counts > 0, (num_images - counts) / np.maximum(counts, 1), 1.0)
 
@@ -108,7 +108,7 @@ def _describe_class_balance(dataset: Dataset, balance: Balance, counts: list[int
         if ratio < WARN_FROM_RATIO:
             return []
         return [
-            f"warning: {extremes}, so rare classes may hardly be learnt; --balance weights or --balance sampler "
+            f"warning: {extremes}, so rare classes may be learned poorly; --balance weights or --balance sampler "
             "makes every class count alike"
         ]
     if balance == "none":

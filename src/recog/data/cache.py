@@ -54,7 +54,7 @@ class DecodedImages:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheEntry:
-    """One file of the cache as it is listed; `problem` says why it cannot be used."""
+    """One file of the cache as it is listed; `problem` is why it cannot be used."""
 
     path: Path
     num_bytes: int

@@ -37,7 +37,7 @@ class Sample:
     split: str | None = None
     group: str | None = None
     subfolder: str | None = None  # below the class folder, the first; of a list, the folder that the image lies in
-    columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of what else the list of images says, such as a camera
+    columns: tuple[tuple[str, str], ...] = ()  # (name, cell) of other columns of the list, such as a camera
 
     @property
     def label(self) -> int:
@@ -200,7 +200,7 @@ def _check_labels_vary(dataset: Dataset) -> None:
         if names:
             raise DataError(
                 f"{where} has no usable image {what} {len(names)} of {len(dataset.class_names)} labels: "
-                f"{listing(names, 10)}. A label can be learnt only from images with it and images without it: add such "
+                f"{listing(names, 10)}. Training a label needs images with it and images without it: add such "
                 "images or remove the label."
             )
 

@@ -41,7 +41,7 @@ class TrainLoader:
 
     `targets` are labels int64 [N], or zeros and ones float32 [N, K].
 
-    The last batch of an epoch is left out when it is not full, so that every step weighs the same; the next epoch's
+    The last batch of an epoch is left out when it is not full, so that every step has the same weight; the next epoch's
     order is another one. With fewer images than a batch, the batch is all of them. Where several processes train together,
     each is given its `share` of the same batches.
     """

@@ -82,7 +82,7 @@ def open_source(
     """The data that `source` means: an existing path before a name. `class_names`, `default_names`: as of `read_items`.
 
     Raises DataError where neither exists, nothing is in it, its layout cannot be understood, or, with `one_class_map`, one
-    split lacks a class that another has. `labels` says how several labels of one image are written, where lists need it;
+    split lacks a class that another has. `labels` describes how several labels of one image are written, where lists need it;
     `layout` which folders are splits and classes, and which images belong together, where that cannot be detected.
     """
     if isinstance(source, str) and not source:

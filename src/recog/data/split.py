@@ -16,7 +16,7 @@ from recog.data.dataset import COMPLETE_SPLITS, SPLITS, Dataset, Exclusion, clas
 from recog.data.stratify import PARTS, whole_shares
 from recog.evaluation.measures.task import TASK_MEASURES
 
-MIN_CROSS_VALIDATED = 2  # images of a class, so that one is held out while another is learnt from
+MIN_CROSS_VALIDATED = 2  # images of a class, so that one is held out while another is trained on
 FEW_PER_CLASS = 6  # images of a class; of fewer, one each goes to val and test, and up to three to train
 _CROSS_VALIDATE = "train a head on all images and estimate its accuracy by cross-validation: --split none"
 MAX_TRAIN_LOSS = 0.1  # of all images, below the part of train that the fractions mean
@@ -47,7 +47,7 @@ def split_dataset(
     groups: Sequence[str],
     known: Sequence[str | None] = (),
 ) -> Dataset:
-    """Give every sample a split. What the source says stands; what it lacks is carved out by chance.
+    """Give every sample a split. Splits of the source are kept; missing ones are drawn at random.
 
     train and test given: val is carved from train. train and val given: no test, and val's number is called val.
     Nothing given: train, val and test are carved. With config.mode none, nothing is carved.
@@ -85,7 +85,7 @@ def split_dataset(
 def _known_splits(
     pool: Sequence[int], groups: Sequence[str], known: Sequence[str | None], fractions: Mapping[str, float]
 ) -> dict[str, str]:
-    """By group, the split that its images keep; of several the first, as train was learnt from and val selected with."""
+    """By group, the split that its images keep; of several the first, as train was used for fitting and val for selection."""
     found: dict[str, set[str]] = {}
     for i in pool if known else ():
         split = known[i]
@@ -159,7 +159,7 @@ def _describe_small_classes(dataset: Dataset, fractions: Sequence[float]) -> lis
 
 
 def _describe_few(counts: Sequence[int]) -> list[str]:
-    """A warning where half of the classes or more have so few images that little can be learnt and hardly anything measured."""
+    """A warning where half of the classes or more have too few images to train on and to measure."""
     median = sorted(counts)[len(counts) // 2]
     if median >= FEW_PER_CLASS:
         return []

@@ -307,7 +307,7 @@ def shrink_to_short_side(image: NDArray[np.uint8], short_side: int) -> NDArray[n
 def read_images(
     samples: Sequence[Sample], read: Callable[[Sample], T], *, num_threads: int | None = None
 ) -> Iterator[T | BadImage]:
-    """Per sample, in order: what `read` makes of it, such as its image, or the BadImage that says why there is none."""
+    """Per sample, in order: what `read` makes of it, such as its image, or the BadImage with the reason."""
 
     def attempt(sample: Sample) -> T | BadImage:
         try:

@@ -94,7 +94,7 @@ class Tree:
 
 
 def unlabelled_folder(tree: Tree, folder: str, why: str) -> Exclusion:
-    """A folder of images that is left aside, as nothing says what they show."""
+    """A folder of images that is left aside, as it has no labels."""
     num_images = sum(has_image_suffix(name) for name in tree.files_below(folder))
     return Exclusion(name=folder, reason=f"{_UNLABELLED}, as {why}; {num_images:,} images")
 

@@ -1,4 +1,4 @@
-"""The gate of an export: how it answers, weighs and runs beside the bundle that it was made from, and whether that will do."""
+"""The gate of an export: its agreement, size and speed beside the bundle, and whether it passes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _NO_STEPS = "--find-lr needs a recipe with gradient steps; recipe head has none.
 
 
 def check_find_lr(config: TrainConfig) -> None:
-    """ConfigError if the rate is set already, or nothing is learnt by steps: what is known before the data are read."""
+    """ConfigError if the rate is set already, or no gradient steps are taken: what is known before the data are read."""
     if config.optim.lr is not None:
         raise ConfigError(
             f"optim.lr is set to {config.optim.lr:g}, which conflicts with --find-lr; use only one of them."

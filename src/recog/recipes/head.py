@@ -77,7 +77,7 @@ def learn_on_features(  # noqa: PLR0913  two splits, and what they are fitted by
     """Choose a head for the frozen features `found`, and put it into `classifier`, fitted on train.
 
     It is chosen by answers out of fold to the images of both splits, or where these are many, by its answers to val, if any.
-    `fits_val` fits the chosen head on both splits in the end. Returns predictions to calibrate on, if only the head is learnt,
+    `fits_val` fits the chosen head on both splits in the end. Returns predictions to calibrate on, if only the head is trained,
     and the result of the cross-validation where a class has under 20 images or there is no val.
     """
     num_classes, num_train = classifier.classifier.out_features, len(train.targets)

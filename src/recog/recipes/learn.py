@@ -46,7 +46,7 @@ StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | CutShort | Early
 def learn(
     prepared: Prepared, resume: ResumePoint, world: World, *, deadline: float = math.inf
 ) -> Generator[LearnEvent, None, tuple[TrainingSummary, HeldOut | None]]:
-    """Train `prepared.model` and return the summary, and held-out predictions where the head alone is learnt.
+    """Train `prepared.model` and return the summary, and held-out predictions where only the head is trained.
 
     At `deadline`, in seconds of time.perf_counter, gradient steps end after the one that is being taken.
     """
@@ -253,7 +253,7 @@ def _scores(classifier: Classifier, val: LabelledImages, state: TrainState) -> V
 
 
 def count_steps(prepared: Prepared) -> int:
-    """All steps of the plan; 0 if nothing is learnt by steps."""
+    """All steps of the plan; 0 if no gradient steps are taken."""
     if prepared.larger is None or not isinstance(prepared.plan, StepsPlan):
         return 0
     return prepared.plan.optim.epochs * max(1, len(prepared.larger.targets) // prepared.plan.images_per_step)

@@ -286,7 +286,7 @@ def plan_split(split: SplitConfig, dataset: Dataset) -> SplitConfig:
     """`split` of a dataset that is not split yet, with fractions for it where nothing is set.
 
     The test fraction is the dataset's usual one; of many images 2,500 validate, or 5 of each class, so that the others can
-    be learnt from.
+    be trained on.
     """
     if split != SplitConfig():
         return split

@@ -104,7 +104,7 @@ _CONFUSIONS: Mapping[Task, Callable[[Any, int | None], Iterable[str]]] = Mapping
 
 
 def _of_slices(report: Report, max_name: int | None, max_lines: int) -> Iterator[str]:
-    """The lowest groups of each slicing, in at most `max_lines` lines; the last says what is left out."""
+    """The lowest groups of each slicing, in at most `max_lines` lines; the last counts the rest."""
     slicings = report.slices
     if not slicings:
         return

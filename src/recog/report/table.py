@@ -1,4 +1,4 @@
-"""The report in the terminal, within 80 columns; nothing is said by colour alone."""
+"""The report in the terminal, within 80 columns; no information by colour alone."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _label_rows(report: MultilabelReport) -> Iterator[tuple[str, str | Text, str
     found = report.interval("mean_average_precision")
     yield "mAP", Text(percent(report.mean_average_precision), style="bold"), _with(chance, found)
     yield "Macro F1", _percent(report.macro.f1), _with("mean F1 of the labels", report.interval("macro_f1"))
-    yield "Micro F1", _percent(report.micro.f1), _with("of all labels said and shown", report.interval("micro_f1"))
+    yield "Micro F1", _percent(report.micro.f1), _with("over all labels and images", report.interval("micro_f1"))
     right = f"{report.num_correct:,} of {report.num_images:,}"
     yield "All labels right", percent(report.accuracy), _with(right, report.accuracy_ci95)
     for row in metric_rows(report):

@@ -79,7 +79,7 @@ class SeenImages:
         return any(content_hash in self.hashes.get(split, ()) for split in ("train", "val"))
 
     def split_of(self) -> dict[str, str]:
-        """The split of each content hash; of several the first, as train was learnt from and val selected with."""
+        """The split of each content hash; of several the first, as train was used for fitting and val for selection."""
         return {h: split for split in reversed(SPLITS) for h in self.hashes.get(split, ())}
 
 

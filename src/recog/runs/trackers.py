@@ -16,7 +16,7 @@ from recog.core.config import flatten
 from recog.core.errors import MissingExtraError
 from recog.core.files import pretty_json, write_bytes_atomic
 
-TRACKER_FILE = "tracker.json"  # the tracker's id of the run, so that a resumed training goes on with it
+TRACKER_FILE = "tracker.json"  # the tracker's id of the run, so that a resumed training continues it
 PROJECT = "recog"  # the experiment or project where none is set by the tracker's own variables
 MAX_VALUE = 250  # characters of a parameter; MLflow's older servers refuse more
 

@@ -44,7 +44,7 @@ def images_at_once(image_size: tuple[int, int]) -> int:
 
 
 class FileEngine(Engine, Protocol):
-    """An Engine that was opened from an ONNX file, with what that file says of itself."""
+    """An Engine that was opened from an ONNX file, with the facts in its metadata."""
 
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]  # (H, W, C)

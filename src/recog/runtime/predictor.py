@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """For a batch of B images: what the network says, and what the calibration makes of it."""
+    """For a batch of B images: the network's outputs and the calibrated probabilities."""
 
     logits: NDArray[np.float32]  # [B, K]
     probs: NDArray[np.float64]  # [B, K]
@@ -172,7 +172,7 @@ class Predictor:
     def predict_each(
         self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, reject: bool = False
     ) -> Iterator[Prediction | BadImage]:
-        """Per source, in order: its Prediction, or the BadImage that says why there is none.
+        """Per source, in order: its Prediction, or the BadImage with the reason.
 
         Sources are taken as answers are asked for; relative paths mean what they mean at this call.
         ConfigError at this call where `batch_size` or `reject` is not possible.

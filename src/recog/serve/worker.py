@@ -199,7 +199,7 @@ def _answer_all(
 
 
 def read_image(predictor: Predictor, image: Image) -> Pixels:
-    """uint8 [H, W, C], or the BadImage that says why there is none."""
+    """uint8 [H, W, C], or the BadImage with the reason."""
     shape = (*predictor.preprocess.image_size, predictor.preprocess.channels)
     if image.is_pixels:
         if len(image.data) != np.prod(shape):

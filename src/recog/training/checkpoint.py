@@ -186,7 +186,7 @@ class Checkpoints:
         cursor = (manifest.epoch, manifest.step)
         name = _NAME.fullmatch(path.name)
         if name is None or cursor != (int(name[1]), int(name[2])):
-            raise _Unusable(f"is another checkpoint's manifest: it says epoch {cursor[0]}, step {cursor[1]}")
+            raise _Unusable(f"belongs to another checkpoint: epoch {cursor[0]}, step {cursor[1]}")
         changes = list(_differences(manifest.facts, self._facts))
         if changes:
             raise _Unusable(f"belongs to other settings: {'; '.join(changes[:5])}")

@@ -92,7 +92,7 @@ def more_parts(num_parts: int, num_images: int, *, planned: int) -> int:
 
 
 def describe_parts(num_parts: int, network: nn.Module) -> str:
-    """A warning that says what changes."""
+    """A warning that names what changes."""
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     exact = (
         "BatchNorm uses the statistics of a part, so results differ slightly"

@@ -82,7 +82,7 @@ def fit(
 ) -> Iterator[StepLog | SkippedStep | EpochLog]:
     """Train `state` in place from its cursor on; stop early by ceasing to iterate.
 
-    `is_over` is asked after each step; where it is true, training ends and the epoch counts as ended.
+    `is_over` is called after each step; where it returns True, training ends and the epoch counts as ended.
 
     A loss or gradient that is not finite raises TrainingError before the optimiser's step, or skips the step, by
     `state.on_nonfinite`; either names the images of the batch.

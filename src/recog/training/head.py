@@ -208,7 +208,7 @@ def _objective(
 
 NUM_FOLDS = 5
 NUM_REPEATS = 4
-FEW_IMAGES = 20  # per class: below this, one validation split says little
+FEW_IMAGES = 20  # per class: below this, one validation split is too noisy
 
 
 @dataclass(frozen=True, kw_only=True)

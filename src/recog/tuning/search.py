@@ -27,7 +27,7 @@ MIN_RUNG = 2  # epochs: the first one is mostly warm-up
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
 MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
 MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
-MIN_CORRELATION = 0.3  # below, a rung says too little of the end to prune there
+MIN_CORRELATION = 0.3  # below, a rung predicts the final result too poorly to prune there
 
 
 @dataclass(frozen=True, kw_only=True)

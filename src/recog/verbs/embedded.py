@@ -105,7 +105,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     over `config`, which is a TrainConfig or a TOML file such as an earlier run's run.toml, and `settings` such as
     {'augment.policy': 'none'} go over both. `name` names the run's folder.
 
-    `resume` names an interrupted run, which goes on with its own settings; a Dataset and a network of your own are to be given
+    `resume` names an interrupted run, which continues with its own settings; a Dataset and a network of your own are to be given
     again, and `source` if the data were moved.
 
     `budget` is the time of the whole call, such as '90s', '10m' or '2h'; recipe, network, input size and epochs are planned to
@@ -219,7 +219,7 @@ class ProgressLine:
             print(visible(text), file=self._stream, flush=True)
 
     def begin(self, name: str, *, num_steps: int, num_epochs: int) -> None:
-        """Training of the run `name` starts; `num_steps` is 0 if nothing is learnt by steps."""
+        """Training of the run `name` starts; `num_steps` is 0 if no gradient steps are taken."""
         self._name, self._num_steps, self._num_epochs = visible(name), num_steps, num_epochs
         self._rewrite("training")
 

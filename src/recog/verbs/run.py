@@ -52,7 +52,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Training starts. `num_steps` is 0 if nothing is learnt by steps."""
+    """Training starts. `num_steps` is 0 if no gradient steps are taken."""
 
     folder: Path
     config: TrainConfig

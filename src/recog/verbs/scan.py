@@ -166,7 +166,7 @@ def scan(
     `deep` also compares the images with each other, for wrong labels, near duplicates, shortcuts and odd images: True by the
     features of a pretrained network, a path or name by those of this run or bundle.
 
-    `labels` says how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
+    `labels` describes how several labels of one image are written, where a list needs it; `layout`, which folders are splits and
     classes and which images belong together; `limits`, how large an image may be. `task` and
     `class_names` are as for training.
     """

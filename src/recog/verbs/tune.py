@@ -129,7 +129,7 @@ def tune(  # noqa: PLR0913  keywords of a public verb
 
     The study ends after `trials`, or within `budget`, such as '10m'; without either after 30 trials. `space` is a TOML file that
     narrows or extends what is searched. `recipe` to `settings` are the same in all trials. `storage` and `name` share a study
-    with other machines, `resume` goes on with one. With `test`, the winner's own run is measured on the test split, which the
+    with other machines, `resume` continues one. With `test`, the winner's own run is measured on the test split, which the
     study does not use; else on the validation split, or by cross-validation.
 
     `verbose` shows a line per trial on stderr. torch's thread count and all random generators are left as found.
@@ -234,7 +234,7 @@ def _resumed(config: TrainConfig, options: TuneOptions) -> tuple[TrainConfig, Tu
         )
     if options.space is not None or options.storage or options.name:
         raise ConfigError(
-            "--resume goes on with the study's own space, storage and name; leave --space, --storage and --name out."
+            "--resume uses the study's own space, storage and name; leave --space, --storage and --name out."
         )
     saved = folder / SPACE_FILE
     source = config.data.source
@@ -259,7 +259,7 @@ def _check(config: TrainConfig, options: TuneOptions, dataset: Dataset | None, r
     is_own = options.resume is None and not options.storage
     if is_own and options.name is not None and os.path.lexists(STUDIES / options.name):
         raise ConfigError(
-            f"{STUDIES / options.name} already exists; go on with it by --resume {options.name}, or choose another --name."
+            f"{STUDIES / options.name} already exists; continue it with --resume {options.name}, or choose another --name."
         )
 
 

@@ -32,7 +32,7 @@ def test_the_four_files(tmp_path, packed):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"images": idx_bytes(IMAGES)[:-1]}, "says it holds 60 bytes .* but has 59"),
+        ({"images": idx_bytes(IMAGES)[:-1]}, "declares 60 bytes .* but has 59"),
         ({"images": idx_bytes(IMAGES) + b"x"}, "but has more"),
         ({"images": b"\x00\x00\x0d\x03" + bytes(12)}, "begins with 00 00 0d 03"),
         ({"images": b"\x00\x00\x08\x03" + b"\xff" * 12}, "at most 4,294,967,296 are read"),

@@ -35,7 +35,7 @@ def bits_per_channel(image: Image.Image) -> int:
 
 
 def full_scale(image: Image.Image, grey16_max: int) -> int:
-    """The value of a 16-bit grey image that becomes white: `grey16_max`, or less where the file itself says so.
+    """The value of a 16-bit grey image that becomes white: `grey16_max`, or less where the file declares it.
 
     To be asked before the pixels are loaded.
     """

@@ -96,7 +96,7 @@ _ORIENTATION = 274  # the EXIF and TIFF tag
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What a header says. Width and height are those of the decoded image, EXIF orientation applied."""
+    """Facts of a header. Width and height are those of the decoded image, EXIF orientation applied."""
 
     width: int
     height: int
@@ -162,7 +162,7 @@ def decode_image(
 
 
 def probe(source: ImageSource, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
-    """What the header says, without decoding pixels. Raises BadImage as `decode` does, but for damage behind the header."""
+    """The facts of the header, without decoding pixels. Raises BadImage as `decode` does, but for damage behind the header."""
     name = name or source_name(source)
 
     def work() -> ImageInfo:
@@ -345,7 +345,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _ends_metadata_in_header(image: Image.Image) -> bool:
-    """Whether this is a PNG, not loaded yet, whose pixels are followed by nothing that could say how they lie."""
+    """Whether this is a PNG, not loaded yet, whose pixels are followed by no chunk that could change their orientation."""
     file = getattr(image, "fp", None)
     if image.format != "PNG" or not isinstance(file, MeteredFile) or not getattr(image, "tile", None):
         return False

@@ -82,7 +82,7 @@ def _check_size(segments: list[tuple[int, bytes]], size: tuple[int, int], name: 
         raise IndexError(0)
     _, right, bottom, left, top, tile_width, tile_height, *_ = struct.unpack_from(">H8I", body)
     if (right - left, bottom - top) != size:
-        reason = f"it says it has {size[0]} x {size[1]} pixels, but its codestream has {right - left} x {bottom - top}"
+        reason = f"it declares {size[0]} x {size[1]} pixels, but its codestream has {right - left} x {bottom - top}"
         raise BadImage(name, reason, REPLACE)
     if not tile_width or not tile_height:
         raise IndexError(0)

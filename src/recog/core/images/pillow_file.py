@@ -140,7 +140,7 @@ def check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
 
 
 def check_tiles(image: Image.Image, name: str) -> None:
-    """BadImage where what the header says of the stored parts is slow to decode, or is not all of the image."""
+    """BadImage where the stored parts, by the header, are slow to decode or incomplete."""
     tiles = getattr(image, "tile", None)
     if tiles:
         _check_speed(image, tiles[0][0], name)

@@ -51,7 +51,7 @@ _LINK, _FOLDER, _FILE = 0o120000, 0o040000, 0o100000
 
 @dataclass(frozen=True, kw_only=True)
 class ZipEntry:
-    """One entry; `member` reads a file's bytes, and where it is None, `refusal` says why not."""
+    """One entry; `member` reads a file's bytes, and where it is None, `refusal` is the reason."""
 
     name: str
     is_folder: bool

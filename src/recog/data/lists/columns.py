@@ -75,7 +75,7 @@ Cells = Callable[[int], Iterable[str]]  # the cells of the column at a place
 
 @dataclass(frozen=True)
 class Columns:
-    """The place of the column of each role; `notes` say what was taken for what, where the name alone does not."""
+    """The place of the column of each role; `notes` name the choices that the column names alone do not show."""
 
     header: tuple[str, ...]
     at: Mapping[Role, int]

@@ -134,7 +134,7 @@ class ImageFinder:
 
     @property
     def notes(self) -> list[str]:
-        """Where the images are, unless all are where the list says, in its own folder."""
+        """Where the images are, unless all are in the list's own folder."""
         own = None if self.is_given else self.groups[0][0]
         away = [place for place in self._found_in if place != own]
         if not away and not self._ways:

@@ -237,7 +237,7 @@ def _read_header(data: bytes, num_bytes: int, where: str) -> tuple[tuple[int, ..
     wanted = math.prod(shape) * dtype.itemsize
     if any(side < 0 for side in shape) or stream.tell() + wanted != num_bytes:
         raise DataError(
-            f"{where} says it holds {wanted:,} bytes of shape {shape} but has {num_bytes - stream.tell():,}. Save it again."
+            f"{where} declares {wanted:,} bytes of shape {shape} but has {num_bytes - stream.tell():,}. Save it again."
         )
     return shape, is_fortran, dtype, stream.tell()
 

@@ -116,7 +116,7 @@ def read_idx_array(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
             shape = tuple(int.from_bytes(header[4 + 4 * i : 8 + 4 * i], "big") for i in range(num_axes))
             wanted = int(np.prod(np.array(shape, dtype=object)))
             if wanted > _MAX_BYTES:
-                raise DataError(f"{path} says it holds {wanted:,} bytes; at most {_MAX_BYTES:,} are read.")
+                raise DataError(f"{path} declares {wanted:,} bytes; at most {_MAX_BYTES:,} are read.")
             packed = path.stat().st_size
             check_totals(path, count=0, total=wanted, held=0, packed_bytes=packed, limits=DEFAULT_LIMITS)
             data = file.read(wanted + 1)
@@ -124,5 +124,5 @@ def read_idx_array(path: Path, *, num_axes: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read ({error}). Download it again.") from None
     if len(data) != wanted:
         more = "more" if len(data) > wanted else f"{len(data):,}"
-        raise DataError(f"{path} says it holds {wanted:,} bytes of shape {shape} but has {more}. Download it again.")
+        raise DataError(f"{path} declares {wanted:,} bytes of shape {shape} but has {more}. Download it again.")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)

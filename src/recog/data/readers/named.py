@@ -227,7 +227,7 @@ def import_datasets() -> None:
 
 
 def download(urls: Iterable[str], folder: Path, file: str, md5: str) -> None:
-    """Fetch `file` from the first of `urls` that has it, checked by its MD5. DataError says how to do it by hand.
+    """Fetch `file` from the first of `urls` that has it, checked by its MD5. DataError names the way to do it by hand.
 
     It stands in `folder` only when it is whole: a download that is cut off, or a second process, leaves no part of it.
     """

@@ -88,13 +88,13 @@ class Labels:
 
 @dataclass
 class _Record:
-    """What the members of one key say."""
+    """The facts of one key's members."""
 
     images: list[tuple[str, Readable]] = field(default_factory=list)  # (member, source)
     others: list[StoredBytes] = field(default_factory=list)  # of another suffix
     labels: Labels | None = None
     group: str | None = None
-    columns: tuple[tuple[str, str], ...] = ()  # (key, text) of what else the .json says
+    columns: tuple[tuple[str, str], ...] = ()  # (key, text) of other entries of the .json
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_shards(
 ) -> Dataset:
     """One sample per key. A shard whose name or folder begins with a split's name gives its samples that split.
 
-    What key.json says beyond the label, in numbers and texts, are the sample's columns.
+    What key.json holds beside the label, in numbers and texts, are the sample's columns.
     """
     exclusions: list[Exclusion] = []
     notes: list[str] = []
@@ -210,7 +210,7 @@ def _holds_image(stored: StoredBytes) -> bool:
 
 
 def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, labels: LabelFormat) -> None:
-    """Add what a .cls or .json says. DataError where another of its key says another label."""
+    """Add a .cls or .json. DataError where another member of its key has another label."""
     text = _read_text(stored, name)
     if suffix == "cls":
         found = None if labels.columns else _labels_of(class_name_of(text.strip()), labels)
@@ -224,7 +224,7 @@ def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, la
             record.columns += cells_of({key: cell for key, cell in table.items() if key not in known})
     if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
         raise DataError(
-            f"{name} says the label is {_shown(found)}, another member of its key says {_shown(record.labels)}."
+            f"{name} gives the label {_shown(found)}, another member of its key {_shown(record.labels)}."
         )
     record.labels = found if found is not None else record.labels
 

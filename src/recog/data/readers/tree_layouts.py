@@ -24,7 +24,7 @@ _SAMPLES = "-samples"  # how Teachable Machine ends the names of its zips, one p
 
 
 def read_tree(tree: Tree, labels: LabelFormat, layout: DataLayout) -> Dataset:
-    """Labels in names where the user says so; else metadata, lists beside the images, or class folders.
+    """Labels in file names where the user asks for it; else metadata, lists beside the images, or class folders.
 
     DataError where the layout is not understood, with the lists that stand in the folder, or where it can be read in two ways.
     """

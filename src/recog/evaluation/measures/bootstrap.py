@@ -292,9 +292,9 @@ def _rank_tables(probs: FloatArray, is_class: BoolArray) -> list[RankTable]:
 
 @dataclass(frozen=True, kw_only=True)
 class RankTable:
-    """One class against the rest: the m distinct scores of its own images cut the others into 2 m + 1 heaps.
+    """One class against the rest: the m distinct scores of its own images split the others into 2 m + 1 bins.
 
-    Heap 2 j lies below own score j and above the one before, heap 2 j + 1 equals it.
+    Bin 2 j lies below own score j and above the one before, bin 2 j + 1 equals it.
     """
 
     own: csr_array  # [m, N]
@@ -307,12 +307,12 @@ class RankTable:
         """`scores` float [S], which of them `is_own` bool [S], and the image of each, `images` int [S], of `num_images`."""
         cuts = np.unique(scores[is_own])
         place = np.searchsorted(cuts, scores, side="left")
-        heap = 2 * place
+        bin_ = 2 * place
         if len(cuts):
-            heap += cuts[np.minimum(place, len(cuts) - 1)] == scores
+            bin_ += cuts[np.minimum(place, len(cuts) - 1)] == scores
         return cls(
             own=_count_table(place[is_own], images[is_own], (len(cuts), num_images)),
-            others=_count_table(heap[~is_own], images[~is_own], (2 * len(cuts) + 1, num_images)),
+            others=_count_table(bin_[~is_own], images[~is_own], (2 * len(cuts) + 1, num_images)),
         )
 
     def measures(self, counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -320,9 +320,9 @@ class RankTable:
 
         AUROC is pairs won over all pairs, a tie being half of one; scores that are equal enter the average precision together.
         """
-        own, heaps = self.own @ counts, self.others @ counts
-        up_to = np.cumsum(heaps, axis=0)
-        below, equal, num_others = up_to[:-1:2], heaps[1::2], up_to[-1]
+        own, bins = self.own @ counts, self.others @ counts
+        up_to = np.cumsum(bins, axis=0)
+        below, equal, num_others = up_to[:-1:2], bins[1::2], up_to[-1]
         num_own = own.sum(axis=0)
         auroc = ratio(np.einsum("mb,mb->b", own, below + 0.5 * equal), num_own * num_others)
         hits = num_own - np.cumsum(own, axis=0) + own  # own images at or above each own score

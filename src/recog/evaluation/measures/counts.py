@@ -98,12 +98,12 @@ def accuracy_of(confusion: NDArray[np.int64]) -> float:
 
 
 def macro_mean(counts: ClassCounts) -> MeanMeasures:
-    """Every class with images weighs the same; one that is never predicted counts with a precision of 0."""
+    """Every class with images has the same weight; one that is never predicted counts with a precision of 0."""
     return _mean(counts, weights=(counts.support > 0).astype(np.float64))
 
 
 def weighted_mean(counts: ClassCounts) -> MeanMeasures:
-    """Every class weighs as many images as it has; of one label per image, the weighted recall is the accuracy."""
+    """Every class is weighted by its number of images; of one label per image, the weighted recall is the accuracy."""
     return _mean(counts, weights=counts.support.astype(np.float64))
 
 

@@ -5,10 +5,10 @@ the value is scikit-learn's. The one difference is in what has no value: there s
 here it is undefined (NaN), and means leave it out:
 
 - A label that no image shows: its precision, recall, F1, AUROC and average precision. The micro means still count what was
-  wrongly said of it.
+  wrongly predicted for it.
 - A label that all images show: its AUROC, average precision and specificity.
 
-A label with images that was never said has a precision of 0 in the macro mean, as in scikit-learn.
+A label with images that was never predicted has a precision of 0 in the macro mean, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def check_targets(targets: TargetArray, num_images: int, num_classes: int) -> Bo
 
 
 def decide(probs: FloatArray, thresholds: FloatArray) -> BoolArray:
-    """Which labels are said, bool [N, K]: those whose probability is at or above their threshold, `thresholds` [K]."""
+    """Which labels are predicted, bool [N, K]: those whose probability is at or above their threshold, `thresholds` [K]."""
     return np.asarray(probs >= thresholds)
 
 
 def example_f1_terms(decisions: BoolArray, targets: BoolArray) -> NDArray[np.float64]:
-    """Per image, float64 [N]: F1 of the labels said of it; 1 where it shows none and none is said.
+    """Per image, float64 [N]: F1 of its predicted labels; 1 where it has none and none is predicted.
 
     Its mean is scikit-learn's f1_score(average='samples', zero_division=1). Tsoumakas and Katakis (2007), IJDWM 3(3).
     """

@@ -97,7 +97,7 @@ def ece_interval(gaps: NDArray[np.float64], resampled_gaps: NDArray[np.float64])
 
 
 def unless_empty(interval: Interval) -> Interval | None:
-    """None where no resample differs: the sample cannot say what it did not see."""
+    """None where no resample differs: the interval would be a point."""
     return interval if interval[0] < interval[1] else None
 
 

@@ -220,9 +220,9 @@ def _words(row: BoolArray, class_names: Sequence[str]) -> str:
 
 
 def mcnemar_exact(num_only_a: int, num_only_b: int) -> float:
-    """Two-sided p-value that two classifiers err alike, from the images that only one of them gets right.
+    """Two-sided p-value that two classifiers have the same error rate, from the images that only one of them gets right.
 
-    An image that both get right, or both wrong, says nothing of which is better. If neither is, each of the other
+    An image that both get right, or both wrong, does not tell which is better. If neither is, each of the other
     n = num_only_a + num_only_b images falls to either side with chance 1/2, so num_only_a is binomial(n, 1/2). Seen
     are k = min(num_only_a, num_only_b) on the lesser side; as far out or further are X <= k and, by symmetry, X >= n - k:
     p = 2 P(X <= k), at most 1. With n = 0 there is nothing to tell, and p = 1.

@@ -81,7 +81,7 @@ class CrossValidation:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
-    """Counts are 0 where nothing is learnt by steps.
+    """Counts are 0 where no gradient steps are taken.
 
     `duration_s`, `is_resumed` and `budget_s` belong to one run: a bundle, which equal runs write equally, has none of them.
     """

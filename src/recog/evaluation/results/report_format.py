@@ -41,7 +41,7 @@ def check_header(table: Mapping[str, Any]) -> None:
 def parse_checked(table: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], _Report]) -> _Report:
     """The report that `parse` makes of a `report.json`; a BundleError where it is no evaluation, newer, damaged or inconsistent.
 
-    What follows from the counts is made again, and must be what the file says.
+    What follows from the counts is made again, and must equal the file's values.
     """
     check_header(table)
     check_values(table, where="report.json")

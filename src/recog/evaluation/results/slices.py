@@ -62,10 +62,10 @@ def slice_by_value(by: str, values: NDArray[np.float64], is_correct: NDArray[np.
     quantiles = np.quantile(values, np.arange(1, _NUM_SLICES) / _NUM_SLICES, method="inverted_cdf")
     edges = [edge for edge in np.unique(quantiles) if edge < distinct[-1]] or [distinct[-2]]
     places = np.searchsorted(edges, values, side="left")
-    heaps = [np.flatnonzero(places == place) for place in np.unique(places)]
-    while len(heaps) > 2 and min(map(len, heaps)) < SMALL_SLICE:
-        _merge_smallest(heaps)
-    parts = (_slice(_span(values[heap], unit), is_correct[heap]) for heap in heaps)
+    bins = [np.flatnonzero(places == place) for place in np.unique(places)]
+    while len(bins) > 2 and min(map(len, bins)) < SMALL_SLICE:
+        _merge_smallest(bins)
+    parts = (_slice(_span(values[part], unit), is_correct[part]) for part in bins)
     return Slicing(by=by, slices=_worst_first(parts))
 
 
@@ -106,13 +106,13 @@ def _number(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if unit else f"{value:,.6g}"
 
 
-def _merge_smallest(heaps: list[NDArray[np.int64]]) -> None:
-    """Lay the smallest heap on its smaller neighbour, in place."""
-    i = min(range(len(heaps)), key=lambda i: len(heaps[i]))
-    neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(heaps)]
-    j = min(neighbours, key=lambda j: len(heaps[j]))
+def _merge_smallest(bins: list[NDArray[np.int64]]) -> None:
+    """Merge the smallest bin with its smaller neighbour, in place."""
+    i = min(range(len(bins)), key=lambda i: len(bins[i]))
+    neighbours = [j for j in (i - 1, i + 1) if 0 <= j < len(bins)]
+    j = min(neighbours, key=lambda j: len(bins[j]))
     first, second = sorted((i, j))
-    heaps[first : second + 1] = [np.concatenate([heaps[first], heaps[second]])]
+    bins[first : second + 1] = [np.concatenate([bins[first], bins[second]])]
 
 
 def _worst_first(parts: Iterable[Slice]) -> tuple[Slice, ...]:

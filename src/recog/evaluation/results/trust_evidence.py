@@ -1,4 +1,4 @@
-"""What a report says of the bundle's calibration, on the images measured: scaling before and after, and the prediction sets."""
+"""Evidence on the bundle's calibration, on the images measured: scaling before and after, and the prediction sets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SetEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownEvidence:
-    """How many of the images measured, all of known classes, are called unknown; `rule` says by what."""
+    """How many of the images measured, all of known classes, are called unknown; `rule` names the score."""
 
     rule: UnknownRule
     num_images: int

@@ -158,7 +158,7 @@ def fit_sets(
     class_conditional: bool = False,
     data: str = "given images",
 ) -> ConformalSets:
-    """From calibrated `probs` [N, K], `labels` int [N] and `coins` float64 [N] of images that the network has not learnt from.
+    """From calibrated `probs` [N, K], `labels` int [N] and `coins` float64 [N] of images that were not used in training.
 
     `class_conditional` holds the rate within each class that has 200 calibration images (Vovk, 2012, ACML): the others are
     refused one of their own, as it would be too uncertain, and share the quantile of all images.

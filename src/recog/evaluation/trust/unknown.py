@@ -1,7 +1,7 @@
 """'Unknown': a score of how unlike the known classes an image is, and the threshold from which it is called so.
 
 Every score is higher the stranger the image. The threshold is a conformal quantile: of images like those of calibration at
-most the stated share is called unknown by mistake. What share of strange images is found, no threshold can promise.
+most the stated share is called unknown by mistake. No threshold guarantees what share of unfamiliar images is found.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownRule:
-    """An image is unknown where its score is above the threshold; a threshold of None refuses to say, with the reason."""
+    """An image is unknown where its score is above the threshold; a threshold of None decides nothing; the reason is recorded."""
 
     method: UnknownMethod
     threshold: float | None
@@ -201,7 +201,7 @@ def unknown_scores(
     num_neighbours: int = MAX_NEIGHBOURS,
     weight: float | None = None,
 ) -> NDArray[np.float64]:
-    """How strange each image is, float64 [N], from `logits` float [N, K] and `features` float [N, D] of the network.
+    """How unfamiliar each image is, float64 [N], from `logits` float [N, K] and `features` float [N, D] of the network.
 
     'max_softmax': less the largest probability, the baseline; Hendrycks and Gimpel (2017), ICLR.
     'energy': less the logarithm of the summed exponentials of the logits; Liu et al. (2020), NeurIPS.
@@ -240,7 +240,7 @@ def unknown_scores(
 def fit_weight(logits: FloatArray, features: FloatArray, statistics: FeatureStatistics) -> float:
     """The weight of 'energy_mahalanobis' that gives energy and distance the same spread over known images.
 
-    The spread is from the median to the 95th percentile, the side on which strange images lie. 0 where the distance has none.
+    The spread is from the median to the 95th percentile, the side of unfamiliar images. 0 where the distance has none.
     """
     spreads = []
     for scores in (_energy(logits), _mahalanobis(features, statistics)):
@@ -313,7 +313,7 @@ def shrink(covariance: NDArray[np.float64], num_images: int) -> NDArray[np.float
 
 def whiten(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """W [D, D] so that |x W|^2 is the squared Mahalanobis distance of x by the `covariance` [D, D], which has an inverse."""
-    from scipy.linalg import cholesky, lapack  # only fitting needs it, and answering shall begin at once
+    from scipy.linalg import cholesky, lapack  # only fitting needs it; prediction should start fast
 
     inverse, _ = lapack.dtrtri(
         cholesky(covariance, lower=True), lower=1

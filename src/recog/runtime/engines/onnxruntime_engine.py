@@ -19,7 +19,7 @@ _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 class OnnxEngine:
     """ONNX Runtime on the CPU, in float32.
 
-    `class_names` is what the file's own metadata says; `image_shape` (H, W, C) and `num_classes` what its graph takes and gives.
+    `class_names` comes from the file's metadata; `image_shape` (H, W, C) and `num_classes` what its graph takes and gives.
     """
 
     def __init__(self, path: Path, *, num_threads: int | None = None, spinning: bool = True) -> None:

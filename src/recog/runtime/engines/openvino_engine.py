@@ -41,7 +41,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoEngine:
     """OpenVINO on the CPU, in float32 or bfloat16; not thread-safe.
 
-    `class_names` is what the file's own metadata says; `image_shape` (H, W, C) and `num_classes` what its graph takes and gives.
+    `class_names` comes from the file's metadata; `image_shape` (H, W, C) and `num_classes` what its graph takes and gives.
     """
 
     def __init__(self, path: Path, *, precision: str = "float32", num_threads: int | None = None) -> None:
