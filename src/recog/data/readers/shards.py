@@ -223,9 +223,7 @@ def _add_labels(record: _Record, stored: StoredBytes, suffix: str, name: str, la
             record.group = record.group if group is None else str(group)
             record.columns += cells_of({key: cell for key, cell in table.items() if key not in known})
     if record.labels is not None and found is not None and set(record.labels.names) != set(found.names):
-        raise DataError(
-            f"{name} gives the label {_shown(found)}, another member of its key {_shown(record.labels)}."
-        )
+        raise DataError(f"{name} gives the label {_shown(found)}, another member of its key {_shown(record.labels)}.")
     record.labels = found if found is not None else record.labels
 
 
