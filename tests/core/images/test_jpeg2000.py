@@ -91,10 +91,10 @@ def test_what_asks_for_too_much_is_refused_at_once(data, says):
 def test_another_size_in_the_codestream_than_in_the_box():
     """The size in the box ihdr is what limits are compared with; OpenJPEG allocates by the codestream."""
     data = encode(Image.fromarray(PICTURE), "JPEG2000")
-    with pytest.raises(BadImage, match="says it has 40 x 30 pixels, but its codestream has 400 x 300"):
+    with pytest.raises(BadImage, match="declares 40 x 30 pixels, but its codestream has 400 x 300"):
         check_jpeg2000(data, (40, 30), "it")
     at = data.index(b"ihdr") + 4
-    with pytest.raises(BadImage, match="says it has 400 x 20 pixels, but its codestream has 400 x 300"):
+    with pytest.raises(BadImage, match="declares 400 x 20 pixels, but its codestream has 400 x 300"):
         decode(data[:at] + struct.pack(">I", 20) + data[at + 4 :])
 
 

@@ -40,7 +40,7 @@ def test_labels_from_json_and_both_must_agree(tmp_path):
     members = [("1.png", PNG), ("1.json", json.dumps({"label": 7, "caption": "x"}).encode())]
     data = open_source(shard(tmp_path / "a.tar", *members))
     assert (data.class_names, data.samples[0].name) == (("7",), "a.tar/1.png")
-    with pytest.raises(DataError, match="another member of its key says '7'"):
+    with pytest.raises(DataError, match="another member of its key '7'"):
         open_source(shard(tmp_path / "b.tar", *members, ("1.cls", b"8")))
 
 
