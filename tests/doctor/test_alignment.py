@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from doctor_pictures import drawing, picture, thumbnail
 from PIL import Image, ImageDraw
-from small_pictures import drawing, picture, thumbnail
 
 from recog.doctor.alignment import align, count_details, edges_of
 

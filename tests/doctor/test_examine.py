@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from doctor_pictures import picture
 from PIL import Image
 from sklearn.datasets import load_digits
-from small_pictures import picture
 
 import recog
 from recog.core.errors import DataError

@@ -1,6 +1,6 @@
 import numpy as np
+from doctor_pictures import colours, drawing, picture, thumbnail
 from PIL import Image
-from small_pictures import colours, drawing, picture, thumbnail
 
 from recog.doctor.features import nearest_neighbours
 from recog.doctor.near_duplicates import (

@@ -65,7 +65,7 @@ def mirror(tmp_path, monkeypatch):
         running.shutdown()
 
 
-EXTRA = []  # further files that the mirror says it has
+EXTRA = []  # further files that the mirror lists
 
 
 def content_of(dataset):
