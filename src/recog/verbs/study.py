@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +240,8 @@ def _rules(
     )
     if options.budget is None:
         return rules
-    left = options.budget.seconds - (time.perf_counter() - options.budget.started)
+    used = time.perf_counter() - options.budget.started
+    left = options.budget.seconds - used
     rest = max((pace.before_s + pace.after_s for pace in paces.values()), default=0.0) * SPARE if options.refit else 0.0
     search_s, max_epochs = left - rest, None
     if by_steps:
@@ -252,7 +254,8 @@ def _rules(
     if search_s <= 0:
         raise ConfigError(
             f"--budget {describe_seconds(options.budget.seconds)} is too short for a study of these data: the winner's own run "
-            f"is expected to take {describe_seconds(rest)}. Give more time, or --no-refit."
+            f"is expected to take {describe_seconds(rest)}. Give --budget {describe_seconds(60 * ceil((used + 2 * rest) / 60))} or "
+            "more, or --no-refit."
         )
     return replace(rules, deadline=time.time() + search_s, max_epochs=max_epochs, longest=max_epochs or rules.longest)
 
