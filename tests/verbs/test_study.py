@@ -64,5 +64,7 @@ def test_a_short_budget_has_short_trials_and_half_of_it_for_the_winner(digits):
 
 
 def test_a_budget_that_is_too_short_is_refused(digits):
-    with pytest.raises(ConfigError, match="--budget 20s is too short for a study of these data.*Give --budget 1m or more"):
+    with pytest.raises(
+        ConfigError, match="--budget 20s is too short for a study of these data.*Give --budget 1m or more"
+    ):
         planned(digits, seconds=20.0)

@@ -252,10 +252,10 @@ def _rules(
         if options.refit and not is_short:
             search_s -= SPARE * max_epochs * epoch_s
     if search_s <= 0:
+        needed = 60 * ceil((used + 2 * rest) / 60)
         raise ConfigError(
             f"--budget {describe_seconds(options.budget.seconds)} is too short for a study of these data: the winner's own run "
-            f"is expected to take {describe_seconds(rest)}. Give --budget {describe_seconds(60 * ceil((used + 2 * rest) / 60))} or "
-            "more, or --no-refit."
+            f"is expected to take {describe_seconds(rest)}. Give --budget {describe_seconds(needed)} or more, or --no-refit."
         )
     return replace(rules, deadline=time.time() + search_s, max_epochs=max_epochs, longest=max_epochs or rules.longest)
 
