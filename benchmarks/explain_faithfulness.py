@@ -16,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from recog.attribution.check import MethodCheck, check_methods, most_faithful
-from recog.attribution.table import EXPLAINERS
+from recog.attribution.table import EXPLAINERS, attribute
 from recog.core.hardware import cpu_name, num_cores
 from recog.verbs import explain_choice
 from recog.verbs.explain_choice import Choice, Opened, choose_items, read_items
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--methods", nargs="+", default=list(EXPLAINERS), choices=list(EXPLAINERS))
+    parser.add_argument("--speed", action="store_true", help="only the time of one Grad-CAM beside a forward pass")
     options = parser.parse_args()
     names = ("torch", "timm", "captum", "onnxruntime", "numpy")
     print(
@@ -39,6 +41,9 @@ def main() -> None:
         + ", ".join(f"{n} {version(n)}" for n in names)
     )
     for run in options.runs:
+        if options.speed:
+            print(speed(run), flush=True)
+            continue
         for line in table(run, options.images, options.methods):
             print(line, flush=True)
 
@@ -64,6 +69,29 @@ def table(run: Path, num_images: int, methods: list[str]) -> Iterator[str]:
     best = most_faithful(checks)
     yield f"\nUsed: {best.method if best else 'none'}."
     print(f"{run.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+def speed(run: Path, num_rounds: int = 9) -> str:
+    """Grad-CAM of one image beside a forward pass of the same torch network, in turns on one thread: medians and the ratio."""
+    torch.set_num_threads(1)
+    opened = Opened.load(run)
+    classifier, shape = opened.subject.classifier, (*opened.subject.image_size, opened.predictor.preprocess.channels)
+    image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
+    forward, cam = [], []
+    for number in range(num_rounds + 2):
+        started = time.perf_counter()
+        with torch.inference_mode():
+            classifier(torch.as_tensor(image))
+        middle = time.perf_counter()
+        attribute("gradcam", opened.subject, image, np.array([0]))
+        if number >= 2:  # the first calls allocate, and choose the layer
+            forward.append(middle - started)
+            cam.append(time.perf_counter() - middle)
+    ratios = np.array(cam) / np.array(forward)
+    return (
+        f"{run.name}: forward {1000 * np.median(forward):.1f} ms, Grad-CAM {1000 * np.median(cam):.1f} ms, ratio "
+        f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f}), {num_rounds} rounds"
+    )
 
 
 def row(check: MethodCheck) -> str:

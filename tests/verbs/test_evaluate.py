@@ -108,7 +108,7 @@ def test_a_run_that_may_only_be_read_is_evaluated_and_compared(read_only_run, tm
     assert result.report.data.test_openings == 1
     result = evaluate(run, "digits")
     assert (result.folder, result.report.num_images) == (None, 360)
-    assert f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere" in result.notes
+    assert f"{run} is read-only, so the result was not written there; --out FOLDER writes it elsewhere" in result.notes
     assert any(unrecorded in note for note in compare(run, run, "digits").notes)
 
 

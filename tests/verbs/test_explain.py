@@ -136,3 +136,14 @@ def test_the_command(run_folder, tmp_path):
     assert json.loads(run.stdout)["method"] == "gradcam"
     plain = CliRunner().invoke(build_app(COMMANDS), ["explain", str(run_folder), "--class", "1"])
     assert ": 1, correct" in plain.stdout
+
+
+def test_maps_in_the_report_of_an_evaluation(run_folder, tmp_path):
+    from recog.verbs.evaluate import evaluate
+
+    with pytest.raises(ConfigError, match="--maps is for a report with thumbnails"):
+        evaluate(run_folder, "digits", maps=True, report_images=False)
+    found = evaluate(run_folder, "digits", include_seen=True, maps=True, out=tmp_path / "e")
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert page.count('class="map"') == min(50, found.report.num_errors) > 0
+    assert "where it counts for the prediction, by Grad-CAM" in page

@@ -46,6 +46,9 @@ def evaluate(
         typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
     ] = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="Write report.html without thumbnails.")] = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Draw in report.html where the worst errors count for their answer.")
+    ] = False,
     *,
     data_options: DataOptions,
     threads: Threads = None,
@@ -69,6 +72,7 @@ def evaluate(
         include_seen=include_seen,
         predictions=predictions,
         report_images=not no_images,
+        maps=maps,
     )
     for note in result.notes:
         print_note(note)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from recog.runtime.prediction import Prediction
 from recog.runtime.predictor import Predictor
 
 SLICE_BY = ("size", "brightness", "source-folder")
+_NO_MAPS: Mapping[str, str] = MappingProxyType({})
 _NOTHING = frozenset({"", "nan", "<na>", "null", "none"})  # empty cells as pandas and others write them
 MAX_NAMED_NUMBERS = 8  # a column with at most this many different numbers has a slice for each
 _BRIGHTNESS_SIDE = 64  # px: a JPEG decoder may reduce down to here, which keeps the mean
@@ -49,14 +51,16 @@ class Measured:
     preprocess: Preprocess
     samples: Mapping[str, Sample]  # by name, in the order they were measured in
 
-    def html(self, facts: PageFacts, *, with_pictures: bool = True) -> str:
-        """The report page, with thumbnails unless the data are private or none are wanted."""
+    def html(
+        self, facts: PageFacts, *, with_pictures: bool = True, maps: Mapping[str, str] = _NO_MAPS, maps_note: str = ""
+    ) -> str:
+        """The report page, with thumbnails unless the data are private or none are wanted; `maps` are those of Gallery."""
         gallery = Gallery()
         if with_pictures:
             gallery = build_gallery(
                 self.report, self.results, self.samples, limits=self.preprocess.limits, data=facts.data
             )
-        return render_html(self.report, gallery, facts)
+        return render_html(self.report, replace(gallery, maps=maps, maps_note=maps_note), facts)
 
 
 def measure(

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recog.answers.columns import Cell, Column
 from recog.answers.writers import Layout, answer_file, check_output
 from recog.core import notebook
-from recog.core.errors import DataError
+from recog.core.errors import ConfigError, DataError
 from recog.core.files import claim_folder, claimed, is_read_only, not_linked, pretty_json, staged_folder
 from recog.core.outputs import check_new_path
 from recog.data.data_layout import DETECTED, DataLayout
@@ -23,7 +24,7 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ImageResult, Predictions
-from recog.report.measure import add_slices, check_slice_by, measure
+from recog.report.measure import Measured, add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 from recog.verbs.page_facts import facts_of_evaluation
@@ -62,6 +63,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     include_seen: bool = False,
     predictions: str | Path | None = None,
     report_images: bool = True,
+    maps: bool = False,
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
     by size, brightness, source-folder, or a column of the list of images. `class_names` names the number labels of a Dataset
@@ -70,8 +72,10 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     Of data with splits the test split is measured, unless `split` names another. Images that the run trained, selected or
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     `predictions` is a new .csv, .json, .jsonl or .parquet file for the results of each image, which `report.predictions` has.
-    `report_images` are the thumbnails of report.html.
+    `report_images` are the thumbnails of report.html, and `maps` where the worst errors count for their answer: see `explain`.
     """
+    if maps and not report_images:
+        raise ConfigError("--maps is for a report with thumbnails. Remove --no-images, or remove --maps.")
     out, predictions = (None if path is None else Path(path) for path in (out, predictions))
     if out is not None:
         check_new_path(out, "--out")
@@ -100,12 +104,21 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
             page = measured.html(
                 facts_of_evaluation(side.folder, manifest, dataset, measured, split=chosen.split),
                 with_pictures=report_images,
+                **(_maps(side, measured) if maps else {}),
             )
             _write(folder, measured.report, page, with_quarantine=bad_images == "quarantine")
     if predictions is not None:
         _write_results(predictions, measured.results)
     notes = [*chosen.notes, *dataset.notes, *describe_exclusions(dataset), note, opening.note if opening else None]
     return EvaluationRun(report=measured.report, folder=folder, notes=tuple(filter(None, notes)))
+
+
+def _maps(side: Side, measured: Measured) -> dict[str, Any]:
+    """What `Measured.html` takes of maps."""
+    from recog.verbs.explain import maps_of_errors  # it loads torch
+
+    found, note = maps_of_errors(side.folder, measured)
+    return {"maps": found, "maps_note": note}
 
 
 def _write_results(path: Path, results: Predictions) -> None:
@@ -147,7 +160,7 @@ def claim_in_run(run: Path | None, kind: str, name: str) -> tuple[Path | None, s
     except OSError as error:
         if not is_read_only(error):
             raise DataError(f"{run / kind} cannot be written: {error.strerror}.") from None
-        return None, f"{run} is read-only, so the report was not written there; --out FOLDER writes it elsewhere"
+        return None, f"{run} is read-only, so the result was not written there; --out FOLDER writes it elsewhere"
 
 
 def _write(folder: Path, report: Report, page: str, *, with_quarantine: bool) -> None:

@@ -31,12 +31,16 @@ from recog.core.errors import ConfigError, DataError
 from recog.core.files import claim_folder, not_linked, pretty_json, staged_folder, write_bytes_atomic
 from recog.core.outputs import check_new_path, derive_name
 from recog.core.text import plural
+from recog.report.measure import Measured
+from recog.report.page.gallery import MAX_ERRORS_SHOWN
 from recog.runtime.predictor import ImageSource, Predictor
+from recog.verbs.evaluate import claim_in_run
 from recog.verbs.explain_choice import Choice, Item, Opened, as_items, choose_items, read_items, spread
 
 EXPLANATIONS, CHECKS = "explanations", "checks.json"
 MAX_LABELS = 4  # maps of one image
 NUM_CHECKED = 12
+MAP_PX = 160  # of a map in a report
 MAX_BANK = 5_000  # training images that are searched for the nearest
 
 
@@ -136,6 +140,9 @@ def explain_events(
         neighbours = _nearest(opened, choice, [item.source for item in items])
     cards = _cards(predictor, items, images, probs, preds, pairs, maps)
     cards = [replace(card, neighbours=near) for card, near in zip(cards, neighbours, strict=True)]
+    name = derive_name("-".join(re.findall(r"[^\s,]+", title)))
+    place, note = (out, None) if out is not None else claim_in_run(opened.run, EXPLANATIONS, name)
+    notes += [note] if note else []
     result = Explanations(
         method=method,
         why_method=why,
@@ -143,10 +150,7 @@ def explain_events(
         maps=maps,
         shortcuts=hints,
         checks=tuple(checks),
-        folder=out
-        or claim_folder(
-            not_linked((opened.run or Path()) / EXPLANATIONS), derive_name("-".join(re.findall(r"[^\s,]+", title)))
-        ),
+        folder=place or claim_folder(Path(EXPLANATIONS), name),  # beside the caller
         notes=tuple(notes),
     )
     _write(result, title, str(bundle), images, pairs, is_claimed=out is None)
@@ -173,6 +177,28 @@ def explain(
     if isinstance(last, str):
         raise ConfigError("nothing was explained.")
     return last
+
+
+def maps_of_errors(bundle: Path, measured: Measured) -> tuple[dict[str, str], str]:
+    """{name: data URI} of the errors on a report page, explained for the predicted label, and a sentence on the method."""
+    opened = Opened.load(bundle)
+    number_of = {path: i for i, path in enumerate(measured.results.paths)}
+    samples = [measured.samples[error.name] for error in measured.report.errors[:MAX_ERRORS_SHOWN]]
+    items, images, _ = read_items(opened.predictor, as_items(samples))
+    numbers = [number_of[item.name] for item in items]
+    preds, probs = measured.results.preds[numbers], measured.results.probs[numbers]
+    labels = np.where(preds, probs, probs - 1).argmax(
+        axis=1
+    )  # of several the most probable; without one, what is nearest
+    if not items:
+        return {}, ""
+    method, why = _choose_method(opened, "auto", ())
+    maps = attribute(method, opened.subject, images, labels).maps
+    found = {
+        item.name: picture_of(blend(image, shown), MAP_PX)
+        for item, image, shown in zip(items, images, maps, strict=True)
+    }
+    return found, f"Below each image: where it counts for the prediction, by {EXPLAINERS[method].title}. {why}"
 
 
 def _choose_pairs(predictor: Predictor, items: Sequence[Item], preds: NDArray[np.bool_], label: str) -> list[_Pair]:

@@ -43,6 +43,10 @@ class Gallery:
     uncertain: tuple[ShownImage, ...] = ()  # the nearest to another answer first
     cells: Mapping[tuple[int, int], tuple[ShownImage, ...]] = field(default_factory=dict)  # (true, predicted) class
     strip: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # (class, its (image name, data URI))
+    maps: Mapping[str, str] = field(
+        default_factory=dict
+    )  # name of an error -> data URI of where it counts for its answer
+    maps_note: str = ""  # by which method
 
 
 def choose_uncertain(report: Report, results: Predictions, number: int = NUM_UNCERTAIN) -> tuple[ShownImage, ...]:
