@@ -68,3 +68,25 @@ def test_a_budget_that_is_too_short_is_refused(digits):
         ConfigError, match="--budget 20s is too short for a study of these data.*Give --budget 1m or more"
     ):
         planned(digits, seconds=20.0)
+
+
+@pytest.mark.parametrize("problem", ["slow", "error"])
+def test_fine_tuning_that_the_budget_cannot_afford_is_left_out(problem, digits, monkeypatch):
+    from recog.verbs import study
+
+    def paces(config, data, space, budget):
+        if problem == "error" and "finetune" in space.recipes:
+            raise ConfigError("too short")
+        return {recipe: Pace(epoch_s=30.0, before_s=5.0, after_s=5.0) for recipe in space.recipes}
+
+    monkeypatch.setattr(study, "_paces", paces)
+    monkeypatch.setattr("recog.recipes.plan.choose_recipe", lambda config, *_, **__: (config.recipe or "head", []))
+    budget = Budget(seconds=200.0, started=time.perf_counter())
+    rules, _, notes = study._plan(TrainConfig(), TuneOptions(budget=budget), DEFAULT, digits)
+    assert rules.space.recipes == ("head",)
+    assert rules.default_recipe == "head"
+    assert "recipe finetune is left out" in notes[0]
+    longer = Budget(seconds=2000.0, started=time.perf_counter())
+    if problem == "slow":
+        rules, _, notes = study._plan(TrainConfig(), TuneOptions(budget=longer), DEFAULT, digits)
+        assert (rules.space.recipes, notes) == (("head", "finetune"), ())

@@ -155,16 +155,25 @@ def _plan(
     default = usual if usual in suiting.recipes else suiting.recipes[0]
     if options.budget is None:
         return _rules(config, suiting, default, options, data, {}), {}, ()
-    paces = _paces(config, data, suiting, options.budget)
-    rules = _rules(config, suiting, default, options, data, paces)
-    if space.recipes or len(recipes) == 1 or rules.longest >= MIN_SHARE * _usual_epochs(config, suiting, data):
-        return rules, paces, ()
+    is_open = not space.recipes and len(recipes) > 1
     heads = replace(suiting, recipes=("head",), dimensions=suiting.of("head"))
-    note = (
-        f"recipe finetune is left out, as this budget has time for {plural(rules.longest, 'epoch')} a trial only; a space file "
-        'with recipe = ["head", "finetune"] asks for it'
-    )
-    return _rules(config, heads, default, options, data, paces), paces, (note,)
+    try:
+        paces = _paces(config, data, suiting, options.budget)
+        rules = _rules(config, suiting, default, options, data, paces)
+    except ConfigError:
+        if not is_open:
+            raise
+        paces = _paces(config, data, heads, options.budget)
+        return _rules(config, heads, default, options, data, paces), paces, (_LEFT_OUT,)
+    if not is_open or rules.longest >= MIN_SHARE * _usual_epochs(config, suiting, data):
+        return rules, paces, ()
+    return _rules(config, heads, default, options, data, paces), paces, (_LEFT_OUT,)
+
+
+_LEFT_OUT = (
+    "recipe finetune is left out, as its trials would be too short within this budget; a space file with "
+    'recipe = ["head", "finetune"] asks for it'
+)
 
 
 def _networks(config: TrainConfig, usual: Recipe, space: Space, data: PreparedData) -> list[str]:
