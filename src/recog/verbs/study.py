@@ -13,7 +13,6 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.hardware import num_cores
 from recog.core.outputs import check_name, derive_name
-from recog.core.text import plural
 from recog.core.version import __version__
 from recog.data.inspection import fingerprint
 from recog.evaluation.measures.task import TASK_MEASURES
