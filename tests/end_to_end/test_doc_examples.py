@@ -52,8 +52,8 @@ class Block:
 
     @property
     def error(self) -> str | None:
-        """The message of the error that the only command of the block ends with, if it is shown."""
-        found = re.search(r"^[Ee]rror: (.*)", self.text, re.MULTILINE)
+        """The message of the error that the only command of the block ends with, as far as it is shown."""
+        found = re.search(r"^[Ee]rror: (.*?)(?: \.\.\.)?$", self.text, re.MULTILINE)
         return found and found[1]
 
     @property
