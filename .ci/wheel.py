@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "serve": "fastapi", "data": "pyarrow", "heic": "pillow_heif", "dicom": "pydicom", "dicom-jpeg": "pylibjpeg",
-    "plots": "matplotlib", "hub": "huggingface_hub", "tune": "optuna",
+    "plots": "matplotlib", "hub": "huggingface_hub", "tune": "optuna", "postgresql": "psycopg",
 }  # fmt: skip
 OF_DEVELOPMENT = {"docs", "dev", "test-extras"}
 LARGE = {"train": "timm", "fast": "openvino", "explain": "captum", "quantize": "nncf"}

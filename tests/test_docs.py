@@ -53,8 +53,8 @@ def test_every_link_leads_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists()
 
 
-def test_the_site_builds_with_every_page_in_its_navigation(tmp_path):
-    """Strict: a link or an anchor that leads nowhere, and a page outside the navigation, are errors."""
+def test_the_site_builds(tmp_path):
+    """Strict: a link or an anchor that leads nowhere is an error."""
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
