@@ -24,4 +24,7 @@ def test_an_unknown_target(digits_run, capsys):
     with pytest.raises(typer.Exit) as left:
         export(str(digits_run.folder), "tflite")
     assert left.value.exit_code == 2
-    assert "--to is 'tflite'; it must be one of onnx, openvino, torch, triton, tensorrt." in capsys.readouterr().err
+    assert (
+        "--to is 'tflite'; it must be one of onnx, openvino, torch, triton, browser, tensorrt."
+        in capsys.readouterr().err
+    )

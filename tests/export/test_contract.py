@@ -11,7 +11,13 @@ from recog.runtime.predictor import load
 
 def contract_of(folder, bundle, **changes):
     predictor = load(bundle)
-    facts = {"runtime": "onnxruntime", "file": "model.onnx", "precision": "float32", "num_features": 64} | changes
+    facts = {
+        "name": "digits",
+        "runtime": "onnxruntime",
+        "file": "model.onnx",
+        "precision": "float32",
+        "num_features": 64,
+    } | changes
     write_contract(folder, predictor.manifest, predictor.calibration, **facts)
     return json.loads((folder / "contract.json").read_bytes())
 

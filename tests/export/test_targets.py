@@ -5,7 +5,7 @@ from recog.export.targets import TARGETS, find_target
 
 
 def test_every_target_is_found():
-    assert list(TARGETS) == ["onnx", "openvino", "torch", "triton", "tensorrt"]
+    assert list(TARGETS) == ["onnx", "openvino", "torch", "triton", "browser", "tensorrt"]
     assert all(find_target(name, int8=False) is TARGETS[name] for name in TARGETS)
 
 

@@ -10,7 +10,7 @@ def test_the_validation_split_of_the_run_and_other_images_to_quantise_on(run_fol
     assert (found.description, len(found.samples), len(found.training)) == ("validation split", 269, NUM_TRAINING)
     assert not {s.name for s in found.samples} & {s.name for s in found.training}
     counts = [sum(s.label == k for s in found.training) for k in range(10)]
-    assert counts == [30] * 10  # the classes in turn
+    assert counts == [NUM_TRAINING // 10] * 10  # the classes in turn
 
 
 def test_changed_files_are_not_taken_for_those_of_the_run(run_folder):

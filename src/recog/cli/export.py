@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @guarded
 def export(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino, torch, triton or tensorrt.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino, torch, triton, browser or tensorrt.")],
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise to 8-bit integers on training images: smaller and faster.")
     ] = False,

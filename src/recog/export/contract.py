@@ -43,6 +43,7 @@ def write_contract(  # noqa: PLR0913  facts of one file
     manifest: Manifest,
     calibration: Calibration,
     *,
+    name: str,
     runtime: str,
     file: str,
     precision: str,
@@ -52,6 +53,7 @@ def write_contract(  # noqa: PLR0913  facts of one file
     preprocess = manifest.preprocess
     table = {
         "format_version": 1,
+        "name": name,
         "file": file,
         "runtime": runtime,
         "precision": precision,
@@ -65,8 +67,8 @@ def write_contract(  # noqa: PLR0913  facts of one file
         "bundle": {"digest": manifest.to_dict()["digest"], "recog_version": manifest.recog_version},
     }
     (folder / CONTRACT).write_bytes(pretty_json(table))
-    for name in _PROGRAMS[runtime]:
-        (folder / name).write_bytes((files("recog.export") / "programs" / name).read_bytes())
+    for program in _PROGRAMS[runtime]:
+        (folder / program).write_bytes((files("recog.export") / "programs" / program).read_bytes())
 
 
 def open_program(folder: Path, *, num_threads: int | None = None) -> Any:

@@ -91,6 +91,14 @@ def _write_triton(job: ExportJob) -> str:
     return network.relative_to(job.folder).as_posix()
 
 
+def _write_browser(job: ExportJob) -> str:
+    from recog.export.browser import write_page
+
+    shutil.copyfile(job.network, job.folder / ONNX_FILE)
+    write_page(job.folder)
+    return ONNX_FILE
+
+
 def _write_tensorrt(job: ExportJob) -> str:
     import onnx
 
@@ -118,6 +126,16 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             notes=(
                 "This folder is a model repository of Triton Inference Server. Clients send `images` and get "
                 "`logits`; with `class_count`, the class names too.",
+            ),
+        ),
+        "browser": Target(
+            runtime="onnxruntime",
+            write=_write_browser,
+            notes=(
+                "Open it from any web server, such as `python -m http.server`, as a browser loads no modules from a file. Images "
+                "stay in the browser.",
+                "With the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp` it "
+                "runs on several threads, else on one.",
             ),
         ),
         "tensorrt": Target(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,19 +99,21 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
     shape = (*predictor.preprocess.image_size, predictor.preprocess.channels)
     num_features = predictor.engine(np.zeros((1, *shape), np.uint8)).features.shape[1]
     title = side.run.name if side.run is not None else side.folder.name
-    job = ExportJob(
-        bundle=side.folder,
-        network=side.folder / ONNX,
-        folder=staging,
-        manifest=predictor.manifest,
-        num_features=num_features,
-        title=title,
-    )
-    file = target.write(job)
+    with _network(side, found, int8=int8, symmetric=target.runtime == "tensorrt") as network:
+        job = ExportJob(
+            bundle=side.folder,
+            network=network,
+            folder=staging,
+            manifest=predictor.manifest,
+            num_features=num_features,
+            title=title,
+        )
+        file = target.write(job)
     write_contract(
         staging,
         predictor.manifest,
         predictor.calibration,
+        name=title,
         runtime=target.runtime,
         file=file,
         precision=precision,
@@ -125,6 +129,31 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
     readme = render_readme(contract, title=f"{title} for {to}", notes=notes, figures=gate.figures())
     (staging / README).write_text(readme, encoding="utf-8")
     return gate
+
+
+@contextlib.contextmanager
+def _network(side: Side, found: GateImages, *, int8: bool, symmetric: bool) -> Iterator[Path]:
+    """The ONNX file to export: the bundle's, or its int8 form in a temporary folder."""
+    if not int8:
+        yield side.folder / ONNX
+        return
+    from recog.export.quantize import quantize  # needs the package onnx
+
+    images = read_training(side.predictor, found.training)
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        quantize(side.folder / ONNX, images, Path(folder) / ONNX, symmetric=symmetric)
+        yield Path(folder) / ONNX
+
+
+def read_training(predictor: Predictor, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+    """Pixels uint8 [N, H, W, C] of the readable images; ConfigError where none is."""
+    pixels = []
+    for sample in samples:
+        with contextlib.suppress(BadImage):
+            pixels.append(predictor.preprocess.read(file_of(sample), name=sample.name))
+    if not pixels:
+        raise ConfigError("none of the images to quantise on can be read.")
+    return np.array(pixels)
 
 
 def _pixel_notes(gate: Gate) -> Iterator[str]:

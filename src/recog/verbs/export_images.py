@@ -18,7 +18,7 @@ from recog.runs.splits import SPLITS_FILE, read_splits
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 
 MAX_IMAGES = 500  # of the gate
-NUM_TRAINING = 300  # to quantise on: ranges of activations change little beyond
+NUM_TRAINING = 100  # to quantise on: ranges of activations change little beyond
 FEW_IMAGES = 200  # below, one image is more than half a point of accuracy
 _REMEDY = "Name labelled images, laid out as for training: --images DATA"
 
@@ -38,14 +38,14 @@ def find_images(side: Side, source: Source | None, *, with_training: bool) -> Ga
     then not measured.
     """
     if source is None:
-        dataset = _data_of_run(side)
-        samples, description = _of_split(side, dataset, "val"), "validation split"
+        dataset = data_of_run(side)
+        samples, description = images_of_split(side, dataset, "val"), "validation split"
         if not samples:
             samples, description = (
-                _of_split(side, dataset, "train"),
+                images_of_split(side, dataset, "train"),
                 "training images, as the run has no validation split",
             )
-        training = _of_split(side, dataset, "train") if with_training else ()
+        training = images_of_split(side, dataset, "train") if with_training else ()
         notes: tuple[str, ...] = ()
     else:
         dataset = open_as_trained(source, side.folder, side.predictor.manifest, labels=AS_FOUND)
@@ -69,7 +69,7 @@ def _spread(count: int, limit: int) -> list[int]:
     return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, limit)).astype(int))]
 
 
-def _data_of_run(side: Side) -> Dataset:
+def data_of_run(side: Side) -> Dataset:
     if side.run is None or not (side.run / SPLITS_FILE).is_file():
         raise ConfigError(f"{side.folder} is not in its run folder, so its validation images are not known. {_REMEDY}.")
     source = load_run_config(side.run / RUN_CONFIG).data.source
@@ -82,7 +82,7 @@ def _data_of_run(side: Side) -> Dataset:
         raise DataError(f"the run's training data cannot be read: {error} {_REMEDY}.") from None
 
 
-def _of_split(side: Side, dataset: Dataset, split: str) -> tuple[Sample, ...]:
+def images_of_split(side: Side, dataset: Dataset, split: str) -> tuple[Sample, ...]:
     """The run's images of `split` that are still in `dataset`, by name and content; at most as many as are used."""
     if side.run is None or not (side.run / SPLITS_FILE).is_file():
         return ()
@@ -108,7 +108,7 @@ def _training_beside(side: Side, dataset: Dataset) -> tuple[Sample, ...]:
     if own:
         return tuple(own[i] for i in choose_reference([hash(s.labels) for s in own], NUM_TRAINING))
     try:
-        return _of_split(side, _data_of_run(side), "train")
+        return images_of_split(side, data_of_run(side), "train")
     except (ConfigError, DataError):
         return ()
 
@@ -118,7 +118,8 @@ def _apart(samples: Sequence[Sample], training: Sequence[Sample]) -> tuple[tuple
     names = {sample.name for sample in samples}
     training = [sample for sample in training if sample.name not in names]
     if not training:
-        training, samples = samples[: NUM_TRAINING * 2 : 2], [s for i, s in enumerate(samples) if i % 2 or i >= 600]
+        training = samples[: 2 * NUM_TRAINING : 2]
+        samples = [*samples[1 : 2 * NUM_TRAINING : 2], *samples[2 * NUM_TRAINING :]]
     if not training or not samples:
         raise ConfigError(f"--int8 needs images to quantise on and others to measure. {_REMEDY}.")
     return tuple(samples), tuple(training)

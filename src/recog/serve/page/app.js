@@ -30,6 +30,10 @@ function describeModel() {
   const model = current();
   document.title = `${model.name} · recog`;
   byId("model-facts").textContent = `${model.name}: ${model.class_names.length} classes, version ${model.version}`;
+  byId("privacy").textContent = model.is_local
+    ? "Images stay in this browser."
+    : "Images are sent to this service only, and are not kept.";
+  byId("snippets").hidden = model.is_local === true;
   const report = byId("report");
   report.hidden = !model.has_report;
   report.href = `report?model=${encodeURIComponent(model.name)}`;

@@ -1,0 +1,120 @@
+"""The browser export: files dropped on the page get the labels and probabilities that `recog predict` gives."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recog.core.errors import RecogError
+from recog.export.browser import find_runtime
+from recog.runtime.predictor import load
+from recog.verbs.export import export_bundle
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
+CLASSIFY = """async (files) => {
+    const { listModels, classify } = await import("./page/service.js");
+    const [model] = await listModels();
+    const made = files.map(([name, data]) => new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
+    return classify(model, made);
+}"""
+
+
+class Isolated(http.server.SimpleHTTPRequestHandler):
+    """With the headers that the README of the export names."""
+
+    def end_headers(self):
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    try:
+        find_runtime()
+    except RecogError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("web") / "page"
+    export_bundle(GOLDEN, "browser", images="digits", out=folder, seconds=0.01)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(exported):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Isolated, directory=str(exported)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def pictures(folder):
+    """Smooth images, as photos are, of many sizes and kinds of files."""
+    generator = np.random.default_rng(0)
+    made = []
+    for i, (size, name, options) in enumerate(
+        [
+            ((8, 8), "a.png", {}),
+            ((61, 40), "b.png", {}),
+            ((40, 61), "c.webp", {"lossless": True}),
+            ((64, 64), "d.jpg", {"quality": 95}),
+            ((33, 50), "e.jpg", {"quality": 75}),
+            ((200, 150), "f.jpg", {"quality": 90}),  # reduced while it is decoded
+        ]
+    ):
+        grid = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        path = folder / f"{i}-{name}"
+        Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).save(path, **options)
+        made.append(path)
+    return made
+
+
+def test_it_answers_as_recog_does(open_page, address, tmp_path):
+    page = open_page(address)
+    assert page.page.evaluate("crossOriginIsolated")
+    files = pictures(tmp_path)
+    given = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in files]
+    answers = page.page.evaluate(CLASSIFY, given)
+    for path, answer, expected in zip(files, answers, load(GOLDEN).predict([str(path) for path in files]), strict=True):
+        assert answer["label"] == expected.label, path.name
+        # files without loss give the same pixels; of JPEG the decoders differ by a level here and there
+        tolerance = 2e-2 if path.suffix == ".jpg" else 1e-3
+        assert np.abs(np.array(list(answer["probs"].values())) - expected.probs).max() <= tolerance, path.name
+    page.check_clean()
+
+
+def test_the_page_shows_labels_and_says_that_images_stay(open_page, address, tmp_path):
+    page = open_page(address)
+    page.page.locator("#files").set_input_files([str(path) for path in pictures(tmp_path)[:3]])
+    page.page.locator(".card").nth(2).wait_for()
+    labels = [item.inner_text().split()[0] for item in page.page.locator(".card .label").all()]
+    expected = [answer.label for answer in load(GOLDEN).predict([str(path) for path in pictures(tmp_path)[:3]])]
+    assert labels == expected[::-1]  # the newest first
+    assert page.page.locator("#privacy").inner_text() == "Images stay in this browser."
+    assert page.page.locator("#snippets").is_hidden()
+    page.screenshot("exported-page")
+    page.check_clean()
+
+
+def test_a_file_that_is_no_image_is_an_error_of_its_own(open_page, address):
+    given = [["a.png", base64.b64encode(b"no image").decode()]]
+    (answer,) = open_page(address).page.evaluate(CLASSIFY, given)
+    assert answer == {"name": "a.png", "error": "This browser cannot read the file as an image."}
+
+
+def test_all_that_it_needs_is_in_its_folder(exported):
+    names = {path.name for path in (exported / "ort").iterdir()}
+    assert names == {"ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"}
+    for name in ("index.html", "page/app.js", "page/service.js", "pixels.js"):
+        assert "://" not in (exported / name).read_text(encoding="utf-8"), name
+    assert json.loads((exported / "contract.json").read_bytes())["name"] == GOLDEN.name
