@@ -1,4 +1,4 @@
-"""The browser export beside `recog predict` on the same photos, in headless Chromium: python benchmarks/export_browser.py RUN FOLDER
+"""The browser export beside `recog predict` on the same photos, in headless Chromium: python benchmarks/export_browser.py RUN DATA
 
 Labels and probabilities of the page, and how Chromium's JPEG decoder differs from Pillow's.
 """
@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from harness import write_result
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
