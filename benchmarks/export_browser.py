@@ -1,4 +1,4 @@
-"""The browser export beside `recog predict` on the same photos, in headless Chromium: python benchmarks/export_browser.py RUN DATA
+"""The browser export beside `recog predict` in headless Chromium: python benchmarks/export_browser.py RUN DATA
 
 Labels and probabilities of the page, and how Chromium's JPEG decoder differs from Pillow's.
 """
@@ -84,7 +84,8 @@ def report(page, title, photos, predictor) -> list[str]:
     answers = page.evaluate(CLASSIFY, encoded)
     ours = predictor.predict_proba(photos)
     theirs = np.array([list(answer["probs"].values()) for answer in answers])
-    shares, most = np.array([decoder_difference(page, photo, text) for photo, text in zip(photos, encoded)]).T
+    pairs = zip(photos, encoded, strict=True)
+    shares, most = np.array([decoder_difference(page, photo, text) for photo, text in pairs]).T
     rows = []
     for name, chosen in (("all", shares >= 0), ("same pixels", shares == 0), ("other pixels", shares > 0)):
         if not chosen.any():

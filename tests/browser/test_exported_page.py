@@ -115,6 +115,6 @@ def test_a_file_that_is_no_image_is_an_error_of_its_own(open_page, address):
 def test_all_that_it_needs_is_in_its_folder(exported):
     names = {path.name for path in (exported / "ort").iterdir()}
     assert names == {"ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"}
-    for name in ("index.html", "page/app.js", "page/service.js", "pixels.js"):
+    for name in ("index.html", "page/app.js", "page/service.js", "pixels.mjs"):
         assert "://" not in (exported / name).read_text(encoding="utf-8"), name
     assert json.loads((exported / "contract.json").read_bytes())["name"] == GOLDEN.name

@@ -36,7 +36,7 @@ def test_the_contract_and_its_programs(bundle, tmp_path):
     assert contract["input"] == {"images": ["uint8", "B", 8, 8, 1]}
     assert contract["outputs"] == {"logits": ["float32", "B", 10], "features": ["float32", "B", 64]}
     names = {path.name for path in tmp_path.iterdir()} - {"bundle"}
-    assert names == {"contract.json", "predict.py", "predict.mjs", "pixels.js", "predict.cpp"}
+    assert names == {"contract.json", "predict.py", "predict.mjs", "pixels.mjs", "predict.cpp"}
     (tmp_path / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes())
     assert open_program(tmp_path, num_threads=1).contract == contract
 

@@ -179,3 +179,21 @@ def test_multilabel_bundles_have_their_thresholds(tmp_path):
     assert contract["task"] == "multilabel"
     assert len(contract["thresholds"]) == len(contract["class_names"])
     assert done.gate.comparison.task == "multilabel"
+
+
+@pytest.mark.slow
+def test_the_node_program_answers_as_the_bundle_does(exports, digits_run, picture, tmp_path):
+    """With onnxruntime-node and sharp from npm, some 250 MB: skipped where npm is missing or has no network."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("no Node.js")
+    folder = shutil.copytree(exports("onnx").folder, tmp_path / "export")
+    (folder / "package.json").write_text('{"type": "commonjs"}')  # as npm init writes
+    install = [npm, "install", "--ignore-scripts", "onnxruntime-node@1.24", "sharp"]
+    if subprocess.run(install, cwd=folder, capture_output=True, timeout=500).returncode:
+        pytest.skip("npm cannot install onnxruntime-node and sharp here")
+    ran = subprocess.run([node, "predict.mjs", str(picture)], cwd=folder, capture_output=True, text=True, check=True)
+    found = json.loads(ran.stdout.partition(" ")[2])
+    expected = load(digits_run.bundle).predict(picture)
+    assert found["labels"] == [expected.label]
+    np.testing.assert_allclose(list(found["probs"].values()), expected.probs, atol=1e-4)

@@ -107,7 +107,6 @@ _EXTRA_OF = {
     **dict.fromkeys(("fastapi", "uvicorn", "h11", "starlette", "python_multipart", "prometheus_client"), "serve"),
     "matplotlib": "plots",
     "captum": "explain",
-    "nncf": "quantize",
 }
 
 

@@ -22,7 +22,7 @@ README = "README.md"
 PREDICT = "predict.py"
 _PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(  # by the runtime of an export
     {
-        "onnxruntime": (PREDICT, "predict.mjs", "pixels.js", "predict.cpp"),
+        "onnxruntime": (PREDICT, "predict.mjs", "pixels.mjs", "predict.cpp"),
         "openvino": (PREDICT,),
         "torch": (PREDICT,),
         "tensorrt": (PREDICT,),

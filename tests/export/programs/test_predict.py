@@ -16,7 +16,7 @@ from recog.core.preprocess import CROP_MODES, INTERPOLATIONS, Preprocess
 from recog.export.programs.predict import Model
 
 SIZES = ((37, 64), (64, 37), (48, 48), (9, 200), (200, 9), (20, 24))  # width, height
-PIXELS_JS = files("recog.export") / "programs" / "pixels.js"
+PIXELS_JS = files("recog.export") / "programs" / "pixels.mjs"
 RULES = [
     Preprocess(image_size=size, channels=channels, interpolation=name, crop_mode=mode, crop_pct=pct, fill=fill)
     for name, mode in product(INTERPOLATIONS, CROP_MODES)

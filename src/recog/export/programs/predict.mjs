@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
 import sharp from "sharp";
-import { fit, labels, probabilities } from "./pixels.js";
+import { fit, labels, probabilities } from "./pixels.mjs";
 
 const here = (name) => new URL(name, import.meta.url);
 const contract = JSON.parse(readFileSync(here("contract.json"), "utf8"));

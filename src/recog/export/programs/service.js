@@ -1,6 +1,6 @@
 // The answers of the page from the network beside it, by ONNX Runtime in this browser.
 import * as ort from "../ort/ort.wasm.min.mjs";
-import { fit, labels, probabilities } from "../pixels.js";
+import { fit, labels, probabilities } from "../pixels.mjs";
 
 const place = (path) => new URL(path, import.meta.url);
 const MAX_THREADS = 4;
