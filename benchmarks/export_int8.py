@@ -1,7 +1,7 @@
 """int8 by recog beside ONNX Runtime's and NNCF's quantisers as they are, on runs: python benchmarks/export_int8.py RUN ...
 
-The same training images choose the ranges; the gate measures the validation and the test photos of the run together. bfloat16 is the
-OpenVINO export, run in that precision.
+The same training images choose the ranges; the gate measures the validation and the test photos of the run together. bfloat16 is
+the OpenVINO export, run in that precision.
 """
 
 from __future__ import annotations
