@@ -64,7 +64,7 @@ WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], None]]] = {
     "int8, ONNX Runtime as it is": ("onnx", "int8", plain_onnxruntime),
     "int8, NNCF as it is": ("onnx", "int8", plain_nncf),
 }
-HEAD = "| | equal labels | accuracy | difference (95 % interval) | mean difference of a probability | size | images/s, batch 32 | gate |"
+HEAD = "| | equal labels | accuracy | difference (95 % interval) | mean difference in probability | size | images/s | gate |"
 
 
 def table(run: str) -> str:

@@ -25,7 +25,7 @@ _SECONDS = 300
 
 
 def write_page(folder: Path) -> None:
-    """Write index.html, page/ and ort/ into `folder`, beside its model.onnx; contract.json and pixels.mjs are not written here."""
+    """Write index.html, page/ and ort/ into `folder`, beside its model.onnx, contract.json and pixels.mjs."""
     page, served = folder / "page", files("recog.serve") / "page"
     page.mkdir()
     for name in _PAGE:
