@@ -67,7 +67,7 @@ def pictures(folder):
             ((8, 8), "a.png", {}),
             ((61, 40), "b.png", {}),
             ((40, 61), "c.webp", {"lossless": True}),
-            ((64, 64), "d.jpg", {"quality": 95, "subsampling": "4:4:4"}),
+            ((30, 27), "d.jpg", {"quality": 95, "subsampling": "4:4:4"}),  # too small to be reduced
             ((33, 50), "colour-halved.jpg", {"quality": 75, "subsampling": "4:2:0"}),
             ((200, 150), "reduced.jpg", {"quality": 90}),  # while it is decoded
         ]
