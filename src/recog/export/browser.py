@@ -67,7 +67,7 @@ def _fetch(archive: Path) -> None:
             f"{archive.parent}."
         )
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent"]
+        command = [npm, "pack", f"onnxruntime-web@{VERSION}"]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=_SECONDS)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
