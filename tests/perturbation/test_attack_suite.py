@@ -41,6 +41,12 @@ def test_a_sound_network_has_no_flags_and_counts_add_up():
     assert report.to_dict()["robust"]["accuracy"] == report.robust.accuracy
 
 
+def test_nothing_is_left_to_attack():
+    report = report_of(convolutional(), eps=1.0)
+    assert [row.num_attacked for row in report.rows] == [24, 24, 0, 0, 0]
+    assert report.robust.num_correct == 0
+
+
 def test_flags():
     network = convolutional()
     noise = torch.Generator().manual_seed(0)

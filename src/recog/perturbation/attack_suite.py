@@ -146,7 +146,7 @@ def attack_images(
         chosen = (is_right if name in ON_ALL else robust).nonzero().squeeze(1)
         fooled = torch.zeros_like(is_right)
         num_done = 0
-        for numbers in torch.split(chosen, batch_size):
+        for numbers in torch.split(chosen, batch_size) if len(chosen) else ():
             part = target.part(numbers)
             fooled[numbers] = part.is_fooled(_ATTACKS[name](part, threat, config))
             num_done += len(numbers)
