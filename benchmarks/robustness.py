@@ -56,7 +56,9 @@ def attacks(bundle: str, data: str, eps: float) -> list[str]:
     step = 2.5 * eps / STEPS
     ours: dict[str, Callable[[Target], torch.Tensor]] = {
         "PGD": lambda target: pgd(target, threat, steps=STEPS, restarts=1),
-        "Auto-PGD, cross-entropy": lambda target: auto_pgd(target, threat, cross_entropy, steps=STEPS, stream="apgd-ce"),
+        "Auto-PGD, cross-entropy": lambda target: auto_pgd(
+            target, threat, cross_entropy, steps=STEPS, stream="apgd-ce"
+        ),
         "Auto-PGD, DLR": lambda target: auto_pgd(target, threat, dlr, steps=STEPS, stream="apgd-dlr"),
     }
     peers: dict[str, Any] = {
