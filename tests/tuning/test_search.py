@@ -142,3 +142,11 @@ def test_rank_correlation_of_a_rung_with_the_end():
     assert rank_correlation(rows, 1) == pytest.approx(0.9)
     assert rank_correlation(rows[:4], 1) is None
     assert rank_correlation(rows, 4) is None  # the end itself
+
+
+def test_the_search_ends_earlier_where_the_winner_takes_longer_than_planned(study_of):
+    _, search = study_of(Curve(), num_trials=None, deadline=time.time() + 100, refit_s=10.0)
+    slow = TrialRow(number=0, state="done", score=0.9, full_s=60.0)
+    assert search._left([]) == pytest.approx(100, abs=2)
+    assert search._left([slow]) == pytest.approx(100 - (1.15 * 60 - 10), abs=2)
+    assert search._left([TrialRow(number=0, state="done", score=0.9, full_s=5.0)]) == pytest.approx(100, abs=2)

@@ -51,16 +51,18 @@ def test_without_a_budget_trials_are_counted(digits):
 def test_a_long_budget_has_whole_trials_and_time_for_the_winner(digits):
     rules = planned(digits, seconds=1000.0)
     assert rules.max_epochs == 40
-    # 1000 s less 1.15 times (10 + 10 + 40) s
-    assert rules.deadline - time.time() == pytest.approx(1000 - 1.15 * 60, abs=2)
+    # 1000 s less 1.15 times (10 + 10 + 40) s, and 4 s for the page
+    assert rules.deadline - time.time() == pytest.approx(996 - 1.15 * 60, abs=2)
+    assert rules.refit_s == 40
     assert rules.num_trials is None
 
 
 def test_a_short_budget_has_short_trials_and_half_of_it_for_the_winner(digits):
-    rules = planned(digits, seconds=144.0)
-    assert rules.max_epochs == 20  # a sixth of 144 - 1.15 * 20 = 121 s
+    rules = planned(digits, seconds=148.0)
+    assert rules.max_epochs == 20  # a sixth of 148 - 4 - 1.15 * 20 = 121 s
+    assert rules.refit_s == float("inf")
     assert rules.deadline - time.time() == pytest.approx(60.5, abs=2)
-    assert planned(digits, seconds=144.0, refit=False).deadline - time.time() == pytest.approx(144, abs=2)
+    assert planned(digits, seconds=148.0, refit=False).deadline - time.time() == pytest.approx(144, abs=2)
 
 
 def test_a_budget_that_is_too_short_is_refused(digits):

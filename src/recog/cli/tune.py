@@ -16,6 +16,7 @@ from recog.cli.guard import Threads, guarded
 from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import notes, print_json, print_note, print_rendered
 from recog.cli.train import NOTHING_KEPT, open_data, read_budget, read_options
+from recog.core.errors import TrainingStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,7 +123,7 @@ def run_study(config: TrainConfig, options: TuneOptions, *, as_json: bool, verbo
             printer.show(event)
         if printer.result is not None:
             _print_outcome(printer.result, as_json=as_json)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, TrainingStopped):
         printer.close()
         print_note(f"To go on: recog tune --resume {shlex.quote(printer.folder)}" if printer.folder else NOTHING_KEPT)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import PreparedData
 from recog.tuning.optimism import pack_targets
 from recog.tuning.space import Dimension, Space, Value, active
-from recog.tuning.storage import Sampler, TrialRow, build_sampler, owner, queue_again, rows_of
+from recog.tuning.storage import Sampler, TrialRow, best_of, build_sampler, owner, queue_again, rows_of
 from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
 
 if TYPE_CHECKING:
     import optuna
 
 REDUCTION = 3  # of successive halving: about a third of the trials goes on at each rung
+SPARE = 1.15  # of the winner's time, for a machine whose speed varies
 MIN_RUNG = 2  # epochs: the first one is mostly warm-up
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
 MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
@@ -42,6 +44,7 @@ class Rules:
     num_trials: int | None = None  # of all processes together
     started: float = 0.0
     deadline: float | None = None  # after which no trial runs
+    refit_s: float = math.inf  # that are kept free for what the winner's own training takes; inf: as long as it needs
     max_epochs: int | None = None  # of a trial; None: as planned without a budget
     longest: int = 1  # epochs of the longest trial, of which the rungs are parts
 
@@ -188,7 +191,7 @@ class Search:
         rules = self._rules
         factors = frozenset(each.setting for each in rules.space.of(recipe) if each.times_default)
         config = config_of(rules.config, self._data, recipe, values, factors=factors, max_epochs=rules.max_epochs)
-        left = float("inf") if rules.deadline is None else rules.deadline - time.time()
+        left = self._left(rows_of(self._study, rules.space))
 
         def report(epoch: int, score: float) -> str:
             trial.report(score, epoch)
@@ -238,11 +241,18 @@ class Search:
         limit = max(2, round(HEAD_SHARE * (rules.num_trials or 120)))
         return is_early and sum(row.recipe == "head" for row in counted) < limit
 
+    def _left(self, rows: Sequence[TrialRow]) -> float:
+        """Seconds for the search. Where the best trial took longer than planned, so will the winner's own run."""
+        if self._rules.deadline is None:
+            return math.inf
+        longer = max((SPARE * row.full_s - self._rules.refit_s for row in best_of(rows, 1)), default=0.0)
+        return self._rules.deadline - max(0.0, longer) - time.time()
+
     def _fits(self, rows: Sequence[TrialRow], recipe: Recipe) -> bool:
         """Whether a trial that starts now is expected to tell something before the time is up."""
-        if self._rules.deadline is None:
+        left = self._left(rows)
+        if left == math.inf:
             return True
-        left = self._rules.deadline - time.time()
         of_recipe = [row for row in rows if row.recipe == recipe and row.seconds is not None]
         if recipe == "head":
             times = [row.seconds or 0.0 for row in of_recipe]

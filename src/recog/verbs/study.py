@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ DEFAULT_TRIALS = 30  # without --trials and --budget
 TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
 SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
 HEAD_COST = 2.0  # of a head's usual input over that of fine-tuning
+SUMMARY_S, SUMMARY_SHARE = 4.0, 0.3  # for importances and the page: at least, and of what follows a run's training
 MIN_SHARE = 0.5  # of a recipe's usual epochs: with fewer, its trials tell little and it is left out
-SPARE = 1.15  # of an expected time, for a machine whose speed varies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +231,7 @@ def _rules(
     paces: dict[Recipe, Pace],
 ) -> Rules:
     """With the time for the search, and the epochs of its longest trial, as planned for the budget."""
-    from recog.tuning.search import Rules
+    from recog.tuning.search import SPARE, Rules
 
     by_steps = [recipe for recipe in space.recipes if recipe in BY_STEPS]
     usual = _usual_epochs(config, space, data)
@@ -250,22 +250,34 @@ def _rules(
         return rules
     used = time.perf_counter() - options.budget.started
     left = options.budget.seconds - used
-    rest = max((pace.before_s + pace.after_s for pace in paces.values()), default=0.0) * SPARE if options.refit else 0.0
-    search_s, max_epochs = left - rest, None
+    slowest = max(paces.values(), key=lambda pace: pace.before_s + pace.after_s)
+    rest = SPARE * (slowest.before_s + slowest.after_s) if options.refit else 0.0
+    search_s, max_epochs, refit_s = (
+        left - rest - max(SUMMARY_S, SUMMARY_SHARE * slowest.after_s),
+        None,
+        slowest.before_s,
+    )
     if by_steps:
         epoch_s = max(paces[recipe].epoch_s for recipe in by_steps)
         max_epochs = max(1, min(usual, int(TRIAL_SHARE * search_s / epoch_s)))
         is_short = max_epochs < usual and options.refit
+        refit_s = math.inf if is_short else max_epochs * epoch_s  # a longer run has the epochs that then fit
         search_s *= SEARCH_SHARE if is_short else 1.0
         if options.refit and not is_short:
-            search_s -= SPARE * max_epochs * epoch_s
+            search_s -= SPARE * refit_s
     if search_s <= 0:
-        needed = 60 * ceil((used + 2 * rest) / 60)
+        needed = 60 * math.ceil((used + 2 * rest) / 60)
         raise ConfigError(
             f"--budget {describe_seconds(options.budget.seconds)} is too short for a study of these data: the winner's own run "
             f"is expected to take {describe_seconds(rest)}. Give --budget {describe_seconds(needed)} or more, or --no-refit."
         )
-    return replace(rules, deadline=time.time() + search_s, max_epochs=max_epochs, longest=max_epochs or rules.longest)
+    return replace(
+        rules,
+        deadline=time.time() + search_s,
+        refit_s=refit_s if options.refit else math.inf,
+        max_epochs=max_epochs,
+        longest=max_epochs or rules.longest,
+    )
 
 
 def summarise(study: Study) -> StudyResult:
@@ -314,13 +326,10 @@ def whole_epochs(study: Study, best: TrialRow, options: TuneOptions) -> int | No
     rules = study.job.rules
     if options.budget is None or best.recipe not in BY_STEPS or rules.max_epochs is None or not best.epochs:
         return None
-    from recog.tuning.trials import planned
+    usual = _usual_epochs(rules.config, rules.space, study.job.data)
+    most = round(best.epochs * usual / rules.max_epochs)
+    from recog.tuning.search import SPARE
 
-    usual = planned(
-        replace(build_config(TrainConfig, dict(best.plan)), optim=replace(rules.config.optim, epochs=None)),
-        study.job.data,
-    )
-    most = usual.optim.epochs or 1
     pace = study.paces[best.recipe]
     left = (
         options.budget.started + options.budget.seconds - time.perf_counter() - SPARE * (pace.before_s + pace.after_s)

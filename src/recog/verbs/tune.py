@@ -22,7 +22,7 @@ from recog.core.text import plural
 from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, given_options, with_options
-from recog.recipes.cost import Budget, describe_seconds, parse_budget
+from recog.recipes.cost import LATE, Budget, describe_seconds, parse_budget
 from recog.runs.folder import RUN_CONFIG, check_new_run, load_run_config, locked, read_config, write_run_config
 from recog.tuning.result import StudyResult, count_states, short, trial_line, trials_csv
 from recog.tuning.space import read_space
@@ -341,7 +341,7 @@ def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path) -> It
         write_run_config(study.folder, config, BEST)
     deadline = math.inf
     if options.budget is not None and best.recipe in study.paces:
-        deadline = options.budget.started + options.budget.seconds - study.paces[best.recipe].after_s
+        deadline = options.budget.started + options.budget.seconds - LATE * study.paces[best.recipe].after_s
     clock = Clock(started=time.perf_counter(), deadline=deadline, opens_test=options.test)
     for event in train_events(
         config, runs=runs, clock=clock, dataset=None if config.data.source else study.all_data.dataset
