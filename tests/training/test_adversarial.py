@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from recog.training.adversarial import adversarial_loss, as_pixels, attack, dive
 from recog.training.config import AdversarialConfig, LossConfig, OptimConfig
 from recog.training.fit import attacked_logits, train_step
 from recog.training.losses import build_loss
-from recog.training.state import build_state
+from recog.training.state import build_state, restore_snapshot, take_snapshot
 
 
 class Flat(nn.Module):
@@ -108,6 +110,25 @@ def test_a_step_and_the_validation_are_on_the_worst_images():
     np.testing.assert_allclose(logits, expected.detach().numpy(), atol=1e-5)
     log = train_step(state, IMAGES, LABELS, lr=0.5)
     assert log.loss == pytest.approx(float(F.cross_entropy(expected, LABELS).detach()), rel=1e-5)
+
+
+def test_a_resumed_run_takes_the_same_steps():
+    """Random starts come from the generator that a snapshot holds."""
+    optim = OptimConfig(name="sgd", lr=0.1).filled(epochs=1)
+    states = [
+        build_state(
+            flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", adversarial=AdversarialConfig(eps=EPS)
+        )
+        for _ in range(2)
+    ]
+    whole, resumed = states
+    torch.manual_seed(7)
+    train_step(whole, IMAGES, LABELS, lr=0.1)
+    saved = copy.deepcopy(take_snapshot(whole))
+    expected = [train_step(whole, IMAGES, LABELS, lr=0.1).loss for _ in range(2)]
+    torch.manual_seed(8)
+    restore_snapshot(resumed, saved)
+    assert [train_step(resumed, IMAGES, LABELS, lr=0.1).loss for _ in range(2)] == expected
 
 
 def test_settings():

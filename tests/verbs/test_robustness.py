@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import recog
 from recog.core.errors import ConfigError
 from recog.evaluation.measures.counts import wilson_interval
 from recog.perturbation import measure
+from recog.perturbation.attack_config import AttackConfig
 from recog.verbs.robustness import (
     QUICK_CORRUPTIONS,
     RobustnessConfig,
@@ -126,3 +128,17 @@ def test_defaults():
 def test_refusals(options, message):
     with pytest.raises(ConfigError, match=message):
         recog.robustness("no-such-run", "digits", **options)
+
+
+def test_attacks_need_one_class_per_image():
+    labelled = replace(opened(), dataset=replace(opened().dataset, task="multilabel"))
+    config = build_robustness_config(None, None, 5, quick=True, attacks=AttackConfig())
+    with pytest.raises(ConfigError, match="attacks need one class per image"):
+        next(robustness_events(labelled, config))
+
+
+def test_attacks_alone(tmp_path):
+    result = recog.robustness(BUNDLE, "digits", attacks=["fgsm"], eps="1/255", limit=12, out=tmp_path / "report")
+    assert result.report.corruptions is None
+    assert result.report.attacks.rows[0].name == "fgsm"
+    assert sorted(path.name for path in result.folder.iterdir()) == ["robustness.html", "robustness.json"]

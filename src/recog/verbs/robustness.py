@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -191,6 +192,10 @@ def robustness_events(
 ) -> Iterator[RobustnessProgress | RobustnessRun]:
     """Measure the conditions in turn; the last event is the result. The engine is the fastest that `recog bench` has found."""
     out = config.out
+    if config.attacks is not None:
+        if labelled.dataset.task != "multiclass":
+            raise ConfigError("attacks need one class per image, and this bundle predicts several labels. Remove --attacks.")
+        importlib.import_module("torch")  # before the images are read; its absence is reported
     if out is not None:
         check_new_path(out, "--out")
     with contextlib.nullcontext() if out is None else claimed(out):
@@ -231,10 +236,6 @@ def _attack(
         return None
     from recog.perturbation.attack_suite import Attacked, AttackProgress, attack_bundle
 
-    if labelled.dataset.task != "multiclass":
-        raise ConfigError(
-            "attacks need one class per image, and this bundle predicts several labels. Remove --attacks."
-        )
     attacked = Attacked(
         images=subject.images, labels=subject.targets.astype(np.int64), hashes=subject.hashes, seed=subject.seed
     )
