@@ -54,7 +54,12 @@ def test_a_condition_is_the_answers_on_corrupted_images(bundle, several, tmp_pat
     labels = random.integers(0, num_classes, 40)
     targets = (random.random((40, num_classes)) < 0.5).astype(np.float32) if several else labels
     subject = Subject(
-        predictor=predictor, images=images, hashes=[f"{i:064x}" for i in range(40)], targets=targets, num_threads=2, seed=5
+        predictor=predictor,
+        images=images,
+        hashes=[f"{i:064x}" for i in range(40)],
+        targets=targets,
+        num_threads=2,
+        seed=5,
     )
     log = ConditionLog(subject)
     clean, fog = measure_conditions(subject, [("clean", 0), ("fog", 2)], log)

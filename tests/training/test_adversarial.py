@@ -117,7 +117,11 @@ def test_a_resumed_run_takes_the_same_steps():
     optim = OptimConfig(name="sgd", lr=0.1).filled(epochs=1)
     states = [
         build_state(
-            flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", adversarial=AdversarialConfig(eps=EPS)
+            flat(),
+            optim=optim,
+            loss=build_loss(LossConfig()),
+            precision="float32",
+            adversarial=AdversarialConfig(eps=EPS),
         )
         for _ in range(2)
     ]

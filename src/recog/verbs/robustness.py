@@ -194,7 +194,9 @@ def robustness_events(
     out = config.out
     if config.attacks is not None:
         if labelled.dataset.task != "multiclass":
-            raise ConfigError("attacks need one class per image, and this bundle predicts several labels. Remove --attacks.")
+            raise ConfigError(
+                "attacks need one class per image, and this bundle predicts several labels. Remove --attacks."
+            )
         importlib.import_module("torch")  # before the images are read; its absence is reported
     if out is not None:
         check_new_path(out, "--out")
