@@ -119,7 +119,7 @@ def features_of(contents: Sequence[bytes], networks: Sequence[tuple[str, int]]) 
                 for content in contents[start : start + 32]
             ]
             parts = [
-                network.engine(np.stack([network.preprocess.fit(image, "image") for image in images])).features
+                network.features(np.stack([network.preprocess.fit(image, "image") for image in images]))
                 for network in extractor.networks
             ]
             features.append(np.concatenate(parts, axis=1))

@@ -1,7 +1,11 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from recog.core.errors import BundleError
+from recog.core.errors import BundleError, RecogError
+from recog.core.images.decode import DEFAULT_LIMITS
 from recog.doctor.features import (
     LARGE,
     MAX_FOR_LARGE,
@@ -9,6 +13,7 @@ from recog.doctor.features import (
     Neighbours,
     choose_networks,
     nearest_neighbours,
+    pretrained_extractor,
     run_extractor,
     standardised,
 )
@@ -51,3 +56,34 @@ def test_fewer_images_than_neighbours():
     assert isinstance(found, Neighbours)
     assert found.rows.shape == (3, 2)
     assert found.cosines == pytest.approx(0)
+
+
+def test_many_images_go_through_a_network_in_parts(bundle):
+    """The features of 40 images at once are those of each alone, however large the part."""
+    (network,) = run_extractor(bundle).networks
+    images = np.random.default_rng(0).integers(0, 256, (40, *network.engine.image_shape), dtype=np.uint8)
+    at_once = network.engine(images).features
+    np.testing.assert_allclose(network.features(images), at_once, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_is_exported_by_another_process():
+    code = (
+        "import sys, numpy as np\n"
+        "from recog.core.images.decode import DEFAULT_LIMITS\n"
+        "from recog.doctor.features import SMALL, pretrained_extractor\n"
+        "with pretrained_extractor((SMALL,), DEFAULT_LIMITS, num_threads=1) as extractor:\n"
+        "    (network,) = extractor.networks\n"
+        "    print(network.preprocess.image_size, network.features(np.zeros((2, 224, 224, 3), np.uint8)).shape[0])\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split("\n")[:2] == ["(224, 224) 2", "False"]
+
+
+def test_an_export_that_fails_raises_its_own_error():
+    with (
+        pytest.raises(RecogError, match="no-such-network"),
+        pretrained_extractor((("no-such-network", 224),), DEFAULT_LIMITS),
+    ):
+        pass

@@ -7,6 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
@@ -125,7 +126,7 @@ def _check_deep(deep: bool, run: str | None, out: Path | None) -> None:
         )
     if out is not None:
         check_new_path(out, "--out")
-    if deep and run is None:
+    if deep and run is None and find_spec("torch") is None:
         importlib.import_module("torch")  # before the images are looked at; its absence is reported
 
 

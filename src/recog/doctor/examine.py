@@ -160,7 +160,7 @@ def _see(sample: Sample, info: ImageInfo, extractor: Extractor) -> _Seen:
 
 def _features(extractor: Extractor, batch: Sequence[tuple[NDArray[np.uint8], ...]]) -> NDArray[np.float32]:
     parts = zip(extractor.networks, zip(*batch, strict=True), strict=True)
-    return np.concatenate([network.engine(np.stack(pixels)).features for network, pixels in parts], axis=1)
+    return np.concatenate([network.features(np.stack(pixels)) for network, pixels in parts], axis=1)
 
 
 def _neighbours(features: NDArray[np.float32]) -> Generator[DeepProgress, None, Neighbours]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from recog.bundle.locate import find_bundle
 from recog.bundle.manifest import read_manifest
 from recog.bundle.seal import ONNX, check_files
+from recog.core.config import build_config
 from recog.core.images.decode import ImageLimits
 from recog.core.preprocess import Preprocess
 from recog.runtime.engine import Engine, open_engine
@@ -24,6 +28,7 @@ LARGE_PHOTO_PX = (
 )
 MAX_FOR_LARGE = 5000  # images, as it takes three times as long
 _BLOCK = 512
+_PIXELS_AT_ONCE = 16 * 224 * 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,12 @@ class Network:
 
     engine: Engine
     preprocess: Preprocess
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32 [B, D], a few images at a time: the memory that the engine keeps grows with their number."""
+        at_once = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+        parts = [self.engine(images[start : start + at_once]).features for start in range(0, len(images), at_once)]
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +74,37 @@ def pretrained_extractor(
 ) -> Iterator[Extractor]:
     """Pretrained networks as recipe `head` reads features from: the means of their inner layers beside the last one."""
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        networks = [_pretrained(name, size, Path(folder), limits, num_threads) for name, size in names]
-        yield Extractor(networks=tuple(networks))
+        arguments = [folder, *(f"{name}:{size}" for name, size in names)]
+        # by another process, as torch and the export take a gigabyte that is not given back
+        done = subprocess.run([sys.executable, "-c", _EXPORT, *arguments], capture_output=True, check=False)
+        if done.returncode != 0:
+            export_networks(arguments)  # here, so that the error and its remedy are seen
+        yield Extractor(networks=tuple(_exported(Path(folder), name, limits, num_threads) for name, _ in names))
 
 
-def _pretrained(name: str, size: int, folder: Path, limits: ImageLimits, num_threads: int | None) -> Network:
+_EXPORT = "import sys; from recog.doctor.features import export_networks; export_networks(sys.argv[1:])"
+
+
+def export_networks(arguments: Sequence[str]) -> None:
+    """Write NAME.onnx and NAME.json, its preprocessing, into a folder, the first of `arguments`; the others are NAME:PX."""
     from recog.export.onnx import export_onnx
     from recog.models.build import build_model
     from recog.models.config import ModelConfig
     from recog.models.inner_layers import with_layers
 
-    built = build_model(ModelConfig(name=name, image_size=(size, size), channels=3), num_classes=2)
-    model, _, _ = with_layers(built, "multi")
-    path = folder / f"{name}.onnx"
-    export_onnx(model.classifier, path, image_size=(size, size), channels=3, class_names=("a", "b"))
-    engine = open_engine(path, num_threads=num_threads)
-    return Network(engine=engine, preprocess=replace(model.preprocess, limits=limits))
+    folder = Path(arguments[0])
+    for name, size_px in (each.split(":") for each in arguments[1:]):
+        size = (int(size_px), int(size_px))
+        built = build_model(ModelConfig(name=name, image_size=size, channels=3), num_classes=2)
+        model, _, _ = with_layers(built, "multi")
+        export_onnx(model.classifier, folder / f"{name}.onnx", image_size=size, channels=3, class_names=("a", "b"))
+        (folder / f"{name}.json").write_text(json.dumps(model.preprocess.to_dict()), encoding="utf-8")
+
+
+def _exported(folder: Path, name: str, limits: ImageLimits, num_threads: int | None) -> Network:
+    preprocess = build_config(Preprocess, json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+    engine = open_engine(folder / f"{name}.onnx", num_threads=num_threads)
+    return Network(engine=engine, preprocess=replace(preprocess, limits=limits))
 
 
 def run_extractor(run: str | Path, *, num_threads: int | None = None) -> Extractor:
