@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from small_models import num_parameters
+from torchvision.models import AlexNet_Weights
 
 from recog.models.table import MODELS, Timm, own_network, timm_name
 
@@ -87,3 +88,8 @@ def test_accuracy_and_time_are_those_of_the_results_file():
     listed = {name: (entry.ms, entry.top1) for name, entry in MODELS.items() if entry.ms is not None}
     assert {name: (float(ms), float(top1)) for name, ms, top1 in rows} == listed
     assert {name for name, entry in MODELS.items() if isinstance(entry, Timm)} | {"alexnet"} == set(listed)
+
+
+def test_the_accuracy_of_alexnet_is_the_one_that_torchvision_publishes():
+    published = AlexNet_Weights.IMAGENET1K_V1.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert MODELS["alexnet"].top1 == round(published, 1)

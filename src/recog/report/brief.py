@@ -82,8 +82,10 @@ def _lowest_f1(report: Report, max_name: int | None) -> Iterator[str]:
     rows = [row for row in report.classes if row.support and (row.f1 or 0.0) < 1]
     if rows:
         yield "  lowest F1:"
-    for row in sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]:
-        yield f"    {_padded(row.name, max_name)}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
+    shown = sorted(rows, key=lambda row: (row.f1 or 0.0, row.recall or 0.0))[:NUM_WORST]
+    names = _padded([row.name for row in shown], max_name)
+    for row, name in zip(shown, names, strict=True):
+        yield f"    {name}  F1 {percent(row.f1)}, recall {percent(row.recall)} of {row.support:,}"
 
 
 def _most_confused(report: MulticlassReport, max_name: int | None) -> Iterator[str]:
@@ -113,9 +115,10 @@ def _of_slices(report: Report, max_name: int | None, max_lines: int) -> Iterator
     num_rows = max(1, min(NUM_WORST, (max_lines - 1) // len(shown) - 1))
     for slicing in shown:
         yield f"  lowest accuracy by {_short(slicing.by, max_name)}:"
-        for part in slicing.slices[:num_rows]:
+        parts = slicing.slices[:num_rows]
+        for part, name in zip(parts, _padded([part.name for part in parts], max_name), strict=True):
             between = percent_range(part.accuracy_ci95)
-            yield f"    {_padded(part.name, max_name)}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
+            yield f"    {name}  {percent(part.accuracy)} ({between}), n = {part.num_images:,}"
     num_left = sum(len(slicing.slices) for slicing in slicings) - sum(len(s.slices[:num_rows]) for s in shown)
     if num_left:
         yield f"  {plural(num_left, 'more group')} by {_by_names(slicings, max_name)}: report.html, --verbose"
@@ -130,5 +133,7 @@ def _short(name: str, max_name: int | None) -> str:
     return text if max_name is None or len(text) <= max_name else text[: max_name - 3] + "..."
 
 
-def _padded(name: str, max_name: int | None) -> str:
-    return _short(name, max_name).ljust(max_name or 0)
+def _padded(names: Sequence[str], max_name: int | None) -> list[str]:
+    """Equally long, where lines are for a terminal."""
+    short = [_short(name, max_name) for name in names]
+    return [name.ljust(max(map(len, short)) if max_name else 0) for name in short]
