@@ -117,8 +117,8 @@ MODELS: Mapping[str, Own | Timm] = MappingProxyType(
         "vit_tiny": Timm("vit_tiny_patch16_224", 5_717_416, 75.5, 13.4),
         "vit_small": Timm("vit_small_patch16_224", 22_050_664, 81.4, 45.1),
         "vit_base": Timm("vit_base_patch16_224", 86_567_656, 85.1, 163.0),
-        # self-supervised on 142 million photos; a linear layer on their features, at 224 px: Oquab et al. (2023) and the README of
-        # facebookresearch/dinov2
+        # self-supervised on 142 million photos; a linear layer on their features, at 224 px: Oquab et al. (2023) and the README
+        # of facebookresearch/dinov2
         "dinov2_small": Timm("vit_small_patch14_dinov2", 22_441_192, 81.1, 60.6, (224, 224)),
         "dinov2_base": Timm("vit_base_patch14_dinov2", 87_348_712, 84.5, 216.0, (224, 224)),
     }
