@@ -45,6 +45,12 @@ def test_an_unknown_method_is_refused_with_the_nearest():
         check_method("grad-cam")
 
 
+def test_a_method_whose_package_is_not_installed_is_not_tried(monkeypatch):
+    monkeypatch.setattr("recog.attribution.table.find_spec", lambda name: None)
+    assert "integrated-gradients" not in usable_methods(timm_network("test_vit"))
+    assert "gradcam" in usable_methods(timm_network("test_vit"))
+
+
 def test_without_layers_the_others_remain():
     subject = corner_subject()
     assert usable_methods(subject) == ("occlusion", "rise")

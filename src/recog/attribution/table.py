@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -26,6 +27,7 @@ class Method:
     title: str
     num_passes: int  # through the network for one map, a backward pass counted as two
     needs_layers: bool = True  # whether it needs the network's module, and with it torch
+    package: str = ""  # that it needs beyond those of training
     is_signed: bool = False  # whether negative values count against the label
 
 
@@ -38,6 +40,7 @@ EXPLAINERS: Mapping[str, Method] = MappingProxyType(
             function="integrated_gradients",
             num_passes=98,
             title="Integrated gradients",
+            package="captum",
             is_signed=True,
         ),
         "gradients": Method(module="gradients", function="gradients", num_passes=3, title="Input gradients"),
@@ -69,9 +72,13 @@ def check_method(name: str) -> str:
 
 
 def usable_methods(subject: Subject) -> tuple[str, ...]:
-    """The names of the methods that can explain `subject`."""
+    """The names of the methods that can explain `subject`, with the packages that are installed."""
     has_layers = not why_no_layers(subject)
-    return tuple(name for name, method in EXPLAINERS.items() if has_layers or not method.needs_layers)
+    return tuple(
+        name
+        for name, method in EXPLAINERS.items()
+        if (has_layers or not method.needs_layers) and (not method.package or find_spec(method.package) is not None)
+    )
 
 
 def attribute(name: str, subject: Subject, images: Images, labels: Labels) -> Attribution:
