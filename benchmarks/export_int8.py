@@ -27,7 +27,7 @@ from recog.verbs.eligible import Side
 from recog.verbs.export import measure_gate, read_training
 from recog.verbs.export_images import GateImages, data_of_run, images_of_split
 
-SECONDS = 3.0
+SECONDS = 2.0
 
 
 def plain_onnxruntime(network: Path, images: np.ndarray, target: Path) -> None:
