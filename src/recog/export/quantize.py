@@ -36,9 +36,9 @@ Tensors = dict[str, onnx.TensorProto]
 def quantize(network: Path, images: NDArray[np.uint8], target: Path, *, symmetric: bool = False) -> None:
     """Write the int8 form of the ONNX file `network` to `target`, with ranges from `images` uint8 [N, H, W, C].
 
-    The layer that gives the logits stays in floats, and of a deeper network the first one too, which on photos halved the labels
-    that change at no cost in size (benchmarks/results/export_int8.md). Activations are uint8, or with `symmetric` int8 around zero, as TensorRT
-    requires. ConfigError where the network has no layer to quantise.
+    The layer that gives the logits stays in floats, and of a deeper network the first one too: with it 2 of 290 labels changed,
+    without it 5, at the same size (benchmarks/results/export_int8.md). Activations are uint8, or with `symmetric` int8 around
+    zero, as TensorRT requires. ConfigError where the network has no layer to quantise.
     """
     with tempfile.TemporaryDirectory(prefix="recog-") as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
