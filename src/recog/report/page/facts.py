@@ -12,13 +12,11 @@ STRIP_IMAGES = 8  # of a class, where classes are few
 MAX_STRIP_IMAGES = 160
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """What is measured of an epoch or a head."""
+    """What is measured of an epoch or a head, which name its fields in the order of results.csv."""
 
-    val_accuracy: float  # multi-label: of whole images
-    val_nll: float
-    val_map: float | None = None  # multi-label only
+    val_accuracy: float
+    val_map: float | None
 
     @property
     def score(self) -> tuple[str, float]:
@@ -32,6 +30,9 @@ class EpochRow(_Scored):
 
     epoch: int
     train_loss: float
+    val_accuracy: float  # multi-label: of whole images
+    val_nll: float
+    val_map: float | None = None  # multi-label only
     images_per_s: float | None = None
 
 
@@ -42,6 +43,9 @@ class HeadRow(_Scored):
     trial: int
     method: str
     l2: float
+    val_accuracy: float
+    val_nll: float
+    val_map: float | None = None
     num_folds: int | None = None  # of the cross-validation that measured it; 0: the validation split
 
     @property
