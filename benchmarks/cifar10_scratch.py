@@ -27,13 +27,13 @@ from recog.models.table import own_network
 LINES = RESULTS / "cifar10_scratch.jsonl"
 PEER_EPOCHS = 10  # that the comparison is about
 SIDE_PX = 32
-AT_20_PX = [
-    *("--set", "model.image_size=[20, 20]"),
-    *("--set", "schedule.small_fraction=0"),
-    *("--set", "augment.geometry=translate"),
+ONE_EPOCH = [
+    *("--model", "fastnet32", "--epochs", "1"),
+    *("--set", "schedule.small_fraction=0", "--set", "augment.geometry=translate"),
 ]
 STAGES = {
-    "short": ("recog, fastnet32, 1 epoch at 20 px", ["--model", "fastnet32", "--epochs", "1", *AT_20_PX]),
+    "short": ("recog, fastnet32, 1 epoch at 20 px", [*ONE_EPOCH, "--set", "model.image_size=[20, 20]"]),
+    "shorter": ("recog, fastnet32, 1 epoch at 16 px", [*ONE_EPOCH, "--set", "model.image_size=[16, 16]"]),
     "narrow": ("recog, fastnet32, default epochs", ["--model", "fastnet32"]),
     "full": ("recog, default", []),
 }
