@@ -72,6 +72,7 @@ def main() -> None:
             run(each, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip() for each in (full, python)
         )
         (Path(environment) / "full.pth").write_text(packages)
+        run(python, "-m", "pip", "uninstall", "--yes", "--quiet", "setuptools")  # venv's own is too old for torch
         for extra, module in LARGE.items():
             check_extra(python, wheel, extra, module, "--no-index")
         place = run(python, "-c", "import recog; print(recog.__file__)", cwd=folder)
