@@ -152,7 +152,7 @@ def test_version():
             2,
             "No such option: --batch-size, which is an option of recog train; see recog evaluate --help",
         ),
-        (["predict", "a", "b", "--name", "c"], 2, "No such option: --name, which is an option of recog train;"),
+        (["predict", "a", "b", "--name", "c"], 2, "No such option: --name, which is an option of recog train, "),
         (["onnx"], 2, "No such command 'onnx'. Did you mean 'recog export RUN --to onnx'?"),
         (["val"], 2, "Did you mean 'recog evaluate RUN DATA'?"),
     ],

@@ -136,7 +136,7 @@ class _Command(TyperCommand):
     def _meant(self, option: str) -> str:
         own = {name: parameter for parameter in self.params for name in parameter.opts if name.startswith("--")}
         if self.name != "train" and (verbs := _verbs_with(option)):
-            return f", which is an option of recog {' and '.join(verbs)}; see recog {self.name} --help"
+            return f", which is an option of recog {', '.join(verbs)}; see recog {self.name} --help"
         near = difflib.get_close_matches(option, own, n=1, cutoff=0.75)
         if self.name == "train" and (not near or _is_known_elsewhere(option)):
             near = [_as_option(key, list(own)) for key in _settings_named(option)]
