@@ -146,6 +146,7 @@ def test_version():
             "No such option: --img-size. Did you mean --set model.image_size=",
         ),
         (["train", "digits", "--imgsz", "64"], 2, "Did you mean --set model.image_size=VALUE?"),
+        (["train", "digits", "--loss", "mse"], 2, "Did you mean --set loss.name=VALUE"),
         (["train", "digits", "--learning-rate", "1"], 2, "Did you mean --lr?"),
         (
             ["evaluate", "a", "b", "--batch-size", "1"],

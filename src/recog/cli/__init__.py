@@ -178,7 +178,8 @@ def _settings_named(option: str) -> list[str]:
 
 
 def _as_option(key: str, own: list[str]) -> str:
-    flag = FLAGS.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
+    last = key.rpartition(".")[2]
+    flag = FLAGS.get(key, "" if last == "name" else f"--{last.replace('_', '-')}")  # --name is the run's, not loss.name
     return flag if flag in own or flag == "DATA" else f"--set {key}=VALUE"
 
 

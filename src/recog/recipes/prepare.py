@@ -382,7 +382,7 @@ def _describe_world(world: World, plan: Plan, device: torch.device) -> str:
         norms = "uses statistics of each process's own images (torch synchronises them on GPUs only)"
     return (
         f"{world.size} processes train together: each takes its share of a batch of {plan.loader.batch_size}; "
-        f"BatchNorm, if there is any, {norms}; {plan.compute.num_threads} threads each"
+        f"BatchNorm, if there is any, {norms}; {plural(plan.compute.num_threads, 'thread')} each"
     )
 
 
