@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 from small_studies import Curve
 
@@ -122,3 +123,10 @@ def test_importance_is_of_the_setting_that_decides_pruned_trials_included(study_
     few, search = study_of(Curve(), num_trials=3, path=tmp_path / "few.log")
     list(search.trials())
     assert importances_of(few) == {}
+
+
+def test_a_factor_is_not_shown_as_the_setting_itself():
+    row = replace(PRUNED, settings={"optim.lr": 8.24, "optim.name": "adamw"}, factors=frozenset({"optim.lr"}))
+    assert describe_settings(row) == "recipe scratch, optim.lr x default=8.24, optim.name=adamw"
+    (cells,) = csv.DictReader(trials_csv([row]).splitlines())
+    assert (cells["optim.lr x default"], cells["optim.name"]) == ("8.24", "adamw")

@@ -20,6 +20,7 @@ from recog.core.files import shown
 from recog.core.hardware import read_hardware
 from recog.core.images.colour import FULL_SCALE_16
 from recog.core.preprocess import Preprocess
+from recog.core.text import plural
 from recog.data.balance import describe_balance, describe_factors
 from recog.data.dataset import (
     Dataset,

@@ -126,14 +126,14 @@ def count_states(rows: Sequence[TrialRow]) -> dict[str, int]:
 
 def _facts(row: TrialRow) -> dict[str, Any]:
     facts = ("number", "recipe", "score", "nll", "epochs", "seconds")
-    return {name: getattr(row, name) for name in facts} | {"settings": dict(row.settings)}
+    return {name: getattr(row, name) for name in facts} | {"settings": row.labelled}
 
 
 def describe_settings(row: TrialRow) -> str:
     """'recipe head, model.name=..., head.l2=0.013'; the default recipe is called that."""
     if row.is_default:
         return f"the default recipe ({row.recipe})"
-    settings = ", ".join(f"{name}={short(value)}" for name, value in row.settings.items())
+    settings = ", ".join(f"{name}={short(value)}" for name, value in row.labelled.items())
     return f"recipe {row.recipe}{', ' if settings else ''}{settings}"
 
 
@@ -156,14 +156,14 @@ def short(value: Value) -> str:
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
     """trials.csv: a line per trial, a column per setting."""
-    names = sorted({name for row in rows for name in row.settings})
+    names = sorted({name for row in rows for name in row.labelled})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["trial", "state", "default", "recipe", "score", "nll", "epochs", "seconds", *names, "reason"])
     for row in rows:
         numbers = ["" if value is None else f"{value:.6g}" for value in (row.score, row.nll)]
         seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
-        settings = ["" if name not in row.settings else _cell(row.settings[name]) for name in names]
+        settings = [_cell(row.labelled[name]) if name in row.labelled else "" for name in names]
         is_default = str(row.is_default).lower()
         cells = [row.number, row.state, is_default, row.recipe, *numbers, row.epochs, seconds, *settings]
         writer.writerow([*cells, spreadsheet_cell(row.reason)])

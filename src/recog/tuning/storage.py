@@ -36,7 +36,8 @@ class TrialRow:
     number: int
     state: State
     recipe: str = ""
-    settings: Mapping[str, Value] = field(default_factory=dict)  # by setting; a factor where the space has factors
+    settings: Mapping[str, Value] = field(default_factory=dict)  # by setting
+    factors: frozenset[str] = frozenset()  # the settings whose value is a factor on what is planned without it
     score: float | None = None  # accuracy, or mAP of multi-label images
     nll: float | None = None  # calibrated by a temperature
     epochs: int = 0  # that were trained; 0 of a head
@@ -47,6 +48,11 @@ class TrialRow:
     by_epoch: Mapping[int, float] = field(default_factory=dict)  # score by epoch
     plan: Mapping[str, Any] = field(default_factory=dict)  # of a trial that is done: every setting of the run
     answers: str = ""  # see recog.tuning.optimism
+
+    @property
+    def labelled(self) -> dict[str, Value]:
+        """The settings, those that are factors as 'optim.lr x default'."""
+        return {f"{name} x default" if name in self.factors else name: value for name, value in self.settings.items()}
 
     @property
     def last_score(self) -> float | None:
@@ -295,11 +301,13 @@ def _row(trial: FrozenTrial, space: Space) -> TrialRow:
     facts = trial.user_attrs
     settings = {name.partition("/")[2]: value for name, value in trial.params.items() if "/" in name}
     begun, ended = trial.datetime_start, trial.datetime_complete
+    recipe = str(facts.get("recipe") or trial.params.get("recipe", ""))
     return TrialRow(
         number=trial.number,
         state=_STATES[trial.state.name],
-        recipe=str(facts.get("recipe") or trial.params.get("recipe", "")),
+        recipe=recipe,
         settings=settings,
+        factors=frozenset(each.setting for each in space.dimensions if each.recipe == recipe and each.times_default),
         score=trial.value if trial.state.name == "COMPLETE" else None,
         nll=facts.get("nll"),
         epochs=facts.get("epochs", 0),
