@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -117,3 +118,23 @@ def test_what_is_no_http_is_an_error_in_json(service):
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.endswith(b'{"error": "Invalid HTTP request received"}')
     assert service.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000).startswith(b"HTTP/1.1 400")
+
+
+def test_answers_on_a_kept_connection_are_sent_at_once():
+    """Without TCP_NODELAY each waits for the acknowledgement of the one before, which a client delays by about 40 ms."""
+
+    async def nodelay_of_a_connection():
+        found = asyncio.get_running_loop().create_future()
+
+        async def answer(_, writer):
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with open_socket("127.0.0.1", 0) as listener:
+            server = await asyncio.start_server(answer, sock=listener)
+            async with server:
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.close()
+                return await asyncio.wait_for(found, 10)
+
+    assert asyncio.run(nodelay_of_a_connection()) != 0

@@ -34,10 +34,13 @@ def open_socket(host: str, port: int) -> socket.socket:
     """A listening socket. ConfigError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}. Choose another --port or --host.") from None
+    # asyncio sets TCP_NODELAY only on sockets that state their protocol; without it each answer on a connection that is kept
+    # waits some 40 ms for the acknowledgement of the one before
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 def run(
