@@ -371,7 +371,7 @@ def test_every_command_that_computes_takes_threads(command, monkeypatch):
         (["train", "digits", "--lr=x"], "--lr is 'x'; it must be a number."),
         (["predict", "run", "a.png", "--top", "0"], "--top is '0'; it must be 1 or more."),
         (["evaluate", "a", "b", "--bad-images", "x"], "--bad-images is 'x'; it must be one of auto, skip, error, quarantine."),
-        (["predict", "run", "x", "--name", "gbk"], "Did you mean --names: Encoding of names in a zip archive"),
+        (["predict", "run", "x", "--nams", "gbk"], "Did you mean --names: Encoding of names in a zip archive"),
         (["train", "digits", "--nope", "3"], "No such option: --nope; see recog train --help"),
     ],
 )  # fmt: skip
