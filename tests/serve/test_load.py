@@ -142,7 +142,7 @@ def test_s4_overload_is_refused_and_passes(echo):
         after = asyncio.run(closed_loop(service.port, send, num_clients=4, num_requests=50))
         assert Summary(after).count(200) == 50
         refused = next(result for result in results if result.status == 503)
-        assert refused.json() == {"error": "too many requests are waiting"}
+        assert refused.json() == {"error": "too many requests are waiting; retry in 1 s"}
 
 
 def run_with_deaths(service, *, num_deaths, seconds):

@@ -20,7 +20,7 @@ def square(target: Target, threat: Threat, *, queries: int) -> torch.Tensor:
     """
     images = target.images
     channels, height, width = images.shape[1:]
-    stripes = target.uniforms("square", channels * width).view(-1, channels, 1, width).to(images)
+    stripes = target.uniforms("square stripes", channels * width).view(-1, channels, 1, width).to(images)
     best = (images + threat.eps * torch.where(stripes < 0.5, -1.0, 1.0)).clamp(0, 1)
     terms = _margins(target, best)
     rows = torch.arange(height, device=images.device).view(1, 1, -1, 1)
