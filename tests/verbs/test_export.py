@@ -63,6 +63,18 @@ def test_an_export_predicts_without_recog_as_the_bundle_does(exports, digits_run
     assert json.loads((done.folder / "contract.json").read_bytes())["runtime"] == runtime
 
 
+def test_a_bad_file_is_one_line_and_the_others_are_answered(exports, picture, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    ran = subprocess.run(
+        [sys.executable, "predict.py", str(bad), str(picture)],
+        cwd=exports("onnx").folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == [f"{bad}: cannot identify image file {str(bad)!r}"]
+    assert ran.stdout.startswith(f"{picture} {{")
+
+
 def test_figures_are_written_beside_it(exports):
     done = exports("onnx")
     table = json.loads((done.folder / "gate.json").read_bytes())

@@ -112,7 +112,7 @@ def test_a_study_that_was_killed_goes_on_with_its_trials(tmp_path, monkeypatch):
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    found = recog.tune(resume="studies/k", trials=4, refit=False, threads=1, verbose=False)
+    found = recog.tune(resume="studies/k", refit=False, threads=1, verbose=False)
     assert found.run is None
     assert len(found.result.rows) == 4
     assert all(row.state in ("done", "pruned") for row in found.result.rows)

@@ -204,7 +204,8 @@ class Overlap:
             first, *_, last = _labels_apart(self.across_classes[0])
             yield (
                 f"label conflict: {_count(self.across_classes)} under different classes, such as {first.name} and "
-                f"{last.name}; at least one label is wrong"
+                f"{last.name}; at least one label is wrong. All are used as they are; leave some out with --exclude, or "
+                "correct them with --relabel"
             )
         if self.across_splits:
             first, *_, last = _splits_apart(self.across_splits[0])

@@ -36,7 +36,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}. Choose another --port or --host.") from None
     # asyncio sets TCP_NODELAY only on sockets that state their protocol; without it each answer on a connection that is kept
     # waits some 40 ms for the acknowledgement of the one before

@@ -215,10 +215,11 @@ class TrialRunner:
         classifier, precision = prepared.model.classifier, prepared.plan.compute.precision
         logits = collect_logits(classifier, found.store.rows(), precision=precision).logits
         self.targets = found.targets
+        fit = fit_temperature(logits, found.targets)
         return Outcome(
             plan=config_to_dict(prepared.plan),
             score=score_answers(logits, found.targets).selection,
-            nll=float(fit_temperature(logits, found.targets).nll_after),
+            nll=float(fit.nll_before if fit.is_bounded else fit.nll_after),  # where all are right, no temperature fits
             answers=pack_answers(logits[None], found.targets),
             epochs=epochs,
             full_s=time.perf_counter() - started + features_s,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from recog.tuning.workers import Job
 
 JOURNAL, BEST = "journal.log", "best.toml"
+NUM_TRIALS = "num_trials"  # the study's own attribute
 DEFAULT_TRIALS = 30  # without --trials and --budget
 TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
 SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
@@ -127,6 +128,7 @@ def open_in(
     name = folder.name if not options.storage else derive_name(options.name or data.dataset.name)
     study = open_study(open_storage(where), name, facts, where=where)
     requeue(study)
+    rules = _as_begun(study, rules, options)
     job = Job(
         where=where,
         name=name,
@@ -139,6 +141,15 @@ def open_in(
     )
     Search(study, job.runner(), rules, tried).queue_default()
     return Study(folder=folder, study=study, job=job, all_data=data, started=started, paces=paces, notes=notes)
+
+
+def _as_begun(study: optuna.Study, rules: Rules, options: TuneOptions) -> Rules:
+    """A study that is resumed without --trials or --budget goes on to as many trials as it was begun with."""
+    if options.resume is not None and options.trials is None and options.budget is None:
+        return replace(rules, num_trials=study.user_attrs.get(NUM_TRIALS, rules.num_trials))
+    if rules.num_trials is not None:
+        study.set_user_attr(NUM_TRIALS, rules.num_trials)
+    return rules
 
 
 def _plan(

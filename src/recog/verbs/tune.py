@@ -299,7 +299,7 @@ def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
         yield f"{options.workers} processes, {plural(rules.config.compute.num_threads or 1, 'thread')} each"
     ended = [row for row in rows if row.state in ("done", "pruned", "failed")]
     if ended:
-        yield f"resuming a study with {plural(len(ended), 'trial')} that have ended"
+        yield f"resuming a study with {plural(len(ended), 'finished trial')}"
 
 
 def _search(study: Study) -> Iterator[TuneEvent]:

@@ -158,6 +158,18 @@ NETWORKS: dict[str, Callable[[Path, dict[str, Any], int | None], Network]] = {
 
 
 if __name__ == "__main__":
-    model = Model()
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit("usage: python predict.py IMAGE...")
+    model, num_failed = Model(), 0
     for name in sys.argv[1:]:
-        print(name, json.dumps(model.predict(name), ensure_ascii=False))
+        try:
+            print(name, json.dumps(model.predict(name), ensure_ascii=False))
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:  # what Pillow raises for a bad file
+            print(f"{name}: {error}", file=sys.stderr)
+            num_failed += 1
+    sys.exit(num_failed > 0)
