@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import DataOptions, with_data_options
+from recog.cli.labels import BadImages, DataOptions, IncludeSeen, Split, with_data_options
 from recog.cli.output import print_json, print_note, print_rendered
 from recog.core.text import plural
 
@@ -18,15 +18,9 @@ def compare(
     bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
     bundle_b: Annotated[str, typer.Argument(metavar="B", help="The bundle to compare with; same classes.")],
     data: Annotated[str, typer.Option(help="Labelled images: a folder, list or archive of images, or a name.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
-    bad_images: Annotated[
-        Literal["auto", "skip", "error"],
-        typer.Option(help="Unreadable images: auto (skip up to 1 % or 3), skip, or error (stop)."),
-    ] = "auto",
-    include_seen: Annotated[
-        bool,
-        typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
-    ] = False,
+    split: Split = None,
+    bad_images: BadImages = "auto",
+    include_seen: IncludeSeen = False,
     *,
     data_options: DataOptions,
     threads: Threads = None,

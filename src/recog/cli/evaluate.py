@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import DataOptions, with_data_options
+from recog.cli.labels import DataOptions, IncludeSeen, Split, with_data_options
 from recog.cli.output import from_here, print_json, print_lines, print_note, print_rendered
 
 
@@ -18,7 +18,7 @@ from recog.cli.output import from_here, print_json, print_lines, print_note, pri
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
     data: Annotated[str, typer.Argument(help="Labelled images: a folder, list or archive of images, or a name.")],
-    split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
+    split: Split = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for report.json and report.html; default: the run folder.")
     ] = None,
@@ -41,10 +41,7 @@ def evaluate(
             help="size, brightness, source-folder or a column of the data: accuracy per subgroup, worst first; repeatable.",
         ),
     ] = None,
-    include_seen: Annotated[
-        bool,
-        typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
-    ] = False,
+    include_seen: IncludeSeen = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="Write report.html without thumbnails.")] = False,
     maps: Annotated[
         bool, typer.Option("--maps", help="Draw in report.html where the worst errors count for their answer.")

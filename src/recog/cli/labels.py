@@ -58,6 +58,14 @@ Images = Annotated[
     typer.Option("--images", metavar="DIR", help="Folder of the images of a list, if not beside it; repeatable."),
 ]
 Encoding = Annotated[str, typer.Option(help="Encoding of a list's text, such as cp1252 or utf-16; UTF-8 by default.")]
+Split = Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")]
+BadImages = Annotated[
+    Literal["auto", "skip", "error"],
+    typer.Option(help="Unreadable images: auto (skip up to 1 % or 3), skip, or error (stop)."),
+]
+IncludeSeen = Annotated[
+    bool, typer.Option("--include-seen", help="Include images used to train, select or calibrate the model.")
+]
 LabelSeparator = Annotated[str, typer.Option(help="Multi-label data: separator of labels in a CSV cell, such as '|'.")]
 LabelColumns = Annotated[
     str,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.labels import DataOptions, split_columns, with_data_options
+from recog.cli.labels import BadImages, DataOptions, IncludeSeen, Split, split_columns, with_data_options
 from recog.cli.output import from_here, notes, print_json, print_lines, print_note, print_rendered
 from recog.core.errors import ConfigError
 from recog.core.text import listing
@@ -61,18 +61,12 @@ def robustness(
     ] = "linf",
     restarts: Annotated[int, typer.Option(min=1, help="Random starts of pgd, apgd-ce and apgd-dlr.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
-    split: Annotated[str | None, typer.Option(help="train, val or test, if the data have splits.")] = None,
+    split: Split = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for robustness.json, .csv and .html; default: the run folder.")
     ] = None,
-    bad_images: Annotated[
-        Literal["auto", "skip", "error"],
-        typer.Option(help="Unreadable images: auto (skip up to 1 % or 3), skip, or error (stop)."),
-    ] = "auto",
-    include_seen: Annotated[
-        bool,
-        typer.Option("--include-seen", help="Include images used to train, select or calibrate the model."),
-    ] = False,
+    bad_images: BadImages = "auto",
+    include_seen: IncludeSeen = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="Write robustness.html without pictures.")] = False,
     *,
     data_options: DataOptions,

@@ -197,7 +197,7 @@ _NO_RULE: Mapping[Task, str] = MappingProxyType({"multiclass": "there are no ima
 
 
 def calibration_notes(calibration: Calibration, plan: Plan) -> list[str]:
-    """What was wanted and could not be had: calibrated probabilities, and 'unknown', which multi-label bundles never answer."""
+    """What is missing, with the reason: calibrated probabilities, and 'unknown', which multi-label bundles never answer."""
     rule, fit = calibration.unknown, calibration.scaling.fit
     uncalibrated = []
     if fit is not None and calibration.method == "none" and plan.calibration.method != "none":

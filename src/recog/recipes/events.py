@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recog.core.errors import TrainingError
+from recog.core.text import plural
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.results.facts import CrossValidation
 from recog.training.config import HeadMethod
@@ -225,3 +226,14 @@ LearnEvent = (
     | CrossValidation
     | EarlyStopped
 )
+
+
+def warnings_of(event: LearnEvent) -> tuple[str, ...]:
+    """What the event has to report on skipped steps and unusual data."""
+    if isinstance(event, SkippedStep):
+        return (str(event),)
+    if isinstance(event, EpochResult) and event.log.num_skipped:
+        return (
+            f"warning: skipped {plural(event.log.num_skipped, 'step')} of epoch {event.log.epoch}: loss or gradient not finite",
+        )
+    return event.notes if isinstance(event, StepLog) else ()

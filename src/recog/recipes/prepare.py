@@ -336,9 +336,8 @@ def choose_grey16_max(config: DataConfig, training: Sequence[Inspected]) -> tupl
 
 
 def _build(plan: Plan, network: nn.Module | None, dataset: Dataset) -> BuiltModel:
-    num_classes = len(dataset.class_names)
+    num_classes, with_head = len(dataset.class_names), plan.recipe == "finetune"
     if plan.model.parent:
-        with_head = plan.recipe == "finetune"
         return build_from_parent(plan.model, dataset.class_names, task=dataset.task, with_head=with_head)
     if network is not None:
         return build_own_module(network, plan.model, num_classes=num_classes)

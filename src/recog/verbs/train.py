@@ -28,7 +28,7 @@ from recog.recipes.budget import check_budget, prepare_within
 from recog.recipes.calibrate import HeldOut, calibrate, calibration_notes, hold_out_val
 from recog.recipes.config import TrainConfig
 from recog.recipes.cost import Budget
-from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, TrainingSummary
+from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, TrainingSummary, warnings_of
 from recog.recipes.find_lr import check_find_lr, with_lr
 from recog.recipes.find_lr import find_lr as run_range_test
 from recog.recipes.learn import count_steps, learn
@@ -63,7 +63,6 @@ from recog.runs.splits import (
 )
 from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
-from recog.training.fit import SkippedStep, StepLog
 from recog.verbs.page_facts import facts_of_run
 from recog.verbs.run import Note, Planned, Run, run_from_json, run_to_json
 
@@ -370,7 +369,7 @@ def _recorded(
         if isinstance(event, CutShort):
             write_run_config(folder, _as_trained(prepared, event.step).plan)
         yield event
-        for text in (*_warnings_of(event), *journal.pop_warnings()):
+        for text in (*warnings_of(event), *journal.pop_warnings()):
             yield Note(text=text)
 
 
@@ -392,13 +391,3 @@ def _open_measured_split(folder: Path, prepared: Prepared, *, opens_test: bool) 
         test_openings=openings,
         excluded=tuple((e.name, e.reason) for e in prepared.bad.get(split, ())),
     )
-
-
-def _warnings_of(event: LearnEvent) -> tuple[str, ...]:
-    if isinstance(event, SkippedStep):
-        return (str(event),)
-    if isinstance(event, EpochResult) and event.log.num_skipped:
-        return (
-            f"warning: skipped {plural(event.log.num_skipped, 'step')} of epoch {event.log.epoch}: loss or gradient not finite",
-        )
-    return event.notes if isinstance(event, StepLog) else ()
