@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.random import Generator, Philox
 
+from recog.evaluation.measures.counts import Hits
+from recog.perturbation.attack_suite import AttackReport, AttackRow
 from recog.perturbation.gradient_attacks import Target, apgd_ce, apgd_dlr, pgd
 from recog.perturbation.measure import Condition
-from recog.perturbation.report import corruption_report
+from recog.perturbation.report import RobustnessReport, corruption_report
 from recog.training.threat import Threat
 
 GREY = np.full((100, 100, 3), 0.5, np.float32)
@@ -79,3 +81,13 @@ REPORT = corruption_report(
     ("a", "b"),
     constants="CIFAR-10-C",
 )
+ATTACKED = AttackReport(
+    norm="linf", eps=8 / 255, steps=100, restarts=1, queries=5000, num_targets=9, seed=0,
+    clean=Hits(num_images=4, num_correct=3),
+    rows=(AttackRow(name="pgd", loss="cross-entropy", num_attacked=3, num_fooled=2, robust=Hits(num_images=4, num_correct=1)),),
+    flags=("answers are random",), torch_version="2", correct="e0", correct_robust="80",
+)  # fmt: skip
+WHOLE = RobustnessReport(
+    bundle="b", data="<script>", split=None, task="multiclass", num_images=4, image_size=(8, 8), engine="onnxruntime",
+    seed=0, data_digest="d", num_seen=0, versions={"numpy": "2"}, corruptions=REPORT, attacks=ATTACKED,
+)  # fmt: skip

@@ -21,6 +21,7 @@ def test_verbs():
     assert [name for name in recog.__all__ if name.islower()] == [
         "bench",
         "compare",
+        "compare_robustness",
         "evaluate",
         "explain",
         "load",
@@ -90,6 +91,7 @@ def test_classes():
         "Predictor",
         "RecogError",
         "Report",
+        "RobustnessComparison",
         "RobustnessReport",
         "RobustnessRun",
         "Run",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from recog.verbs.bench import BenchReport, bench
     from recog.verbs.classifier import ImageClassifier
     from recog.verbs.compare import ComparisonRun, compare
+    from recog.verbs.compare_robustness import RobustnessComparison, compare_robustness
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.explain import Explanations, explain
@@ -101,6 +102,7 @@ __all__ = [
     "Predictor",
     "RecogError",
     "Report",
+    "RobustnessComparison",
     "RobustnessReport",
     "RobustnessRun",
     "Run",
@@ -118,6 +120,7 @@ __all__ = [
     "Verification",
     "bench",
     "compare",
+    "compare_robustness",
     "evaluate",
     "explain",
     "load",
@@ -163,6 +166,7 @@ _NAMES = {
     "recog.verbs.bench": ("BenchReport", "bench"),
     "recog.verbs.classifier": ("ImageClassifier",),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
+    "recog.verbs.compare_robustness": ("RobustnessComparison", "compare_robustness"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.explain": ("Explanations", "explain"),
     "recog.verbs.robustness": ("RobustnessRun", "robustness"),
@@ -175,6 +179,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _WITH_OPTIONS = (
     "bench",
     "compare",
+    "compare_robustness",
     "evaluate",
     "explain",
     "robustness",

@@ -50,3 +50,13 @@ def test_evaluate_slices(bundle, digits_run):
     assert (brightness["by"], len(brightness["slices"])) == ("brightness", 4)
     assert {part["name"] for part in folders["slices"]} == {f"digits/{digit}" for digit in range(10)}
     assert "Did you mean 'size'?" in run("evaluate", bundle, "digits", "--slice", "sise", expect=2).stderr
+
+
+def test_robustness_options(two_runs):
+    for options, message in (
+        ((), "--data is missing"),
+        (("--robustness", "--data", "digits"), "Remove --data and --split, or --robustness"),
+        (("--robustness",), "A has no robustness yet"),
+    ):
+        done = run("compare", *two_runs, *options, expect=3 if "yet" in message else 2)
+        assert message in " ".join(done.stderr.split())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recog.evaluation.results.comparison import compare
-from recog.report.comparison import p_text, points, print_comparison, verdict
+from recog.evaluation.results.comparison import PairedMeasure, compare
+from recog.report.comparison import p_text, points, print_comparison, print_paired, verdict
 
 
 def comparison(num_both, lost, gained, names=None):
@@ -79,3 +79,13 @@ def test_several_labels_have_a_map():
     # worse: what shows c comes last, 5 of 15; what shows d after five others, 5 of 10
     assert "mAP: A 41.7%, B 100%; B - A: +58.3 points; 95% interval +" in " ".join(text.split())
     assert "(no label)" in text
+
+
+def test_paired_rows_are_in_points():
+    buffer = io.StringIO()
+    rows = {"jpeg_quality": PairedMeasure(a=0.5, b=0.625, difference_ci95=(0.05, 0.2)), "fog": PairedMeasure(a=1, b=1, difference_ci95=None)}
+    print_paired(rows, Console(file=buffer, width=80, highlight=False), title="[b]two")
+    words = " ".join(buffer.getvalue().split())
+    assert words.startswith("[b]two")
+    assert "jpeg quality 50.0% 62.5% +12.5 +5.0 to +20.0" in words
+    assert "fog 100% 100% +0.0" in words

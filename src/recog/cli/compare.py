@@ -9,6 +9,7 @@ import typer
 from recog.cli.guard import Threads, guarded
 from recog.cli.labels import BadImages, DataOptions, IncludeSeen, Split, with_data_options
 from recog.cli.output import print_json, print_note, print_rendered
+from recog.core.errors import ConfigError
 from recog.core.text import plural
 
 
@@ -17,7 +18,14 @@ from recog.core.text import plural
 def compare(
     bundle_a: Annotated[str, typer.Argument(metavar="A", help="A bundle, a run's folder, or a run's name.")],
     bundle_b: Annotated[str, typer.Argument(metavar="B", help="The bundle to compare with; same classes.")],
-    data: Annotated[str, typer.Option(help="Labelled images: a folder, list or archive of images, or a name.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled images: a folder, list or archive of images, or a name.", show_default=False),
+    ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Instead: compare what recog robustness has measured of the two runs."),
+    ] = False,
     split: Split = None,
     bad_images: BadImages = "auto",
     include_seen: IncludeSeen = False,
@@ -27,6 +35,13 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON on stdout.")] = False,
 ) -> None:
     """Compare two bundles on the same images: difference in accuracy and the images on which they differ."""
+    if robustness:
+        if data is not None or split is not None:
+            raise ConfigError("--robustness compares results that are kept in the runs. Remove --data and --split, or --robustness.")
+        _compare_robustness(bundle_a, bundle_b, as_json=as_json)
+        return
+    if data is None:
+        raise ConfigError("--data is missing: name the labelled images to compare on, or give --robustness.")
     from recog.report.comparison import print_comparison
     from recog.verbs.compare import compare as run_comparison
 
@@ -55,6 +70,21 @@ def compare(
             result.report, console, name_a=result.name_a, name_b=result.name_b, title=title
         )
     )
+
+
+def _compare_robustness(bundle_a: str, bundle_b: str, *, as_json: bool) -> None:
+    from recog.report.comparison import print_paired
+    from recog.verbs.compare_robustness import compare_robustness
+
+    found = compare_robustness(bundle_a, bundle_b)
+    for note in found.notes:
+        print_note(note)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    title = f"robustness on {plural(found.num_images, 'image')} of {found.data}; A: {found.name_a}, B: {found.name_b}"
+    rows = {**found.rows, **found.by_corruption}
+    print_rendered(lambda console: print_paired(rows, console, title=title))
 
 
 def _warnings(num_seen_by_a: int | None, num_seen_by_b: int | None, num_images: int) -> list[str]:

@@ -18,6 +18,7 @@ from recog.evaluation.measures.counts import Hits
 from recog.models.network_files import load_classifier
 from recog.perturbation.attack_config import AttackConfig
 from recog.perturbation.gradient_attacks import Logits, Target, apgd_ce, apgd_dlr, cross_entropy, fgsm, gradient, pgd
+from recog.perturbation.measure import pack_bits
 from recog.perturbation.square_attack import square
 from recog.runtime.engine import images_at_once
 from recog.training.fit import eval_mode
@@ -67,6 +68,8 @@ class AttackReport:
     rows: tuple[AttackRow, ...]
     flags: tuple[str, ...]
     torch_version: str
+    correct: str  # which images are right as they are, see `pack_bits`
+    correct_robust: str  # and under all attacks together
 
     @property
     def robust(self) -> Hits:
@@ -174,6 +177,8 @@ def attack_images(
         rows=tuple(rows),
         flags=tuple(_flags(target, is_right, fooled_by, batch_size)),
         torch_version=torch.__version__,
+        correct=pack_bits(is_right.numpy()),
+        correct_robust=pack_bits(robust.numpy()),
     )
 
 

@@ -46,8 +46,20 @@ class Condition:
 
     def is_correct(self, num_images: int) -> NDArray[np.bool_]:
         """Per image, bool [N]."""
-        packed = np.frombuffer(bytes.fromhex(self.correct), np.uint8)
-        return np.unpackbits(packed, count=num_images).astype(bool)
+        return unpack_bits(self.correct, num_images)
+
+
+def pack_bits(values: NDArray[np.bool_]) -> str:
+    """Bool [N] as hexadecimal digits, eight values to two of them."""
+    return np.packbits(values).tobytes().hex()
+
+
+def unpack_bits(text: str, count: int) -> NDArray[np.bool_]:
+    """The `count` values that `pack_bits` wrote. ValueError where they are not so many."""
+    packed = np.frombuffer(bytes.fromhex(text), np.uint8)
+    if len(packed) != -(-count // 8):
+        raise ValueError(f"{8 * len(packed)} bits for {count} images")
+    return np.unpackbits(packed, count=count).astype(bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +78,12 @@ class Subject:
         """[N, K]."""
         measures = TASK_MEASURES[self.predictor.manifest.task]
         return measures.is_class(self.targets, len(self.images), len(self.predictor.class_names))
+
+    def data_digest(self) -> str:
+        """Equal where the same images, in the same order, have the same labels, whatever the order of the classes."""
+        names = np.array(self.predictor.class_names, dtype=object)
+        rows = [[digest, sorted(names[row])] for digest, row in zip(self.hashes, self.is_class, strict=True)]
+        return sha256_bytes(canonical_json(rows))
 
     def digest(self) -> str:
         """Equal where all conditions have equal results."""
@@ -129,7 +147,7 @@ def _summarise(
     return Condition(
         name=name,
         severity=severity,
-        correct=np.packbits(is_correct(preds, is_class)).tobytes().hex(),
+        correct=pack_bits(is_correct(preds, is_class)),
         found=tuple((preds & is_class).sum(axis=0).tolist()),
         confidence=float(np.maximum(probs, 1 - probs).mean() if measures.min_labels == 0 else probs.max(axis=1).mean()),
         nll=float(measures.nll_terms(calibration.calibrated_logits(logits), subject.targets).mean()),

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from recog.core import notebook
 from recog.core.task import Task
 from recog.evaluation.measures.counts import Hits, Interval
-from recog.evaluation.measures.resampling import NUM_RESAMPLES, percentile_interval, resampled_counts
+from recog.evaluation.measures.resampling import mean_interval
 from recog.perturbation.corruptions import CORRUPTIONS, GROUPS, Group
 from recog.perturbation.measure import Condition
 
 if TYPE_CHECKING:
     from recog.perturbation.attack_suite import AttackReport
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: data_digest, and which images are right
 NUM_WORST = 5
 
 
@@ -38,6 +38,7 @@ class ShiftRow:
     ece: float
     unknown_rate: float | None
     sample_sha256: str
+    correct: str  # which images are right, see `pack_bits`
 
     @property
     def accuracy(self) -> float:
@@ -124,6 +125,8 @@ class RobustnessReport:
     image_size: tuple[int, int]
     engine: str
     seed: int
+    data_digest: str  # of the images and their labels
+    num_seen: int | None  # of the images, those that the run trained, selected or calibrated with; None: not known
     versions: Mapping[str, str]
     corruptions: CorruptionReport | None  # None: not measured
     attacks: AttackReport | None
@@ -157,6 +160,8 @@ class RobustnessReport:
             "image_size": list(self.image_size),
             "engine": self.engine,
             "seed": self.seed,
+            "data_digest": self.data_digest,
+            "num_seen": self.num_seen,
             "versions": dict(self.versions),
             "corruptions": None if self.corruptions is None else self.corruptions.to_dict(),
             "attacks": None if self.attacks is None else self.attacks.to_dict(),
@@ -197,16 +202,13 @@ def _row(condition: Condition, correct: NDArray[np.bool_]) -> ShiftRow:
         ece=condition.ece,
         unknown_rate=condition.unknown_rate,
         sample_sha256=condition.sample_sha256,
+        correct=condition.correct,
     )
 
 
 def _mean(group: Group, names: set[str], correct: NDArray[np.bool_], clean: float) -> MeanAccuracy:
     known = {name for name, corruption in CORRUPTIONS.items() if corruption.group == group}
     per_image = correct.mean(axis=0)  # one image's answers under all conditions belong together
-    resampled = [
-        counts.T @ per_image / len(per_image)
-        for counts in resampled_counts(np.zeros(len(per_image), np.int64), num_resamples=NUM_RESAMPLES, seed=0)
-    ]
     accuracy = float(per_image.mean())
     return MeanAccuracy(
         group=group,
@@ -214,7 +216,7 @@ def _mean(group: Group, names: set[str], correct: NDArray[np.bool_], clean: floa
         num_known=len(known),
         num_conditions=len(correct),
         accuracy=accuracy,
-        accuracy_ci95=percentile_interval(np.concatenate(resampled), accuracy),
+        accuracy_ci95=mean_interval(per_image),
         relative_drop=(clean - accuracy) / clean if clean else None,
     )
 
@@ -240,7 +242,7 @@ def _classes(
 def table_of(report: CorruptionReport) -> str:
     """The clean and all other conditions as CSV."""
     text = io.StringIO()
-    columns = [name for name in report.clean.to_dict() if name != "accuracy_ci95"]
+    columns = [name for name in report.clean.to_dict() if name not in ("accuracy_ci95", "correct")]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*columns, "accuracy_low", "accuracy_high"])
     for row in (report.clean, *report.rows):

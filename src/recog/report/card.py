@@ -37,7 +37,7 @@ def render_card(
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML; untrusted names pass through `text` and `yaml` below
     )
-    environment.filters["text"] = _plain
+    environment.filters["text"] = plain
     environment.filters["yaml"] = _yaml
     environment.filters["percent"] = percent
     return environment.get_template("card.md.j2").render(
@@ -120,12 +120,12 @@ def _yaml(value: str) -> str:
     return '"' + "".join(f"\\U{ord(c):08x}" if ord(c) > 0xFFFF else json.dumps(c)[1:-1] for c in value) + '"'
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
     """An untrusted name on one line, Markdown and HTML characters escaped."""
     line = visible(" ".join(value.split()))
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in line)
 
 
 def _class_list(class_names: Sequence[str], limit: int = 50) -> str:
-    listed = ", ".join(_plain(name) for name in class_names[:limit])
+    listed = ", ".join(plain(name) for name in class_names[:limit])
     return f"{listed} and {len(class_names) - limit} more" if len(class_names) > limit else listed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -63,6 +63,21 @@ def print_comparison(comparison: Comparison, console: Console, *, name_a: str, n
             console.print(_changed(f"{title}: {plural(total, 'image')}", images))
             if total > MAX_LISTED:
                 console.print(f"  and {total - MAX_LISTED:,} more")
+
+
+def print_paired(rows: Mapping[str, PairedMeasure], console: Console, *, title: str) -> None:
+    """A line per accuracy of both: its name, A, B, and the difference with its interval."""
+    console.print(Text(visible(title), style="bold"))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("Images", overflow="fold")
+    for name in ("A", "B", "B - A", "95%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        bounds = row.difference_ci95
+        interval = "" if bounds is None else f"{points(bounds[0])} to {points(bounds[1])}"
+        table.add_row(name.replace("_", " "), percent(row.a), percent(row.b), points(row.difference), interval)
+    console.print(table)
+    console.print("B - A in points; intervals are paired by image, and do not allow for the number of rows.")
 
 
 def _method(comparison: Comparison) -> str:

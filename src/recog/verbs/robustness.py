@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.bundle.seal import CARD, REPORT_HTML
 from recog.core import notebook
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.core.files import claimed, pretty_json, staged_folder
+from recog.core.files import claimed, pretty_json, staged_folder, write_bytes_atomic
 from recog.core.hardware import num_cores
 from recog.core.outputs import check_new_path
+from recog.core.records import read_bytes
 from recog.core.version import __version__
 from recog.data.data_layout import DETECTED, DataLayout
 from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
@@ -30,6 +33,7 @@ from recog.perturbation.corruptions import MAX_SMALL_PX, SEVERITIES, choose_corr
 from recog.perturbation.measure import CLEAN, Condition, ConditionLog, Subject, measure_conditions
 from recog.perturbation.page import render_robustness
 from recog.perturbation.report import CorruptionReport, RobustnessReport, corruption_report, table_of
+from recog.perturbation.run_section import with_card_section, with_report_section
 from recog.runtime.engine import ENGINES
 from recog.runtime.predictor import Predictor, load
 from recog.verbs.eligible import ChosenSamples, Side, choose_samples, open_as_trained, with_classes_of
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from recog.perturbation.attack_suite import AttackReport
 
 ROBUSTNESS = "robustness"  # the folder in a run
+MODEL_CARD = "model_card.md"  # in a run: that of its bundle, which is sealed, with what was measured later
+MAX_PAGE_BYTES = 1 << 30
 MAX_IMAGES = 1000
 QUICK_CORRUPTIONS = (
     *("gaussian_noise", "motion_blur", "snow", "contrast", "jpeg_compression"),
@@ -213,6 +219,8 @@ def robustness_events(
         if folder is not None:
             page = render_robustness(report, _samples(subject, names) if config.report_images else ())
             _write(folder, report, page)
+            if out is None and labelled.side.run is not None:
+                notes += _add_to_run(labelled.side.run, labelled.side.folder, folder, report)
         log.remove()
     yield RobustnessRun(report=report, folder=folder, notes=tuple(filter(None, [*notes, note])))
 
@@ -303,6 +311,7 @@ def _report(
     labelled: Labelled, subject: Subject, found: CorruptionReport | None, attacked: AttackReport | None
 ) -> RobustnessReport:
     predictor = subject.predictor
+    seen = [labelled.side.count(role, labelled.dataset, subject.hashes) for role in ("train", "val")]
     libraries = ("numpy", "scipy", "pillow", ENGINES[predictor.engine_name].runtime)
     return RobustnessReport(
         bundle=labelled.bundle,
@@ -313,6 +322,8 @@ def _report(
         image_size=predictor.preprocess.image_size,
         engine=predictor.engine_name,
         seed=subject.seed,
+        data_digest=subject.data_digest(),
+        num_seen=None if None in seen else sum(count or 0 for count in seen),
         versions={"recog": __version__, **{name: importlib.metadata.version(name) for name in libraries}},
         corruptions=found,
         attacks=attacked,
@@ -325,6 +336,21 @@ def _samples(subject: Subject, names: Sequence[str]) -> list[tuple[str, NDArray[
         return []
     image, index = subject.images[0], int(subject.hashes[0][:8], 16)
     return [(CLEAN, image), *((name, corrupt(image, name, 3, seed=subject.seed, index=index)) for name in names)]
+
+
+def _add_to_run(run: Path, bundle: Path, folder: Path, report: RobustnessReport) -> list[str]:
+    """Put the section of `report`, written in `folder` of the run, into its page and a copy of its model card; notes."""
+    page, notes = run / REPORT_HTML, []
+    if page.is_file():
+        link = quote((folder / "robustness.html").relative_to(run).as_posix())
+        text = with_report_section(read_bytes(page, max_bytes=MAX_PAGE_BYTES, error=DataError).decode(), report, link)
+        if text is None:
+            notes.append(f"{page} was written by an earlier release and has no place for a section on robustness")
+        else:
+            write_bytes_atomic(page, text.encode())
+    card = read_bytes(bundle / CARD).decode()
+    write_bytes_atomic(run / MODEL_CARD, with_card_section(card, report).encode())
+    return notes
 
 
 def _write(folder: Path, report: RobustnessReport, page: str) -> None:

@@ -73,6 +73,16 @@ def percentile_interval(values: NDArray[np.float64], estimate: float = math.nan)
     return found if found is None or math.isnan(estimate) else (min(low, estimate), max(high, estimate))
 
 
+def mean_interval(values: NDArray[np.float64]) -> Interval | None:
+    """95 % interval of the mean of `values` float64 [N], one of each image; None where no resample differs."""
+    num_images = len(values)
+    means = [
+        counts.T @ values / num_images
+        for counts in resampled_counts(np.zeros(num_images, np.int64), num_resamples=NUM_RESAMPLES, seed=0)
+    ]
+    return percentile_interval(np.concatenate(means), float(values.mean()))
+
+
 def ece_interval(gaps: NDArray[np.float64], resampled_gaps: NDArray[np.float64]) -> Interval:
     """95 % interval of the ECE, the sum of |gaps|, from `gaps` float64 [bins] and those of resamples [bins, R].
 

@@ -45,6 +45,16 @@ class PairedMeasure:
     def difference(self) -> float:
         return self.b - self.a
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        bounds = self.difference_ci95
+        return {
+            "a": self.a,
+            "b": self.b,
+            "difference": self.difference,
+            "difference_ci95": None if bounds is None else list(bounds),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -149,7 +159,7 @@ class Comparison:
             "num_both_wrong": self.num_both_wrong,
             "lost": [asdict(image) for image in self.lost],
             "gained": [asdict(image) for image in self.gained],
-            "mean_average_precision": _plain(self.mean_average_precision),
+            "mean_average_precision": self.mean_average_precision and self.mean_average_precision.to_dict(),
         }
 
 
@@ -201,18 +211,6 @@ def compare(
         if map_a is None or map_b is None
         else PairedMeasure(a=map_a, b=map_b, difference_ci95=mean_precision_difference(*probs, is_class)),
     )
-
-
-def _plain(measure: PairedMeasure | None) -> dict[str, Any] | None:
-    if measure is None:
-        return None
-    bounds = measure.difference_ci95
-    return {
-        "a": measure.a,
-        "b": measure.b,
-        "difference": measure.difference,
-        "difference_ci95": None if bounds is None else list(bounds),
-    }
 
 
 def _words(row: BoolArray, class_names: Sequence[str]) -> str:
