@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from recog.evaluation.trust.calibration import CalibrationConfig
     from recog.models.config import ModelConfig
     from recog.perturbation.attack_suite import AttackReport
+    from recog.perturbation.comparison import RobustnessComparison
     from recog.perturbation.report import CorruptionReport, RobustnessReport
     from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
     from recog.runtime.prediction import Prediction
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from recog.verbs.bench import BenchReport, bench
     from recog.verbs.classifier import ImageClassifier
     from recog.verbs.compare import ComparisonRun, compare
-    from recog.verbs.compare_robustness import RobustnessComparison, compare_robustness
+    from recog.verbs.compare_robustness import compare_robustness
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.explain import Explanations, explain
@@ -158,6 +159,7 @@ _NAMES = {
     "recog.evaluation.trust.calibration": ("CalibrationConfig",),
     "recog.models.config": ("ModelConfig",),
     "recog.perturbation.attack_suite": ("AttackReport",),
+    "recog.perturbation.comparison": ("RobustnessComparison",),
     "recog.perturbation.report": ("CorruptionReport", "RobustnessReport"),
     "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
     "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load", "verify"),
@@ -166,7 +168,7 @@ _NAMES = {
     "recog.verbs.bench": ("BenchReport", "bench"),
     "recog.verbs.classifier": ("ImageClassifier",),
     "recog.verbs.compare": ("ComparisonRun", "compare"),
-    "recog.verbs.compare_robustness": ("RobustnessComparison", "compare_robustness"),
+    "recog.verbs.compare_robustness": ("compare_robustness",),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.explain": ("Explanations", "explain"),
     "recog.verbs.robustness": ("RobustnessRun", "robustness"),

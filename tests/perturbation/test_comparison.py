@@ -59,7 +59,10 @@ def test_differences_of_means_are_paired():
         (replace(WHOLE, data_digest="e", data="cats"), "4 images of cats, and these are not the same images"),
         (replace(WHOLE, seed=1), "seed differ: A has 0, B 1"),
         (replace(WHOLE, corruptions=replace(REPORT, constants="ImageNet-C")), "constants differ"),
-        (replace(WHOLE, corruptions=replace(REPORT, rows=REPORT.rows[:2])), "corruptions differ: A has fog, rotation, B fog"),
+        (
+            replace(WHOLE, corruptions=replace(REPORT, rows=REPORT.rows[:2])),
+            "corruptions differ: A has fog, rotation, B fog",
+        ),
         (replace(WHOLE, corruptions=None), "corruptions differ: A has fog, rotation, B none"),
         (replace(WHOLE, attacks=None), "attacks differ: A has pgd, B none"),
         (replace(WHOLE, attacks=replace(ATTACKED, steps=20)), "the attacks' steps differ: A has 100, B 20"),

@@ -9,6 +9,7 @@ from small_perturbations import WHOLE
 
 from recog.perturbation.page import eps_text, render_robustness, title_of
 
+
 def test_sections():
     page = render_robustness(WHOLE, [("fog", np.zeros((8, 8, 3), np.uint8))])
     assert "<script" not in page

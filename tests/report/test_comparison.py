@@ -83,7 +83,10 @@ def test_several_labels_have_a_map():
 
 def test_paired_rows_are_in_points():
     buffer = io.StringIO()
-    rows = {"jpeg_quality": PairedMeasure(a=0.5, b=0.625, difference_ci95=(0.05, 0.2)), "fog": PairedMeasure(a=1, b=1, difference_ci95=None)}
+    rows = {
+        "jpeg_quality": PairedMeasure(a=0.5, b=0.625, difference_ci95=(0.05, 0.2)),
+        "fog": PairedMeasure(a=1, b=1, difference_ci95=None),
+    }
     print_paired(rows, Console(file=buffer, width=80, highlight=False), title="[b]two")
     words = " ".join(buffer.getvalue().split())
     assert words.startswith("[b]two")

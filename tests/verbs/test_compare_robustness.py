@@ -52,6 +52,6 @@ def test_refusals(measured, tmp_path):
     with pytest.raises(ConfigError, match="A, .*, is a bundle outside a run's folder"):
         recog.compare_robustness(alone, run)
     other = shutil.copytree(bare, tmp_path / "other")
-    recog.robustness(other, "digits", corruptions=["contrast"], severities=[4], limit=24)
+    recog.robustness(other, "digits", corruptions=["contrast"], severities=[4], limit=24, seed=1)
     with pytest.raises(DataError, match=r"severities differ: A has \[5\], B \[4\]"):
         recog.compare_robustness(run, other)

@@ -37,7 +37,9 @@ def compare(
     """Compare two bundles on the same images: difference in accuracy and the images on which they differ."""
     if robustness:
         if data is not None or split is not None:
-            raise ConfigError("--robustness compares results that are kept in the runs. Remove --data and --split, or --robustness.")
+            raise ConfigError(
+                "--robustness compares results that are kept in the runs. Remove --data and --split, or --robustness."
+            )
         _compare_robustness(bundle_a, bundle_b, as_json=as_json)
         return
     if data is None:

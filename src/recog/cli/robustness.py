@@ -50,7 +50,8 @@ def robustness(
     attacks: Annotated[
         str,
         typer.Option(
-            metavar="NAME,...", help="fgsm, pgd, apgd-ce, apgd-dlr, square (linf only), or all; corruptions only if given too."
+            metavar="NAME,...",
+            help="fgsm, pgd, apgd-ce, apgd-dlr, square (linf only), or all; corruptions only if given too.",
         ),
     ] = "",
     eps: Annotated[

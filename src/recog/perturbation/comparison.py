@@ -79,7 +79,11 @@ class KeptResult:
             conditions = [(row.corruption, row.severity) for row in self.corruptions.rows]
             names = dict.fromkeys(name for name, _ in conditions)
             severities = sorted({severity for _, severity in conditions})
-            found |= {"corruptions": ", ".join(names), "severities": severities, "constants": self.corruptions.constants}
+            found |= {
+                "corruptions": ", ".join(names),
+                "severities": severities,
+                "constants": self.corruptions.constants,
+            }
         return found if self.attacks is None else found | self.attacks.settings
 
 
@@ -132,8 +136,8 @@ def why_not_comparable(a: KeptResult, b: KeptResult) -> str | None:
     """What differs between the two, in words; None where they can be compared."""
     if a.data_digest != b.data_digest:
         return (
-            f"A was measured on {plural(a.num_images, 'image')} of {a.data} and B on {plural(b.num_images, 'image')} of {b.data}, "
-            "and these are not the same images with the same labels"
+            f"A was measured on {plural(a.num_images, 'image')} of {a.data} and B on {plural(b.num_images, 'image')} of "
+            f"{b.data}, and these are not the same images with the same labels"
         )
     of_a, of_b = a.settings, b.settings
     for name in {**of_a, **of_b}:
@@ -144,10 +148,12 @@ def why_not_comparable(a: KeptResult, b: KeptResult) -> str | None:
 
 def compare_results(a: KeptResult, b: KeptResult, *, name_a: str, name_b: str) -> RobustnessComparison:
     """Of two results that `why_not_comparable` has nothing against. DataError where one is damaged."""
-    notes = ()
+    notes: tuple[str, ...] = ()
     if a.image_size != b.image_size:
         sizes = " and ".join(f"{width} x {height} px" for height, width in (a.image_size, b.image_size))
-        notes = (f"images are changed at the size of each network, here {sizes}: the same severity may be weaker on one",)
+        notes = (
+            f"images are changed at the size of each network, here {sizes}: the same severity may be weaker on one",
+        )
     try:
         rows = dict(_rows(a, b))
         by_corruption = dict(_by_corruption(a, b))
@@ -169,7 +175,9 @@ def _rows(a: KeptResult, b: KeptResult) -> Iterator[tuple[str, PairedMeasure]]:
     if a.corruptions is not None and b.corruptions is not None:
         yield "as they are", _paired(n, [a.corruptions.clean.correct], [b.corruptions.clean.correct])
         for group, title in GROUPS.items():
-            of_a, of_b = ([row.correct for row in side if row.group == group] for side in (a.corruptions.rows, b.corruptions.rows))
+            of_a, of_b = (
+                [row.correct for row in side if row.group == group] for side in (a.corruptions.rows, b.corruptions.rows)
+            )
             if of_a:
                 yield title, _paired(n, of_a, of_b)
     if a.attacks is not None and b.attacks is not None:
@@ -182,7 +190,9 @@ def _by_corruption(a: KeptResult, b: KeptResult) -> Iterator[tuple[str, PairedMe
     if a.corruptions is None or b.corruptions is None:
         return
     for name in dict.fromkeys(row.corruption for row in a.corruptions.rows if row.corruption != CLEAN):
-        sides = ([row.correct for row in side.rows if row.corruption == name] for side in (a.corruptions, b.corruptions))
+        sides = (
+            [row.correct for row in side.rows if row.corruption == name] for side in (a.corruptions, b.corruptions)
+        )
         yield name, _paired(a.num_images, *sides)
 
 
@@ -194,4 +204,3 @@ def _paired(num_images: int, of_a: Sequence[str], of_b: Sequence[str]) -> Paired
     else:
         interval = mean_interval(b - a)
     return PairedMeasure(a=float(a.mean()), b=float(b.mean()), difference_ci95=interval)
-

@@ -50,9 +50,7 @@ def _rows(report: RobustnessReport) -> Iterator[Row]:
     for mean in found.means if found is not None else ():
         conditions = plural(mean.num_conditions, "condition")
         name = f"{mean.title}, mean of {conditions}"
-        yield Row(
-            name=name, accuracy=mean.accuracy, interval=mean.accuracy_ci95, relative_drop=mean.relative_drop
-        )
+        yield Row(name=name, accuracy=mean.accuracy, interval=mean.accuracy_ci95, relative_drop=mean.relative_drop)
     if attacks is not None:
         names = ", ".join(row.name for row in attacks.rows)
         name = f"attacks, {attacks.norm} up to {eps_text(attacks.eps)} ({names}), at most"

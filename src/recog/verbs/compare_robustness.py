@@ -15,7 +15,8 @@ from recog.verbs.robustness import ROBUSTNESS
 def compare_robustness(bundle_a: str | Path, bundle_b: str | Path) -> RobustnessComparison:
     """Compare what `recog robustness` has measured of two runs, by their folders or names, image by image.
 
-    Of several results the newest two of the same images and settings. ConfigError or DataError with the reason where there are none.
+    Of several results, the newest two of the same images and settings. ConfigError or DataError where there are none, with the
+    reason.
     """
     results_a, results_b = _results(bundle_a, "A"), _results(bundle_b, "B")
     for a in results_a:
@@ -32,7 +33,9 @@ def _results(bundle: str | Path, side: str) -> list[KeptResult]:
     """The newest first."""
     run = run_of(find_bundle(bundle))
     if run is None:
-        raise ConfigError(f"{side}, {bundle}, is a bundle outside a run's folder, where robustness is kept; name its run.")
+        raise ConfigError(
+            f"{side}, {bundle}, is a bundle outside a run's folder, where robustness is kept; name its run."
+        )
     files = sorted((run / ROBUSTNESS).glob("*/robustness.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if not files:
         raise DataError(f"{side} has no robustness yet; measure it: recog robustness {shlex.quote(str(bundle))} DATA")
