@@ -1,4 +1,5 @@
-# make demo: installs, trains, evaluates and predicts.  make test: all tests.  Both create .venv if it does not exist.
+# make demo: installs what training needs, trains, evaluates and predicts.  make test: installs all extras, runs all tests.
+# Both create .venv if it does not exist.
 # make test-extras: tests what recog does with pandas, polars, joblib and Ray.
 # make test-browser: installs Chromium if it is absent (Debian, Ubuntu) and opens the pages that recog writes in it.
 # make ledger: every kind of bad image and dataset that is tested, with the result.
@@ -11,13 +12,17 @@ DEMO := demo
 .PHONY: demo test test-browser chromium test-extras ledger wheel check format clean
 .DELETE_ON_ERROR:
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/trains: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recog needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,serve]'
+	touch $@
+
+$(VENV)/installed: $(VENV)/trains
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,data,fast,heic,dicom-jpeg,serve,tune,postgresql,explain,quantize,plots,docs,dev,test-extras]'
 	touch $@
 
-demo: $(VENV)/installed
+demo: $(VENV)/trains
 	$(BIN)/python examples/demo.py $(DEMO)
 
 test: $(VENV)/installed
