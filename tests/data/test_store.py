@@ -220,10 +220,10 @@ class TestReadImages:
         assert len(list(read_images(samples_of([None] * 3), lambda _: meeting.wait() or 1, num_threads=3))) == 3
 
     def test_what_takes_no_time_is_read_by_the_caller_once_that_is_known(self):
-        """The first eight are handed to two threads, and seven more until their times are known."""
+        """The first eight are handed to two threads, which tells their times."""
         threads = list(read_images(samples_of([None] * 40), lambda _: threading.get_ident(), num_threads=2))
         own = [thread == threading.get_ident() for thread in threads]
-        assert own == [False] * 15 + [True] * 25
+        assert own == [False] * 8 + [True] * 32
 
     def test_stopping_early_does_not_read_the_rest(self):
         seen = []

@@ -18,7 +18,7 @@ from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, dec
 from recog.core.images.image_file import open_encoded
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample
-from recog.data.store import map_in_threads
+from recog.data.parallel import map_samples
 from recog.evaluation.measures.task import TASK_MEASURES
 
 Content = bytes | NDArray[np.uint8]
@@ -49,7 +49,7 @@ def inspect_images(
     16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
-    yield from map_in_threads(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
+    yield from map_samples(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
 
 
 HashKind = Literal["file bytes", "pixels", "both"]
@@ -63,7 +63,7 @@ def hash_kind(samples: Sequence[Sample]) -> HashKind:
 
 def hash_samples(samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS) -> list[str]:
     """The content hash of each sample, in order, as `Inspected.sha256`."""
-    return list(map_in_threads(partial(_hash, limits=limits), samples))
+    return list(map_samples(partial(_hash, limits=limits), samples))
 
 
 def content_hash(content: Content) -> str:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from statistics import median
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -17,15 +12,14 @@ from PIL import Image
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import natural_key
-from recog.core.hardware import num_cores
 from recog.core.preprocess import Preprocess
 from recog.core.text import plural, visible
 from recog.data.dataset import Dataset, Exclusion, Sample
+from recog.data.parallel import map_samples
 
 BadImagePolicy = Literal["auto", "skip", "error", "quarantine"]
 MAX_BAD_FRACTION, MAX_BAD_FILES = 0.01, 3  # by policy auto the larger of both; more would hide that something is wrong
 MAX_REMEDIES = 3  # that a message on bad files names
-MIN_THREADED_S = 1e-3  # of one sample; of less, handing it to a thread is most of the work
 _COUNTED_AT_ONCE = 3 << 20  # bytes: bincount widens what it counts eightfold
 
 Shape = tuple[int, int, int]
@@ -315,35 +309,7 @@ def read_images(
         except BadImage as error:
             return error
 
-    return map_in_threads(attempt, samples, num_threads=num_threads)
-
-
-def map_in_threads(
-    function: Callable[[Sample], T], samples: Sequence[Sample], *, num_threads: int | None = None
-) -> Iterator[T]:
-    """`function` of each sample, in order, by several threads as long as one takes a millisecond, such as to decode a photo.
-
-    Of small images most of the time is spent within Python's lock, for which threads only wait: two decode 10,000 images of 32 px
-    in 3.9 s, this thread alone in 1.4 s.
-    """
-
-    def timed(sample: Sample) -> tuple[T, float]:
-        begun = time.perf_counter()
-        return function(sample), time.perf_counter() - begun
-
-    num_threads = num_threads or num_cores()
-    window = 4 * num_threads  # not all at once: images that wait fill the memory
-    remaining = iter(samples)
-    seconds: list[float] = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        waiting = deque(pool.submit(timed, sample) for sample in islice(remaining, window))
-        while waiting:
-            result, taken = waiting.popleft().result()
-            seconds.append(taken)
-            yield result
-            if len(seconds) < window or median(seconds[:window]) >= MIN_THREADED_S:
-                waiting.extend(pool.submit(timed, sample) for sample in islice(remaining, 1))
-    yield from map(function, remaining)
+    return map_samples(attempt, samples, num_threads=num_threads)
 
 
 def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePolicy) -> Dataset:
