@@ -22,7 +22,7 @@ from harness import write_result
 from numpy.typing import NDArray
 
 from recog.core.hardware import num_cores
-from recog.export.onnx import export_onnx
+from recog.deployment.onnx import export_onnx
 from recog.models.build import build_model
 from recog.models.config import ModelConfig
 from recog.runtime.engine import ENGINES, open_engine

@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 from recog.core.images.decode import decode
 from recog.data.sources import open_source
 from recog.runtime.predictor import load
-from recog.verbs.export import export_bundle, file_of
+from recog.verbs.export import export, file_of
 
 NUM_PHOTOS = 50
 CLASSIFY = """async (files) => {
@@ -60,7 +60,7 @@ def main() -> None:
     predictor = load(arguments.run)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page"
-        export_bundle(arguments.run, "browser", out=page, seconds=0.1)
+        export(arguments.run, "browser", out=page, seconds=0.1)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(page)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:

@@ -20,9 +20,10 @@ from harness import write_result
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from recog.bundle.seal import ONNX
-from recog.export.contract import write_contract
-from recog.export.quantize import quantize
-from recog.export.targets import TARGETS, ExportJob
+from recog.core.hardware import num_cores
+from recog.deployment.contract import write_contract
+from recog.deployment.quantize import quantize
+from recog.deployment.targets import TARGETS, ExportJob
 from recog.verbs.eligible import Side
 from recog.verbs.export import measure_gate, read_training
 from recog.verbs.export_images import GateImages, data_of_run, images_of_split
@@ -100,7 +101,14 @@ def table(run: str) -> str:
             }
             write_contract(folder, predictor.manifest, predictor.calibration, file=TARGETS[target].write(job), **facts)
             gate = measure_gate(
-                predictor, folder, found, target=target, precision=precision, seconds=SECONDS, onnx=side.folder / ONNX
+                predictor,
+                folder,
+                found,
+                target=target,
+                precision=precision,
+                seconds=SECONDS,
+                onnx=side.folder / ONNX,
+                num_threads=num_cores(),
             )
         num_images = gate.num_images
         low, high = (100 * value for value in gate.comparison.difference_ci95)

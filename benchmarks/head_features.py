@@ -17,9 +17,9 @@ from recog.core.preprocess import Preprocess
 from recog.data.dataset import Sample, targets_of
 from recog.data.sources import open_source
 from recog.data.split import iterative_parts
+from recog.deployment.onnx import export_onnx
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.scaling import fit_temperature, scale_logits
-from recog.export.onnx import export_onnx
 from recog.models.build import build_model
 from recog.models.config import ModelConfig
 from recog.models.inner_layers import with_layers

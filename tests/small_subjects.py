@@ -8,7 +8,7 @@ from torch import nn
 
 from recog.attribution.subject import Subject
 from recog.core.errors import BundleError
-from recog.export.onnx import TorchEngine
+from recog.deployment.onnx import TorchEngine
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig

@@ -24,6 +24,7 @@ def test_verbs():
         "compare_robustness",
         "evaluate",
         "explain",
+        "export",
         "load",
         "robustness",
         "scan",
@@ -73,6 +74,7 @@ def test_classes():
         "DiskError",
         "EvaluationRun",
         "Explanations",
+        "Export",
         "Finding",
         "Findings",
         "HeadConfig",
@@ -129,7 +131,7 @@ def test_every_class_that_a_signature_a_result_or_a_setting_names_is_public():
     from torch import nn
 
     public = {getattr(recog, name) for name in recog.__all__}
-    verbs = [recog.compare, recog.evaluate, recog.load, recog.scan, recog.train, recog.tune, recog.verify]
+    verbs = [recog.compare, recog.evaluate, recog.export, recog.load, recog.scan, recog.train, recog.tune, recog.verify]
     methods = [recog.Predictor.predict, recog.Predictor.predict_each, recog.Predictor.predict_batch]
     named = set()
     for function in [*verbs, *methods]:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from recog.verbs.embedded import train
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.explain import Explanations, explain
+    from recog.verbs.export import Export, export
     from recog.verbs.robustness import RobustnessRun, robustness
     from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
@@ -85,6 +86,7 @@ __all__ = [
     "DiskError",
     "EvaluationRun",
     "Explanations",
+    "Export",
     "Finding",
     "Findings",
     "HeadConfig",
@@ -124,6 +126,7 @@ __all__ = [
     "compare_robustness",
     "evaluate",
     "explain",
+    "export",
     "load",
     "robustness",
     "scan",
@@ -171,6 +174,7 @@ _NAMES = {
     "recog.verbs.compare_robustness": ("compare_robustness",),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.explain": ("Explanations", "explain"),
+    "recog.verbs.export": ("Export", "export"),
     "recog.verbs.robustness": ("RobustnessRun", "robustness"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
     "recog.verbs.embedded": ("train",),
@@ -184,6 +188,7 @@ _WITH_OPTIONS = (
     "compare_robustness",
     "evaluate",
     "explain",
+    "export",
     "robustness",
     "scan",
     "train",

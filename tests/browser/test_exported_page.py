@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import RecogError
-from recog.export.browser import find_runtime
+from recog.deployment.browser import find_runtime
 from recog.runtime.predictor import load
-from recog.verbs.export import export_bundle
+from recog.verbs.export import export
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1"
 CLASSIFY = """async (files) => {
@@ -46,7 +46,7 @@ def exported(tmp_path_factory):
     except RecogError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("web") / "page"
-    export_bundle(GOLDEN, "browser", images="digits", out=folder, seconds=0.01)
+    export(GOLDEN, "browser", images="digits", out=folder, seconds=0.01)
     return folder
 
 

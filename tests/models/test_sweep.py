@@ -12,7 +12,7 @@ import torch
 from scipy.special import softmax
 from small_models import CLASSES, build, images_for, num_parameters, save_bundle_files
 
-from recog.export.onnx import TorchEngine, export_onnx
+from recog.deployment.onnx import TorchEngine, export_onnx
 from recog.models.network_files import load_classifier
 from recog.models.table import MODELS, Own
 from recog.runtime.engines.onnxruntime_engine import OnnxEngine

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import recog
 from recog.core.errors import BundleError, ConfigError, DataError, DiskError
 from recog.runtime.predictor import load
 from recog.verbs import export as export_module
-from recog.verbs.export import export_bundle
+from recog.verbs.export import export
 
 QUICK = {"seconds": 0.01}
 NUM_VAL = 269  # of 1,797 images, 15 % of each class
@@ -24,9 +25,7 @@ def exports(digits_run, tmp_path_factory):
 
     def of(target):
         if target not in made:
-            made[target] = export_bundle(
-                digits_run.folder, target, out=tmp_path_factory.mktemp("out") / target, **QUICK
-            )
+            made[target] = export(digits_run.folder, target, out=tmp_path_factory.mktemp("out") / target, **QUICK)
         return made[target]
 
     return of
@@ -96,10 +95,10 @@ def test_no_file_names_this_machine(exports):
 
 
 def test_by_default_it_goes_to_the_run(run_folder):
-    done = export_bundle(run_folder, "onnx", **QUICK)
+    done = export(run_folder, "onnx", **QUICK)
     assert done.folder == run_folder / "exports" / "onnx"
     with pytest.raises(DataError, match="exists already; nothing was written"):
-        export_bundle(run_folder, "onnx", **QUICK)
+        export(run_folder, "onnx", **QUICK)
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_nothing_stays(run_folder, monkeypatch):
@@ -113,22 +112,22 @@ def test_an_export_that_answers_otherwise_is_refused_and_nothing_stays(run_folde
 
     monkeypatch.setattr(export_module, "open_program", shifted)
     with pytest.raises(BundleError, match=rf"onnx export is refused: .*{NUM_VAL} images \(validation split\)"):
-        export_bundle(run_folder, "onnx", **QUICK)
+        export(run_folder, "onnx", **QUICK)
     assert list((run_folder / "exports").iterdir()) == []
 
 
 def test_a_bundle_alone_needs_images_and_a_place(bundle, tmp_path):
     with pytest.raises(ConfigError, match="is not in its run folder; name the folder to write: --out FOLDER"):
-        export_bundle(bundle, "onnx", images="digits")
+        export(bundle, "onnx", images="digits")
     with pytest.raises(ConfigError, match="validation images are not known. Name labelled images.*--images DATA"):
-        export_bundle(bundle, "onnx", out=tmp_path / "out")
+        export(bundle, "onnx", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    done = export_bundle(bundle, "onnx", images="digits", out=tmp_path / "out", **QUICK)
+    done = export(bundle, "onnx", images="digits", out=tmp_path / "out", **QUICK)
     assert (done.gate.data, done.gate.num_images) == ("digits", 500)
 
 
 def test_named_images_are_those_that_the_run_did_not_use(run_folder, tmp_path):
-    done = export_bundle(run_folder, "onnx", images="digits", out=tmp_path / "out", **QUICK)
+    done = export(run_folder, "onnx", images="digits", out=tmp_path / "out", **QUICK)
     assert done.gate.data == "digits, test split"
     assert '"command": "export"' in (run_folder / "test_openings.jsonl").read_text()
 
@@ -137,32 +136,39 @@ def test_data_that_moved_are_asked_for(run_folder):
     config = run_folder / "run.toml"
     config.write_text(config.read_text().replace('source = "digits"', 'source = "gone/"'))
     with pytest.raises(DataError, match="the run's training data cannot be read: .*--images DATA"):
-        export_bundle(run_folder, "onnx", **QUICK)
+        export(run_folder, "onnx", **QUICK)
+
+
+def test_in_python_errors_name_its_keywords(bundle, tmp_path):
+    with pytest.raises(recog.ConfigError, match="name the folder to write: out=FOLDER"):
+        recog.export(bundle, "onnx", images="digits")
+    with pytest.raises(recog.ConfigError, match="num_threads is 0; it must be a whole number from 1"):
+        recog.export(bundle, "onnx", out=tmp_path / "out", num_threads=0)
 
 
 def test_an_unknown_target_is_refused_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="--to is 'onx'"):
-        export_bundle(tmp_path / "no bundle", "onx")
+        export(tmp_path / "no bundle", "onx")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_the_right_to_write(run_folder, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(DiskError, match="no right to write"):
-        export_bundle(run_folder, "onnx", out=tmp_path / "out")
+        export(run_folder, "onnx", out=tmp_path / "out")
 
 
 def test_below_a_file(run_folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match="is not a folder"):
-        export_bundle(run_folder, "onnx", out=tmp_path / "file" / "out")
+        export(run_folder, "onnx", out=tmp_path / "file" / "out")
 
 
 def test_a_damaged_bundle_is_not_exported(run_folder, tmp_path):
     with (run_folder / "bundle" / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BundleError, match="not the file that was sealed"):
-        export_bundle(run_folder, "onnx", out=tmp_path / "out")
+        export(run_folder, "onnx", out=tmp_path / "out")
 
 
 def test_images_that_cannot_be_read_are_none(run_folder, tmp_path):
@@ -170,7 +176,7 @@ def test_images_that_cannot_be_read_are_none(run_folder, tmp_path):
         (tmp_path / "data" / label).mkdir(parents=True)
         (tmp_path / "data" / label / "a.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match="none of the images can be read"):
-        export_bundle(run_folder, "onnx", images=tmp_path / "data", out=tmp_path / "out", **QUICK)
+        export(run_folder, "onnx", images=tmp_path / "data", out=tmp_path / "out", **QUICK)
     assert not (tmp_path / "out").exists()
 
 
@@ -186,7 +192,7 @@ def test_multilabel_bundles_have_their_thresholds(tmp_path):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "data" / name)
     (tmp_path / "data" / "labels.csv").write_text("\n".join(lines))
-    done = export_bundle(bundle, "onnx", images=tmp_path / "data" / "labels.csv", out=tmp_path / "out", **QUICK)
+    done = export(bundle, "onnx", images=tmp_path / "data" / "labels.csv", out=tmp_path / "out", **QUICK)
     contract = json.loads((done.folder / "contract.json").read_bytes())
     assert contract["task"] == "multilabel"
     assert len(contract["thresholds"]) == len(contract["class_names"])

@@ -14,8 +14,8 @@ from torch import nn
 from recog.attribution.subject import Subject
 from recog.attribution.table import attribute
 from recog.core.chance import permutation
+from recog.deployment.onnx import TorchEngine
 from recog.evaluation.measures.counts import wilson_interval
-from recog.export.onnx import TorchEngine
 from recog.models.classifier import Classifier
 
 MAX_SIMILARITY = 0.5  # rank correlation above which a map is taken not to depend on the weights

@@ -13,7 +13,7 @@ from recog.cli.output import from_here, print_json, print_note, print_rendered
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from recog.export.gate import Gate
+    from recog.deployment.gate import Gate
 
 
 @guarded
@@ -35,9 +35,9 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Export a bundle for another runtime, and refuse it where it does not answer as the bundle does."""
-    from recog.verbs.export import export_bundle
+    from recog.verbs.export import export as export_bundle
 
-    result = export_bundle(bundle, to, int8=int8, images=images, out=out, seconds=seconds)
+    result = export_bundle(bundle, to, int8=int8, images=images, out=out, seconds=seconds, num_threads=threads)
     for note in result.notes:
         print_note(note)
     if as_json:

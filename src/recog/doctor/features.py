@@ -87,7 +87,7 @@ _EXPORT = "import sys; from recog.doctor.features import export_networks; export
 
 def export_networks(arguments: Sequence[str]) -> None:
     """Write NAME.onnx and NAME.json, its preprocessing, into a folder, the first of `arguments`; the others are NAME:PX."""
-    from recog.export.onnx import export_onnx
+    from recog.deployment.onnx import export_onnx
     from recog.models.build import build_model
     from recog.models.config import ModelConfig
     from recog.models.inner_layers import with_layers

@@ -17,7 +17,7 @@ from recog.core.hardware import read_hardware
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample, targets_of
 from recog.data.store import ImageStore, Reader, read_exact, read_images, read_larger
-from recog.export.onnx import Exported, open_exported
+from recog.deployment.onnx import Exported, open_exported
 from recog.models.build import name_own_module
 from recog.models.config import with_bundle, with_known_name
 from recog.recipes.config import TrainConfig, with_options, with_parent

@@ -12,7 +12,7 @@ from recog.core.errors import BadImage, ConfigError
 from recog.core.text import plural
 from recog.data.dataset import Dataset, Sample, choose_reference, targets_of
 from recog.data.store import read_exact, read_images
-from recog.export.onnx import open_exported
+from recog.deployment.onnx import open_exported
 from recog.models.build import build_model
 from recog.models.inner_layers import with_layers
 from recog.recipes.choose_head import Candidate, choose, try_out_of_fold

@@ -35,12 +35,12 @@ from recog.core.images.decode import decode
 from recog.core.text import plural
 from recog.data.balance import describe_balance, training_weights
 from recog.data.dataset import Sample, choose_reference
+from recog.deployment.contract import onnx_facts
+from recog.deployment.onnx import TorchEngine, add_metadata, export_onnx, with_present_head
+from recog.deployment.parity import Parity, check_parity, compare_engines
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
-from recog.export.contract import onnx_facts
-from recog.export.onnx import TorchEngine, add_metadata, export_onnx, with_present_head
-from recog.export.parity import Parity, check_parity, compare_engines
 from recog.models.network_files import load_classifier, save_network_config, save_weights
 from recog.recipes.calibrate import HeldOut, describe_calibration
 from recog.recipes.events import TrainingSummary

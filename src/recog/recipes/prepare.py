@@ -54,7 +54,7 @@ from recog.data.store import (
     channel_statistics,
     describe_bad,
 )
-from recog.export.onnx import Exported, open_exported
+from recog.deployment.onnx import Exported, open_exported
 from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
 from recog.models.config import with_bundle, with_known_name

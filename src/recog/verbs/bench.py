@@ -19,8 +19,8 @@ from recog.core.hardware import cpu_name, num_cores
 from recog.data.dataset import targets_of
 from recog.data.lists.label_format import AS_FOUND
 from recog.data.sources import Source
+from recog.deployment.parity import compare_engines
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct
-from recog.export.parity import compare_engines
 from recog.runtime.engine import ENGINES, REFERENCE_ENGINE, FileEngine, open_engine
 from recog.runtime.engine_choice import record_engine, runtime_versions
 from recog.runtime.predictor import BATCH_SIZE, ImageSource, Predictor, load

@@ -220,11 +220,11 @@ class Side:
     seen: SeenImages | None
 
     @classmethod
-    def load(cls, bundle: str | Path) -> Side:
+    def load(cls, bundle: str | Path, *, num_threads: int | None = None) -> Side:
         folder = find_bundle(bundle)
         run = run_of(folder)
         seen = read_seen(run) if run is not None and os.path.lexists(run / SPLITS_FILE) else None
-        return cls(folder=folder, predictor=load(folder), run=run, seen=seen)
+        return cls(folder=folder, predictor=load(folder, num_threads=num_threads), run=run, seen=seen)
 
     def known(self, dataset: Dataset) -> SeenImages | None:
         """`seen`, or None where its content hashes cannot be compared with those of `dataset`: not known is not 'none'."""

@@ -18,15 +18,15 @@ from PIL import Image
 from recog.bundle.seal import ONNX
 from recog.core.errors import BadImage, ConfigError
 from recog.core.files import claimed, pretty_json, staged_folder
-from recog.core.hardware import cpu_name, num_cores
+from recog.core.hardware import check_num_threads, cpu_name, num_cores
 from recog.core.images.decode import Readable
 from recog.core.outputs import check_new_path
 from recog.core.text import plural
 from recog.data.dataset import Sample, targets_of
 from recog.data.sources import Source
-from recog.export.contract import CONTRACT, PREDICT, README, open_program, render_readme, write_contract
-from recog.export.gate import GATE, Answered, Gate, Precision, judge
-from recog.export.targets import ExportJob, Target, find_target
+from recog.deployment.contract import CONTRACT, PREDICT, README, open_program, render_readme, write_contract
+from recog.deployment.gate import GATE, Answered, Gate, Precision, judge
+from recog.deployment.targets import ExportJob, Target, find_target
 from recog.runtime.engine_choice import runtime_versions
 from recog.runtime.predictor import BATCH_SIZE, Predictor
 from recog.runtime.speed import measure_speed
@@ -52,7 +52,7 @@ class Export:
         return {"folder": str(self.folder), "gate": self.gate.to_dict(), "notes": list(self.notes)}
 
 
-def export_bundle(  # noqa: PLR0913  keywords of a public verb
+def export(  # noqa: PLR0913  keywords of a public verb
     bundle: str | Path,
     to: str,
     *,
@@ -60,12 +60,13 @@ def export_bundle(  # noqa: PLR0913  keywords of a public verb
     images: Source | None = None,
     out: str | Path | None = None,
     seconds: float = 1.0,
+    num_threads: int | None = None,
 ) -> Export:
     """Export a bundle, run folder or run's name to one of TARGETS, in the new folder `out`, by default RUN/exports/TARGET.
 
     The gate answers image files by the bundle and by the export: the run's validation images, or labelled `images`, without
     those that the run was trained with. `int8` quantises the network on training images. `seconds` is the time that each speed
-    is measured for.
+    is measured for, on `num_threads` threads, by default one per core.
 
     BundleError where the export is outside its tolerance: float32 needs equal labels but for ties, and probabilities within
     1e-4; int8 a loss of less than half a point of accuracy, and more than 99 % equal labels.
@@ -73,13 +74,14 @@ def export_bundle(  # noqa: PLR0913  keywords of a public verb
     target = find_target(to, int8=int8)
     if not 0 < seconds <= 600:
         raise ConfigError(f"seconds is {seconds:g}; expected more than 0 and at most 600.")
-    side = Side.load(bundle)
+    threads = num_cores() if num_threads is None else check_num_threads(num_threads)
+    side = Side.load(bundle, num_threads=threads)
     folder = _folder_for(side, to, out, int8=int8)
     check_new_path(folder, "--out")
     with claimed(folder):
         found = find_images(side, images, with_training=int8)
         with staged_folder(folder, is_claimed=True) as staging:
-            gate = _export(side, to, target, found, staging, int8=int8, seconds=seconds)
+            gate = _export(side, to, target, found, staging, int8=int8, seconds=seconds, num_threads=threads)
     return Export(folder=folder, gate=gate, notes=found.notes)
 
 
@@ -92,7 +94,15 @@ def _folder_for(side: Side, to: str, out: str | Path | None, *, int8: bool) -> P
 
 
 def _export(  # noqa: PLR0913, PLR0917  the steps of one export
-    side: Side, to: str, target: Target, found: GateImages, staging: Path, *, int8: bool, seconds: float
+    side: Side,
+    to: str,
+    target: Target,
+    found: GateImages,
+    staging: Path,
+    *,
+    int8: bool,
+    seconds: float,
+    num_threads: int,
 ) -> Gate:
     predictor = side.predictor
     precision: Precision = "int8" if int8 else "float32"
@@ -120,7 +130,14 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
         num_features=num_features,
     )
     gate = measure_gate(
-        predictor, staging, found, target=to, precision=precision, seconds=seconds, onnx=side.folder / ONNX
+        predictor,
+        staging,
+        found,
+        target=to,
+        precision=precision,
+        seconds=seconds,
+        onnx=side.folder / ONNX,
+        num_threads=num_threads,
     )
     gate.check()
     (staging / GATE).write_bytes(pretty_json(gate.to_dict()))
@@ -137,7 +154,7 @@ def _network(side: Side, found: GateImages, *, int8: bool, symmetric: bool) -> I
     if not int8:
         yield side.folder / ONNX
         return
-    from recog.export.quantize import quantize  # needs the package onnx
+    from recog.deployment.quantize import quantize  # needs the package onnx
 
     images = read_training(side.predictor, found.training)
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
@@ -173,9 +190,10 @@ def measure_gate(  # noqa: PLR0913  one measurement
     precision: Precision,
     seconds: float,
     onnx: Path,
+    num_threads: int,
 ) -> Gate:
     """The figures of the export in `folder` beside `predictor`, which runs the ONNX file `onnx`."""
-    program = open_program(folder, num_threads=num_cores())
+    program = open_program(folder, num_threads=num_threads)
     good, pixels, num_other = _read(predictor, program, found.samples)
     if not good:
         raise ConfigError("none of the images can be read; the gate needs labelled images: --images DATA.")
@@ -204,7 +222,7 @@ def measure_gate(  # noqa: PLR0913  one measurement
         bundle_bytes=onnx.stat().st_size,
         export_bytes=_network_bytes(folder, program.contract["file"]),
         speeds=speeds,
-        machine={"cpu": cpu_name(), "num_threads": num_cores(), "versions": runtime_versions()},
+        machine={"cpu": cpu_name(), "num_threads": num_threads, "versions": runtime_versions()},
     )
 
 

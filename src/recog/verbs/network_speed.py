@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recog.core.errors import ConfigError
-from recog.export.onnx import export_onnx
+from recog.deployment.onnx import export_onnx
 from recog.models.build import build_model
 from recog.models.config import ModelConfig
 from recog.models.listing import MAX_COUNTED, NetworkFacts

@@ -4,8 +4,8 @@ import tarfile
 import pytest
 
 from recog.core.errors import DataError, MissingExtraError
-from recog.export import browser
-from recog.export.browser import find_runtime
+from recog.deployment import browser
+from recog.deployment.browser import find_runtime
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recog.core.errors import BundleError
-from recog.export.parity import MAX_PROB_DIFFERENCE, Parity, check_parity, compare_engines
+from recog.deployment.parity import MAX_PROB_DIFFERENCE, Parity, check_parity, compare_engines
 
 
 def test_agreement_by_hand():

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from recog.core.errors import ConfigError, MissingExtraError
-from recog.export.tensorrt import build_engine, check_rules, with_cast_first
+from recog.deployment.tensorrt import build_engine, check_rules, with_cast_first
 
 
 def network(nodes, tensors=(), opset=20):
@@ -74,7 +74,7 @@ def test_without_tensorrt_or_a_gpu_it_is_stated(tmp_path, digits_run):
 @pytest.mark.gpu
 def test_an_engine_answers_as_the_bundle(digits_run, tmp_path):
     pytest.importorskip("tensorrt")
-    from recog.verbs.export import export_bundle
+    from recog.verbs.export import export
 
-    done = export_bundle(digits_run.folder, "tensorrt", out=tmp_path / "trt", seconds=0.01)
+    done = export(digits_run.folder, "tensorrt", out=tmp_path / "trt", seconds=0.01)
     assert done.gate.problem == ""

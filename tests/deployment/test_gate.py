@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recog.core.errors import BundleError
+from recog.deployment.gate import Answered, Gate, judge
 from recog.evaluation.trust.calibration import Calibration
-from recog.export.gate import Answered, Gate, judge
 from recog.runtime.speed import Speed
 
 

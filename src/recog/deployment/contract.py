@@ -68,7 +68,7 @@ def write_contract(  # noqa: PLR0913  facts of one file
     }
     (folder / CONTRACT).write_bytes(pretty_json(table))
     for program in _PROGRAMS[runtime]:
-        (folder / program).write_bytes((files("recog.export") / "programs" / program).read_bytes())
+        (folder / program).write_bytes((files("recog.deployment") / "programs" / program).read_bytes())
 
 
 def open_program(folder: Path, *, num_threads: int | None = None) -> Any:
@@ -84,7 +84,7 @@ def open_program(folder: Path, *, num_threads: int | None = None) -> Any:
 def render_readme(contract: Mapping[str, Any], *, title: str, notes: tuple[str, ...], figures: str) -> str:
     """The README.md of an export; `contract` is what contract.json holds, `figures` what the gate measured."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = (files("recog.export") / "programs" / "README.md.j2").read_text(encoding="utf-8")
+    source = (files("recog.deployment") / "programs" / "README.md.j2").read_text(encoding="utf-8")
     rules = contract["preprocess"]
     height, width = rules["image_size"]
     return environment.from_string(source).render(

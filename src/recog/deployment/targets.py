@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from recog.bundle.manifest import Manifest
 from recog.core.errors import ConfigError
-from recog.export.triton import model_name, write_triton
+from recog.deployment.triton import model_name, write_triton
 
 ONNX_FILE = "model.onnx"
 
@@ -92,7 +92,7 @@ def _write_triton(job: ExportJob) -> str:
 
 
 def _write_browser(job: ExportJob) -> str:
-    from recog.export.browser import write_page
+    from recog.deployment.browser import write_page
 
     shutil.copyfile(job.network, job.folder / ONNX_FILE)
     write_page(job.folder)
@@ -102,7 +102,7 @@ def _write_browser(job: ExportJob) -> str:
 def _write_tensorrt(job: ExportJob) -> str:
     import onnx
 
-    from recog.export.tensorrt import build_engine, check_rules, with_cast_first
+    from recog.deployment.tensorrt import build_engine, check_rules, with_cast_first
 
     model = with_cast_first(onnx.load(job.network))
     check_rules(model)

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from recog.core.preprocess import Preprocess
+from recog.deployment.contract import onnx_facts, open_program, render_readme, write_contract
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import Scaling
-from recog.export.contract import onnx_facts, open_program, render_readme, write_contract
 from recog.runtime.predictor import load
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from recog.core.preprocess import CROP_MODES, INTERPOLATIONS, Preprocess
-from recog.export.programs.predict import Model
+from recog.deployment.programs.predict import Model
 
 SIZES = ((37, 64), (64, 37), (48, 48), (9, 200), (200, 9), (20, 24))  # width, height
-PIXELS_JS = files("recog.export") / "programs" / "pixels.mjs"
+PIXELS_JS = files("recog.deployment") / "programs" / "pixels.mjs"
 RULES = [
     Preprocess(image_size=size, channels=channels, interpolation=name, crop_mode=mode, crop_pct=pct, fill=fill)
     for name, mode in product(INTERPOLATIONS, CROP_MODES)
@@ -128,7 +128,7 @@ def test_javascript_fits_pixels_bit_for_bit_as_pillow(tmp_path, monkeypatch):
 
 def test_predict_needs_nothing_of_recog(tmp_path):
     """In a process where importing recog fails."""
-    shutil.copyfile(files("recog.export") / "programs" / "predict.py", tmp_path / "predict.py")
+    shutil.copyfile(files("recog.deployment") / "programs" / "predict.py", tmp_path / "predict.py")
     code = "import sys; sys.modules['recog'] = None; sys.path.insert(0, '.'); import predict; print(predict.Model.__name__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "Model\n"

@@ -1,7 +1,7 @@
 import pytest
 
 from recog.core.errors import ConfigError
-from recog.export.targets import TARGETS, find_target
+from recog.deployment.targets import TARGETS, find_target
 
 
 def test_every_target_is_found():

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recog.export.triton import model_name, write_triton
+from recog.deployment.triton import model_name, write_triton
 
 
 def model_config_schema():

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from recog.bundle.reference import read_reference
-from recog.export.onnx import TorchEngine
-from recog.export.parity import check_parity, compare_engines
+from recog.deployment.onnx import TorchEngine
+from recog.deployment.parity import check_parity, compare_engines
 from recog.models.classifier import Classifier
 from recog.models.network_files import load_classifier
 from recog.models.networks.resnet import resnet8

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from recog.core.errors import ConfigError
-from recog.export.quantize import quantize
+from recog.deployment.quantize import quantize
 from recog.runtime.engine import open_engine
 
 

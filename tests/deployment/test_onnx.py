@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recog.core.errors import TrainingError
-from recog.export import onnx as export
-from recog.export.onnx import add_metadata, export_onnx, open_exported, with_present_head
+from recog.deployment import onnx as export
+from recog.deployment.onnx import add_metadata, export_onnx, open_exported, with_present_head
 from recog.models.build import build_model
 from recog.models.classifier import Classifier
 from recog.models.config import ModelConfig

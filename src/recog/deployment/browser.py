@@ -30,7 +30,7 @@ def write_page(folder: Path) -> None:
     page.mkdir()
     for name in _PAGE:
         (page / name).write_bytes((served / name).read_bytes())
-    (page / "service.js").write_bytes((files("recog.export") / "programs" / "service.js").read_bytes())
+    (page / "service.js").write_bytes((files("recog.deployment") / "programs" / "service.js").read_bytes())
     (folder / "index.html").write_bytes((served / "index.html").read_bytes())
     (folder / "ort").mkdir()
     with tarfile.open(find_runtime()) as archive:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BundleError
 from recog.core.text import plural
+from recog.deployment.parity import MAX_PROB_DIFFERENCE, Parity, compare_engines
 from recog.evaluation.results.comparison import Comparison, compare
 from recog.evaluation.trust.calibration import Calibration
-from recog.export.parity import MAX_PROB_DIFFERENCE, Parity, compare_engines
 from recog.runtime.speed import Speed
 
 GATE = "gate.json"
