@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,26 @@ class Repeats:
         self, key: str, command: Sequence[str], *, cwd: Path | None = None, codes: Sequence[int] = (0,)
     ) -> Timing:
         """The run of `command` that `key` names: from the file, or run now and added to it."""
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            found = json.loads(line)
-            if found.pop("key") == key:
-                return Timing(**found)
-        run = run_once(command, cwd, codes=codes)
+        known = self._known()
+        return known[key] if key in known else self._add(key, run_once(command, cwd, codes=codes))
+
+    def together(self, commands: Mapping[str, Sequence[str]], *, cwd: Path | None = None) -> dict[str, Timing]:
+        """The runs of `commands`, by key: from the file if it has all of them, else all are started at once, for equal
+        conditions.
+        """
+        known = self._known()
+        if not commands.keys() <= known.keys():
+            with ThreadPoolExecutor(len(commands)) as pool:
+                known = dict(zip(commands, pool.map(lambda each: run_once(each, cwd), commands.values()), strict=True))
+            for key, run in known.items():
+                self._add(key, run)
+        return {key: known[key] for key in commands}
+
+    def _known(self) -> dict[str, Timing]:
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        return {found.pop("key"): Timing(**found) for found in map(json.loads, lines)}
+
+    def _add(self, key: str, run: Timing) -> Timing:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, **asdict(run)}) + "\n")
         return run

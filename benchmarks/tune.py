@@ -1,9 +1,12 @@
 """`recog tune` beside random search and the recipe without a search, each with the same time for the whole command.
 
-    python benchmarks/tune.py CIFAR10 [--budget 10m] [--repeats 3] [--per-class 1000] [--name tune_cifar10]
+    python benchmarks/tune.py CIFAR10.zip [--budget 10m] [--repeats 3] [--per-class 1000] [--together] [--name tune_cifar10]
+    python benchmarks/tune.py FLOWERS.zip --budget 3m --together --name tune_flowers
 
 Of the training images the first `--per-class` of each class are used; all test images measure the final run. Every repeat has
-its own seed. Completed runs are kept in NAME.jsonl in the folder that RECOG_TUNE names, so that the benchmark can be continued.
+its own seed. `--together` starts the three commands of a seed at once, one thread each, so that whatever else the machine does
+is the same for them. Completed runs are kept in NAME.jsonl in the folder that RECOG_TUNE names, so that the benchmark can be
+continued; a seed of which one is missing is run again as a whole.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import Repeats, recog, write_result
+from harness import Repeats, Timing, recog, write_result
 from scipy.stats import t
 
 from recog.core.files import natural_key
 from recog.evaluation.measures.counts import wilson_interval
+from recog.runs.folder import RUN_CONFIG, load_run_config
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "tune (TPE)": ("tune", "--test"),
@@ -42,6 +46,8 @@ class Outcome:
     num_test: int
     seconds: float
     trials: str = ""
+    epochs: int = 0  # of the final run, as planned
+    is_default: bool = False  # the search found nothing better
     corrected: float | None = None  # what the study expects on new images
 
 
@@ -65,23 +71,49 @@ def subset(source: Path, folder: Path, per_class: int) -> Path:
     return target
 
 
-def run(kind: str, data: Path, budget: str, seed: int, repeats: Repeats, folder: Path) -> Outcome:
-    command = recog(KINDS[kind][0], str(data), *KINDS[kind][1:], "--budget", budget, "--seed", str(seed), "--json")
-    timing = repeats.timing(f"{data.name} {budget} {kind} {seed}", command, cwd=folder)
+def run_seed(data: Path, budget: str, seed: int, repeats: Repeats, *, together: bool) -> dict[str, Outcome]:
+    """The three commands with `seed`, in turn or at once."""
+    threads = ("--threads", "1") if together else ()
+    way = f"{budget} together" if together else budget
+    commands = {
+        f"{data.name} {way} {kind} {seed}": recog(
+            verb, str(data), *options, "--budget", budget, "--seed", str(seed), *threads, "--json"
+        )
+        for kind, (verb, *options) in KINDS.items()
+    }
+    folder = repeats.path.parent
+    if together:
+        timings = repeats.together(commands, cwd=folder)
+    else:
+        timings = {key: repeats.timing(key, command, cwd=folder) for key, command in commands.items()}
+    return dict(zip(KINDS, (read_outcome(timing, folder) for timing in timings.values()), strict=True))
+
+
+def read_outcome(timing: Timing, folder: Path) -> Outcome:
     found = json.loads(timing.stdout)
     final = found if "run" in found else found["refit"]
     report = final["report"]
-    with (folder / final["run"] / "results.csv").open(encoding="utf-8") as file:
-        val = max(float(row["val_accuracy"]) for row in csv.DictReader(file))
     is_study = "trials" in found
     return Outcome(
-        val=val,
+        val=read_val(folder / final["run"]),
         test=report["accuracy"],
         num_test=report["num_images"],
         seconds=timing.median_s,
         trials=", ".join(f"{count} {state}" for state, count in found["trials"].items()) if is_study else "",
+        epochs=read_epochs(folder / final["run"]),
+        is_default=is_study and found["best"]["number"] == found["default"]["number"],
         corrected=found["optimism"]["corrected"] if is_study and found["optimism"] else None,
     )
+
+
+def read_val(run: Path) -> float:
+    """The best accuracy of the run on its validation split; of a head, the one that chose it."""
+    with (run / "results.csv").open(encoding="utf-8") as file:
+        return max(float(row["val_accuracy"]) for row in csv.DictReader(file))
+
+
+def read_epochs(run: Path) -> int:
+    return load_run_config(run / RUN_CONFIG).optim.epochs or 0
 
 
 def row(kind: str, outcomes: Sequence[Outcome]) -> str:
@@ -94,9 +126,12 @@ def row(kind: str, outcomes: Sequence[Outcome]) -> str:
     corrected = [each.corrected for each in outcomes if each.corrected is not None]
     expected = f"{statistics.fmean(corrected):.2%}" if corrected else ""
     seconds = max(each.seconds for each in outcomes)
-    trials = "; ".join(each.trials for each in outcomes)
+    trials = "; ".join(
+        f"{each.trials}{', the default is best' if each.is_default else ''}" for each in outcomes if each.trials
+    )
+    epochs = ", ".join(str(each.epochs) for each in outcomes)
     val = of([each.val for each in outcomes])
-    return f"| {kind} | {val} | {of(tests)} | {low:.2%}-{high:.2%} | {expected} | {seconds:.0f} | {trials} |"
+    return f"| {kind} | {val} | {of(tests)} | {low:.2%}-{high:.2%} | {expected} | {epochs} | {seconds:.0f} | {trials} |"
 
 
 def difference(name: str, ours: Sequence[float], theirs: Sequence[float]) -> str:
@@ -118,23 +153,30 @@ def main() -> None:
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--per-class", type=int, default=1000)
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--name", default="tune_cifar10")
     options = parser.parse_args()
-    folder = Path(os.environ.get("RECOG_TUNE") or tempfile.mkdtemp(prefix="recog-tune-"))
+    folder = Path(os.environ.get("RECOG_TUNE") or tempfile.mkdtemp(prefix="recog-tune-")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     data = subset(options.data, folder, options.per_class)
     repeats = Repeats(path=folder / f"{options.name}.jsonl")
+    if options.together:
+        os.environ["OMP_NUM_THREADS"] = "1"
     found: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
     for seed in range(options.repeats):  # all kinds in turn, so that a machine whose speed drifts is the same for them
-        for kind in KINDS:
-            found[kind].append(run(kind, data, options.budget, seed, repeats, folder))
+        for kind, outcome in run_seed(data, options.budget, seed, repeats, together=options.together).items():
+            found[kind].append(outcome)
     ours = found["tune (TPE)"]
+    way = "The commands ran one after the other."
+    if options.together:
+        way = f"The {len(KINDS)} commands of a seed ran at the same time on {os.cpu_count()} cores, one thread each."
     lines = [
         f"{sum(1 for _ in data.glob('train/*/*')):,} training images of {options.data.stem}, of which 15 % validate; "
-        f"--budget {options.budget}; n = {options.repeats} seeds.",
+        f"--budget {options.budget}; n = {options.repeats} seeds. {way}",
         "",
         "| | val accuracy, mean (range) | test accuracy, mean (range) | 95% of the mean on test | expected by the study "
-        "| longest, s | trials |",
-        "|---|---|---|---|---|---|---|",
+        "| epochs of the final run | longest, s | trials |",
+        "|---|---|---|---|---|---|---|---|",
         *(row(kind, outcomes) for kind, outcomes in found.items()),
         "",
     ]

@@ -57,12 +57,21 @@ def test_a_long_budget_has_whole_trials_and_time_for_the_winner(digits):
     assert rules.num_trials is None
 
 
-def test_a_short_budget_has_short_trials_and_half_of_it_for_the_winner(digits):
-    rules = planned(digits, seconds=148.0)
-    assert rules.max_epochs == 20  # a sixth of 148 - 4 - 1.15 * 20 = 121 s
+def test_a_short_budget_has_short_trials_and_most_of_it_for_the_winner(digits):
+    rules = planned(digits, seconds=82.0)
+    # 82 - 4 - 1.15 * 20 = 55 s for training, of which 40 % for the search, and a fifth of them for a trial
+    assert rules.deadline - time.time() == pytest.approx(22, abs=2)
+    assert rules.max_epochs == 4
     assert rules.refit_s == float("inf")
-    assert rules.deadline - time.time() == pytest.approx(60.5, abs=2)
-    assert planned(digits, seconds=148.0, refit=False).deadline - time.time() == pytest.approx(144, abs=2)
+    alone = planned(digits, seconds=82.0, refit=False)
+    assert (alone.deadline - time.time(), alone.max_epochs) == (pytest.approx(78, abs=2), 15)
+
+
+def test_the_winner_gets_no_more_than_all_its_epochs_take(digits):
+    rules = planned(digits, seconds=148.0)
+    # 121 s for training, of which 1.15 * 40 s for the winner's 40 epochs
+    assert rules.deadline - time.time() == pytest.approx(75, abs=2)
+    assert rules.max_epochs in (14, 15)  # a fifth, less what the test itself has taken
 
 
 def test_a_budget_that_is_too_short_is_refused(digits):

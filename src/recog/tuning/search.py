@@ -6,9 +6,10 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from recog.core.errors import TrainingStopped
@@ -17,7 +18,7 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import PreparedData
 from recog.tuning.optimism import pack_targets
 from recog.tuning.space import Dimension, Space, Value, active
-from recog.tuning.storage import Sampler, TrialRow, best_of, build_sampler, owner, queue_again, rows_of
+from recog.tuning.storage import NUM_NEAR, Sampler, TrialRow, best_of, build_sampler, owner, queue_again, rows_of
 from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ REDUCTION = 3  # of successive halving: about a third of the trials goes on at e
 SPARE = 1.15  # of the winner's time, for a machine whose speed varies
 MIN_RUNG = 2  # epochs: the first one is mostly warm-up
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
+REDRAWN = 1 / 3  # of the settings, in a trial near the default recipe
 MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
 MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
 MIN_CORRELATION = 0.3  # below, a rung predicts the final result too poorly to prune there
@@ -61,7 +63,7 @@ class Rules:
 
 def default_settings(space: Space, config: TrainConfig, data: PreparedData, recipe: Recipe) -> dict[str, Value]:
     """By name of the dimension, the values of the recipe without a search, as far as the space has them."""
-    usual = planned(config, data)
+    usual = planned(replace(config, recipe=recipe), data)
     values = {each.name: _value_in(usual, each) for each in space.of(recipe)}
     found = {each.name: values[each.name] for each in space.of(recipe) if each.contains(values[each.name])}
     if len(space.recipes) > 1:
@@ -89,7 +91,8 @@ class Search:
         import optuna
 
         self._study, self._runner, self._rules, self._data = study, runner, rules, data
-        self._default = default_settings(rules.space, rules.config, data, rules.default_recipe)
+        self._defaults = {each: default_settings(rules.space, rules.config, data, each) for each in rules.space.recipes}
+        self._default = self._defaults[rules.default_recipe]
         study.pruner = optuna.pruners.SuccessiveHalvingPruner(
             min_resource=rules.first_rung, reduction_factor=REDUCTION, min_early_stopping_rate=0
         )
@@ -103,7 +106,7 @@ class Search:
         """Run trials until their number or the time is reached, or all settings are tried; each row as it ends."""
         num_repeated = 0
         while (recipes := self._next(rows_of(self._study, self._rules.space))) is not None:
-            ended = self._run_one(recipes[0] if len(recipes) == 1 and self._has_choice else None)
+            ended = self._run_one(recipes[0] if len(recipes) == 1 else None)
             num_repeated = 0 if ended else num_repeated + 1
             if num_repeated >= MAX_REPEATED:
                 return
@@ -116,7 +119,8 @@ class Search:
     def _run_one(self, recipe: Recipe | None) -> list[TrialRow]:
         """The row of the trial that ran; none where an earlier one has its settings."""
         number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = build_sampler(self._rules.sampler, seed=self._rules.seed, number=number, recipe=recipe)
+        fixed = {} if recipe is None else self._fixed(recipe, number)
+        self._study.sampler = build_sampler(self._rules.sampler, seed=self._rules.seed, number=number, fixed=fixed)
         ran: list[int] = []
 
         def objective(trial: optuna.Trial) -> float:
@@ -125,6 +129,21 @@ class Search:
 
         self._study.optimize(objective, n_trials=1, catch=(_FailedError,))
         return [row for row in rows_of(self._study, self._rules.space) if row.number in ran]
+
+    def _fixed(self, recipe: Recipe, number: int) -> dict[str, Value]:
+        """What trial `number` does not choose: its recipe, and at first most settings of the recipe without a search.
+
+        These are good, and few random ones are.
+        """
+        fixed: dict[str, Value] = {"recipe": recipe} if self._has_choice else {}
+        num_before = sum(row.recipe == recipe for row in rows_of(self._study, self._rules.space))
+        usual = [(name, value) for name, value in self._defaults[recipe].items() if name != "recipe"]
+        if self._rules.sampler == "random" or num_before >= NUM_NEAR or not usual:
+            return fixed
+        rng = np.random.default_rng((self._rules.seed, number))
+        is_redrawn = rng.random(len(usual)) < REDRAWN
+        is_redrawn[rng.integers(len(usual))] = True
+        return fixed | dict(pair for pair, redrawn in zip(usual, is_redrawn, strict=True) if not redrawn)
 
     def _objective(self, trial: optuna.Trial) -> float:
         trial.set_user_attr("owner", owner())
@@ -182,7 +201,7 @@ class Search:
             and each.state.name != "WAITING"
         ]
         for each in earlier:
-            if each.params == trial.params and bool(each.user_attrs.get("default")) == is_default:
+            if each.params == trial.params and (each.user_attrs.get("default") or not is_default):
                 raise ends(each.number)
         if self._rules.num_trials is not None and len(earlier) >= self._rules.num_trials:
             raise ends(-1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Sampler = Literal["tpe", "random"]
-NUM_RANDOM = 10  # trials before TPE has enough to learn from; Optuna's default
+NUM_NEAR = 10  # trials near the default recipe, before TPE has enough to learn from
 HEARTBEAT_S, GRACE_S = 30, 120  # of a trial in a database: it is run again when its process was silent for so long
 CONNECT_S = 10
 State = Literal["done", "pruned", "failed", "running", "waiting"]
@@ -252,9 +252,9 @@ def queue_again(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
     study.enqueue_trial(trial.params, user_attrs={"again": trial.number, **kept})
 
 
-def build_sampler(kind: Sampler, *, seed: int, number: int, recipe: str | None) -> optuna.samplers.BaseSampler:
+def build_sampler(kind: Sampler, *, seed: int, number: int, fixed: Mapping[str, Value]) -> optuna.samplers.BaseSampler:
     """The sampler of trial `number`: its chance is a function of seed and number, so that a study that is resumed goes on as
-    it would have. `recipe` fixes that part of the space.
+    it would have. `fixed` are parts of the space that it does not choose.
     """
     from optuna.samplers import PartialFixedSampler, RandomSampler, TPESampler
 
@@ -263,8 +263,8 @@ def build_sampler(kind: Sampler, *, seed: int, number: int, recipe: str | None) 
     if kind == "random":
         base = RandomSampler(seed=own_seed)
     else:  # every choice that Optuna 5 changed is stated
-        base = TPESampler(seed=own_seed, n_startup_trials=NUM_RANDOM, multivariate=True, group=True, constant_liar=True)
-    return base if recipe is None else PartialFixedSampler({"recipe": recipe}, base)
+        base = TPESampler(seed=own_seed, n_startup_trials=NUM_NEAR, multivariate=True, group=True, constant_liar=True)
+    return PartialFixedSampler(dict(fixed), base) if fixed else base
 
 
 def describe_sampler(kind: Sampler, seed: int) -> str:
@@ -273,8 +273,8 @@ def describe_sampler(kind: Sampler, seed: int) -> str:
     if kind == "random":
         return f"random search, seed {seed}, Optuna {optuna.__version__}"
     return (
-        f"TPE, seed {seed}, {NUM_RANDOM} random trials first, multivariate within the settings of a recipe, constant liar, "
-        f"Optuna {optuna.__version__}"
+        f"TPE, seed {seed}, after {NUM_NEAR} trials that change a few settings of the default recipe, multivariate within the "
+        f"settings of a recipe, constant liar, Optuna {optuna.__version__}"
     )
 
 

@@ -13,6 +13,7 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.core.hardware import num_cores
 from recog.core.outputs import check_name, derive_name
+from recog.core.text import plural
 from recog.core.version import __version__
 from recog.data.inspection import fingerprint
 from recog.evaluation.measures.task import TASK_MEASURES
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 JOURNAL, BEST = "journal.log", "best.toml"
 NUM_TRIALS = "num_trials"  # the study's own attribute
 DEFAULT_TRIALS = 30  # without --trials and --budget
-TRIAL_SHARE = 1 / 6  # of the time of the search: what the longest trial may take
-SEARCH_SHARE = 0.5  # of what is left, where trials are shorter than the winner's own training
+TRIAL_SHARE = 1 / 5  # of the time of the search: what the longest trial may take
+SEARCH_SHARE = 0.4  # of the time for training, where the winner's own run cannot have all its epochs
 HEAD_COST = 2.0  # of a head's usual input over that of fine-tuning
 SUMMARY_S, SUMMARY_SHARE = 4.0, 0.3  # for importances and the page: at least, and of what follows a run's training
 MIN_SHARE = 0.5  # of a recipe's usual epochs: with fewer, its trials tell little and it is left out
@@ -270,12 +271,12 @@ def _rules(
     )
     if by_steps:
         epoch_s = max(paces[recipe].epoch_s for recipe in by_steps)
+        if options.refit:  # the winner's own run has all its epochs, or those that fit
+            search_s -= min(SPARE * usual * epoch_s, (1 - SEARCH_SHARE) * max(0.0, search_s))
         max_epochs = max(1, min(usual, int(TRIAL_SHARE * search_s / epoch_s)))
-        is_short = max_epochs < usual and options.refit
-        refit_s = math.inf if is_short else max_epochs * epoch_s  # a longer run has the epochs that then fit
-        search_s *= SEARCH_SHARE if is_short else 1.0
-        if options.refit and not is_short:
-            search_s -= SPARE * refit_s
+        refit_s = (
+            math.inf if max_epochs < usual else max_epochs * epoch_s
+        )  # where shorter, a run has the epochs that then fit
     if search_s <= 0:
         needed = 60 * math.ceil((used + 2 * rest) / 60)
         raise ConfigError(
@@ -289,6 +290,18 @@ def _rules(
         max_epochs=max_epochs,
         longest=max_epochs or rules.longest,
     )
+
+
+def describe_short(study: Study) -> list[str]:
+    """A note where the budget makes trials so short that they tell little."""
+    rules = study.job.rules
+    usual = _usual_epochs(rules.config, rules.space, study.job.data)
+    if rules.max_epochs is None or rules.max_epochs >= MIN_SHARE * usual:
+        return []
+    return [
+        f"note: a whole run has {plural(usual, 'epoch')}, of which short trials tell little; without a search, "
+        "recog train --budget spends the same time on a longer run"
+    ]
 
 
 def summarise(study: Study) -> StudyResult:

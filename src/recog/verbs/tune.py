@@ -34,7 +34,16 @@ from recog.tuning.storage import (
     quiet_optuna,
 )
 from recog.verbs.run import Note, Planned, Run
-from recog.verbs.study import BEST, Study, TuneOptions, open_in, summarise, whole_epochs, write_best
+from recog.verbs.study import (
+    BEST,
+    Study,
+    TuneOptions,
+    describe_short,
+    open_in,
+    summarise,
+    whole_epochs,
+    write_best,
+)
 
 if TYPE_CHECKING:
     from recog.verbs.train import TrainEvent
@@ -294,6 +303,7 @@ def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
         else "all images that are not for testing, by cross-validation"
     )
     yield f"recipes {', '.join(rules.space.recipes)}, {end}{longest}; trials are measured on {where}, the test split is not used"
+    yield from describe_short(study)
     yield f"sampler: {describe_sampler(rules.sampler, rules.seed)}; trial 0 is the default recipe"
     if options.workers > 1:
         yield f"{options.workers} processes, {plural(rules.config.compute.num_threads or 1, 'thread')} each"
