@@ -85,3 +85,48 @@ def test_a_study_of_one_trial_has_a_page():
     page = page_of(rows(1), importances={})
     assert "Parallel coordinates" not in page
     assert "Importances need at least 8 trials" in page
+
+
+def with_score(row, score):
+    return replace(row, score=score if row.state == "done" else None)
+
+
+def test_where_all_are_right_the_axis_ends_at_100_percent():
+    page = page_of(tuple(with_score(row, 1.0) for row in rows(9)))
+    labels = re.findall(r'text-anchor="end">([^<]*%)</text>', page)
+    assert labels[:6] == ["90%", "92%", "94%", "96%", "98%", "100%"]
+    assert ">99.999%" not in page
+    assert "100.0%" not in page
+    assert '<p class="big">100<small>%</small>' in page
+
+
+def test_few_images_are_warned_of():
+    # Wilson, 10 of 12 right: 55.2 to 95.3 %
+    few = page_of(tuple(with_score(row, 10 / 12) for row in rows(9)), num_images=12)
+    assert "Small sample: 12 images, so one of them is 8.3 points" in few
+    assert "55.2-95.3%" in few
+    many = page_of(tuple(with_score(row, 10 / 12) for row in rows(9)), num_images=12_000)
+    assert "Small sample" not in many
+
+
+def test_a_setting_that_a_trial_does_not_use_has_its_own_tick():
+    found = rows(9)
+    varied = tuple(
+        replace(row, settings={**row.settings, "optim.momentum": 0.6 + 0.03 * row.number})
+        if "optim.momentum" in row.settings
+        else row
+        for row in found
+    )
+    plot = page_of(varied).partition('id="parallel"')[2]
+    assert plot.count(">not used</text>") == 1
+    lowest = float(re.search(r'y="([\d.]+)">not used<', plot)[1])
+    values = [float(y) for y in re.findall(r'y="([\d.]+)">0\.\d+<', plot)]
+    assert lowest > max(values) + 20  # below the lowest value, and apart from it
+    without = [row.number for row in found if row.state == "done" and "optim.momentum" not in row.settings]
+    paths = re.findall(r'<path class="thread \w+" d="([^"]+)"><title>trial (\d+)', plot)
+    through = {int(number) for path, number in paths if f" {lowest - 4:.1f}L" in path}
+    assert through == set(without)
+    without_default = tuple(
+        replace(row, settings={"optim.lr": 1.0, "optim.name": "sgd"}) if row.is_default else row for row in varied
+    )
+    assert ">not used or as planned</text>" in page_of(without_default)

@@ -112,7 +112,7 @@ def test_trials_in_words():
 
 
 def test_importance_is_of_the_setting_that_decides_pruned_trials_included(study_of, tmp_path):
-    study, search = study_of(Curve(), num_trials=16)
+    study, search = study_of(Curve(), num_trials=16, sampler="random")
     list(search.trials())
     shares = importances_of(study)
     assert abs(sum(shares.values()) - 1) < 1e-9

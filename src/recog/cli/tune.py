@@ -201,6 +201,7 @@ def _best_table(event: TrialEnded) -> Table:
     from rich.text import Text
 
     from recog.core.text import visible
+    from recog.report.text import percent
     from recog.tuning.result import describe_settings
 
     states = ", ".join(f"{count} {state}" for state, count in event.counts.items())
@@ -209,7 +210,7 @@ def _best_table(event: TrialEnded) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Settings", overflow="fold")
     for row in event.best:
-        numbers = (str(row.number), f"{row.score or 0:.1%}", f"{row.nll or 0:.3f}", f"{row.seconds or 0:.0f}")
+        numbers = (str(row.number), percent(row.score), f"{row.nll or 0:.3f}", f"{row.seconds or 0:.0f}")
         table.add_row(*numbers, Text(visible(describe_settings(row))))
     return table
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,25 @@ class Optimism:
     @property
     def gap(self) -> float:
         return self.apparent - self.corrected
+
+    @property
+    def reason(self) -> str:
+        """Why `ci95` is None; empty where it is not."""
+        if self.ci95 is not None:
+            return ""
+        return "all bootstrap samples scored the same" if self.num_resamples else "no sample left an image out"
+
+    @property
+    def gain_reason(self) -> str:
+        """Why `gain` or `gain_ci95` is None."""
+        if self.gain is None:
+            return "the default recipe has no result" if self.num_resamples else "no sample left an image out"
+        return "" if self.gain_ci95 is not None else "all bootstrap samples gained the same"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, with the reason of each interval that is null."""
+        reasons = {"ci95_reason": self.reason, "gain_reason": self.gain_reason}
+        return asdict(self) | {name: text for name, text in reasons.items() if text}
 
 
 def pack_answers(logits: NDArray[np.float32], targets: NDArray[np.generic]) -> str:

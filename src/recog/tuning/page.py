@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recog.evaluation.results.report import Report
 from recog.report.charts import HEIGHT, WIDTH
 from recog.report.html import render_page
-from recog.report.page.curves import nice_ticks
+from recog.report.page.curves import share_ticks
 from recog.report.text import percent
 from recog.tuning.result import StudyResult, describe_settings, short
 from recog.tuning.space import Dimension, Space
@@ -20,11 +20,13 @@ MAX_SLICES = 8  # settings, the most important ones
 MAX_ROWS = 200  # of the table of all trials
 MAX_LINES = 300  # of the parallel coordinates, the best ones
 INSET = 14.0  # of the outermost values of an axis, in SVG units
+MISSING = 44.0  # of an axis of parallel coordinates, for trials that do not use the setting
 BEST_SHARE = 1 / 4  # of the trials, whose lines are drawn strongly
 
 PARALLEL_WIDTH = 820.0  # of the inside of parallel coordinates, in SVG units
 
-Tick = tuple[float, str]
+Tick = tuple[float, str]  # and its label
+Scale = tuple[Callable[[object], float], tuple[Tick, ...]]  # the place of a value, and labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +92,10 @@ def render_study(result: StudyResult, space: Space, *, run: Report | None, runs_
     )
 
 
-def _score_ticks(rows: Sequence[TrialRow]) -> list[float]:
+def _score_ticks(rows: Sequence[TrialRow]) -> list[Tick]:
     """Of the axis, which the worst quarter of the trials does not stretch; they are drawn at its lower end."""
     scores = sorted(row.score for row in rows if row.score is not None)
-    return nice_ticks(scores[len(scores) // 4], scores[-1]) if scores else [0.0, 1.0]
+    return share_ticks(scores[len(scores) // 4], scores[-1]) if scores else [(0.0, "0%"), (1.0, "100%")]
 
 
 def _score_of(row: TrialRow) -> float | None:
@@ -105,16 +107,16 @@ def _style(row: TrialRow) -> str:
     return "two" if row.is_default else "one" if row.state == "done" else "pruned"
 
 
-def _y(score: float, ticks: Sequence[float]) -> float:
-    share = (score - ticks[0]) / (ticks[-1] - ticks[0])
+def _y(score: float, ticks: Sequence[Tick]) -> float:
+    share = (score - ticks[0][0]) / (ticks[-1][0] - ticks[0][0])
     return HEIGHT * (1 - min(1.0, max(0.0, share)))
 
 
-def _y_labels(ticks: Sequence[float]) -> tuple[Tick, ...]:
-    return tuple((_y(tick, ticks), percent(tick)) for tick in ticks)
+def _y_labels(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    return tuple((_y(tick, ticks), label) for tick, label in ticks)
 
 
-def _history(rows: Sequence[TrialRow], ticks: Sequence[float]) -> Scatter:
+def _history(rows: Sequence[TrialRow], ticks: Sequence[Tick]) -> Scatter:
     """The score of each trial, and the best so far as a line; a pruned trial stands at its last score."""
     last = max((row.number for row in rows), default=0) or 1
 
@@ -147,7 +149,7 @@ def _title(row: TrialRow, score: float) -> str:
 
 
 def _slices(
-    rows: Sequence[TrialRow], space: Space, importances: Sequence[tuple[str, float]], ticks: Sequence[float]
+    rows: Sequence[TrialRow], space: Space, importances: Sequence[tuple[str, float]], ticks: Sequence[Tick]
 ) -> list[Scatter]:
     """The scores over the values of each setting, the most important settings first."""
     order = {name: place for place, (name, _) in enumerate(importances)}
@@ -181,7 +183,7 @@ def _slices(
     return found[:MAX_SLICES]
 
 
-def _scale(dimension: Dimension, length: float) -> tuple[Callable[[object], float], tuple[Tick, ...]]:
+def _scale(dimension: Dimension, length: float) -> Scale:
     """The place of a value on an axis of `length`, and labels: of every choice, or of both ends and the middle."""
     inner = length - 2 * INSET
     if dimension.choices:
@@ -202,16 +204,14 @@ def _scale(dimension: Dimension, length: float) -> tuple[Callable[[object], floa
 
 
 def _parallel(
-    rows: Sequence[TrialRow], dimensions: Sequence[Dimension], recipe: str, ticks: Sequence[float]
+    rows: Sequence[TrialRow], dimensions: Sequence[Dimension], recipe: str, ticks: Sequence[Tick]
 ) -> Parallel | None:
     """A line for each finished trial of `recipe` through its settings to its score; None for fewer than two."""
     done = best_of([row for row in rows if row.recipe == recipe], MAX_LINES)
     used = [each for each in dimensions if len({str(row.settings.get(each.setting)) for row in done}) > 1]
     if len(done) < 2 or not used:
         return None
-    scales: Mapping[str, tuple[Callable[[object], float], tuple[Tick, ...]]] = {
-        each.setting: _scale(each, HEIGHT) for each in used
-    }
+    scales = {each.setting: _with_missing(each, done) for each in used}
     gap = PARALLEL_WIDTH / len(used)
     axes = [
         Axis(
@@ -226,12 +226,27 @@ def _parallel(
     lines, paths = [], []
     for place, row in reversed(list(enumerate(done))):
         points = [
-            (gap * i, HEIGHT - scales[each.setting][0](row.settings[each.setting]))
-            for i, each in enumerate(used)
-            if each.setting in row.settings
+            (gap * i, HEIGHT - scales[each.setting][0](row.settings.get(each.setting))) for i, each in enumerate(used)
         ]
         points.append((PARALLEL_WIDTH, _y(row.score or 0.0, ticks)))
         style = "best" if place == 0 else "strong" if place < num_strong else "weak"
         lines.append(Mark(x=points[-1][0], y=points[-1][1], style=style, title=_title(row, row.score or 0.0)))
         paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points))
     return Parallel(recipe=recipe, axes=tuple(axes), lines=tuple(lines), paths=tuple(paths))
+
+
+def _with_missing(dimension: Dimension, rows: Sequence[TrialRow]) -> Scale:
+    """As _scale, with a tick of its own below the others for trials that do not use the setting, if there are any."""
+    missing = [row for row in rows if dimension.setting not in row.settings]
+    if not missing:
+        return _scale(dimension, HEIGHT)
+    place, labels = _scale(dimension, HEIGHT - MISSING)
+    names = [
+        name
+        for name, is_default in (("not used", False), ("as planned", True))
+        if any(row.is_default is is_default for row in missing)
+    ]
+    return (
+        lambda value: INSET if value is None else MISSING + place(value),
+        ((INSET, " or ".join(names)), *((MISSING + at, label) for at, label in labels)),
+    )

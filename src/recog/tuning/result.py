@@ -6,10 +6,12 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recog.core.text import plural
+from recog.evaluation.measures.counts import wilson_interval
+from recog.report.notes import WIDE_INTERVAL
 from recog.report.text import percent, percent_range, spreadsheet_cell
 from recog.tuning.optimism import Optimism
 from recog.tuning.space import Value
@@ -54,7 +56,24 @@ class StudyResult:
 
     def conclusions(self) -> list[str]:
         """The result as sentences."""
-        return [*self._trials(), *self._best(), *self._luck()]
+        small = [self.small_sample] if self.small_sample else []
+        return [*self._trials(), *self._best(), *small, *self._luck()]
+
+    @property
+    def small_sample(self) -> str:
+        """A warning where trials are measured on so few images that scores hardly tell them apart; empty elsewhere."""
+        best = self.best
+        if best is None or best.score is None or not self.num_images:
+            return ""
+        interval = None if self.optimism is None else self.optimism.ci95
+        if self.score_name == "accuracy":
+            interval = wilson_interval(round(best.score * self.num_images), self.num_images)
+        if interval is None or interval[1] - interval[0] <= WIDE_INTERVAL:
+            return ""
+        return (
+            f"small sample: {plural(self.num_images, 'image')}, so one of them is {100 / self.num_images:.1f} points; the 95% "
+            f"interval of the best score is {percent_range(interval)}, without the choice among trials"
+        )
 
     def _trials(self) -> Iterator[str]:
         states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
@@ -84,7 +103,7 @@ class StudyResult:
         if found is None:
             yield "the optimism of the best score was not estimated, as the answers of the trials were too large to keep"
             return
-        interval = "" if found.ci95 is None else f", 95% interval {percent_range(found.ci95)}"
+        interval = f", no interval: {found.reason}" if found.reason else f", 95% interval {percent_range(found.ci95)}"
         if found.num_trials > 1:
             yield (
                 f"the best of {found.num_trials} is optimistic by {100 * max(0.0, found.gap):.1f} points: expected on new images "
@@ -112,7 +131,8 @@ class StudyResult:
             "trials": self.counts,
             "best": None if best is None else _facts(best),
             "default": None if default is None else _facts(default),
-            "optimism": None if self.optimism is None else asdict(self.optimism),
+            "optimism": None if self.optimism is None else self.optimism.to_dict(),
+            "small_sample": self.small_sample or None,
             "importances": dict(self.importances or {}),
             "duration_s": round(self.duration_s, 3),
             "recog": self.version,

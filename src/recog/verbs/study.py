@@ -305,7 +305,8 @@ def describe_short(study: Study) -> list[str]:
 
 
 def summarise(study: Study) -> StudyResult:
-    rows, job, packed = study.rows, study.job, study.study.user_attrs.get("targets")
+    job, packed = study.job, study.study.user_attrs.get("targets")
+    rows = [row for row in study.rows if row.state != "waiting"]  # queued again, but the study ended before
     targets = None if packed is None else unpack_targets(packed)
     done = [row for row in rows if row.state == "done"]
     default = next((i for i, row in enumerate(done) if row.is_default), None)

@@ -23,6 +23,7 @@ from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, given_options, with_options
 from recog.recipes.cost import LATE, Budget, describe_seconds, parse_budget
+from recog.report.text import percent
 from recog.runs.folder import RUN_CONFIG, check_new_run, load_run_config, locked, read_config, write_run_config
 from recog.tuning.result import StudyResult, count_states, short, trial_line, trials_csv
 from recog.tuning.space import read_space
@@ -89,7 +90,7 @@ class TuneRun:
     def _repr_html_(self) -> str:
         result = self.result
         rows = [
-            (str(row.number), row.recipe, f"{row.score or 0:.1%}", "default" if row.is_default else _settings(row))
+            (str(row.number), row.recipe, percent(row.score), "default" if row.is_default else _settings(row))
             for row in best_of(result.rows, NUM_SHOWN)
         ]
         parts = [notebook.paragraph(text) for text in result.conclusions()]

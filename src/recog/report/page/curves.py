@@ -12,6 +12,12 @@ from recog.report.text import percent
 
 MAX_TICKS = 5
 MAX_MARKS = 60  # dots; beyond, only the line
+LEAST_SPAN, WIDENED = 1e-6, 0.1  # of shares that are equal; what an axis then shows
+ROUNDING = 1e-9  # of a logarithm
+
+
+Tick = tuple[float, str]  # and its label
+Line = tuple[str, str, Callable[[EpochRow], float]]  # name, CSS class, value of an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +42,29 @@ def curve_charts(epochs: Sequence[EpochRow], best_epoch: int) -> list[CurveChart
     """Losses and scores by epoch; none for fewer than two epochs."""
     if len(epochs) < 2:
         return []
-    scores: list[tuple[str, str, Callable[[EpochRow], float]]] = [
-        (f"val {epochs[0].score[0]}", "one", lambda row: row.score[1])
-    ]
-    losses: list[tuple[str, str, Callable[[EpochRow], float]]] = [
+    scores: list[Line] = [(f"val {epochs[0].score[0]}", "one", lambda row: row.score[1])]
+    losses: list[Line] = [
         ("training loss", "two", lambda row: row.train_loss),
         ("val NLL", "one", lambda row: row.val_nll),
     ]
     return [
-        _chart("Loss", losses, epochs, best_epoch, form=lambda value: f"{value:.3g}"),
-        _chart("Score on the validation split", scores, epochs, best_epoch, form=percent),
+        _chart("Loss", losses, epochs, best_epoch, form=lambda value: f"{value:.3g}", ticks_of=_number_ticks),
+        _chart("Score on the validation split", scores, epochs, best_epoch, form=percent, ticks_of=share_ticks),
     ]
 
 
 def _chart(
     title: str,
-    lines: Sequence[tuple[str, str, Callable[[EpochRow], float]]],
+    lines: Sequence[Line],
     epochs: Sequence[EpochRow],
     best_epoch: int,
     *,
     form: Callable[[float], str],
+    ticks_of: Callable[[float, float], list[Tick]],
 ) -> CurveChart:
     values = [value(row) for _, _, value in lines for row in epochs]
-    ticks = nice_ticks(min(values), max(values))
-    low, high = ticks[0], ticks[-1]
+    ticks = ticks_of(min(values), max(values))
+    low, high = ticks[0][0], ticks[-1][0]
     first, last = epochs[0].epoch, epochs[-1].epoch
 
     def x(epoch: int) -> float:
@@ -80,7 +85,7 @@ def _chart(
         title=title,
         series=tuple(series),
         x_ticks=tuple((x(epoch), f"{epoch}") for epoch in range(first, last + 1, step)),
-        y_ticks=tuple((y(tick), form(tick)) for tick in ticks),
+        y_ticks=tuple((y(tick), label) for tick, label in ticks),
         x_best=x(best_epoch) if first <= best_epoch <= last else None,
     )
 
@@ -92,3 +97,16 @@ def nice_ticks(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if width <= factor * power * MAX_TICKS)
     start, end = floor(low / step), max(ceil(high / step), floor(low / step) + 1)
     return [round(i * step, 12) for i in range(start, end + 1)]
+
+
+def _number_ticks(low: float, high: float) -> list[Tick]:
+    return [(tick, f"{tick:.3g}") for tick in nice_ticks(low, high)]
+
+
+def share_ticks(low: float, high: float) -> list[Tick]:
+    """As nice_ticks, of shares in [0, 1] and none beyond; labels in percent, with as many decimals as tell them apart."""
+    if high - low < LEAST_SPAN:  # all equal: a tenth of the whole below the value, or above it
+        low, high = (high - WIDENED, high) if high >= WIDENED else (low, low + WIDENED)
+    ticks = nice_ticks(max(0.0, low), min(1.0, high))
+    decimals = max(0, -floor(log10(100 * (ticks[1] - ticks[0])) + ROUNDING))
+    return [(tick, f"{100 * tick:.{0 if tick in (0, 1) else decimals}f}%") for tick in ticks]
