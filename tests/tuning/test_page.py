@@ -119,8 +119,10 @@ def test_a_setting_that_a_trial_does_not_use_has_its_own_tick():
     )
     plot = page_of(varied).partition('id="parallel"')[2]
     assert plot.count(">not used</text>") == 1
-    lowest = float(re.search(r'y="([\d.]+)">not used<', plot)[1])
-    values = [float(y) for y in re.findall(r'y="([\d.]+)">0\.\d+<', plot)]
+    axis = plot.partition(">momentum</text>")[2].partition('class="pole"')[0]
+    lowest = float(re.search(r'y="([\d.]+)">not used<', axis)[1])
+    values = [float(y) for y in re.findall(r'y="([\d.]+)">0\.\d+<', axis)]
+    assert len(values) == 3
     assert lowest > max(values) + 20  # below the lowest value, and apart from it
     without = [row.number for row in found if row.state == "done" and "optim.momentum" not in row.settings]
     paths = re.findall(r'<path class="thread \w+" d="([^"]+)"><title>trial (\d+)', plot)
