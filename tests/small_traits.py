@@ -18,7 +18,7 @@ def typical():
         dark_share=0.1,
         bright_share=0.1,
         border_share=0.0,
-        num_levels=25,
+        num_colours=25,
         thumbnail=np.zeros((64, 64), np.uint8),
         colours=np.zeros((32, 32, 3), np.uint8),
     )

@@ -101,6 +101,22 @@ def test_help_shows_whole_sentences_within_80_columns(monkeypatch):
         assert f"{command} {' '.join(sentence.split())}." in " ".join(text.split())
 
 
+def test_help_names_what_arguments_and_options_take():
+    import typer
+
+    from recog.cli import COMMANDS, build_app
+
+    for name, command in typer.main.get_command(build_app(COMMANDS)).commands.items():
+        context = command.make_context(name, [], resilient_parsing=True)
+        text = command.get_help(context)
+        assert not re.search(r"<|\bx[<>]|INTEGER|str\b", text), name
+        for parameter in command.get_params(context):
+            if not getattr(parameter, "is_flag", False):
+                assert re.fullmatch(r"[A-Z][A-Z/|=,._-]*|N|X", parameter.metavar or "CHOICE"), (name, parameter.opts)
+    assert "recog compare [OPTIONS] BUNDLE_A BUNDLE_B" in run("compare", "--help").stdout
+    assert "BUNDLE_B is missing" in run("compare", "runs/a", expect=2).stderr
+
+
 def test_completion_is_installed_and_completes(tmp_path):
     bash = shutil.which("bash")
     if bash is None:

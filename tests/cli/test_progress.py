@@ -92,8 +92,8 @@ def test_the_chosen_head_is_stated(monkeypatch):
     best = HeadLog(trial=1, l2=0.1, val_accuracy=0.8, val_nll=0.4, is_best=True)
     other = HeadLog(trial=2, l2=0.01, val_accuracy=0.9, val_nll=0.9)
     assert lines_of(monkeypatch, best, other, HeadFitted(method="logistic", l2=0.1))[2:] == [
-        "logistic head, L2 0.1: val accuracy 80.0%, NLL 0.400; the best of those tried (--verbose: all)",
-        "the logistic head with L2 0.1 is chosen: the lowest product of error rate and NLL",
+        "logistic head, L2 0.1: val accuracy 80.0%, NLL 0.400 (temperature-scaled); the best of those tried (--verbose: all)",
+        "the logistic head with L2 0.1 is chosen: the lowest product of error rate and this NLL",
     ]
 
 

@@ -20,7 +20,7 @@ ODD = {
     "overexposed": {"bright_share": 0.9},
     "blurred": {"sharpness": 0.01},
     "tiny": {"width": 30, "height": 20},
-    "mask": {"num_levels": 2},
+    "mask": {"num_colours": 2},
 }
 
 

@@ -41,7 +41,7 @@ def test_exposure_and_size():
     black, white = (traits(Image.new("RGB", (40, 20), colour)) for colour in ("black", "white"))
     assert (black.brightness, black.dark_share, black.bright_share) == (0, 1, 0)
     assert (white.brightness, white.dark_share, white.bright_share) == (1, 0, 1)
-    assert (black.width, black.height, black.format, black.contrast, black.num_levels) == (40, 20, "PNG", 0, 1)
+    assert (black.width, black.height, black.format, black.contrast, black.num_colours) == (40, 20, "PNG", 0, 1)
     assert black.thumbnail.shape == (64, 64)
 
 
@@ -65,8 +65,23 @@ def test_a_blurred_image_is_less_sharp_and_a_sharp_part_is_enough():
 def test_levels_of_a_mask():
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[10:30, 10:30] = 200
-    assert traits(Image.fromarray(pixels)).num_levels == 2
-    assert traits(noise()).num_levels > 15
+    assert traits(Image.fromarray(pixels)).num_colours == 2
+    assert traits(noise()).num_colours > 15
+
+
+def test_a_colourful_drawing_is_counted_by_colours_not_by_their_brightness():
+    colours = [
+        (255, 0, 0),
+        (0, 130, 0),
+        (0, 0, 255),
+        (76, 76, 76),
+        (200, 40, 40),
+        (30, 90, 120),
+    ]  # L = 0.299 R + 0.587 G + 0.114 B
+    pixels = np.repeat(np.array(colours, np.uint8)[:, None, None], 8, axis=1).repeat(8, axis=2).reshape(-1, 8, 3)
+    assert traits(Image.fromarray(pixels)).num_colours == len(colours)
+    grey = Image.fromarray(pixels).convert("L").convert("RGB")
+    assert traits(grey).num_colours < len(colours)
 
 
 def test_pixels_without_a_file():

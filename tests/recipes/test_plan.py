@@ -11,12 +11,12 @@ from recog.core.errors import ConfigError, DataError
 from recog.core.hardware import Hardware
 from recog.data.augment.policies import AugmentConfig
 from recog.data.dataset import Dataset, Sample
-from recog.data.inspection import ImageFacts, image_facts, inspect_images
+from recog.data.inspection import ImageFacts, describe_data, image_facts, inspect_images
 from recog.data.split import SplitConfig
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
-from recog.recipes.plan import PRETRAINED, describe_data, plan, plan_split
+from recog.recipes.plan import PRETRAINED, plan, plan_split
 from recog.training.config import HeadConfig, LossConfig, LossPlan, OptimConfig
 from recog.training.schedule import ScheduleConfig, StopConfig
 
@@ -39,6 +39,23 @@ def test_photos_get_a_head_on_pretrained_features_with_the_reason():
     config, reasons = planned(TrainConfig(), PHOTOS)
     assert (config.recipe, config.model.name, config.model.weights) == ("head", "tf_efficientnet_lite1", "auto")
     assert any(reason.startswith("recipe head:") for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sizes", "reason"),
+    [
+        (None, ((300, 500),) * 9, "network tf_efficientnet_lite1, 288 px: more accurate on photos than"),
+        (None, ((120, 160),) * 9, "network tf_efficientnet_lite0, 224 px: half of the images have a shorter side of at most 120"),
+        ("finetune", ((300, 500),) * 9, "network tf_efficientnet_lite0, 224 px: the fastest with packaged weights"),
+    ],
+)  # fmt: skip
+def test_a_network_that_nobody_named_has_its_reason(recipe, sizes, reason):
+    _, reasons = planned(TrainConfig(recipe=recipe), ImageFacts(sizes=sizes, all_grey=False))
+    assert sum(text.startswith(reason) for text in reasons) == 1
+    _, reasons = planned(
+        TrainConfig(recipe=recipe, model=ModelConfig(name="resnet18")), ImageFacts(sizes=sizes, all_grey=False)
+    )
+    assert not any(text.startswith("network ") for text in reasons)
 
 
 def test_small_grey_images_are_learnt_from_scratch_at_their_own_size():

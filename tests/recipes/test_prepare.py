@@ -9,6 +9,7 @@ from recog.core.images.image_file import ImageLimits
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.recipes.prepare import prepare
+from recog.verbs.scan import scan
 
 
 def test_images_of_one_group_share_a_split_and_a_fold(tmp_path):
@@ -38,6 +39,18 @@ def test_the_limits_of_images_are_those_of_the_bundle(tmp_path):
         prepared = prepare(config)
         assert prepared.model.preprocess.limits.max_pixels == max_pixels
         assert sum(map(len, prepared.bad.values())) == num_bad
+
+
+def test_cropped_images_are_counted_as_scan_counts_them(tmp_path):
+    """Of two images three times as wide as high, one is cut off after its header and left out."""
+    source = write_folder(labelled_pngs(12), tmp_path)
+    wide = png(np.random.default_rng(0).integers(0, 256, (12, 36, 3), dtype=np.uint8))
+    (source / "ant/wide.png").write_bytes(wide)
+    (source / "bee/cut.png").write_bytes(wide[: len(wide) // 2])
+    config = TrainConfig(recipe="scratch", data=DataConfig(source=str(source)), compute=ComputeConfig(num_threads=1))
+    counted = "the centre crop cuts more than a third of 1 of 37 images, such as 36 x 12"
+    assert sum(note.startswith(counted) for note in prepare(config).notes) == 1
+    assert sum(note.startswith(counted) for note in scan(str(source)).report.warnings) == 1
 
 
 def test_weights_that_cannot_be_downloaded_are_refused_before_the_data_are_read(tmp_path, monkeypatch):

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
+from recog.evaluation.results.trust_evidence import SetEvidence, UnknownEvidence
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import TOO_FEW, UNBOUNDED, Scaling, ScalingFit
+from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.notes import notes, notes_on_data
 
 CALIBRATED = Calibration(scaling=Scaling(method="temperature", temperature=1.5))
@@ -49,6 +53,26 @@ def test_a_good_evaluation_has_no_notes():
 def test_each_fact_has_its_note(facts, title):
     data = DataFacts(**({"name": "d", "split": "test", "num_seen_in_training": 0, "test_openings": 1} | facts))
     assert titles(good_report(data)) == [title]
+
+
+def test_sets_and_unknown_that_break_their_promise_have_their_numbers():
+    """Of 200 images: Wilson's interval of 170 is 79.4 to 89.3 %, of 30 it is 10.7 to 20.6 %."""
+    report = good_report()
+    sets = SetEvidence(
+        method="lac", alpha=0.05, data="val", num_calibration_images=90, num_own_classes=0, num_refused_classes=0,
+        num_images=200, num_covered=170, sizes=((1, 200),),
+    )  # fmt: skip
+    rule = UnknownRule(
+        method="energy", threshold=1.0, false_alarm_rate=0.05, num_images=90, data="val", reason="as requested"
+    )
+    unknown = UnknownEvidence(rule=rule, num_images=200, num_rejected=30, num_errors=0, num_rejected_errors=0)
+    first, second = notes(replace(report, trust=replace(report.trust, sets=sets, unknown=unknown)))
+    assert first.title.endswith("less often than promised: 85.0% of 200 images instead of 95.0%")
+    assert first.text.startswith("95% interval 79.4-89.3%. These images differ from the 90 calibration images (val)")
+    assert second.title == "15.0% of 200 images of known classes are answered unknown (--reject) instead of 5.0%"
+    assert second.text.startswith("95% interval 10.7-20.6%.")
+    kept = replace(report.trust, sets=replace(sets, num_covered=186), unknown=replace(unknown, num_rejected=14))
+    assert notes(replace(report, trust=kept)) == []  # 93 % and 7 %, whose intervals include the promises
 
 
 def test_answers_out_of_fold_are_called_so_and_not_seen_images():

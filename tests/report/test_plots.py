@@ -64,6 +64,17 @@ def test_a_run_is_drawn(history, axes):
         assert list(figure.axes[0].lines[0].get_ydata()) == [1.0, 0.5, pytest.approx(1 / 3), 0.25]
 
 
+@pytest.mark.parametrize("values", [(0.9, 1.0), (0.98, 0.99)])
+def test_no_axis_of_a_score_goes_beyond_100_percent(values):
+    epochs = [EpochRow(epoch=i, train_loss=1.0, val_accuracy=value, val_nll=1.0) for i, value in enumerate(values, 1)]
+    heads = [
+        HeadRow(trial=i, method="ridge", l2=i, val_accuracy=value, val_nll=1.0) for i, value in enumerate(values, 1)
+    ]
+    assert plot_history(History(epochs=tuple(epochs))).axes[1].get_ylim()[1] <= 1
+    low, high = plot_history(History(heads=tuple(heads))).axes[0].get_xlim()
+    assert low < min(values) <= max(values) <= high <= 1
+
+
 def test_what_cannot_be_drawn_is_named_and_nothing_is_overwritten(tmp_path):
     report = report_of()
     written, left_out = save_figures(tmp_path / "png", report, History(), {})

@@ -56,7 +56,7 @@ def test_steps_balance_and_time():
     assert rows["Steps"] == "1,500 of 32 images"
     assert rows["Class balancing"] == "weights"
     assert rows["Class weights"] == "0.50 to 3.00"
-    assert rows["Run time"] == "3 min 5 s"
+    assert rows["Run time"] == "3 min 5 s to the sealed bundle"
     assert text == "Balance by weights: 'cat' counts more."
     assert rows_of(dataclasses.replace(facts, is_resumed=True))[0]["Run time"] == "3 min 5 s since the last resume"
 
@@ -86,7 +86,7 @@ def test_few_folds_make_the_cross_validation_pessimistic_too(num_folds, share):
     )
     rows, text = rows_of(dataclasses.replace(HEAD, cross_validation=found))
     assert rows["Cross-validated accuracy"] == "85.0%"  # one repeat has no deviation
-    assert rows["Cross-validated NLL"] == "0.500"
+    assert rows["Cross-validated NLL"] == "0.500, temperature-scaled"
     assert "by cross-validation over all training images, of which the smallest class has 2;" in text
     assert "slightly optimistic" in text
     assert ("pessimistic" in text) == (share is not None)

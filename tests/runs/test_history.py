@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ def test_a_run_by_steps_tells_its_epochs_and_only_the_run_its_time(digits_run):
     assert "Run time" in (digits_run.folder / "report.html").read_text()
     assert not (digits_run.bundle / "report.html").exists()
     assert digits_run.report == inside
+
+
+def test_the_page_on_runs_names_each_file_of_a_run(digits_run):
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    for path in digits_run.folder.iterdir():
+        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in page, path.name
+    log = (digits_run.folder / "debug.log").read_text()
+    assert all(text in log for text in ("Versions: recog", "Machine: ", "network resnet8", "optimiser sgd"))
 
 
 def test_results_csv_has_a_row_per_epoch(digits_run):

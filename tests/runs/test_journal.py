@@ -20,6 +20,22 @@ def test_records_go_to_metrics_and_debug_log(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_the_debug_log_has_what_was_planned_and_what_stopped_the_run(tmp_path):
+    def run():
+        with Journal(tmp_path) as journal:
+            journal.log("Versions: recog", "recipe head: 100% of what was planned")
+            raise ValueError("a bad image")
+
+    with pytest.raises(ValueError, match="a bad image"):
+        run()
+    lines = (tmp_path / "debug.log").read_text().splitlines()
+    assert [line.partition("recog: ")[2] for line in lines] == [
+        "Versions: recog",
+        "recipe head: 100% of what was planned",
+        "stopped by ValueError: a bad image",
+    ]
+
+
 def test_logging_is_as_it_was_afterwards(tmp_path):
     logger = logging.getLogger("recog")
     before = (logger.level, list(logger.handlers))

@@ -62,7 +62,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("show", "open", "view"), "Did you mean 'recog report RUN'?"),
         **dict.fromkeys(("upload", "publish", "share"), "Did you mean 'recog push RUN OWNER/NAME'?"),
         **dict.fromkeys(("attack", "corrupt", "stress"), "Did you mean 'recog robustness RUN DATA'?"),
-        "diff": "Did you mean 'recog compare A B --data DATA'?",
+        "diff": "Did you mean 'recog compare BUNDLE_A BUNDLE_B --data DATA'?",
         "help": "Did you mean 'recog --help'?",
         "version": "Did you mean 'recog --version'?",
     }
@@ -83,6 +83,45 @@ FLAGS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Settings of `recog train` that have an option of another name."""
+
+
+VALUES: Mapping[str, str] = MappingProxyType(
+    {
+        option: value
+        for value, options in {
+            "N": "batch-size channels classes-at-depth epochs limit min-images nearest port restarts seed threads top trials "
+            "workers",
+            "N,...": "batch-sizes eps",
+            "X": "lr min-confidence",
+            "SECONDS": "seconds",
+            "TIME": "budget tune",
+            "NAME": "allowed-host balance device engine host log-to method model name optimizer recipe sampler storage to",
+            "RULE": "bad-images",
+            "SPLIT": "split",
+            "COLUMN": "slice",
+            "CLASS": "positive",
+            "AIM": "threshold",
+            "TEXT": "group label-separator",
+            "TEMPLATE": "label-pattern",
+            "COLUMN,...": "columns label-columns",
+            "ENCODING": "encoding names",
+            "RUN": "from resume",
+            "FILE|RUN": "weights",
+            "DATA": "data images",
+            "FILE": "config output predictions preview sheet space token-file",
+            "DIR": "out sort-into",
+            "NAME=VALUE": "set",
+        }.items()
+        for option in options.split()
+    }
+)
+"""What an option takes, as `--help` calls it; one with other words has a metavar of its own."""
+
+_HELP_WORDS: Sequence[tuple[str, str]] = (
+    (r"([\d.]+)<=x<=([\d.]+)(?=[];])", r"\1 to \2"),
+    (r"x>=([\d.]+)(?=[];])", r"at least \1"),
+)
+"""In typer's words on a range: ours."""
 
 
 class _Group(TyperGroup):
@@ -112,7 +151,28 @@ _RULES: Sequence[tuple[str, str]] = (
 
 
 class _Command(TyperCommand):
-    """States wrong and missing values as recog does, and what an unknown option probably means: another one, or a setting."""
+    """States wrong and missing values as recog does, and what an unknown option probably means: another one, or a setting.
+
+    In `--help` and the usage line, arguments are DATA and BUNDLE, and an option is followed by what it takes.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = super().get_params(ctx)
+        for parameter in found:
+            name = (parameter.opts or parameter.secondary_opts)[0].lstrip("-")
+            is_argument = parameter.param_type_name == "argument"
+            parameter.metavar = parameter.metavar or (name.upper() if is_argument else VALUES.get(name))
+        return found
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for kind in ("argument", "option"):
+            records = [each.get_help_record(ctx) for each in self.get_params(ctx) if each.param_type_name == kind]
+            if rows := [(_without_type(name), _in_words(text)) for name, text in filter(None, records)]:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if self.name == "predict":
@@ -143,6 +203,17 @@ class _Command(TyperCommand):
         elif near:
             return f". Did you mean {near[0]}: {getattr(own[near[0]], 'help', '')}"
         return f". Did you mean {' or '.join(near)}?" if near else f"; see recog {self.name} --help"
+
+
+def _without_type(name: str) -> str:
+    """'--split a|b' of typer's '--split <a|b>', and 'DATA' of 'DATA <str>'."""
+    return re.sub(r"<([^<>]*\|[^<>]*)>", r"\1", re.sub(r" <[^<>|]*>", "", name)).removeprefix(" / ")
+
+
+def _in_words(text: str) -> str:
+    for pattern, words in _HELP_WORDS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _verbs_with(option: str) -> list[str]:

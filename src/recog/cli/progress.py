@@ -18,6 +18,7 @@ from recog.recipes.events import (
     HeadLog,
     StartKept,
     describe_cross_validation,
+    scaled_nll,
 )
 from recog.report.text import plural
 from recog.training.fit import StepLog
@@ -202,7 +203,7 @@ def _line_of(
         return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
-        return f"{event.method} head, L2 {event.l2:g}: {measured} {event.quality}, NLL {event.val_nll:.3f}"
+        return f"{event.method} head, L2 {event.l2:g}: {measured} {event.quality}, {scaled_nll(event.val_nll)}"
     return describe_cross_validation(event) if isinstance(event, CrossValidation) else str(event)
 
 

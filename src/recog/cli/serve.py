@@ -28,7 +28,7 @@ _MAX_TOKEN_BYTES = 4096
 def serve(
     bundles: Annotated[
         list[str],
-        typer.Argument(metavar="BUNDLE...", help="Bundles, run folders or runs' names; NAME=BUNDLE gives one a name."),
+        typer.Argument(metavar="BUNDLE", help="Bundles, run folders or runs' names; NAME=BUNDLE gives one a name."),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on. Others than this machine's own need a token.")] = (
         "127.0.0.1"

@@ -130,14 +130,14 @@ def train(
         chosen = read_options(config, data, options, settings or [])
         if resume is not None:
             _check_resume(resume, [*options, *(option for option, value in others.items() if value)])
-            events = _resume(resume, data)
+            events = _resume(resume, data, started=started)
         elif tune is not None:
             _check_tune([option for option in ("name", "find-lr", "budget") if others[option]])
             _tune(chosen, read_budget(tune, started, option="--tune"), as_json=as_json, verbose=verbose)
             return
         else:
             limit = read_budget(budget, started)
-            events = _begin(chosen, name, choose_lr=find_lr, budget=limit)
+            events = _begin(chosen, name, choose_lr=find_lr, budget=limit, started=started)
         run = _show(_reworded_notes(events, options), resumed=resume, as_json=as_json, verbose=verbose)
         if run is not None:
             took_s = time.perf_counter() - started
@@ -168,7 +168,9 @@ def _tune(config: TrainConfig, budget: Budget | None, *, as_json: bool, verbose:
     run_study(config, TuneOptions(budget=budget, test=True), as_json=as_json, verbose=verbose)
 
 
-def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Budget | None) -> Iterator[TrainEvent]:
+def _begin(
+    config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Budget | None, started: float
+) -> Iterator[TrainEvent]:
     """The events of a new run. What can be checked without torch, whose import takes seconds, is checked before it."""
     from recog.runs.folder import check_new_run
 
@@ -177,17 +179,18 @@ def _begin(config: TrainConfig, name: str | None, *, choose_lr: bool, budget: Bu
         check_new_run(config, name)
     with _nothing_kept():
         dataset = open_data(config, is_noted=is_alone)
-        from recog.verbs.train import train_events
+        from recog.verbs.train import Clock, train_events
 
-    return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget)
+    clock = Clock(started=started)
+    return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget, clock=clock)
 
 
-def _resume(run: str, data: str | None) -> Iterator[TrainEvent]:
+def _resume(run: str, data: str | None, *, started: float) -> Iterator[TrainEvent]:
     if not _is_under_torchrun():
         print_note(f"resuming {run}")
-    from recog.verbs.train import resume_events
+    from recog.verbs.train import Clock, resume_events
 
-    return resume_events(run, source=data)
+    return resume_events(run, source=data, clock=Clock(started=started))
 
 
 @contextlib.contextmanager

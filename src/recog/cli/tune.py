@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recog.cli.guard import Threads, guarded
+from recog.cli.guard import Threads, guarded, pop_start
 from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import notes, print_json, print_note, print_rendered
 from recog.cli.train import NOTHING_KEPT, open_data, read_budget, read_options
@@ -78,7 +77,7 @@ def tune(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every epoch of the winner's own run.")] = False,
 ) -> None:
     """Search for better settings of training, train the best ones, and write a page about it."""
-    started = time.perf_counter()
+    started = pop_start()
     from recog.recipes.config import given_options
     from recog.tuning.space import read_space
     from recog.tuning.storage import check_sampler

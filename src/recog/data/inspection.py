@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
 from recog.core.images.image_file import open_encoded
-from recog.core.text import plural
-from recog.data.dataset import Dataset, Sample
+from recog.core.task import Task
+from recog.core.text import plural, span
+from recog.data.dataset import Dataset, Sample, class_counts, describe_unmeasurable
 from recog.data.parallel import map_samples
 from recog.evaluation.measures.task import TASK_MEASURES
 
@@ -281,3 +283,38 @@ def image_facts(dataset: Dataset, inspected: Iterable[Inspected]) -> ImageFacts:
         sizes=tuple((info.height, info.width) for info in infos),
         all_grey=all(info.mode in ("1", "L", "LA") or info.mode.startswith("I") for info in infos),
     )
+
+
+def describe_data(dataset: Dataset, facts: ImageFacts, *, num_bad: int) -> list[str]:
+    """Layout, sizes and classes of the data, of which `num_bad` images cannot be used, as lines of text."""
+    sizes = _describe_sizes(facts.sizes)
+    grey = ", grey" if facts.all_grey else ""
+    unusable = f" (of which {num_bad:,} cannot be used)" if num_bad else ""
+    names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
+    kinds = {"multiclass": "classes", "multilabel": "labels (multi-label)"}[dataset.task]
+    return [
+        f"{dataset.name}: {dataset.layout}, {plural(len(dataset.samples), 'image')}{unusable}, {sizes}{grey}",
+        f"{len(dataset.class_names)} {kinds}: {names}",
+        *dataset.notes,
+    ]
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
+    if len(set(sizes)) == 1:
+        return f"{widths[0]} x {heights[0]} px"
+    return f"{span(min(widths), max(widths), 'd', '-')} x {span(min(heights), max(heights), 'd', '-')} px"
+
+
+def describe_splits(dataset: Dataset) -> list[str]:
+    """Images per split and per class, and what cannot be measured on them."""
+    lines = []
+    for split in dataset.given_splits:
+        counts = class_counts(dataset.subset(split), len(dataset.class_names))
+        per = _PER_CLASS[dataset.task]
+        least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
+        lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
+    return [*lines, *describe_unmeasurable(dataset)]
+
+
+_PER_CLASS: Mapping[Task, str] = MappingProxyType({"multiclass": "per class", "multilabel": "with each label"})

@@ -75,7 +75,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "mask": Kind(
             title="Looks like a mask or a drawing",
             severity="warning",
-            advice="A few flat levels where the other images are photos: perhaps an annotation that lies beside them.",
+            advice="A few flat colours where the other images are photos: perhaps an annotation that lies beside them.",
         ),
         "blank": Kind(title="Blank image", severity="warning", advice="It shows nothing; exclude it."),
         "near_duplicate": Kind(

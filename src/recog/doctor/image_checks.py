@@ -19,7 +19,7 @@ _BLANK_CONTRAST = 0.02
 _DARK_SHARE, _BRIGHT_SHARE = 0.9, 0.6
 _BLURRED, _BLURRED_TO_MEDIAN = 0.025, 0.25  # sharpness, and its ratio to the median of the data
 _TINY_PX, _TINY_TO_MEDIAN = 64, 0.25  # the shorter side, and its ratio to the median of the data
-_MASK_LEVELS, _PHOTO_LEVELS = 4, 10  # of a mask, and of the median image where one would stand out
+_MASK_COLOURS, _PHOTO_COLOURS = 4, 10  # of a mask, and of the median image where one would stand out
 _OUTLIER_DEVIATIONS = 5.0
 MAX_OUTLIERS = 50
 _SMALL_CLASS, _SMALL_TO_LARGEST = 20, 0.1
@@ -58,7 +58,7 @@ def _column(traits: Sequence[Traits], value_of: Callable[[Traits], float]) -> _S
 def _blank(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:
     contrast = _column(traits, lambda each: each.contrast)
     scores = np.maximum(0, _BLANK_CONTRAST - contrast)
-    return scores, lambda each: f"the grey levels vary by {each.contrast:.1%} of the range only"
+    return scores, lambda each: f"its brightness varies by {each.contrast:.1%} of the range only"
 
 
 def _dark(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:
@@ -90,11 +90,11 @@ def _tiny(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:
 
 
 def _mask(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:
-    levels = _column(traits, lambda each: each.num_levels)
-    is_mask = (levels <= _MASK_LEVELS) & (np.median(levels) >= _PHOTO_LEVELS)
+    colours = _column(traits, lambda each: each.num_colours)
+    is_mask = (colours <= _MASK_COLOURS) & (np.median(colours) >= _PHOTO_COLOURS)
     return np.where(
-        is_mask, 1 / levels, 0
-    ), lambda each: f"{plural(each.num_levels, 'grey level')} make up nearly all of it"
+        is_mask, 1 / colours, 0
+    ), lambda each: f"{plural(each.num_colours, 'colour')} make up nearly all of it"
 
 
 _CHECKS: Mapping[str, _Check] = MappingProxyType(

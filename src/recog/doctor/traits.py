@@ -36,7 +36,7 @@ class Traits:
     dark_share: float  # below level 40 of 255
     bright_share: float  # from level 250
     border_share: float  # uniform rows and columns at the edges
-    num_levels: int  # distinct grey levels, 8 apart, that make up 98 % of the image
+    num_colours: int  # distinct colours, or grey levels, 8 levels apart, that make up 98 % of the image
     thumbnail: NDArray[np.uint8]  # grey [64, 64], sides scaled separately
     colours: NDArray[np.uint8]  # [32, 32, 3], likewise
 
@@ -47,8 +47,6 @@ def measure_traits(image: Image.Image, info: ImageInfo, content: bytes | NDArray
     small = grey.copy()
     small.thumbnail((_MEASURED_PX, _MEASURED_PX), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=np.float32)
-    counts = np.bincount(np.asarray(grey).reshape(-1) // _LEVELS_APART, minlength=256 // _LEVELS_APART)
-    shares = np.sort(counts)[::-1].cumsum() / counts.sum()
     thumbnail = grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
     colours = image.resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX).convert("RGB")
     return Traits(
@@ -63,10 +61,19 @@ def measure_traits(image: Image.Image, info: ImageInfo, content: bytes | NDArray
         dark_share=float((pixels < DARK).mean()),
         bright_share=float((pixels >= BRIGHT).mean()),
         border_share=_border_share(pixels),
-        num_levels=int(np.searchsorted(shares, 0.98)) + 1,
+        num_colours=_num_colours(np.asarray(image)),
         thumbnail=np.asarray(thumbnail),
         colours=np.asarray(colours),
     )
+
+
+def _num_colours(pixels: NDArray[np.uint8]) -> int:
+    """Of uint8 [H, W] or [H, W, 3]: the fewest that 98 % of the pixels have."""
+    num_steps = 256 // _LEVELS_APART
+    steps = pixels.astype(np.int32).reshape(*pixels.shape[:2], -1) // _LEVELS_APART
+    colours = steps @ (num_steps ** np.arange(steps.shape[2], dtype=np.int32))
+    counts = np.sort(np.bincount(colours.reshape(-1)))[::-1]
+    return int(np.searchsorted(counts.cumsum() / counts.sum(), 0.98)) + 1
 
 
 def _sharpness(pixels: NDArray[np.float32]) -> float:

@@ -17,6 +17,7 @@ from recog.models.build import build_model
 from recog.models.inner_layers import with_layers
 from recog.recipes.choose_head import Candidate, choose, try_out_of_fold
 from recog.recipes.config import TrainConfig
+from recog.recipes.events import scaled_nll
 from recog.recipes.labelled_images import run_engine
 from recog.recipes.plan import HEAD_INPUTS, HeadInput
 from recog.training.head import HeadData
@@ -37,7 +38,7 @@ class Compared:
     def __str__(self) -> str:
         log = self.best.log
         return (
-            f"{self.input}: cross-validated {log.quality}, NLL {log.val_nll:.3f}, {self.images_per_s:.0f} images/s "
+            f"{self.input}: cross-validated {log.quality}, {scaled_nll(log.val_nll)}, {self.images_per_s:.0f} images/s "
             f"({log.method}, L2 {log.l2:g})"
         )
 

@@ -80,6 +80,11 @@ class _OnVal:
         return "{} {:.1%}".format(*self.val_score)
 
 
+def scaled_nll(nll: float) -> str:
+    """The NLL of a head that was tried, whose logits are divided by their best temperature; the calibration is fitted later."""
+    return f"NLL {nll:.3f} (temperature-scaled)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadLog(_OnVal):
     """One head tried, measured on the validation split or by cross-validation over train and val."""
@@ -106,7 +111,7 @@ def describe_cross_validation(found: CrossValidation) -> str:
     return (
         f"{has_few}{found.num_repeats} x {found.num_folds}-fold stratified cross-validation on all {found.num_images} images "
         f"chose the {found.method} head with L2 {found.l2:g}: {measured}{std}, "
-        f"NLL {found.nll:.3f}; "
+        f"{scaled_nll(found.nll)}; "
         f"{found.bias}"
     )
 
@@ -166,7 +171,7 @@ class HeadFitted:
     l2: float
 
     def __str__(self) -> str:
-        return f"the {self.method} head with L2 {self.l2:g} is chosen: the lowest product of error rate and NLL"
+        return f"the {self.method} head with L2 {self.l2:g} is chosen: the lowest product of error rate and this NLL"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
 from recog.core.hardware import Hardware
 from recog.core.task import Task
-from recog.core.text import plural, span, visible
+from recog.core.text import plural, visible
 from recog.data.augment.policies import AugmentConfig
-from recog.data.dataset import Dataset, class_counts, describe_unmeasurable
+from recog.data.dataset import Dataset
 from recog.data.inspection import ImageFacts
 from recog.data.split import SplitConfig
 from recog.evaluation.measures.task import TASK_MEASURES
@@ -134,11 +134,6 @@ def plan(
     num_images = len(dataset.subset("train")) or len(dataset.samples)
     model, of_network = _plan_model(config.model, recipe, facts, num_images)
     reasons += of_network
-    if model != config.model and (model.name, model.image_size) == (PHOTO_INPUT.name, PHOTO_INPUT.image_size):
-        reasons.append(
-            f"network {PHOTO_INPUT}: more accurate on photos than {PRETRAINED}, at {PHOTO_INPUT.cost:g} times its cost, also in "
-            f"prediction (--model {PRETRAINED}; --set head.compare=true compares)"
-        )
     calibration, of_classes = _plan_threshold(config.calibration, dataset)
     reasons += of_classes
     decided = vars(config) | {
@@ -301,11 +296,13 @@ def _plan_model(
     model: ModelConfig, recipe: Recipe, facts: ImageFacts, num_images: int
 ) -> tuple[ModelConfig, list[str]]:
     if recipe != "scratch":
-        name, size = model.name or PRETRAINED, model.image_size
+        name, size, reasons = model.name or PRETRAINED, model.image_size, []
         is_open = model.name is None and size is None and model.weights == "auto"
         if recipe == "head" and is_open and facts.median_short_side >= LARGE_PHOTO_PX:
             name, size = PHOTO_INPUT.name, PHOTO_INPUT.image_size
-        return replace(model, name=name, channels=model.num_channels, image_size=size), []
+        if is_open:
+            reasons = [_describe_input(recipe, facts, is_large=name != PRETRAINED)]
+        return replace(model, name=name, channels=model.num_channels, image_size=size), reasons
     name, reasons = model.name or "", []
     if not name:
         is_grey = facts.all_grey if model.channels is None else model.channels == 1
@@ -359,36 +356,17 @@ def _describe_augment(augment: AugmentConfig) -> str:
     )
 
 
-def describe_data(dataset: Dataset, facts: ImageFacts, *, num_bad: int) -> list[str]:
-    """Layout, sizes and classes of the data, of which `num_bad` images cannot be used, as lines of text."""
-    sizes = _describe_sizes(facts.sizes)
-    grey = ", grey" if facts.all_grey else ""
-    unusable = f" (of which {num_bad:,} cannot be used)" if num_bad else ""
-    names = ", ".join(dataset.class_names[:8]) + (", ..." if len(dataset.class_names) > 8 else "")
-    kinds = {"multiclass": "classes", "multilabel": "labels (multi-label)"}[dataset.task]
-    return [
-        f"{dataset.name}: {dataset.layout}, {plural(len(dataset.samples), 'image')}{unusable}, {sizes}{grey}",
-        f"{len(dataset.class_names)} {kinds}: {names}",
-        *dataset.notes,
-    ]
-
-
-def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
-    heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
-    if len(set(sizes)) == 1:
-        return f"{widths[0]} x {heights[0]} px"
-    return f"{span(min(widths), max(widths), 'd', '-')} x {span(min(heights), max(heights), 'd', '-')} px"
-
-
-def describe_splits(dataset: Dataset) -> list[str]:
-    """Images per split and per class, and what cannot be measured on them."""
-    lines = []
-    for split in dataset.given_splits:
-        counts = class_counts(dataset.subset(split), len(dataset.class_names))
-        per = _PER_CLASS[dataset.task]
-        least = f"{min(counts):,} to " if min(counts) < max(counts) else ""
-        lines.append(f"{split}: {plural(len(dataset.subset(split)), 'image')}, {least}{max(counts):,} {per}")
-    return [*lines, *describe_unmeasurable(dataset)]
-
-
-_PER_CLASS: Mapping[Task, str] = MappingProxyType({"multiclass": "per class", "multilabel": "with each label"})
+def _describe_input(recipe: Recipe, facts: ImageFacts, *, is_large: bool) -> str:
+    """Why a pretrained network that nobody named is the one it is."""
+    compare = "--set head.compare=true compares"
+    if is_large:
+        return (
+            f"network {PHOTO_INPUT}: more accurate on photos than {PRETRAINED}, at {PHOTO_INPUT.cost:g} times its cost, also in "
+            f"prediction (--model {PRETRAINED}; {compare})"
+        )
+    if recipe != "head":
+        return f"network {HEAD_INPUTS[0]}: the fastest with packaged weights (--model {PHOTO_INPUT.name})"
+    return (
+        f"network {HEAD_INPUTS[0]}: half of the images have a shorter side of at most {facts.median_short_side} px, and "
+        f"enlarging small photos further loses accuracy; from {LARGE_PHOTO_PX} px on it is {PHOTO_INPUT} ({compare})"
+    )

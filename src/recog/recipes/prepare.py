@@ -33,6 +33,8 @@ from recog.data.groups import suspect_groups
 from recog.data.inspection import (
     ImageFacts,
     Inspected,
+    describe_data,
+    describe_splits,
     find_overlap,
     fingerprint,
     full_scale,
@@ -65,7 +67,7 @@ from recog.models.weights import RANDOM_WEIGHTS
 from recog.recipes.choose_input import check_open, choose_input
 from recog.recipes.config import DataConfig, TrainConfig, with_parent
 from recog.recipes.labelled_images import DecodedSplits, FrozenFeatures, LabelledImages, decode_splits
-from recog.recipes.plan import HEAD_INPUTS, Plan, StepsPlan, describe_data, describe_splits, plan, plan_split
+from recog.recipes.plan import HEAD_INPUTS, Plan, StepsPlan, plan, plan_split
 from recog.training.device import check_precision, choose_device, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
 from recog.training.precision import choose_precision
@@ -288,13 +290,12 @@ def prepare_model(
         *describe_exclusions(decoded.dataset),
         *(f"warning: {text}" for text in describe_bad(num_bad, len(data.dataset.samples))),
     )
+    inspected = [
+        data.inspected[sample.name] for sample in decoded.dataset.samples
+    ]  # without the bad ones, as `recog scan`
     of_images = (
         *planned.grey16_notes,
-        *image_notes(
-            list(data.inspected.values()),
-            image_size=model.preprocess.image_size,
-            crop_mode=model.preprocess.crop_mode,
-        ),
+        *image_notes(inspected, image_size=model.preprocess.image_size, crop_mode=model.preprocess.crop_mode),
     )
     notes = (
         *noticed,

@@ -9,9 +9,10 @@ from typing import Any
 
 from recog.core.task import Task
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
+from recog.evaluation.results.trust_evidence import Trust
 from recog.evaluation.trust.scaling import AS_REQUESTED, TOO_FEW, UNBOUNDED
 from recog.evaluation.trust.thresholds import FEW_IMAGES
-from recog.report.text import listing, percent_range, plural
+from recog.report.text import listing, percent, percent_range, plural
 
 WARNING, MAX_KIND_WORDS = "warning: ", 3  # as in "warning: label conflict: ..."
 WIDE_INTERVAL = 0.1  # high - low of the interval
@@ -113,6 +114,7 @@ def _class_notes(report: MulticlassReport) -> Iterator[Note]:
     fit = report.trust.scaling.fit
     yield from _uncalibrated(report.calibration_method, "" if fit is None else fit.reason)
     yield from _weak_decision(report)
+    yield from _not_as_promised(report.trust)
     if absent := report.absent_classes:
         yield Note(
             title=f"{len(absent):,} of {plural(report.num_classes, 'class', 'classes')} without an image here",
@@ -131,6 +133,27 @@ def _class_notes(report: MulticlassReport) -> Iterator[Note]:
         yield Note(
             title=f"{which} classes have fewer than {SMALL_SUPPORT} images",
             text=f"{listing(small)}: their intervals are wide.",
+            is_warning=False,
+        )
+
+
+def _not_as_promised(trust: Trust) -> Iterator[Note]:
+    """Where chance does not explain how often sets lack the true class, or images of known classes are called unknown."""
+    sets, unknown = trust.sets, trust.unknown
+    differ = "These images differ from the {:,} calibration images ({}), or those were too few to tell."
+    if sets is not None and sets.coverage_ci95[1] < 1 - sets.alpha:
+        yield Note(
+            title=f"Prediction sets contain the true class less often than promised: {percent(sets.coverage)} of "
+            f"{plural(sets.num_images, 'image')} instead of {percent(1 - sets.alpha)}",
+            text=f"95% interval {percent_range(sets.coverage_ci95)}. {differ.format(sets.num_calibration_images, sets.data)}",
+            is_warning=False,
+        )
+    if unknown is not None and unknown.reject_rate_ci95[0] > unknown.rule.false_alarm_rate:
+        rule = unknown.rule
+        yield Note(
+            title=f"{percent(unknown.reject_rate)} of {plural(unknown.num_images, 'image')} of known classes are answered "
+            f"unknown (--reject) instead of {percent(rule.false_alarm_rate)}",
+            text=f"95% interval {percent_range(unknown.reject_rate_ci95)}. {differ.format(rule.num_images, rule.data)}",
             is_warning=False,
         )
 

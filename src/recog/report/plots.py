@@ -192,8 +192,9 @@ def _epochs_figure(epochs: Sequence[EpochRow]) -> Figure:
     loss.plot(numbers, [row.val_nll for row in epochs], color=_HIT, marker=".", label="val NLL")
     loss.set(xlabel="epoch", title="Loss")
     loss.legend()
-    score.plot(numbers, [row.score[1] for row in epochs], color=_HIT, marker=".")
+    score.plot(numbers, [row.score[1] for row in epochs], color=_HIT, marker=".", clip_on=False)
     score.set(xlabel="epoch", title=f"Val {epochs[0].score[0]}")
+    score.set_ylim(top=min(1.0, score.get_ylim()[1]))
     for axes in (loss, score):
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -205,7 +206,8 @@ def _heads_figure(heads: Sequence[HeadRow]) -> Figure:
     values = [row.score[1] for row in heads]
     names = [f"{row.method}, L2 {row.l2:g}" for row in heads]
     axes.hlines(names, min(values), values, color=_GREY, linewidth=0.8)
-    axes.plot(values, names, "o", color=_HIT)  # dots, as the axis does not begin at 0
+    axes.plot(values, names, "o", color=_HIT, clip_on=False)  # dots, as the axis does not begin at 0
+    axes.set_xlim(right=min(1.0, axes.get_xlim()[1]))
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2%}".replace(".00%", "%"))
     axes.set(xlabel=f"{heads[0].measured} {heads[0].score[0]}")

@@ -235,9 +235,9 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
         )
         std = f", std {percent(found.accuracy_std)} over repeats" if found.num_repeats > 1 else ""
         yield "Cross-validated accuracy", f"{percent(found.accuracy)}{std}"
-        yield "Cross-validated NLL", f"{found.nll:.3f}"
+        yield "Cross-validated NLL", f"{found.nll:.3f}, temperature-scaled"
     if facts.duration_s is not None:
-        part = " since the last resume" if facts.is_resumed else ""
+        part = f" {'since the last resume' if facts.is_resumed else 'to the sealed bundle'}"
         budget = "" if facts.budget_s is None else f"; budget {duration_text(facts.budget_s)}"
         yield "Run time", f"{duration_text(facts.duration_s)}{part}{budget}"
 

@@ -79,6 +79,11 @@ class Journal:
         with self.suppressed(DEBUG_LOG):
             self._handler = _DebugLog(run / DEBUG_LOG, self._note)
 
+    def log(self, *lines: str) -> None:
+        """Lines of debug.log."""
+        for line in lines:
+            logger.info("%s", line)
+
     def record(self, kind: str, step: int, values: Mapping[str, float | int | str]) -> None:
         """One line of metrics.jsonl, a row of results.csv for an epoch or head, and each number as the scalar `kind/name`."""
         if self._metrics is not None:
@@ -138,6 +143,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and kind is not GeneratorExit:
+            self.log(f"stopped by {type(error).__name__}: {error}")
         if self._rows:
             self._write_results()
         if self._metrics is not None:

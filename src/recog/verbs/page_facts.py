@@ -51,9 +51,9 @@ def facts_of_run(
         ("Network", f"{prepared.model.name}, {_num_parameters(prepared):,} parameters"),
         ("Initial weights", f"{origin.source}; licence: {origin.licence}"),
         ("Recipe and seed", f"{prepared.plan.recipe}, seed {prepared.plan.seed}"),
-        ("Run time", duration_text(duration_s)),
+        ("Run time", f"{duration_text(duration_s)}, from the command to the sealed bundle"),
         ("Bundle", f"{_megabytes(bundle)}, digest {str(read_bundle_json(bundle / MANIFEST)['digest'])[:16]}"),
-        *_machine(),
+        *machine_facts(),
     )
     return PageFacts(
         run=run,
@@ -91,7 +91,7 @@ def facts_of_evaluation(
         ("Trained on", f"{manifest.data.name}: {trained} images, fingerprint {manifest.data.fingerprint[:16]}"),
         ("Trained with", f"recog {manifest.recog_version}, seed {manifest.seed}"),
         ("Bundle", f"{_megabytes(bundle)}, digest {str(read_bundle_json(bundle / MANIFEST)['digest'])[:16]}"),
-        *_machine(),
+        *machine_facts(),
     )
     name = shlex.quote(bundle.parent.name if bundle.name == BUNDLE else bundle.name)
     return PageFacts(
@@ -123,9 +123,10 @@ def _num_parameters(prepared: Prepared) -> int:
     return sum(parameter.numel() for parameter in prepared.model.classifier.parameters())
 
 
-def _machine() -> Facts:
+def machine_facts() -> Facts:
+    """Versions, processor, threads and system."""
     versions = [f"recog {__version__}", f"Python {platform.python_version()}", *_versions()]
-    machine = f"{cpu_name()}, {plural(num_cores(), 'core')}, {platform.system()}"
+    machine = f"{cpu_name()}, {plural(num_cores(), 'thread')} used, {platform.system()}"
     return (("Versions", ", ".join(versions)), ("Machine", machine))
 
 

@@ -63,7 +63,7 @@ from recog.runs.splits import (
 )
 from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
-from recog.verbs.page_facts import facts_of_run
+from recog.verbs.page_facts import facts_of_run, machine_facts
 from recog.verbs.run import Note, Planned, Run, run_from_json, run_to_json
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def train_events(  # noqa: PLR0913  what a run is made of, and how it is conduct
 
     `dataset` is what is trained on where `config.data.source` names nothing, `network` a module of the user's own. With
     `choose_lr`, a range test on copies comes first, and its suggestion is the learning rate of the run, and of its run.toml.
-    With `budget`, recipe, network, input size and epochs are those that are expected to fit it. `clock` is of a run that is part
-    of a longer command.
+    With `budget`, recipe, network, input size and epochs are those that are expected to fit it. `clock` is of a command that
+    began before this call, or of a run that is part of a longer one.
     """
     if not config.data.source and dataset is None:
         raise ConfigError("no data to train on; give a folder of class folders, or 'digits'.")
@@ -141,6 +141,7 @@ def resume_events(
     source: str | None = None,
     dataset: Dataset | None = None,
     network: nn.Module | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[TrainEvent]:
     """As train_events, for the run in the folder `name` or of that name, from its newest checkpoint that verifies.
 
@@ -148,7 +149,9 @@ def resume_events(
     """
     with joined() as world:
         if world.is_writer:
-            yield from _resume(name, runs=runs, source=source, dataset=dataset, network=network, world=world)
+            clock = clock or Clock(started=time.perf_counter())
+            events = _resume(name, runs=runs, source=source, dataset=dataset, network=network, world=world, clock=clock)
+            yield from events
         else:
             config = build_config(TrainConfig, broadcast(world, None))
             yield _follow(_prepare(config, dataset, network=network, world=world), world)
@@ -240,8 +243,8 @@ def _resume(
     dataset: Dataset | None,
     network: nn.Module | None,
     world: World,
+    clock: Clock,
 ) -> Iterator[TrainEvent]:
-    clock = Clock(started=time.perf_counter())
     folder = find_unfinished(name, runs)
     with locked(folder):
         find_unfinished(folder)  # again: the process that held the lock may have finished it
@@ -295,10 +298,12 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
     plan = prepared.plan
     checkpoints = open_checkpoints(folder, plan)
     loaded = checkpoints.load_newest()
-    for text in describe_loaded(loaded):
+    resumed_from = describe_loaded(loaded)
+    for text in resumed_from:
         yield Note(text=text)
     resume = shared(world, ResumePoint(checkpoints=checkpoints, state=None if loaded is None else loaded.state))
     with Journal(folder, after=resume.cursor) as journal:
+        journal.log(*(f"{name}: {value}" for name, value in machine_facts()), *prepared.notes, *resumed_from)
         yield Planned(folder=folder, config=plan, num_steps=count_steps(prepared))
         with journal.suppressed(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))

@@ -5,6 +5,8 @@ import pytest
 
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
+from recog.evaluation.results.trust_evidence import SetEvidence, UnknownEvidence
+from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.page.advice import MAX_STEPS, conclusions, next_steps
 from recog.report.page.facts import EpochRow, History, PageFacts
 
@@ -25,6 +27,24 @@ def report_of(probs_of_dog, labels, **facts):
 
 def texts(report, facts=NO_FACTS):
     return " ".join(step.text for step in next_steps(report, facts))
+
+
+def test_large_sets_and_unknown_answers_come_with_n_interval_and_reason():
+    report = report_of([0.1] * 150 + [0.9] * 50, [0] * 100 + [1] * 100)
+    sets = SetEvidence(
+        method="lac", alpha=0.05, data="val", num_calibration_images=90, num_own_classes=0, num_refused_classes=0,
+        num_images=200, num_covered=190, sizes=((1, 50), (2, 150)),
+    )  # fmt: skip
+    rule = UnknownRule(
+        method="energy", threshold=1.0, false_alarm_rate=0.05, num_images=90, data="val", reason="as requested"
+    )
+    unknown = UnknownEvidence(rule=rule, num_images=200, num_rejected=30, num_errors=50, num_rejected_errors=0)
+    found = conclusions(replace(report, trust=replace(report.trust, sets=sets, unknown=unknown)), NO_FACTS)
+    assert found["Prediction sets"].startswith(
+        "The sets contain the true class for 95.0% of 200 images (95% interval 91.0-97.3%; promised: 95.0%) and have 1.75 "
+        "classes on average. They are large because 95.0% is promised and the most probable class is right for 75.0%"
+    )
+    assert found["Unknown images"].startswith("15.0% of 200 images (95% interval 10.7-20.6%), all of known classes,")
 
 
 def test_labels_to_check_are_those_of_confident_errors():

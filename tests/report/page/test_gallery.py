@@ -47,6 +47,11 @@ def test_the_least_certain_images_are_those_near_one_half():
     assert (chosen[1].true, chosen[1].predicted, chosen[1].confidence) == ("a", "b", 0.6)
 
 
+def test_a_confident_answer_is_not_among_the_least_certain():
+    results = results_of([0.95, 0.999, 0.02, 0.001], [1, 1, 0, 0])
+    assert choose_uncertain(report_of(results), results) == ()
+
+
 def test_cells_hold_the_most_confident_errors_and_the_least_confident_hits():
     results = results_of([0.9, 0.6, 0.8, 0.3, 0.1], [0, 0, 1, 0, 0])
     cells = choose_cells(results)

@@ -22,6 +22,7 @@ from recog.report.text import listing, percent, percent_range, plural
 MAX_STEPS = 4
 SURE = 0.9  # an error with this confidence may be a wrong label
 FEW_IMAGES = 20  # of a class
+LARGE_SETS = 1.5  # classes on average
 CLEAR_GAP = 0.02  # between confidence and accuracy
 WIDE_INTERVAL = 0.1
 
@@ -256,13 +257,22 @@ def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
         "vector": f"A factor and an offset per class; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
     }[report.calibration_method]
     if (sets := trust.sets) is not None:
+        large = ""
+        if sets.mean_size >= LARGE_SETS:
+            large = (
+                f" They are large because {percent(1 - sets.alpha)} is promised and the most probable class is right for "
+                f"{percent(report.accuracy)}: a better model, or a lower rate (--set calibration.alpha=0.1), makes them smaller."
+            )
         found["Prediction sets"] = (
-            f"The sets contain the true class for {percent(sets.coverage)} of the images (promised: "
-            f"{percent(1 - sets.alpha)}) and have {sets.mean_size:.2f} classes on average."
+            f"The sets contain the true class for {percent(sets.coverage)} of {plural(sets.num_images, 'image')} (95% interval "
+            f"{percent_range(sets.coverage_ci95)}; promised: {percent(1 - sets.alpha)}) and have {sets.mean_size:.2f} classes "
+            f"on average.{large}"
         )
     if (unknown := trust.unknown) is not None:
         found["Unknown images"] = (
-            f"{percent(unknown.reject_rate)} of these images, which are of known classes, would be answered unknown."
+            f"{percent(unknown.reject_rate)} of {plural(unknown.num_images, 'image')} (95% interval "
+            f"{percent_range(unknown.reject_rate_ci95)}), all of known classes, would be answered unknown; the threshold was "
+            f"made for at most {percent(unknown.rule.false_alarm_rate)} of the calibration images."
         )
     return found
 

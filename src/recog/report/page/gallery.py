@@ -21,6 +21,7 @@ from recog.report.page.thumbnails import SMALL_PX, THUMBNAIL_PX, thumbnail
 
 MAX_ERRORS_SHOWN = 50
 NUM_UNCERTAIN = 12
+MAX_MARGIN = 0.4  # that may still be called uncertain: of two classes, a confidence of 90 %
 MAX_OF_CELL, MAX_OF_HIT = 12, 4  # images behind a cell of errors and behind one of the diagonal
 MAX_CELL_IMAGES = 450
 MAX_PICTURE_BYTES = 3_600_000  # of all data URIs, so that the page stays below 5 MB
@@ -53,8 +54,9 @@ def choose_uncertain(report: Report, results: Predictions, number: int = NUM_UNC
     """The images whose answer would change first: the smallest margin between two classes, or to a label's threshold."""
     thresholds = [row.threshold for row in report.classes if row.threshold is not None]
     margins = TASK_MEASURES[report.task].smallest_margin(results.probs, thresholds)
-    order = np.argsort(np.asarray(margins).reshape(len(results), -1).min(axis=1), kind="stable")
-    return tuple(_shown(results, int(i)) for i in order[:number])
+    nearest = np.asarray(margins).reshape(len(results), -1).min(axis=1)
+    order = np.argsort(nearest, kind="stable")[:number]
+    return tuple(_shown(results, int(i)) for i in order if nearest[i] <= MAX_MARGIN)
 
 
 def choose_cells(results: Predictions) -> dict[tuple[int, int], tuple[ShownImage, ...]]:
