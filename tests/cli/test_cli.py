@@ -382,7 +382,7 @@ def test_every_command_that_computes_takes_threads(command, monkeypatch):
     [
         (["train"], "There is no data to train on. Name a folder of class folders"),
         (["evaluate", "run"], "DATA is missing. Labelled images"),
-        (["compare", "a", "b"], "--data is missing. Labelled images"),
+        (["compare", "a", "b"], "--data is missing: name the labelled images"),
         (["train", "digits", "--epochs", "x"], "--epochs is 'x'; it must be a whole number."),
         (["train", "digits", "--lr=x"], "--lr is 'x'; it must be a number."),
         (["predict", "run", "a.png", "--top", "0"], "--top is '0'; it must be 1 or more."),

@@ -276,8 +276,7 @@ def prepare_model(
         model=replace(plan.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
     check_agreement(world, "settings", config_to_dict(plan))
-    splits = decoded.dataset.given_splits
-    fits_val = plan.recipe == "head" and not data.has_given_val and "val" in splits and "test" in splits
+    fits_val = plan.recipe == "head" and not data.has_given_val and {"val", "test"} <= set(decoded.dataset.given_splits)
     if fits_val:
         reasons = [
             *reasons,
