@@ -1,6 +1,7 @@
 import pytest
 
-from recog.recipes.from_scratch import choose_network, scratch_defaults
+from recog.models.config import ModelConfig
+from recog.recipes.from_scratch import choose_network, scratch_defaults, suited_threads
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,8 @@ def test_only_what_a_fast_network_can_halve_four_times_begins_smaller():
         side: scratch_defaults("fastnet32", num_images=9000, optimizer=None, shortest_side=side) for side in (12, 32)
     }
     assert [found.small_fraction for found in sizes.values()] == [0.0, 0.6]
+
+
+@pytest.mark.parametrize(("recipe", "side", "expected"), [("scratch", 8, 1), ("scratch", 32, 4), ("head", 8, 4)])
+def test_tiny_images_are_trained_on_by_one_thread(recipe, side, expected):
+    assert suited_threads(ModelConfig(image_size=(side, side)), recipe, 4) == expected

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recog.answers.inputs import gather
 from recog.core.errors import ConfigError, DataError
 from recog.data.dataset import Dataset, Sample
 from recog.data.readers.named import read_digits
 from recog.evaluation.results.read import parse_report
+from recog.runtime.predictor import load
 from recog.verbs.compare import compare
 from recog.verbs.eligible import with_classes_of
 from recog.verbs.evaluate import evaluate
+from recog.verbs.predict import AnswerFiles, AnswerOptions, plan_answers
 from recog.verbs.scan import scan
 
 
@@ -204,6 +207,27 @@ def files_run(tmp_path_factory):
     )
     *_, run = train_events(config, name="files", runs=folder / "runs")
     return run
+
+
+def test_views_are_averaged_and_stated(files_run, tmp_path, reseal):
+    bundle, data = shutil.copytree(files_run.bundle, tmp_path / "bundle"), tmp_path / "new"
+    noise_images(data, 10, seed=2)
+    toml = (bundle / "run.toml").read_text()
+    (bundle / "run.toml").write_text(toml.replace("mirror = false", "mirror = true"))
+    reseal(bundle)
+    result = evaluate(bundle, data, out=tmp_path / "out", views="mirror")
+    assert "views: 2 passes per image" in result.notes
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["data"]["views"], parse_report(report).data.views) == ("mirror", "mirror")
+    assert "Averages over several views of an image (--views mirror)" in (tmp_path / "out" / "report.html").read_text()
+    image = next(data.rglob("*.png"))
+    predictor = load(bundle, views="mirror")
+    pixels = np.asarray(Image.open(image))
+    straight, mirrored = (load(bundle).predict(array).logits for array in (pixels, pixels[:, ::-1].copy()))
+    np.testing.assert_allclose(predictor.predict(image).logits, (straight + mirrored) / 2, atol=1e-5)
+    assert load(bundle, views="mirror").__reduce__()[1][-1] == "mirror"
+    with pytest.raises(ConfigError, match="--sets and --reject are calibrated on one view"):
+        plan_answers(predictor, gather([str(image)]), AnswerOptions(sets=True), AnswerFiles())
 
 
 def of_split(run, split):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from recog.cli.guard import Threads, guarded
+from recog.cli.guard import Threads, ViewsOption, guarded
 from recog.cli.labels import DataOptions, IncludeSeen, Split, with_data_options
 from recog.cli.output import from_here, print_json, print_lines, print_note, print_rendered
 
@@ -46,6 +46,7 @@ def evaluate(
     maps: Annotated[
         bool, typer.Option("--maps", help="Draw in report.html where the worst errors count for their answer.")
     ] = False,
+    views: ViewsOption = "one",
     *,
     data_options: DataOptions,
     threads: Threads = None,
@@ -70,6 +71,7 @@ def evaluate(
         predictions=predictions,
         report_images=not no_images,
         maps=maps,
+        views=views,
     )
     for note in result.notes:
         print_note(note)

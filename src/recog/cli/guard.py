@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, ParamSpec
+from typing import Annotated, Literal, ParamSpec
 
 import typer
 
@@ -63,6 +63,14 @@ Threads = Annotated[
         min=1,
         max=MAX_THREADS,
         callback=_use_threads,
+    ),
+]
+
+ViewsOption = Annotated[
+    Literal["one", "mirror", "shifts", "selective"],
+    typer.Option(
+        "--views",
+        help="Average over several views of each image: mirror (2), shifts (6), selective (6 where unsure).",
     ),
 ]
 

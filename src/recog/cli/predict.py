@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from recog.cli.guard import Threads, guarded
+from recog.cli.guard import Threads, ViewsOption, guarded
 from recog.cli.labels import Encoding, Images, NameEncoding, PathColumn
 from recog.cli.output import notes, print_cells, print_note
 from recog.core.errors import BadImage, ConfigError, DataError
@@ -78,6 +78,7 @@ def predict(
     engine: Annotated[
         str, typer.Option(help="What runs the network: auto, or an engine that recog bench lists.")
     ] = "auto",
+    views: ViewsOption = "one",
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
@@ -101,11 +102,13 @@ def predict(
     folder = find_bundle(bundle)
     lists = ListOptions(names=names, path_column=path_column, images=tuple(image_folders or ()), encoding=encoding)
     inputs = gather(images or [], lists, list_file=list_file)
-    predictor = load_for(folder, engine, num_images=len(inputs.names))
+    predictor = load_for(folder, engine, num_images=len(inputs.names), views=views)
     job = plan_answers(predictor, inputs, options, files, shard=part)
     for note in job.inputs.notes:
         print_note(note)
     summary = _run(job, form)
+    if job.price:
+        print_note(job.price)
     for line in _summary_lines(job, summary, form):
         print_note(line)
     if summary.num_bad:

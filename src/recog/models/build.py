@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from timm.data.config import resolve_data_config
 from torch import nn
 
 from recog.bundle.manifest import read_manifest
@@ -32,6 +30,7 @@ from recog.models.timm_bridge import (
     create_timm,
     has_fixed_size,
     input_size,
+    timm,
     timm_takes,
     with_input_size,
     wrong_size,
@@ -78,8 +77,8 @@ def build_model(config: ModelConfig, *, num_classes: int) -> BuiltModel:
     own = own_network(config.name)
     if own is not None:
         return _build_own(config, own, num_classes)
-    if not timm.is_model(timm_name(config.name)):
-        raise unknown_network(config.name, timm.list_models())
+    if not timm().is_model(timm_name(config.name)):
+        raise unknown_network(config.name, timm().list_models())
     return _build_timm(config, num_classes)
 
 
@@ -264,7 +263,7 @@ def _build_timm(config: ModelConfig, num_classes: int) -> BuiltModel:
                 raise _no_layer(name, rate) from None
         raise
     _check_rates(name, network, config.rates)
-    data = resolve_data_config(pretrained_cfg=cfg_of(network))  # type: ignore[no-untyped-call]
+    data = timm().data.resolve_data_config(pretrained_cfg=cfg_of(network))
     entry = MODELS.get(str(config.name))
     usual = entry.image_size if entry is not None else None
     image_size = config.image_size or usual or input_size(network)

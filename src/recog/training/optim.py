@@ -9,8 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from timm.models._manipulate import group_parameters
-from timm.optim.muon import Muon
 from torch import nn
 
 from recog.core.errors import ConfigError
@@ -75,7 +73,8 @@ def _rmsprop(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
 
 
 def _muon(groups: Groups, config: OptimPlan) -> torch.optim.Optimizer:
-    # timm's, as torch's takes no convolutions
+    from timm.optim.muon import Muon  # as torch's takes no convolutions
+
     common = partial(Muon, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, betas=(0.9, config.beta2))
     if not config.normalise_filters:
         return common(groups, adjust_lr_fn="match_rms_adamw")  # AdamW's size of update: one rate serves both
@@ -113,6 +112,8 @@ def layer_numbers(network: nn.Module) -> dict[str, int]:
         return of_body | {f"fc.{name}": max(of_body.values()) + 1 for name, _ in network.fc.named_parameters()}
     matcher = getattr(network, "group_matcher", None)
     if callable(matcher):
+        from timm.models._manipulate import group_parameters
+
         numbers: dict[str, int] = group_parameters(network, matcher(coarse=False), reverse=True)
         return {name: numbers[name] for name, _ in network.named_parameters()}
     found: dict[str, int] = {}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from recog.models.classifier import Classifier
@@ -16,6 +15,9 @@ from recog.training.device import build_scaler
 from recog.training.distributed import World, parallel
 from recog.training.losses import Loss
 from recog.training.optim import build_optimizer, freeze_layers
+
+if TYPE_CHECKING:
+    from timm.utils.model_ema import ModelEmaV3
 
 _COUNTED = (
     "epoch",
@@ -75,16 +77,20 @@ def build_state(
     adversarial: AdversarialConfig | None = None,
 ) -> TrainState:
     """`classifier` ready for its first step by `optim`: in channels-last layout, its first layers frozen."""
-    world = world or World()
+    world, ema = world or World(), None
     freeze_layers(classifier.network, optim.freeze_layers)
     classifier.to(memory_format=torch.channels_last)
+    if optim.ema_decay:
+        from timm.utils.model_ema import ModelEmaV3  # timm takes most of a second to import
+
+        # the decay grows with the steps: a constant 0.9998 would keep the random first weights for thousands of steps
+        ema = ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=True)
     return TrainState(
         classifier=classifier,
         optimizer=build_optimizer(classifier.network, classifier.classifier, optim),
         loss=loss,
         precision=precision,
-        # the decay grows with the steps: a constant 0.9998 would keep the random first weights for thousands of steps
-        ema=ModelEmaV3(classifier, decay=optim.ema_decay, use_warmup=True) if optim.ema_decay else None,
+        ema=ema,
         accumulation=optim.accumulation,
         planned_accumulation=optim.accumulation,
         on_nonfinite=optim.on_nonfinite,

@@ -24,6 +24,7 @@ from recog.data.lists.label_format import LabelFormat
 from recog.data.sources import Source, open_source
 from recog.runs.splits import SPLITS_FILE, SeenImages, TestOpening, log_test_opening, read_seen
 from recog.runtime.predictor import Predictor, load
+from recog.runtime.views import Views
 
 MAX_DEPTH = 4  # at which class folders are looked for by their names
 
@@ -220,11 +221,11 @@ class Side:
     seen: SeenImages | None
 
     @classmethod
-    def load(cls, bundle: str | Path, *, num_threads: int | None = None) -> Side:
+    def load(cls, bundle: str | Path, *, num_threads: int | None = None, views: Views = "one") -> Side:
         folder = find_bundle(bundle)
         run = run_of(folder)
         seen = read_seen(run) if run is not None and os.path.lexists(run / SPLITS_FILE) else None
-        return cls(folder=folder, predictor=load(folder, num_threads=num_threads), run=run, seen=seen)
+        return cls(folder=folder, predictor=load(folder, num_threads=num_threads, views=views), run=run, seen=seen)
 
     def known(self, dataset: Dataset) -> SeenImages | None:
         """`seen`, or None where its content hashes cannot be compared with those of `dataset`: not known is not 'none'."""

@@ -26,6 +26,7 @@ from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ImageResult, Predictions
 from recog.report.measure import Measured, add_slices, check_slice_by, measure
 from recog.runs.splits import write_quarantine
+from recog.runtime.views import Views, ViewsEngine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 from recog.verbs.page_facts import facts_of_evaluation
 
@@ -64,6 +65,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     predictions: str | Path | None = None,
     report_images: bool = True,
     maps: bool = False,
+    views: Views = "one",
 ) -> EvaluationRun:
     """Evaluate a bundle, run folder or run's name on `source`, as for training; `slice_by` adds accuracies of parts,
     by size, brightness, source-folder, or a column of the list of images. `class_names` names the number labels of a Dataset
@@ -73,6 +75,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
     calibrated with are left out and counted, unless `include_seen`. Files go to `out`, else to the run's folder, else nowhere.
     `predictions` is a new .csv, .json, .jsonl or .parquet file for the results of each image, which `report.predictions` has.
     `report_images` are the thumbnails of report.html, and `maps` where the worst errors count for their answer: see `explain`.
+    `views` are those of `load`.
     """
     if maps and not report_images:
         raise ConfigError("--maps is for a report with thumbnails. Remove --no-images, or remove --maps.")
@@ -81,7 +84,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
         check_new_path(out, "--out")
     if predictions is not None:
         check_output(predictions, "--predictions", instead="")
-    side = Side.load(bundle)
+    side = Side.load(bundle, views=views)
     manifest = side.predictor.manifest
     dataset = open_as_trained(source, side.folder, manifest, labels=labels, layout=layout, class_names=class_names)
     dataset = with_classes_of(dataset, side.predictor.class_names)
@@ -96,6 +99,7 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
             num_seen_in_selection=side.count("val", dataset, chosen.hashes),
             num_left_out_as_seen=chosen.num_left_out,
             test_openings=None if opening is None else opening.number,
+            views=views,
         )
         measured = measure(side.predictor, dataset, chosen.samples, policy=bad_images, facts=facts)
         measured = add_slices(measured, slice_by)
@@ -109,7 +113,16 @@ def evaluate(  # noqa: PLR0913  keywords of a public verb
             _write(folder, measured.report, page, with_quarantine=bad_images == "quarantine")
     if predictions is not None:
         _write_results(predictions, measured.results)
-    notes = [*chosen.notes, *dataset.notes, *describe_exclusions(dataset), note, opening.note if opening else None]
+    engine = side.predictor.engine
+    price = engine.price if isinstance(engine, ViewsEngine) else None
+    notes = [
+        *chosen.notes,
+        *dataset.notes,
+        *describe_exclusions(dataset),
+        note,
+        opening.note if opening else None,
+        price,
+    ]
     return EvaluationRun(report=measured.report, folder=folder, notes=tuple(filter(None, notes)))
 
 

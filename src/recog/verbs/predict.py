@@ -17,6 +17,7 @@ from recog.core.outputs import check_output_folder
 from recog.core.task import Task
 from recog.runtime.engine import REFERENCE_ENGINE
 from recog.runtime.predictor import Predictor, load
+from recog.runtime.views import Views, ViewsEngine
 
 if TYPE_CHECKING:
     from recog.answers.sorting import Sorter
@@ -74,11 +75,11 @@ class AnswerFiles:
             check_output_folder(self.save, "--save")
 
 
-def load_for(folder: Path, engine: str, *, num_images: int) -> Predictor:
+def load_for(folder: Path, engine: str, *, num_images: int, views: Views = "one") -> Predictor:
     """The bundle in `folder`, for so many images, by `engine`: one of ENGINES, or 'auto' for the recorded one where it pays."""
     if engine == "auto" and num_images < MIN_IMAGES_FOR_AUTO:
         engine = REFERENCE_ENGINE
-    return load(folder, engine=engine)
+    return load(folder, engine=engine, views=views)
 
 
 def layout_of(predictor: Predictor, options: AnswerOptions) -> AnswerLayout:
@@ -105,6 +106,12 @@ class AnswerJob:
     options: AnswerOptions
     files: AnswerFiles
     file_names: Sequence[str] = ()  # of `inputs` below files.sort_into and in files.save
+
+    @property
+    def price(self) -> str:
+        """What several views of the images have cost, in words; empty for one view."""
+        engine = self.predictor.engine
+        return engine.price if isinstance(engine, ViewsEngine) else ""
 
     def events(self) -> Generator[Answer | Summary, None, None]:
         """Each answer in order, then the counts over all of them; by then the files are whole.
@@ -194,6 +201,10 @@ def _check_options(predictor: Predictor, options: AnswerOptions) -> None:
     if options.top > _MAX_TOP[predictor.manifest.task]:
         raise ConfigError(
             "--top is for bundles of one label per image; this one gives all labels above their thresholds."
+        )
+    if isinstance(predictor.engine, ViewsEngine) and (options.sets or options.reject):
+        raise ConfigError(
+            "--sets and --reject are calibrated on one view of an image. Leave --views out, or leave them out."
         )
     if options.columns and options.sets and "label_set" not in re.split("[,=]", options.columns):
         raise ConfigError(

@@ -27,6 +27,7 @@ class DataFacts:
         0  # images that were not measured because the run trained, selected or calibrated with them
     )
     test_openings: int | None = None  # how often the test split was opened, this time included; None: not known
+    views: str = "one"  # of each image that the answers are averages over
 
     def __post_init__(self) -> None:
         counts = (self.num_seen_in_training, self.num_seen_in_selection, self.num_left_out_as_seen, self.test_openings)
