@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Sample, targets_of
 from recog.data.sources import open_source
-from recog.data.split import iterative_parts
+from recog.data.stratify import iterative_parts
 from recog.deployment.onnx import export_onnx
 from recog.evaluation.measures.task import task_of
 from recog.evaluation.trust.scaling import fit_temperature, scale_logits

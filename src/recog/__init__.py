@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # as typing's, which is not imported yet: until `recog.__
 if TYPE_CHECKING:
     from typing import Any
 
-    from recog.bundle.verify import Verification
+    from recog.bundle.seal import Verification
     from recog.core.errors import (
         BadImage,
         BundleError,
@@ -47,13 +47,12 @@ if TYPE_CHECKING:
     from recog.training.config import AdversarialConfig, CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
     from recog.verbs.bench import BenchReport, bench
-    from recog.verbs.classifier import ImageClassifier
-    from recog.verbs.compare import ComparisonRun, compare
-    from recog.verbs.compare_robustness import compare_robustness
-    from recog.verbs.embedded import train
+    from recog.verbs.compare import ComparisonRun, compare, compare_robustness
     from recog.verbs.evaluate import EvaluationRun, evaluate
     from recog.verbs.explain import Explanations, explain
     from recog.verbs.export import Export, export
+    from recog.verbs.python.classifier import ImageClassifier
+    from recog.verbs.python.embedded import train
     from recog.verbs.robustness import RobustnessRun, robustness
     from recog.verbs.run import Run
     from recog.verbs.scan import ScanReport, ScanRun, scan
@@ -136,7 +135,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "recog.bundle.verify": ("Verification",),
+    "recog.bundle.seal": ("Verification",),
     "recog.core.errors": (
         "BadImage",
         "BundleError",
@@ -169,15 +168,14 @@ _NAMES = {
     "recog.training.config": ("AdversarialConfig", "CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),
     "recog.verbs.bench": ("BenchReport", "bench"),
-    "recog.verbs.classifier": ("ImageClassifier",),
-    "recog.verbs.compare": ("ComparisonRun", "compare"),
-    "recog.verbs.compare_robustness": ("compare_robustness",),
+    "recog.verbs.python.classifier": ("ImageClassifier",),
+    "recog.verbs.compare": ("ComparisonRun", "compare", "compare_robustness"),
     "recog.verbs.evaluate": ("EvaluationRun", "evaluate"),
     "recog.verbs.explain": ("Explanations", "explain"),
     "recog.verbs.export": ("Export", "export"),
     "recog.verbs.robustness": ("RobustnessRun", "robustness"),
     "recog.verbs.scan": ("ScanReport", "ScanRun", "scan"),
-    "recog.verbs.embedded": ("train",),
+    "recog.verbs.python.embedded": ("train",),
     "recog.verbs.run": ("Run",),
     "recog.verbs.tune": ("TuneRun", "tune"),
 }
@@ -204,7 +202,7 @@ def __getattr__(name: str) -> Any:
     try:
         found = getattr(importlib.import_module(_HOMES[name]), name)
         if name in _WITH_OPTIONS:
-            from recog.verbs.wording import worded_for_python
+            from recog.verbs.python.wording import worded_for_python
 
             found = globals()[name] = worded_for_python(found)
         return found

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_subjects import corner_subject, noise, pooled_network
 
-from recog.attribution.subject import check_pairs, subject_of, why_no_layers
+from recog.attribution.subject import check_pairs, nearest_rows, subject_of, why_no_layers
 from recog.core.errors import ConfigError
 from recog.runtime.predictor import load
 
@@ -31,3 +31,11 @@ def test_one_label_for_each_image():
 
 def test_without_layers_the_reason_is_given():
     assert "custom module" in why_no_layers(corner_subject())
+
+
+def test_by_cosine_around_the_mean_of_the_bank():
+    """The bank's mean is (1, 1); seen from there the query points right, as row 0 does; row 1 points up, row 2 left."""
+    bank = np.array([[2, 1], [1, 2], [0, 1], [1, 0]], np.float32)
+    rows, cosines = nearest_rows(bank, np.array([[5, 1]], np.float32), 3)
+    assert rows.tolist() == [[0, 1, 3]]
+    np.testing.assert_allclose(cosines, [[1, 0, 0]], atol=1e-12)

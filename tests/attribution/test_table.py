@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_subjects import corner_subject, noise, timm_network
 
-from recog.attribution.methods import gradients, rise
+from recog.attribution.methods import gradients, masking
 from recog.attribution.table import EXPLAINERS, attribute, check_method, usable_methods
 from recog.core.errors import ConfigError
 
@@ -21,7 +21,7 @@ def subject(request):
 def test_every_method_explains_every_family_and_returns_the_network_as_found(method, subject, monkeypatch):
     if method == "integrated-gradients":
         pytest.importorskip("captum")
-    monkeypatch.setattr(rise, "NUM_MASKS", 32)
+    monkeypatch.setattr(masking, "NUM_MASKS", 32)
     monkeypatch.setattr(gradients, "NUM_NOISY", 2)
     classifier = subject.classifier
     classifier.network.train()  # the caller's mode

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from recog.core.errors import RecogError
-from recog.deployment.browser import find_runtime
+from recog.deployment.targets import find_runtime
 from recog.runtime.predictor import load
 from recog.verbs.export import export
 

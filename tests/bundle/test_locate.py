@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recog.bundle.locate import find_bundle, run_of
+from recog.bundle.manifest import find_bundle, run_of
 from recog.core.errors import BundleError
 
 

@@ -6,8 +6,7 @@ from safetensors.numpy import load_file, save
 
 from recog.bundle.manifest import read_manifest
 from recog.bundle.reference import Reference, read_reference, write_reference
-from recog.bundle.seal import REQUIRED_FILES
-from recog.bundle.verify import MAX_PROB_DIFFERENCE, compare_probs, verify_bundle
+from recog.bundle.seal import MAX_PROB_DIFFERENCE, REQUIRED_FILES, compare_probs, verify_bundle
 from recog.core.errors import BadImage, BundleError, DataError
 from recog.models.network_files import load_classifier
 from recog.runtime.predictor import verify

@@ -96,8 +96,8 @@ def test_help_shows_whole_sentences_within_80_columns(monkeypatch):
     text = run("--help").stdout
     assert max(map(len, text.splitlines())) <= 80
     assert "..." not in text.partition("Commands:")[2]
-    for command in COMMANDS:
-        sentence = getattr(importlib.import_module(f"recog.cli.{command}"), command).__doc__.partition(".")[0]
+    for command, module in COMMANDS.items():
+        sentence = getattr(importlib.import_module(f"recog.cli.{module}"), command).__doc__.partition(".")[0]
         assert f"{command} {' '.join(sentence.split())}." in " ".join(text.split())
 
 

@@ -46,7 +46,7 @@ def test_the_table_on_a_terminal_has_80_columns(monkeypatch):
 
 
 def test_times_of_this_machine_replace_those_of_the_table(run, monkeypatch):
-    monkeypatch.setattr("recog.verbs.network_speed._measure", lambda facts, num_threads: 3.0)
+    monkeypatch.setattr("recog.verbs.bench._measure", lambda facts, num_threads: 3.0)
     done = run("resnet18", "--measure", "--json")
     first, *others = json.loads(done.stdout)["networks"]
     assert (first["name"], first["ms"], first["is_strongest"]) == ("resnet18", 3.0, True)

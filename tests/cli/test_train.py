@@ -14,7 +14,8 @@ from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
 from recog.recipes.config import OPTIONS, TrainConfig, unused_settings
 from recog.training.config import OptimConfig
-from recog.verbs import embedded, train
+from recog.verbs import train
+from recog.verbs.python import embedded
 
 
 @pytest.fixture

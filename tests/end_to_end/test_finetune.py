@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import recog
 from recog.models.network_files import load_classifier
-from recog.verbs.embedded import train
+from recog.verbs.python.embedded import train
 
 NAME = "test_efficientnet"
 

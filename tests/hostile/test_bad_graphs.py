@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from recog.cli import build_app
 from recog.core.errors import BundleError
+from recog.runtime.engine import MAX_ONNX_BYTES, check_graph
 from recog.runtime.engines.onnxruntime_engine import OnnxEngine
-from recog.runtime.onnx_graph import MAX_BYTES, check_graph
 from recog.runtime.predictor import load
 
 MAX_S = 2.0
@@ -57,7 +57,7 @@ def test_the_graph_that_the_cases_change_is_answered(tmp_path):
 
 def test_a_file_beyond_what_protobuf_holds_is_not_read(tmp_path):
     with (tmp_path / "m.onnx").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(MAX_ONNX_BYTES + 1)
     with pytest.raises(BundleError, match=r"it has 2,147,483,648 bytes"):
         check_graph(tmp_path / "m.onnx")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from small_perturbations import LINF, can_be_fooled, linear_target
 from torch import nn
 
 from recog.perturbation.attack_config import AttackConfig
-from recog.perturbation.attack_suite import Attacked, AttackReport, attack_images
+from recog.perturbation.attack_suite import Attacked, AttackReport, attack_images, square
 
 
 def report_of(logits_of, *, num_images=24, **options):
@@ -59,3 +60,12 @@ def test_flags():
     flags = " ".join(steps.flags)
     assert "the gradient is zero on 24 of 24 images" in flags
     assert "at eps 1" in flags
+
+
+def test_square_fools_without_gradients():
+    target, weights = linear_target(3)
+    possible = can_be_fooled(target, weights, LINF)
+    found = target.is_fooled(changed := square(target, LINF, queries=800))
+    assert not (found & ~possible).any()
+    assert int(found.sum()) >= 0.8 * int(possible.sum())
+    assert float((changed - target.images).abs().max()) <= LINF.eps + 1e-6

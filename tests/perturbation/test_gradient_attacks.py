@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_perturbations import ATTACKS, L2, LINF, can_be_fooled, linear_target
 
+from recog.perturbation.attack_suite import square
 from recog.perturbation.gradient_attacks import checkpoints, dlr, fgsm, margin, targeted_dlr
-from recog.perturbation.square_attack import square
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 6])

@@ -59,3 +59,15 @@ def test_compression_and_pixels_are_pillows():
     np.testing.assert_allclose(pixels.jpeg(as_float(image), 10, chance()) * 255, expected, atol=1e-3)
     small = Image.fromarray(image).resize((21, 15), Image.Resampling.BOX).resize((70, 50), Image.Resampling.BOX)
     np.testing.assert_allclose(pixels.pixelate(as_float(image), 0.3, chance()) * 255, np.asarray(small), atol=1e-3)
+
+
+def test_cameras():
+    square = as_float(picture(31, 31))
+    turned = pixels.rotation(square, 90, chance())
+    assert min(np.abs(turned - np.rot90(square, k)).max() for k in (1, 3)) < 1e-4
+    shifted = pixels.crop_shift(square, 0.1, chance())  # 3 px
+    middle = shifted[5:-5, 5:-5]
+    found = [np.array_equal(middle, square[5 + a : 26 + a, 5 + b : 26 + b]) for a in (-3, 3) for b in (-3, 3)]
+    assert found.count(True) == 1
+    mixed = pixels.grey_mix(square, 1.0, chance())
+    np.testing.assert_allclose(mixed, (square @ [0.299, 0.587, 0.114])[..., None].repeat(3, 2), atol=1e-5)

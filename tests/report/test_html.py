@@ -13,9 +13,9 @@ from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.rows import Predictions
 from recog.evaluation.results.slices import slice_by_name
-from recog.report.html import render_html
+from recog.report.html import _SPELLINGS, TERMS, render_html, term_marker
 from recog.report.page.gallery import MAX_ERRORS_SHOWN, Gallery, choose_cells, choose_uncertain
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = (
@@ -371,3 +371,22 @@ class TestSeveralLabels:
         rows = tuple(replace(report.classes[i % 4], name=f"label {i}") for i in range(60))
         many = replace(report, class_names=tuple(row.name for row in rows), classes=rows)
         assert "The 10 labels with the lowest average precision" in render_html(many)
+
+
+def test_a_known_word_has_its_meaning_and_a_number_of_its_own():
+    term = term_marker()
+    first, second = term("ECE"), term("Classwise ECE", "sort")
+    assert first == (
+        '<button type="button" class="term" aria-describedby="tip-1">ECE</button>'
+        f'<span class="tip" role="tooltip" id="tip-1">{TERMS["ECE"]}</span>'
+    )
+    assert 'class="term sort" aria-describedby="tip-2"' in second
+
+
+def test_an_unknown_word_is_text_and_escaped():
+    assert term_marker()("<b>") == "&lt;b&gt;"
+    assert term_marker()("<b>", "sort") == '<button type="button" class="sort">&lt;b&gt;</button>'
+
+
+def test_every_spelling_leads_to_a_term():
+    assert set(_SPELLINGS.values()) <= set(TERMS)

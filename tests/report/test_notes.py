@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from recog.evaluation.results.evaluate import evaluate
-from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts
-from recog.evaluation.results.trust_evidence import SetEvidence, UnknownEvidence
+from recog.evaluation.results.facts import CROSS_VALIDATED, DataFacts, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.scaling import TOO_FEW, UNBOUNDED, Scaling, ScalingFit
 from recog.evaluation.trust.unknown import UnknownRule

@@ -1,7 +1,12 @@
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from recog.report.pictures import confusion_picture, image_grid
+from recog.core.errors import ShapeError
+from recog.report.pictures import THUMBNAIL_PX, confusion_picture, image_grid, read_pictures, thumbnail
 
 
 def test_images_stand_side_by_side_each_where_it_belongs():
@@ -58,3 +63,70 @@ def test_any_number_of_classes_gives_a_picture(num_classes):
 def test_a_newline_in_a_class_name_is_drawn_escaped():
     counts = np.eye(2, dtype=np.int64)
     np.testing.assert_array_equal(confusion_picture(counts, ["a\nb", "c"]), confusion_picture(counts, [r"a\nb", "c"]))
+
+
+def photo(height=300, width=400, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def opened(uri):
+    head, _, data = uri.partition(";base64,")
+    return head, Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+
+
+def test_thumbnail_of_a_photo_is_a_small_jpeg():
+    head, image = opened(thumbnail(photo(3000, 4000)))
+    assert head == "data:image/jpeg"
+    assert image.size == (THUMBNAIL_PX, THUMBNAIL_PX * 3 // 4)
+    assert not image.getexif()
+    assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+
+
+def test_thumbnail_of_a_tiny_image_keeps_every_pixel():
+    tiny = photo(8, 8, 1)
+    head, image = opened(thumbnail(tiny))
+    assert head == "data:image/png"
+    assert (np.asarray(image) == tiny[:, :, 0]).all()
+    assert image.info == {}
+
+
+def test_thumbnail_of_a_very_long_image():
+    _, image = opened(thumbnail(photo(1, 5000)))
+    assert image.size == (THUMBNAIL_PX, 1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4), dtype=np.uint8),
+        np.zeros((4, 4, 2), dtype=np.uint8),
+        np.zeros((0, 4, 3), dtype=np.uint8),
+    ],
+)
+def test_thumbnail_refuses_what_is_no_image(image):
+    with pytest.raises(ShapeError, match="expected uint8"):
+        thumbnail(image)
+
+
+URI = thumbnail(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_pictures_come_from_tiles_and_from_the_island(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(
+        f'<img data-name="a&amp;b.png" src="{URI}"><script type="application/json" id="gallery">'
+        f'{{"images": {{"c.png": "{URI}", "evil": "https://example.org/x.png", "n": 3}}}}</script>'
+    )
+    assert read_pictures(page) == {"a&b.png": URI, "c.png": URI}
+
+
+def test_a_page_without_pictures_and_no_page(tmp_path):
+    (tmp_path / "report.html").write_text('<script id="gallery">{"images": </script><p>')
+    assert read_pictures(tmp_path / "report.html") == {}
+    assert read_pictures(tmp_path / "none.html") == {}
+
+
+def test_the_page_of_a_run_has_the_pictures_of_its_errors(digits_run):
+    pictures = read_pictures(digits_run.folder / "report.html")
+    assert {error.name for error in digits_run.report.errors[:50]} <= set(pictures)

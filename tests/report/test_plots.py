@@ -10,7 +10,7 @@ from recog.core.errors import DataError
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import DataFacts
 from recog.report.page.facts import EpochRow, HeadRow, History
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 from recog.report.plots import plot_history, plot_report, png_of, save_figures
 
 EPOCHS = tuple(EpochRow(epoch=i, train_loss=1 / i, val_accuracy=1 - 1 / (i + 1), val_nll=1 / i) for i in range(1, 5))

@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from recog.evaluation.results.evaluate import evaluate
-from recog.evaluation.results.facts import DataFacts
-from recog.evaluation.results.trust_evidence import measure_sets, measure_unknown
+from recog.evaluation.results.facts import DataFacts, measure_sets, measure_unknown
 from recog.evaluation.trust.calibration import CalibrationConfig, fit_calibration
 from recog.evaluation.trust.unknown import LeftOut, fit_rule
 from recog.report.sections import trust_sections

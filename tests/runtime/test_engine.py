@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from bad_graphs import Graph
+from onnx import helper
 
 from recog.core.errors import BundleError, ConfigError
-from recog.runtime.engine import ENGINES, check_engine_name, check_signature, checked_outputs
+from recog.runtime.engine import ENGINES, check_engine_name, check_graph, check_signature, checked_outputs
 
 
 def test_an_unknown_engine_names_the_nearest():
@@ -34,3 +36,14 @@ def test_a_graph_with_a_fixed_batch_is_refused(tmp_path):
 def test_outputs_that_cannot_be_are_refused(tmp_path, logits, words):
     with pytest.raises(BundleError, match=words):
         checked_outputs(logits.astype(np.float32), np.zeros((2, 4), np.float32), expected=(2, 3, 4), path=tmp_path)
+
+
+def test_an_exported_network_passes(digits_run):
+    check_graph(digits_run.bundle / "model.onnx")
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_both_names_of_the_standard_pass(tmp_path, domain):
+    node = helper.make_node("Relu", ["first"], ["logits"], domain=domain)
+    (tmp_path / "m.onnx").write_bytes(Graph(more_nodes=(node,)).build().SerializeToString())
+    check_graph(tmp_path / "m.onnx")

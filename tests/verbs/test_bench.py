@@ -1,13 +1,15 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from recog.core.errors import ConfigError
+from recog.models.listing import list_networks
 from recog.runtime.engine import ENGINES, Outputs
 from recog.runtime.predictor import load
 from recog.verbs import bench as bench_module
-from recog.verbs.bench import bench
+from recog.verbs.bench import bench, measure_networks
 
 QUICK = {"seconds": 0.01, "num_threads": 1}
 
@@ -120,3 +122,17 @@ def test_nothing_is_recorded_unless_wanted(digits_run, tmp_path):
 def test_impossible_settings_are_refused(digits_run, settings):
     with pytest.raises(ConfigError, match="expected"):
         bench(digits_run.bundle, **settings)
+
+
+def test_milliseconds_per_image_and_none_for_what_cannot_be_trained():
+    (first,) = list_networks("test_resnet")
+    found, failed = measure_networks([first, replace(first, name="absent")], num_threads=1)
+    assert found.ms is not None
+    assert 0 < found.ms < 1000
+    assert failed.ms is None
+
+
+def test_too_many_networks_are_refused():
+    (first,) = list_networks("test_resnet")
+    with pytest.raises(ConfigError, match="takes up to 50 networks; the pattern matches 51"):
+        list(measure_networks([first] * 51, num_threads=1))

@@ -8,8 +8,8 @@ from containers import labelled_pngs, write_folder
 
 from recog.core.errors import ConfigError
 from recog.runs.splits import read_seen
-from recog.verbs.embedded import train
 from recog.verbs.evaluate import evaluate
+from recog.verbs.python.embedded import train
 
 SMALL = {"model": "resnet8", "epochs": 1, "threads": 1, "verbose": False}
 

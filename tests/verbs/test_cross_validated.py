@@ -11,9 +11,9 @@ from recog.bundle.manifest import read_manifest
 from recog.core.errors import ConfigError
 from recog.runs.splits import read_seen
 from recog.runtime.predictor import verify
-from recog.verbs.classifier import ImageClassifier
-from recog.verbs.embedded import train
 from recog.verbs.evaluate import evaluate
+from recog.verbs.python.classifier import ImageClassifier
+from recog.verbs.python.embedded import train
 
 SIZES = {"ant": 2, "bee": 4, "wasp": 6}
 

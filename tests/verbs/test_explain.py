@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import recog
-from recog.attribution.methods import rise
+from recog.attribution.methods import masking
 from recog.cli import COMMANDS, build_app
 from recog.core.errors import ConfigError, DataError
 from recog.verbs.explain import explain_events
@@ -57,7 +57,7 @@ def test_errors_with_their_nearest_training_images(run_folder, tmp_path):
 
 
 def test_checks_choose_the_method_now_and_later(run_folder, monkeypatch):
-    monkeypatch.setattr(rise, "NUM_MASKS", 16)
+    monkeypatch.setattr(masking, "NUM_MASKS", 16)
     monkeypatch.setattr("recog.verbs.explain.NUM_CHECKED", 3)
     monkeypatch.setattr("recog.attribution.check.MAX_PASSES", 0)
     pytest.importorskip("captum")

@@ -13,7 +13,7 @@ from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
 from recog.runs.folder import load_run_config
 from recog.runtime.predictor import verify
 from recog.training.config import OptimConfig
-from recog.verbs.embedded import train
+from recog.verbs.python.embedded import train
 from recog.verbs.train import train_events
 
 

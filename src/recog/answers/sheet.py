@@ -13,7 +13,7 @@ from recog.core.files import new_file
 from recog.core.images.decode import decode
 from recog.core.outputs import check_new_path
 from recog.report.html import render_page
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 
 MAX_PICTURES = 2_000  # in all, some 10 MB
 _MAX_OF_ANSWER, _MIN_OF_ANSWER = 100, 4

@@ -13,7 +13,7 @@ from recog.attribution.overlay import SHOWN_PX, colours
 from recog.attribution.shortcuts import ShortcutHint
 from recog.attribution.table import EXPLAINERS
 from recog.report.html import render_page
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)

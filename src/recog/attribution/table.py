@@ -36,7 +36,7 @@ EXPLAINERS: Mapping[str, Method] = MappingProxyType(
         "gradcam": Method(module="cam", function="gradcam", num_passes=1, title="Grad-CAM"),
         "layercam": Method(module="cam", function="layercam", num_passes=1, title="Layer-CAM"),
         "integrated-gradients": Method(
-            module="integrated_gradients",
+            module="gradients",
             function="integrated_gradients",
             num_passes=98,
             title="Integrated gradients",
@@ -46,7 +46,7 @@ EXPLAINERS: Mapping[str, Method] = MappingProxyType(
         "gradients": Method(module="gradients", function="gradients", num_passes=3, title="Input gradients"),
         "smoothgrad": Method(module="gradients", function="smoothgrad", num_passes=48, title="SmoothGrad"),
         "occlusion": Method(
-            module="occlusion",
+            module="masking",
             function="occlusion",
             num_passes=226,
             title="Occlusion",
@@ -54,7 +54,7 @@ EXPLAINERS: Mapping[str, Method] = MappingProxyType(
             is_signed=True,
         ),
         "rise": Method(
-            module="rise", function="rise", num_passes=513, title="RISE", needs_layers=False, is_signed=True
+            module="masking", function="rise", num_passes=513, title="RISE", needs_layers=False, is_signed=True
         ),
     }
 )

@@ -1,14 +1,17 @@
-"""`recog.json`, the manifest of a bundle: written last, with a digest over its canonical JSON."""
+"""Finding a bundle, and `recog.json`, its manifest: written last, with a digest over its canonical JSON."""
 
 from __future__ import annotations
 
+import difflib
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from recog.core.errors import BundleError
-from recog.core.files import canonical_json, pretty_json, sha256_bytes
+from recog.core.files import canonical_json, not_linked, pretty_json, sha256_bytes, user_path
 from recog.core.preprocess import Preprocess
 from recog.core.records import MAX_BYTES, convert_record, decode_object, read_bytes
 from recog.core.task import Task
@@ -16,6 +19,9 @@ from recog.core.version import __version__
 
 FORMAT_VERSION = 1
 MANIFEST = "recog.json"
+HUB_PREFIX = "hf://"
+RUNS = Path("runs")
+BUNDLE = "bundle"
 _MAX_NAME_BYTES = 255  # of a file, on common file systems
 
 
@@ -95,3 +101,43 @@ def read_bundle_json(path: Path) -> dict[str, Any]:
 def _is_as_sealed(table: Mapping[str, Any]) -> bool:
     body = {key: value for key, value in table.items() if key != "digest"}
     return sha256_bytes(canonical_json(body)) == table.get("digest")
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The bundle folder that `name` means: itself, the one in a run folder, or that of the run of this name below runs/.
+
+    Or the one at an address hf://OWNER/NAME@REVISION, from the user's cache or the hub. A path may begin with '~', the user's
+    home. BundleError where there is none.
+    """
+    if not isinstance(name, (str, Path)) or not str(name).strip():
+        raise BundleError(f"the bundle is {name!r}; expected the path of a bundle or run, or a run's name.")
+    if str(name).startswith(HUB_PREFIX):
+        from recog.bundle.hub import fetch_bundle  # only where it is asked for
+
+        return fetch_bundle(str(name))
+    tried = [user_path(name)]
+    if len(Path(name).parts) == 1:
+        tried.append(RUNS / name)
+    for path in tried:
+        for folder in (path, path / BUNDLE):
+            if os.path.isfile(folder / MANIFEST):  # never raises, whatever the name
+                return folder if folder == path else not_linked(folder, error=BundleError)
+    for path in tried:
+        if os.path.isfile(path / "run.toml") and not os.path.lexists(path / BUNDLE):
+            raise BundleError(
+                f"{path} is unfinished and has no bundle yet. To resume: recog train --resume {shlex.quote(str(path))}"
+            )
+        if os.path.exists(path):
+            raise BundleError(
+                f"{path} is neither a bundle nor a finished run: it holds no {MANIFEST} and no {BUNDLE}/{MANIFEST}."
+            )
+    runs = sorted(run.name for run in RUNS.glob("*") if (run / BUNDLE / MANIFEST).is_file())
+    near = difflib.get_close_matches(str(name), runs, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else (f" Runs here: {', '.join(runs[:10])}." if runs else "")
+    raise BundleError(f"there is no bundle or run '{name}'.{hint}")
+
+
+def run_of(bundle: Path) -> Path | None:
+    """The run folder that `bundle` stands in, or None where it stands alone."""
+    run = bundle.absolute().parent
+    return run if (run / "run.toml").is_file() and bundle.absolute().name == BUNDLE else None

@@ -1,4 +1,4 @@
-"""The command line: one module per command, loaded by name when called; parsing and printing only."""
+"""The command line: parsing and printing only; the module of a command is loaded when it is called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import importlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -15,27 +15,30 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import recog
-from recog.cli.process import run_process
+from recog.cli.guard import run_process
 
-COMMANDS = (
-    "scan",
-    "train",
-    "tune",
-    "evaluate",
-    "compare",
-    "robustness",
-    "predict",
-    "explain",
-    "serve",
-    "bench",
-    "export",
-    "verify",
-    "runs",
-    "report",
-    "push",
-    "models",
-    "cache",
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "scan": "scan",
+        "train": "train",
+        "tune": "tune",
+        "evaluate": "evaluate",
+        "compare": "evaluate",
+        "robustness": "robustness",
+        "predict": "predict",
+        "explain": "explain",
+        "serve": "serve",
+        "bench": "bench",
+        "export": "export",
+        "verify": "export",
+        "runs": "runs",
+        "report": "runs",
+        "push": "export",
+        "models": "models",
+        "cache": "runs",
+    }
 )
+"""Command -> the module of this room that has it, in a function of the command's name."""
 
 _HELP = """Train, evaluate and deploy image classifiers.
 
@@ -254,8 +257,8 @@ def _as_option(key: str, own: list[str]) -> str:
     return flag if flag in own or flag == "DATA" else f"--set {key}=VALUE"
 
 
-def build_app(names: tuple[str, ...]) -> typer.Typer:
-    """The application with the commands `names`; each lives in the module of its name, in a function of its name."""
+def build_app(names: Iterable[str]) -> typer.Typer:
+    """The application with the commands `names` of COMMANDS."""
     app = typer.Typer(
         name="recog",
         cls=_Group,
@@ -268,7 +271,7 @@ def build_app(names: tuple[str, ...]) -> typer.Typer:
     )
     app.callback()(_root)
     for name in names:
-        module = importlib.import_module(f"recog.cli.{name}")
+        module = importlib.import_module(f"recog.cli.{COMMANDS[name]}")
         app.command(name, cls=_Command)(getattr(module, name))
     return app
 

@@ -55,10 +55,10 @@ def models(
 
 
 def _measured(networks: Sequence[NetworkFacts], threads: int | None) -> list[NetworkFacts]:
-    from recog.verbs.network_speed import measured
+    from recog.verbs.bench import measure_networks
 
     print_note(f"measuring {len(networks)} networks, some seconds each")
-    found = list(measured(networks, num_threads=threads or 1))
+    found = list(measure_networks(networks, num_threads=threads or 1))
     failed = [facts.name for facts in found if facts.ms is None]
     if failed:
         print_note(f"not measured, as recog cannot train or export them: {', '.join(failed)}")

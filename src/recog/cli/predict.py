@@ -89,7 +89,7 @@ def predict(
     """Classify images with a bundle. Exit code 3 if any image could not be read; the others are still classified."""
     form = _stdout_form(output, is_filed=bool(sort_into or sheet or save), as_json=as_json, as_csv=as_csv or csv_raw)
     from recog.answers.inputs import ListOptions, gather, parse_shard
-    from recog.bundle.locate import find_bundle
+    from recog.bundle.manifest import find_bundle
     from recog.verbs.predict import AnswerFiles, AnswerOptions, load_for, plan_answers
 
     options = AnswerOptions(

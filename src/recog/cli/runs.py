@@ -1,8 +1,10 @@
-"""`recog runs`."""
+"""`recog runs`, `recog report` and `recog cache`: what earlier commands left on this machine."""
 
 from __future__ import annotations
 
+import os
 import sys
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recog.cli.guard import guarded
-from recog.cli.output import print_cells, print_json, print_note
-from recog.core.text import visible
+from recog.cli.output import print_cells, print_json, print_lines, print_note
+from recog.core.text import plural, visible
 
 if TYPE_CHECKING:
+    from recog.data.cache import CacheEntry, CacheListing
     from recog.runs.listing import RunSummary
 
 COLUMNS = ("run", "data", "recipe", "network", "accuracy", "when")
@@ -84,3 +87,93 @@ def _print_table(found: Sequence[RunSummary]) -> None:
 
 def _width(widths: Mapping[str, int], names: Sequence[str]) -> int:
     return sum(widths[name] + _PADDING for name in names) - _PADDING
+
+
+@guarded
+def report(
+    run: Annotated[str, typer.Argument(help="A run's name, or the folder of a run, bundle or evaluation.")],
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write confusion_matrix, curves, errors and reliability as .png into this folder, instead of opening the page.",
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the web browser.")] = True,
+) -> None:
+    """Open the report of a run in the web browser; print its path."""
+    from recog.runs.listing import find_page
+
+    page = find_page(run)
+    if png is not None:
+        _save_figures(page, png)
+        return
+    print_lines(str(page))
+    if open_page and sys.stdout.isatty() and _has_browser():
+        _open(page)
+
+
+def _save_figures(page: Path, folder: Path) -> None:
+    from recog.bundle.manifest import read_bundle_json
+    from recog.bundle.seal import REPORT_JSON
+    from recog.evaluation.results.read import parse_report
+    from recog.report.pictures import read_pictures
+    from recog.report.plots import save_figures
+    from recog.runs.history import read_history
+
+    report = parse_report(read_bundle_json(page.parent / REPORT_JSON))
+    written, left_out = save_figures(folder, report, read_history(page.parent), read_pictures(page))
+    for note in left_out:
+        print_note(note)
+    print_lines(*map(str, written))
+
+
+def _open(page: Path) -> None:
+    try:
+        webbrowser.open(page.absolute().as_uri())
+    except webbrowser.Error:
+        return  # the path is printed
+
+
+def _has_browser() -> bool:
+    """Whether there is a screen to open a page on: without one, `webbrowser` would start a text browser."""
+    has_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return has_screen or sys.platform in ("win32", "darwin")
+
+
+@guarded
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove every entry.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the listing as JSON on stdout.")] = False,
+) -> None:
+    """List or clear the cache of decoded images. Datasets that fit in memory are not cached."""
+    from recog.data.cache import cache as run_cache
+
+    listing = run_cache(clear=clear)
+    if as_json:
+        print_json(_to_dict(listing))
+        return
+    for entry in listing.entries:
+        what = entry.problem or f"{entry.name}, {plural(entry.num_images, 'image')}, {entry.reader}"
+        print_lines(f"{entry.num_bytes / 1e6:>10,.1f} MB  {entry.path.name[:16]}  {what}")
+    for entry in listing.left:
+        print_lines(f"{entry.path} was not removed: {entry.problem}; remove it yourself")
+    done = "removed" if listing.cleared else "held"
+    count = len(listing.entries)
+    print_lines(
+        f"{count:,} {'entry' if count == 1 else 'entries'}, {listing.num_bytes / 1e6:,.1f} MB {done} in {listing.folder}"
+    )
+
+
+def _to_dict(listing: CacheListing) -> dict[str, object]:
+    return {
+        "folder": str(listing.folder),
+        "num_bytes": listing.num_bytes,
+        "cleared": listing.cleared,
+        "entries": [_entry_to_dict(entry) for entry in listing.entries],
+        "left": [_entry_to_dict(entry) for entry in listing.left],
+    }
+
+
+def _entry_to_dict(entry: CacheEntry) -> dict[str, object]:
+    return asdict(entry) | {"path": str(entry.path)}

@@ -109,8 +109,7 @@ def serve(
 
 def name_bundles(bundles: Sequence[str]) -> dict[str, str]:
     """{name: what it stands for} of BUNDLE and NAME=BUNDLE. ConfigError or BundleError where one is not there or has no name."""
-    from recog.bundle.locate import find_bundle, run_of
-    from recog.bundle.manifest import read_manifest
+    from recog.bundle.manifest import find_bundle, read_manifest, run_of
 
     sources: dict[str, str] = {}
     for text in bundles:

@@ -122,7 +122,7 @@ def train(
     """Train a classifier on labelled images; write a bundle and a report."""
     started = pop_start()
     from recog.recipes.config import given_options
-    from recog.verbs.wording import as_typed, reworded
+    from recog.verbs.python.wording import as_typed, reworded
 
     options = given_options(locals() | data_options.values)
     others = {"name": name, "config": config, "find-lr": find_lr, "budget": budget, "tune": tune, "set": settings}
@@ -163,7 +163,7 @@ def _check_tune(given: Sequence[str]) -> None:
 def _tune(config: TrainConfig, budget: Budget | None, *, as_json: bool, verbose: bool) -> None:
     """A study within `budget`, whose winner is measured on the test split, as every run of recog train is."""
     from recog.cli.tune import run_study
-    from recog.verbs.study import TuneOptions
+    from recog.tuning.study import TuneOptions
 
     run_study(config, TuneOptions(budget=budget, test=True), as_json=as_json, verbose=verbose)
 
@@ -205,8 +205,8 @@ def _nothing_kept() -> Iterator[None]:
 
 def _reworded_notes(events: Iterator[TrainEvent], options: Collection[str]) -> Iterator[TrainEvent]:
     """`events`, in whose notes the settings that were given as options are called as these."""
+    from recog.verbs.python.wording import as_typed
     from recog.verbs.run import Note
-    from recog.verbs.wording import as_typed
 
     for event in events:
         yield replace(event, text=as_typed(event.text, options)) if isinstance(event, Note) else event

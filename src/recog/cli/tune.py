@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from recog.recipes.config import TrainConfig
     from recog.tuning.space import Space
-    from recog.verbs.study import TuneOptions
+    from recog.tuning.study import TuneOptions
     from recog.verbs.tune import TrialEnded, TuneRun
 
 
@@ -81,8 +81,8 @@ def tune(
     from recog.recipes.config import given_options
     from recog.tuning.space import read_space
     from recog.tuning.storage import check_sampler
-    from recog.verbs.study import TuneOptions
-    from recog.verbs.wording import as_typed, reworded
+    from recog.tuning.study import TuneOptions
+    from recog.verbs.python.wording import as_typed, reworded
 
     options = given_options(locals() | data_options.values | {"workers": None})
     with reworded(lambda text: as_typed(text, options)):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from recog.bundle.locate import RUNS
+from recog.bundle.manifest import RUNS
 from recog.core.errors import BadImage, DataError
 from recog.core.files import is_hidden, is_written_by_recog, natural_key, printable_name
 from recog.core.images.decode import Readable

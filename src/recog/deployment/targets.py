@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
+import hashlib
+import re
 import shutil
-from collections.abc import Callable, Mapping
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
 from recog.bundle.manifest import Manifest
-from recog.core.errors import ConfigError
-from recog.deployment.triton import model_name, write_triton
+from recog.core.errors import ConfigError, DataError, MissingExtraError, one_line
+from recog.core.files import cache_folder
+from recog.core.text import visible
+from recog.runtime.predictor import BATCH_SIZE
 
 ONNX_FILE = "model.onnx"
+TRITON_CONFIG = "config.pbtxt"
+TRITON_LABELS = "labels.txt"
+TRITON_VERSION = "1"
+WEB_VERSION = "1.30.0"
+_WEB_ARCHIVE = f"onnxruntime-web-{WEB_VERSION}.tgz"
+_WEB_SHA512 = (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # npm's dist.integrity
+)
+_WEB_FILES = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+)  # without WebGPU and WebGL
+_PAGE_FILES = ("app.js", "app.css")
+_NPM_S = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +115,39 @@ def _write_triton(job: ExportJob) -> str:
     return network.relative_to(job.folder).as_posix()
 
 
+def model_name(text: str) -> str:
+    """A name that may stand in an address and be a folder everywhere."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-._") or "classifier"
+
+
+def write_triton(
+    folder: Path, name: str, *, image_shape: tuple[int, ...], class_names: Sequence[str], num_features: int
+) -> Path:
+    """Write NAME/config.pbtxt and NAME/labels.txt into `folder`; returns where model.onnx belongs.
+
+    The configuration is a ModelConfig of protobuf/model_config.proto in github.com/triton-inference-server/common, in text form.
+    """
+    model = folder / name
+    (model / TRITON_VERSION).mkdir(parents=True)
+    (model / TRITON_LABELS).write_text("".join(f"{visible(label)}\n" for label in class_names), encoding="utf-8")
+    config = f"""name: "{name}"
+backend: "onnxruntime"
+default_model_filename: "model.onnx"
+max_batch_size: {BATCH_SIZE}
+input [
+  {{ name: "images" data_type: TYPE_UINT8 dims: [ {", ".join(map(str, image_shape))} ] }}
+]
+output [
+  {{ name: "logits" data_type: TYPE_FP32 dims: [ {len(class_names)} ] label_filename: "{TRITON_LABELS}" }},
+  {{ name: "features" data_type: TYPE_FP32 dims: [ {num_features} ] }}
+]
+dynamic_batching {{ }}
+"""
+    (model / TRITON_CONFIG).write_text(config, encoding="utf-8")
+    return model / TRITON_VERSION / "model.onnx"
+
+
 def _write_browser(job: ExportJob) -> str:
-    from recog.deployment.browser import write_page
 
     shutil.copyfile(job.network, job.folder / ONNX_FILE)
     write_page(job.folder)
@@ -108,6 +163,61 @@ def _write_tensorrt(job: ExportJob) -> str:
     check_rules(model)
     build_engine(model, job.folder / "model.plan")
     return "model.plan"
+
+
+def write_page(folder: Path) -> None:
+    """Write index.html, page/ and ort/ into `folder`, beside its model.onnx, contract.json and pixels.mjs."""
+    page, served = folder / "page", files("recog.serve") / "page"
+    page.mkdir()
+    for name in _PAGE_FILES:
+        (page / name).write_bytes((served / name).read_bytes())
+    (page / "service.js").write_bytes((files("recog.deployment") / "programs" / "service.js").read_bytes())
+    (folder / "index.html").write_bytes((served / "index.html").read_bytes())
+    (folder / "ort").mkdir()
+    with tarfile.open(find_runtime()) as archive:
+        for name in _WEB_FILES:
+            member = archive.extractfile(f"package/dist/{name}")
+            if member is None:
+                raise DataError(f"{_WEB_ARCHIVE} holds no {name}.")
+            with member, (folder / "ort" / name).open("wb") as target:
+                shutil.copyfileobj(member, target)
+
+
+def find_runtime() -> Path:
+    """onnxruntime-web's archive in the user's cache, fetched from npm where it is not there yet; its hash is checked.
+
+    MissingExtraError where npm is missing, DataError where it cannot fetch the archive or gives another one.
+    """
+    archive = cache_folder("web") / _WEB_ARCHIVE
+    if not archive.is_file():
+        _fetch(archive)
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha512").digest()
+    if base64.b64encode(digest).decode() != _WEB_SHA512:
+        raise DataError(
+            f"{archive} is not onnxruntime-web {WEB_VERSION} as npm published it (its sha512 differs); remove it."
+        )
+    return archive
+
+
+def _fetch(archive: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingExtraError(
+            f"--to browser needs npm once, for onnxruntime-web {WEB_VERSION}: install Node.js, or place npm's {_WEB_ARCHIVE} in "
+            f"{archive.parent}."
+        )
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        command = [npm, "pack", f"onnxruntime-web@{WEB_VERSION}"]
+        try:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=_NPM_S)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            reason = one_line(Exception(error.stderr or f"no answer within {_NPM_S} s"))
+            raise DataError(
+                f"npm cannot fetch onnxruntime-web {WEB_VERSION}: {reason}. Without a network, place npm's {_WEB_ARCHIVE} in "
+                f"{archive.parent}."
+            ) from None
+        shutil.move(Path(folder) / _WEB_ARCHIVE, archive)
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import read_manifest
+from recog.bundle.manifest import find_bundle, read_manifest
 from recog.bundle.seal import ONNX, check_files
 from recog.core.config import build_config
 from recog.core.images.decode import ImageLimits

@@ -19,7 +19,7 @@ from recog.data.dataset import Sample
 from recog.data.store import read_images
 from recog.doctor.findings import COLUMNS, KINDS, Finding, Findings, Kind, table_rows
 from recog.report.html import csp_hash, page_environment
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 from recog.report.text import spreadsheet_cell
 
 MAX_SHOWN = 60  # findings of a kind

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from recog.bundle.verify import find_broken
+from recog.bundle.seal import find_broken
 from recog.core.errors import ConfigError
 from recog.core.preprocess import Preprocess
 

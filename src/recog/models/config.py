@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import MANIFEST, read_bundle_json, read_manifest
+from recog.bundle.manifest import MANIFEST, find_bundle, read_bundle_json, read_manifest
 from recog.bundle.seal import CONFIG, WEIGHTS, NetworkConfig, check_files, read_network_config
 from recog.core.errors import BundleError, ConfigError
 from recog.core.files import user_path

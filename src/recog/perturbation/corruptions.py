@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recog.core.chance import random_words
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
-from recog.perturbation import blur, camera, pixels, weather
+from recog.perturbation import blur, pixels, weather
 
 SEVERITIES = (1, 2, 3, 4, 5)
 MAX_SMALL_PX = 64  # of the shorter side: up to here the constants of CIFAR-10-C, above those of ImageNet-C
@@ -161,11 +161,11 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
             ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
             colour_only=True,
         ),
-        "rotation": _alike(camera.rotation, 5, 10, 15, 30, 45),  # degrees
+        "rotation": _alike(pixels.rotation, 5, 10, 15, 30, 45),  # degrees
         "jpeg_quality": _alike(pixels.jpeg, 90, 70, 50, 30, 10),
-        "resize_chain": _alike(camera.resize_chain, 0.75, 0.5, 0.35, 0.25, 0.15),  # of the side
-        "crop_shift": _alike(camera.crop_shift, 0.02, 0.05, 0.1, 0.15, 0.2),  # of the side
-        "grey": _alike(camera.grey_mix, 0.2, 0.4, 0.6, 0.8, 1.0, colour_only=True),
+        "resize_chain": _alike(pixels.resize_chain, 0.75, 0.5, 0.35, 0.25, 0.15),  # of the side
+        "crop_shift": _alike(pixels.crop_shift, 0.02, 0.05, 0.1, 0.15, 0.2),  # of the side
+        "grey": _alike(pixels.grey_mix, 0.2, 0.4, 0.6, 0.8, 1.0, colour_only=True),
     }
 )
 

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from recog.perturbation.corruptions import GROUPS
 from recog.perturbation.report import CorruptionReport, RobustnessReport, ShiftRow
-from recog.report.charts import HEIGHT, NUM_LEVELS, WIDTH
+from recog.report.charts import HEIGHT, NUM_LEVELS, WIDTH, CurveChart, Series
 from recog.report.html import render_page
-from recog.report.page.curves import CurveChart, Series
-from recog.report.page.thumbnails import thumbnail
+from recog.report.pictures import thumbnail
 from recog.report.text import percent
 
 MAX_CLASSES = 20

@@ -1,10 +1,14 @@
-"""Noise, light and colour, compression: corruptions after Hendrycks and Dietterich (2019), arXiv:1903.12261.
+"""Noise, light and colour, compression: corruptions after Hendrycks and Dietterich (2019), arXiv:1903.12261; and what cameras,
+phones and messengers do to pictures.
 
-The formulas are those of the program that made ImageNet-C and CIFAR-10-C (github.com/hendrycks/robustness). A function takes
-float32 [H, W, C] in [0, 1], the constant of a severity and a source of chance, and returns the same form, not yet clipped.
+The formulas of the first are those of the program that made ImageNet-C and CIFAR-10-C (github.com/hendrycks/robustness). A
+function takes float32 [H, W, C] in [0, 1], the constant of a severity and a source of chance, and returns the same form, not yet
+clipped.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.random import Generator
@@ -13,8 +17,11 @@ from PIL import Image as Pictures
 from recog.perturbation.filters import (
     Image,
     from_picture,
+    grey,
     least_of,
+    pad,
     recompressed,
+    sample,
     scaled,
     to_picture,
     value_of,
@@ -78,3 +85,36 @@ def pixelate(image: Image, factor: float, chance: Generator) -> Image:
     picture = to_picture(image)
     small = picture.resize(scaled(picture, factor), Pictures.Resampling.BOX)
     return from_picture(small.resize(picture.size, Pictures.Resampling.BOX))
+
+
+def rotation(image: Image, degrees: float, chance: Generator) -> Image:
+    """Turned about the middle, left or right at random; what comes in at the corners is mirrored."""
+    height, width = image.shape[:2]
+    angle = math.radians(degrees) * (1 if chance.random() < 0.5 else -1)
+    rows, columns = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+    return sample(
+        image,
+        (math.cos(angle) * rows - math.sin(angle) * columns + (height - 1) / 2).astype(np.float32),
+        (math.sin(angle) * rows + math.cos(angle) * columns + (width - 1) / 2).astype(np.float32),
+    )
+
+
+def crop_shift(image: Image, share: float, chance: Generator) -> Image:
+    """Moved by `share` of each side in one of the four diagonal directions; the free border is mirrored."""
+    height, width = image.shape[:2]
+    down, right = round(share * height), round(share * width)
+    top, left = np.where(chance.random(2) < 0.5, 0, [2 * down, 2 * right])
+    return pad(image, down, right, "reflect")[top : top + height, left : left + width]
+
+
+def resize_chain(image: Image, factor: float, chance: Generator) -> Image:
+    """Reduced to `factor` in two steps, as by a phone and a messenger, with JPEG of quality 85 after each, and enlarged."""
+    picture = to_picture(image)
+    small = picture.resize(scaled(picture, math.sqrt(factor)), Pictures.Resampling.BICUBIC)
+    small = recompressed(small, 85).resize(scaled(picture, factor), Pictures.Resampling.BILINEAR)
+    return from_picture(recompressed(small, 85).resize(picture.size, Pictures.Resampling.BICUBIC))
+
+
+def grey_mix(image: Image, share: float, chance: Generator) -> Image:
+    """`share` of the colour is replaced by luma; 1 is a grey picture."""
+    return image if image.shape[2] == 1 else image * np.float32(1 - share) + np.float32(share) * grey(image)

@@ -113,7 +113,7 @@ def suited_threads(model: ModelConfig, recipe: Recipe, num_cores: int) -> int:
 
 
 def candidate_precision(device: Device, has_bfloat16: bool) -> Precision:
-    """Of gradient steps. On a CPU, bfloat16 is timed before it is used: see `recog.training.precision`."""
+    """Of gradient steps. On a CPU, bfloat16 is timed before it is used: see `recog.training.device`."""
     if device == "cuda":
         return "bfloat16" if has_bfloat16 else "float16"
     return "bfloat16" if has_bfloat16 else "float32"

@@ -68,9 +68,8 @@ from recog.recipes.choose_input import check_open, choose_input
 from recog.recipes.config import DataConfig, TrainConfig, with_parent
 from recog.recipes.labelled_images import DecodedSplits, FrozenFeatures, LabelledImages, decode_splits
 from recog.recipes.plan import HEAD_INPUTS, Plan, StepsPlan, plan, plan_split
-from recog.training.device import check_precision, choose_device, has_bfloat16
+from recog.training.device import check_precision, choose_device, choose_precision, has_bfloat16
 from recog.training.distributed import World, broadcast, check_agreement
-from recog.training.precision import choose_precision
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
 

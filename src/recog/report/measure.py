@@ -22,11 +22,10 @@ from recog.data.dataset import Dataset, Sample, Targets, targets_of
 from recog.data.store import BadImagePolicy, exclude_bad
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.evaluate import evaluate
-from recog.evaluation.results.facts import DataFacts
+from recog.evaluation.results.facts import DataFacts, measure_sets, measure_trust, measure_unknown
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import Predictions
 from recog.evaluation.results.slices import NOT_STATED, Slicing, slice_by_name, slice_by_value
-from recog.evaluation.results.trust_evidence import measure_sets, measure_trust, measure_unknown
 from recog.evaluation.trust.calibration import Calibration
 from recog.report.html import render_html
 from recog.report.page.facts import PageFacts

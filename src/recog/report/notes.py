@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from recog.core.task import Task
+from recog.evaluation.results.facts import Trust
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
-from recog.evaluation.results.trust_evidence import Trust
 from recog.evaluation.trust.scaling import AS_REQUESTED, TOO_FEW, UNBOUNDED
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 from recog.report.text import listing, percent, percent_range, plural

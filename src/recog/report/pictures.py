@@ -1,19 +1,34 @@
-"""Image grid and confusion matrix as pixel arrays for TensorBoard, without a plotting library."""
+"""Pictures without a plotting library: image grid and confusion matrix for TensorBoard; thumbnails as data URIs, re-encoded
+without metadata, and read back from a page.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import math
+import re
 from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from recog.core.errors import DataError, ShapeError
+from recog.core.records import read_bytes
 from recog.core.text import visible
 
 LARGEST_PX = 1024  # longest side; keeps event files small
 MIN_CELL_PX, MAX_CELL_PX = 3, 48
 NAMED_CLASSES = 30  # beyond, names and counts no longer fit
+THUMBNAIL_PX = 240  # longer side; displayed at about 170 px, for high-density screens
+SMALL_PX = 112
+_LOSSLESS_PX = 64  # up to here PNG, which is no larger than JPEG
+DATA_URI = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+MAX_PAGE_BYTES = 64 << 20
 _HIT, _MISS = np.array([31, 119, 80]), np.array([196, 64, 32])  # colours of a share of 1; a share of 0 is white
 
 
@@ -86,3 +101,51 @@ def _limit_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return picture
     size = (max(1, picture.shape[1] * LARGEST_PX // side), max(1, picture.shape[0] * LARGEST_PX // side))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.uint8)
+
+
+def thumbnail(image: NDArray[np.uint8], max_side: int = THUMBNAIL_PX) -> str:
+    """Data URI of `image` uint8 [H, W, C], C 1 or 3, at most `max_side` px, re-encoded without metadata."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+        raise ShapeError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, C) with C 1 or 3.")
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    kind = "png" if max(picture.size) <= _LOSSLESS_PX else "jpeg"
+    picture.save(buffer, format=kind, optimize=True, **({} if kind == "png" else {"quality": 75}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+class _Pictures(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: dict[str, str] = {}
+        self._is_island = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        name, uri = given.get("data-name"), given.get("src")
+        if tag == "img" and name and uri:
+            self.found.setdefault(name, uri)
+        self._is_island = tag == "script" and given.get("id") == "gallery"
+
+    def handle_data(self, data: str) -> None:
+        if not self._is_island:
+            return
+        try:
+            images = json.loads(data)["images"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        if isinstance(images, dict):
+            self.found = {**images, **self.found}
+
+
+def read_pictures(page: Path) -> dict[str, str]:
+    """{image name: data URI} of the thumbnails on `page`; empty where there is no page or it has none."""
+    try:
+        source = read_bytes(page, max_bytes=MAX_PAGE_BYTES, error=DataError).decode(errors="replace")
+    except DataError:
+        return {}
+    parser = _Pictures()
+    parser.feed(source)
+    parser.close()
+    return {name: uri for name, uri in parser.found.items() if isinstance(uri, str) and DATA_URI.fullmatch(uri)}

@@ -11,10 +11,9 @@ from typing import Any
 
 from recog.core.task import Task
 from recog.core.text import span, visible
-from recog.evaluation.results.facts import TrainingFacts
+from recog.evaluation.results.facts import ScalingEvidence, SetEvidence, TrainingFacts, UnknownEvidence
 from recog.evaluation.results.report import MulticlassReport, Report
 from recog.evaluation.results.scores import TOP_K
-from recog.evaluation.results.trust_evidence import ScalingEvidence, SetEvidence, UnknownEvidence
 from recog.evaluation.trust.conformal import MIN_CLASS_IMAGES
 from recog.evaluation.trust.thresholds import DecisionThreshold
 from recog.evaluation.trust.unknown import UnknownRule

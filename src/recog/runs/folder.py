@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recog.bundle.locate import BUNDLE, RUNS
-from recog.bundle.manifest import MANIFEST
+from recog.bundle.manifest import BUNDLE, MANIFEST, RUNS
 from recog.core.config import build_config, config_to_dict, dump_toml, load_toml
 from recog.core.errors import BundleError, CheckpointError, ConfigError, DataError, DiskError
 from recog.core.files import claim_folder, not_linked, open_regular, write_bytes_atomic

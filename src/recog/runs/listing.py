@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from recog.bundle.locate import RUNS, run_of
+from recog.bundle.manifest import RUNS, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON, RUN_CONFIG
 from recog.core.config import did_you_mean, load_toml
 from recog.core.errors import BundleError, RecogError

@@ -17,11 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recog.bundle.locate import find_bundle
-from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json, read_manifest
+from recog.bundle.manifest import MANIFEST, Manifest, find_bundle, read_bundle_json, read_manifest
 from recog.bundle.reference import FEATURES, read_features
-from recog.bundle.seal import CALIBRATION, CONFIG, ONNX, check_facts, check_files, read_network_config
-from recog.bundle.verify import Verification, verify_bundle
+from recog.bundle.seal import (
+    CALIBRATION,
+    CONFIG,
+    ONNX,
+    Verification,
+    check_facts,
+    check_files,
+    read_network_config,
+    verify_bundle,
+)
 from recog.core import notebook
 from recog.core.errors import BadImage, BundleError, ConfigError
 from recog.core.hardware import num_cores

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from recog.bundle.locate import find_bundle
+from recog.bundle.manifest import find_bundle
 from recog.core.errors import RecogError
 from recog.serve.config import ServeConfig, ServeLimits
 from recog.serve.messages import LENGTH_BYTES, Answered, Batch, Failed, Image, Ready, pack, unpack_from_worker

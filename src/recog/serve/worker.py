@@ -20,10 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.bundle.locate import run_of
-from recog.bundle.manifest import MANIFEST, read_bundle_json
-from recog.bundle.seal import REPORT_HTML, REPORT_JSON, check_files
-from recog.bundle.verify import MAX_PROB_DIFFERENCE, check_reference
+from recog.bundle.manifest import MANIFEST, read_bundle_json, run_of
+from recog.bundle.seal import MAX_PROB_DIFFERENCE, REPORT_HTML, REPORT_JSON, check_files, check_reference
 from recog.core.errors import BadImage, BundleError, RecogError, missing_extra
 from recog.core.files import open_regular
 from recog.core.hardware import num_cores

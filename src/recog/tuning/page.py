@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recog.evaluation.results.report import Report
-from recog.report.charts import HEIGHT, WIDTH
+from recog.report.charts import HEIGHT, WIDTH, share_ticks
 from recog.report.html import render_page
-from recog.report.page.curves import share_ticks
 from recog.report.text import percent
 from recog.tuning.result import StudyResult, describe_settings, short
 from recog.tuning.space import Dimension, Space

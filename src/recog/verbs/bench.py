@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.bundle.locate import find_bundle
+from recog.bundle.manifest import find_bundle
 from recog.bundle.reference import read_reference, synthetic_images
 from recog.bundle.seal import ONNX
 from recog.core.errors import BadImage, ConfigError, RecogError, missing_extra
@@ -27,10 +28,14 @@ from recog.runtime.predictor import BATCH_SIZE, ImageSource, Predictor, load
 from recog.runtime.speed import Speed, measure_speed
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
 
+if TYPE_CHECKING:
+    from recog.models.listing import NetworkFacts
+
 MAX_IMAGES = 1000  # of labelled data; some 150 MB at 224 px
 MIN_LABELLED = 200  # below, one image is more than the half percent of labels that may differ
 MIN_LABEL_AGREEMENT = 0.995
 MAX_ACCURACY_DIFFERENCE = 0.002
+NETWORK_S = 0.25  # of measuring one network of the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,3 +230,42 @@ def _judge(  # noqa: PLR0913, PLR0917  one engine against the reference
         is_eligible=not reason,
         reason=reason,
     )
+
+
+def measure_networks(networks: Iterable[NetworkFacts], *, num_threads: int) -> Iterator[NetworkFacts]:
+    """Each of `networks` with its milliseconds per image at its input size, which do not depend on its weights.
+
+    They are those of the fastest round, as other programs only slow it down; None where it cannot be exported to ONNX.
+
+    ConfigError for more than 50 networks, as each takes seconds.
+    """
+    from recog.models.listing import MAX_COUNTED
+
+    chosen = list(networks)
+    if len(chosen) > MAX_COUNTED:
+        raise ConfigError(
+            f"--measure takes up to {MAX_COUNTED} networks; the pattern matches {len(chosen):,}. Narrow it."
+        )
+    for facts in chosen:
+        yield replace(facts, ms=_measure(facts, num_threads=num_threads))
+
+
+def _measure(facts: NetworkFacts, *, num_threads: int) -> float | None:
+    from recog.deployment.onnx import export_onnx
+    from recog.models.build import build_model
+    from recog.models.config import ModelConfig
+
+    try:
+        model = build_model(ModelConfig(name=facts.name, weights="none"), num_classes=2)
+    except ConfigError:
+        return None  # recog cannot train it either
+    size, channels = model.preprocess.image_size, model.preprocess.channels
+    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
+        path = Path(folder) / "network.onnx"
+        try:
+            export_onnx(model.classifier, path, image_size=size, channels=channels, class_names=("a", "b"))
+        except RuntimeError:
+            return None
+        engine = open_engine(path, num_threads=num_threads)
+        image = np.full((1, *size, channels), 127, dtype=np.uint8)
+        return 1000 / measure_speed({"": engine}, image, (1,), seconds=NETWORK_S)[""][1].most

@@ -10,8 +10,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from recog.bundle.locate import find_bundle, run_of
-from recog.bundle.manifest import Manifest
+from recog.bundle.manifest import Manifest, find_bundle, run_of
 from recog.bundle.seal import RUN_CONFIG
 from recog.core.config import build_config, did_you_mean, load_toml
 from recog.core.errors import ConfigError, DataError

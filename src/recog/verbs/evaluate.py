@@ -25,10 +25,10 @@ from recog.evaluation.results.facts import DataFacts
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import ImageResult, Predictions
 from recog.report.measure import Measured, add_slices, check_slice_by, measure
+from recog.runs.page_facts import facts_of_evaluation
 from recog.runs.splits import write_quarantine
 from recog.runtime.views import Views, ViewsEngine
 from recog.verbs.eligible import Side, choose_samples, open_as_trained, with_classes_of
-from recog.verbs.page_facts import facts_of_evaluation
 
 EVALUATIONS = "evaluations"
 

@@ -268,7 +268,7 @@ def _choose_method(opened: Opened, method: str, checks: Sequence[MethodCheck]) -
 
 
 def _nearest(opened: Opened, choice: Choice, sources: Sequence[ImageSource]) -> list[tuple[Neighbour, ...]]:
-    from recog.attribution.nearest import nearest_rows
+    from recog.attribution.subject import nearest_rows
 
     dataset = opened.dataset(choice.data)
     samples = spread(opened.samples_of(dataset, "train"), MAX_BANK)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from recog.answers.inputs import gather
 from recog.attribution.subject import Subject, subject_of
-from recog.bundle.locate import find_bundle, run_of
-from recog.bundle.manifest import read_bundle_json
+from recog.bundle.manifest import find_bundle, read_bundle_json, run_of
 from recog.bundle.seal import REPORT_JSON, RUN_CONFIG
 from recog.core.config import did_you_mean
 from recog.core.errors import BadImage, ConfigError, DataError

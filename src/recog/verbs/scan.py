@@ -48,7 +48,7 @@ from recog.doctor.findings import Findings, table_rows, write_csv
 from recog.doctor.page import render_findings
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.recipes.config import OPTIONS
-from recog.verbs.wording import in_python
+from recog.verbs.python.wording import in_python
 
 FINDINGS_CSV, FINDINGS_PAGE = "findings.csv", "findings.html"
 ALL = "all"  # what images without a given split are counted under

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from recog.bundle.locate import BUNDLE, RUNS, find_bundle, run_of
+from recog.bundle.manifest import BUNDLE, RUNS, find_bundle, run_of
 from recog.bundle.seal import REPORT_HTML, REPORT_JSON
 from recog.core.config import build_config, config_to_dict
 from recog.core.errors import ConfigError
@@ -52,6 +52,7 @@ from recog.runs.folder import (
     write_run_config,
 )
 from recog.runs.journal import TENSORBOARD, Journal, epoch_values, head_values, record_event
+from recog.runs.page_facts import facts_of_run, machine_facts
 from recog.runs.splits import (
     QUARANTINE,
     SPLITS_FILE,
@@ -63,7 +64,6 @@ from recog.runs.splits import (
 )
 from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
-from recog.verbs.page_facts import facts_of_run, machine_facts
 from recog.verbs.run import Note, Planned, Run, run_from_json, run_to_json
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from recog.bundle.locate import RUNS
+from recog.bundle.manifest import RUNS
 from recog.core import notebook
 from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
 from recog.core.files import claim_folder, pretty_json, write_bytes_atomic
@@ -34,8 +34,7 @@ from recog.tuning.storage import (
     open_storage,
     quiet_optuna,
 )
-from recog.verbs.run import Note, Planned, Run
-from recog.verbs.study import (
+from recog.tuning.study import (
     BEST,
     Study,
     TuneOptions,
@@ -45,6 +44,7 @@ from recog.verbs.study import (
     whole_epochs,
     write_best,
 )
+from recog.verbs.run import Note, Planned, Run
 
 if TYPE_CHECKING:
     from recog.verbs.train import TrainEvent
@@ -168,7 +168,7 @@ def tune(  # noqa: PLR0913  keywords of a public verb
 
 def _finish(events: Iterator[TuneEvent | TrainEvent], *, verbose: bool) -> TuneRun:
     """The TuneRun at the end of `events`, within another program."""
-    from recog.verbs.embedded import progress_line, state_kept
+    from recog.verbs.python.embedded import progress_line, state_kept
 
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
         for event in events:
@@ -316,7 +316,7 @@ def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
 def _search(study: Study) -> Iterator[TuneEvent]:
     from recog.tuning.search import Search
     from recog.tuning.workers import run_in_processes
-    from recog.verbs.embedded import state_kept
+    from recog.verbs.python.embedded import state_kept
 
     job = study.job
     with state_kept():

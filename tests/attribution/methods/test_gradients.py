@@ -1,7 +1,8 @@
 import numpy as np
-from small_subjects import linear_network, noise
+import pytest
+from small_subjects import linear_network, noise, timm_network
 
-from recog.attribution.methods.gradients import gradients, smoothgrad
+from recog.attribution.methods.gradients import gradients, integrated_gradients, smoothgrad
 
 
 def test_of_a_linear_network_both_are_the_size_of_its_weights():
@@ -12,3 +13,24 @@ def test_of_a_linear_network_both_are_the_size_of_its_weights():
         np.testing.assert_allclose(
             method(linear_network(weights), images, labels).maps, np.abs(weights[labels]), rtol=1e-4
         )
+
+
+def test_integrated_of_a_linear_network_is_weight_times_level_and_complete():
+    pytest.importorskip("captum")
+    weights = np.random.default_rng(0).normal(size=(2, 6, 5))
+    images, labels = noise(3, 6, 5, 1), np.array([0, 1, 0])
+    found = integrated_gradients(linear_network(weights), images, labels)
+    np.testing.assert_allclose(found.maps, weights[labels] * images[..., 0] / 255, rtol=1e-4)
+    assert found.gaps.max() < 1e-4
+
+
+def test_the_gap_is_that_of_the_sum_to_the_change_of_the_logit():
+    pytest.importorskip("captum")
+    subject = timm_network("test_resnet")
+    images = noise(2, 64, 64, 3)
+    grey = np.broadcast_to(np.array(subject.fill, np.uint8), images.shape)
+    labels = np.array([0, 2])
+    found = integrated_gradients(subject, images, labels)
+    change = (subject.logits(images) - subject.logits(grey))[[0, 1], labels]  # grey is the mean up to rounding
+    gaps = np.abs(found.maps.sum(axis=(1, 2)) - change) / np.abs(change)
+    np.testing.assert_allclose(found.gaps, gaps, atol=0.02)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from recog.evaluation.results.evaluate import evaluate
-from recog.evaluation.results.facts import DataFacts, TrainingFacts
-from recog.evaluation.results.trust_evidence import SetEvidence, UnknownEvidence
+from recog.evaluation.results.facts import DataFacts, SetEvidence, TrainingFacts, UnknownEvidence
 from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.page.advice import MAX_STEPS, conclusions, next_steps
 from recog.report.page.facts import EpochRow, History, PageFacts

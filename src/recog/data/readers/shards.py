@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recog.bundle.locate import RUNS
+from recog.bundle.manifest import RUNS
 from recog.core.errors import BadImage, DataError
 from recog.core.files import is_hidden, is_written_by_recog, natural_key, shown
 from recog.core.images.decode import Readable

@@ -27,7 +27,7 @@ from recog.evaluation.measures.multilabel import (
 )
 from recog.evaluation.measures.probability import auroc, average_precision, exact_mean
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct, task_of
-from recog.evaluation.results.facts import MAX_ERRORS, DataFacts, check_names
+from recog.evaluation.results.facts import MAX_ERRORS, DataFacts, check_names, measure_trust
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import (
     counted_fields,
@@ -36,7 +36,6 @@ from recog.evaluation.results.rows import (
     wrong_labels,
 )
 from recog.evaluation.results.scores import measure_scores, probability_bins
-from recog.evaluation.results.trust_evidence import measure_trust
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.thresholds import FEW_IMAGES
 

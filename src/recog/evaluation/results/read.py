@@ -12,13 +12,12 @@ import numpy as np
 from recog.core.records import convert_record
 from recog.evaluation.measures.bootstrap import MEASURES
 from recog.evaluation.measures.counts import ClassCounts, Hits, matthews
-from recog.evaluation.results.facts import DataFacts, parse_training
+from recog.evaluation.results.facts import DataFacts, parse_training, parse_trust
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.report_format import in_range, parse_bootstrap, parse_checked
 from recog.evaluation.results.rows import ClassRow, Misclassified, WrongLabels, counted_fields, none_if_nan
 from recog.evaluation.results.scores import ProbabilityBin, parse_scores
 from recog.evaluation.results.slices import parse_slicing
-from recog.evaluation.results.trust_evidence import parse_trust
 from recog.evaluation.trust.scaling import METHODS
 
 WHERE = "report.json"

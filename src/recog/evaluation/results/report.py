@@ -21,7 +21,7 @@ from recog.evaluation.measures.counts import (
     MeanMeasures,
 )
 from recog.evaluation.measures.resampling import Bootstrap
-from recog.evaluation.results.facts import DataFacts, TrainingFacts
+from recog.evaluation.results.facts import DataFacts, TrainingFacts, Trust
 from recog.evaluation.results.report_format import FORMAT_VERSION
 from recog.evaluation.results.rows import (
     ClassRow,
@@ -35,7 +35,6 @@ from recog.evaluation.results.rows import (
 )
 from recog.evaluation.results.scores import ProbabilityBin, Scores
 from recog.evaluation.results.slices import Slicing
-from recog.evaluation.results.trust_evidence import Trust
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.results.report import Report
 from recog.evaluation.results.rows import Predictions
 from recog.report.page.facts import ClassImages, DataOverview
-from recog.report.page.thumbnails import SMALL_PX, THUMBNAIL_PX, thumbnail
+from recog.report.pictures import SMALL_PX, THUMBNAIL_PX, thumbnail
 
 MAX_ERRORS_SHOWN = 50
 NUM_UNCERTAIN = 12

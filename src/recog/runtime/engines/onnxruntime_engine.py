@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from recog.core.errors import BundleError, one_line
 from recog.core.hardware import check_num_threads, num_cores
-from recog.runtime.engine import EngineSpec, Outputs, check_images, check_signature, checked_outputs, read_class_names
-from recog.runtime.onnx_graph import check_graph
+from recog.runtime.engine import (
+    EngineSpec,
+    Outputs,
+    check_graph,
+    check_images,
+    check_signature,
+    checked_outputs,
+    read_class_names,
+)
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 

@@ -24,9 +24,9 @@ from recog.data.split import join_groups, split_dataset
 from recog.recipes.config import Recipe, TrainConfig, given_options, with_options
 from recog.runtime.predictor import Predictor, load
 from recog.training.config import Device, OptimizerName
-from recog.verbs.embedded import finish
+from recog.verbs.python.embedded import finish
+from recog.verbs.python.wording import as_typed, in_python, reworded
 from recog.verbs.train import train_events
-from recog.verbs.wording import as_typed, in_python, reworded
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

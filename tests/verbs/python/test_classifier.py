@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import recog
 from recog.core.errors import BadImage, ConfigError, DataError
 from recog.recipes.config import OPTIONS
-from recog.verbs.classifier import ImageClassifier
+from recog.verbs.python.classifier import ImageClassifier
 
 LEVELS = np.random.default_rng(0).integers(0, 60, (60, 12, 12)).astype(np.uint8)
 PLACES = np.arange(60) % 3

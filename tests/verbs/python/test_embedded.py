@@ -11,8 +11,8 @@ import torch
 import recog
 from recog.recipes.events import EpochResult, HeadLog
 from recog.training.fit import EpochLog, StepLog
-from recog.verbs import embedded
-from recog.verbs.embedded import ProgressLine, progress_line, state_kept
+from recog.verbs.python import embedded
+from recog.verbs.python.embedded import ProgressLine, progress_line, state_kept
 
 
 class Terminal(io.StringIO):

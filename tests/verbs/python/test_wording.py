@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import recog
 from recog.cli import COMMANDS, build_app
 from recog.core.errors import BadImage, ConfigError, DataError
-from recog.verbs.wording import as_typed, in_python, reworded
+from recog.verbs.python.wording import as_typed, in_python, reworded
 
 TRAIN = ("label_column", "exclude", "task", "split", "epochs", "settings", "parent", "find_lr", "split_folders")
 SCAN = ("labels", "layout", "task")

@@ -9,7 +9,7 @@ from recog.recipes.cost import Budget
 from recog.recipes.prepare import prepare_data
 from recog.training.distributed import World
 from recog.tuning.space import DEFAULT, suited
-from recog.verbs.study import TuneOptions, _rules
+from recog.tuning.study import TuneOptions, _rules
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_budget_that_is_too_short_is_refused(digits):
 
 @pytest.mark.parametrize("problem", ["slow", "error"])
 def test_fine_tuning_that_the_budget_cannot_afford_is_left_out(problem, digits, monkeypatch):
-    from recog.verbs import study
+    from recog.tuning import study
 
     def paces(config, data, space, budget):
         if problem == "error" and "finetune" in space.recipes:

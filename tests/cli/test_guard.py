@@ -81,7 +81,7 @@ def test_no_file_is_opened_under_the_number_of_a_closed_stream(digit):
 
 
 _OPENED = (
-    "import sys; from recog.cli.process import _open_closed_streams; _open_closed_streams(); "
+    "import sys; from recog.cli.guard import _open_closed_streams; _open_closed_streams(); "
     "print(open(sys.executable).fileno(), file=sys.stderr)"
 )
 

@@ -33,9 +33,9 @@ from recog.runs.folder import RUN_CONFIG, find_unfinished, load_run_config, read
 from recog.training.config import Device, OptimizerName
 from recog.training.distributed import read_world
 from recog.training.fit import StepLog
+from recog.verbs.python.wording import in_python
 from recog.verbs.run import Note, Planned, Run
 from recog.verbs.train import TrainEvent, resume_events, train_events
-from recog.verbs.wording import in_python
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recog.bundle.locate import BUNDLE
-from recog.bundle.manifest import MANIFEST, Manifest, read_bundle_json
+from recog.bundle.manifest import BUNDLE, MANIFEST, Manifest, read_bundle_json
 from recog.bundle.seal import ONNX
 from recog.core.hardware import cpu_name, num_cores
 from recog.core.text import plural

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recog.runs.page_facts import command_line
 from recog.verbs.evaluate import evaluate
-from recog.verbs.page_facts import command_line
 
 
 @pytest.mark.parametrize(
