@@ -11,6 +11,7 @@ from recog.core.errors import BadImage, DataError
 from recog.core.preprocess import Preprocess
 from recog.data.dataset import Dataset, Exclusion, Sample
 from recog.data.store import (
+    ChosenImages,
     ImageStore,
     describe_bad,
     exclude_bad,
@@ -37,6 +38,17 @@ def smooth(height, width, channels):
 
 def samples_of(images, label=0):
     return [Sample(name=f"{i:03d}", source=image, labels=(label,)) for i, image in enumerate(images)]
+
+
+def test_chosen_images_are_those_of_the_store_in_their_order():
+    images = [noise(4, 5, 3) for _ in range(6)]
+    chosen = ChosenImages(ImageStore(images), np.array([5, 0, 2]))
+    assert (len(chosen), chosen.one_shape) == (3, (4, 5, 3))
+    np.testing.assert_array_equal(chosen.stack(np.array([2, 0])), np.stack([images[2], images[5]]))
+    np.testing.assert_array_equal(chosen.rows()[1:3], np.stack([images[0], images[2]]))
+    np.testing.assert_array_equal(chosen.fetch(np.array([1]))[0], images[0])
+    pixels = np.concatenate([image.reshape(-1, 3) for image in (images[5], images[0], images[2])])
+    np.testing.assert_array_equal(np.concatenate(list(chosen.pixel_blocks())), pixels)
 
 
 class TestImageStore:

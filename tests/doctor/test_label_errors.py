@@ -1,7 +1,15 @@
 import numpy as np
 
 from recog.doctor.features import nearest_neighbours, standardised
-from recog.doctor.label_errors import MANY_SUSPECTS, confusable_classes, judge_label_sets, judge_labels
+from recog.doctor.label_errors import (
+    MANY_SUSPECTS,
+    LabelEvidence,
+    confusable_classes,
+    judge_features,
+    judge_label_sets,
+    judge_labels,
+    prunable,
+)
 from recog.evaluation.measures.probability import auroc_of
 
 
@@ -41,6 +49,24 @@ def test_a_third_of_a_class_under_one_wrong_label_is_found():
     assert auroc_of(found.suspicion, labels != true) > 0.99
     assert found.is_suspect[labels != true].mean() > 0.75
     assert found.is_suspect[labels == true].mean() < 0.02
+
+
+def test_features_in_any_units_are_judged_alike():
+    features, labels = clouds(distance=6.0)
+    labels = labels.copy()
+    labels[3] = 2
+    found = judge_features(1000 * features + 7, labels, np.arange(len(labels)), num_classes=3)
+    assert np.flatnonzero(found.is_suspect).tolist() == [3]
+    assert judge_features(features[:2], labels[:2], np.arange(2), num_classes=3) is None
+
+
+def test_no_class_is_pruned_away():
+    labels, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 3, 3, 4])
+    suspects = np.array([True, False, False, False, False, True])  # of class 1 one group would be left: 3
+    evidence = LabelEvidence(
+        suspicion=suspects.astype(float), is_suspect=suspects, suggested=1 - labels, preds=1 - labels
+    )
+    assert prunable(evidence, labels, groups).tolist() == [True, False, False, False, False, False]
 
 
 def test_right_labels_are_not_suspected():

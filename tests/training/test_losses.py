@@ -21,7 +21,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 0, 0, 2])
 SHARES = torch.rand(7, 4, generator=GENERATOR).softmax(dim=1)
 PRESENT = (torch.rand(7, 4, generator=GENERATOR) < 0.4).float()
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0])
-NAMES = ["cross-entropy", "focal", "bce", "mse"]
+NAMES = ["cross-entropy", "focal", "gce", "bce", "mse"]
 
 
 def loss_of(name, *, task="multiclass", class_weights=None, smoothing=0.0, gamma=2.0):
@@ -44,6 +44,26 @@ def test_focal_by_hand():
     logits = torch.tensor([[0.9, 0.1], [0.8, 0.2]]).log()
     expected = (0.1**2 * -math.log(0.9) + 0.8**2 * -math.log(0.2)) / 2
     assert loss_of("focal")(logits, torch.tensor([0, 1])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_generalised_cross_entropy_by_hand():
+    # p of the label is 0.9 and 0.2
+    logits = torch.tensor([[0.9, 0.1], [0.8, 0.2]]).log()
+    labels = torch.tensor([0, 1])
+    expected = ((1 - 0.9**0.7) + (1 - 0.2**0.7)) / 0.7 / 2
+    assert loss_of("gce")(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+    mixed = torch.tensor([[0.25, 0.75], [0.0, 1.0]])  # by shares of the classes
+    expected = (0.25 * (1 - 0.9**0.7) + 0.75 * (1 - 0.1**0.7) + (1 - 0.2**0.7)) / 0.7 / 2
+    assert loss_of("gce")(logits, mixed).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_generalised_cross_entropy_lies_between_cross_entropy_and_the_absolute_error():
+    near = build_loss(LossConfig(name="gce", gce_q=1e-4))(LOGITS, LABELS)
+    assert near.item() == pytest.approx(F.cross_entropy(LOGITS, LABELS).item(), rel=1e-3)
+    absolute = 1 - LOGITS.softmax(dim=1)[torch.arange(7), LABELS].mean()
+    assert build_loss(LossConfig(name="gce", gce_q=1.0))(LOGITS, LABELS).item() == pytest.approx(absolute.item())
+    with pytest.raises(ConfigError, match="above 0 and at most 1"):
+        LossConfig(gce_q=0.0)
 
 
 def test_the_focal_loss_of_sure_answers_has_finite_gradients():
@@ -103,7 +123,7 @@ def test_multilabel_mse_by_hand():
 
 CASES = [
     *((name, "multiclass", targets) for name in NAMES for targets in (LABELS, SHARES)),
-    *((name, "multilabel", PRESENT) for name in NAMES if name != "cross-entropy"),
+    *((name, "multilabel", PRESENT) for name in NAMES if name not in ("cross-entropy", "gce")),
 ]
 
 

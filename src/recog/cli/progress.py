@@ -16,6 +16,7 @@ from recog.recipes.events import (
     HeadChoice,
     HeadFitted,
     HeadLog,
+    PrunedLabels,
     StartKept,
     describe_cross_validation,
     scaled_nll,
@@ -63,7 +64,7 @@ class TrainPrinter:
                 self._show_features(event)
             case HeadLog():
                 self._show_head(event)
-            case HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped() | CutShort():
+            case PrunedLabels() | HeadFitted() | HeadChoice() | CrossValidation() | EarlyStopped() | CutShort():
                 self._show_line(event)
             case EpochResult():
                 self._show_epoch(event)
@@ -83,7 +84,9 @@ class TrainPrinter:
         elif event.is_best:
             print_note(f"{_line_of(event)}; the best of those tried (--verbose: all)")
 
-    def _show_line(self, event: HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort) -> None:
+    def _show_line(
+        self, event: PrunedLabels | HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort
+    ) -> None:
         self._keeps_parent |= isinstance(event, HeadChoice) and event.keeps_parent
         print_note(_line_of(event))
 
@@ -196,7 +199,7 @@ class TrainPrinter:
 
 
 def _line_of(
-    event: FeatureTime | HeadLog | HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort,
+    event: FeatureTime | HeadLog | PrunedLabels | HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort,
 ) -> str:
     if isinstance(event, FeatureTime):
         images = plural(event.num_images, "image")

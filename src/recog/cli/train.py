@@ -71,6 +71,13 @@ def train(
     balance: Annotated[
         str | None, typer.Option(help="none, weights or sampler: how to handle class imbalance.")
     ] = None,
+    noisy_labels: Annotated[
+        bool | None,
+        typer.Option(
+            "--noisy-labels",
+            help="Some training labels are wrong: leave out images whose label looks wrong, or of scratch use a loss for it.",
+        ),
+    ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(help="Of two classes, choose the threshold for: f1, 'recall>=0.95', or cost=MISS:FALSE_ALARM."),

@@ -174,6 +174,34 @@ class StreamedImages:
             yield image.reshape(-1, image.shape[2])
 
 
+class ChosenImages:
+    """Some images of a store, without a copy: those at `indices` int64 [N], in their order."""
+
+    def __init__(self, images: Images, indices: NDArray[np.int64]) -> None:
+        self._images, self._indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def fetch(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        return self._images.fetch(self._indices[indices])
+
+    @property
+    def one_shape(self) -> Shape | None:
+        return self._images.one_shape
+
+    def stack(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._images.stack(self._indices[indices])
+
+    def rows(self) -> Rows:
+        return LazyRows(self)
+
+    def pixel_blocks(self) -> Iterator[NDArray[np.uint8]]:
+        for index in range(len(self)):
+            (image,) = self.fetch(np.array([index]))
+            yield image.reshape(-1, image.shape[2])
+
+
 class LazyRows:
     """Rows of a store, read a slice at a time."""
 
@@ -187,7 +215,9 @@ class LazyRows:
         return self._images.stack(np.arange(len(self))[rows])
 
 
-def channel_statistics(images: ImageStore | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(
+    images: ImageStore | StreamedImages | ChosenImages,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel over all pixels, on the scale [0, 1], to six digits."""
     channels = images.fetch(np.zeros(1, dtype=np.int64))[0].shape[2]
     counts = np.zeros((channels, 256))

@@ -22,7 +22,7 @@ from recog.data.inspection import Inspected, find_overlap, read_content
 from recog.data.sources import look_alike_notes
 from recog.data.split import join_groups
 from recog.data.store import read_images
-from recog.doctor.features import Extractor, Neighbours, nearest_neighbours, standardised
+from recog.doctor.features import NUM_NEIGHBOURS, Extractor, Neighbours, nearest_neighbours, standardised
 from recog.doctor.findings import KINDS, Finding, Findings, Shortcut, excluded_copies, label_of
 from recog.doctor.image_checks import image_findings, small_classes
 from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
@@ -31,7 +31,6 @@ from recog.doctor.shortcuts import WARNING_AUROC, find_shortcuts
 from recog.doctor.traits import DECODED_PX, Traits, measure_traits
 
 MIN_IMAGES = 10
-NUM_NEIGHBOURS = 30
 _BATCH = 32
 _SHOWN_EVERY = 96
 _MAX_NAMED = 10

@@ -26,6 +26,7 @@ LARGE_PHOTO_PX = (
     128  # half of the images have shorter sides of this or more; enlarged ones gain nothing by a larger network
 )
 MAX_FOR_LARGE = 5000  # images, as it takes three times as long
+NUM_NEIGHBOURS = 30
 _BLOCK = 512
 _PIXELS_AT_ONCE = 16 * 224 * 224
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from recog.doctor.features import Neighbours
+from recog.doctor.features import NUM_NEIGHBOURS, Neighbours, nearest_neighbours, standardised
 from recog.evaluation.measures.probability import auroc
 from recog.training.head import HeadData, HeadSpec, LinearHead, deal_repeats
 from recog.training.ridge import SCALE, fit_ridge
@@ -77,6 +77,32 @@ def judge_labels(
     suggested[rows] = np.array(judged)[together.argmax(axis=1)]
     preds[rows] = np.array(judged)[out_of_fold.argmax(axis=1)]
     return LabelEvidence(suspicion=suspicion, is_suspect=is_suspect, suggested=suggested, preds=preds)
+
+
+def judge_features(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    num_classes: int,
+    seed: int = 0,
+) -> LabelEvidence | None:
+    """`judge_labels` of features [N, D] as a network gives them. None also of fewer than three images."""
+    if len(features) < 3:
+        return None
+    standard = standardised(features)
+    (neighbours,) = (step for step in nearest_neighbours(standard, NUM_NEIGHBOURS) if isinstance(step, Neighbours))
+    return judge_labels(standard, labels, groups, neighbours, num_classes=num_classes, seed=seed)
+
+
+def prunable(evidence: LabelEvidence, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The suspects, bool [N], but for those of classes that would be left with fewer than two groups."""
+    pruned = evidence.is_suspect.copy()
+    for label in np.unique(labels):
+        own = labels == label
+        if len(np.unique(groups[own & ~pruned])) < MIN_IMAGES:
+            pruned[own] = False
+    return pruned
 
 
 def _are_judgeable(labels: NDArray[np.int64], groups: NDArray[np.int64], classes: Sequence[int]) -> bool:

@@ -19,6 +19,7 @@ from recog.core.task import Task
 from recog.data.augment.policies import AugmentConfig
 from recog.data.balance import Balance
 from recog.data.data_layout import DataLayout
+from recog.data.dataset import Dataset
 from recog.data.lists.label_format import LabelFormat
 from recog.data.split import SplitConfig
 from recog.data.store import BadImagePolicy
@@ -31,6 +32,7 @@ from recog.training.config import (
     Device,
     HeadConfig,
     LossConfig,
+    LossName,
     OptimConfig,
     Precision,
 )
@@ -109,6 +111,9 @@ class TrainConfig:
     recipe: Recipe | None = None
     seed: int = 0
     balance: Balance = "auto"  # of classes in training
+    noisy_labels: bool = (
+        False  # some training labels are wrong: leave out suspects, or of scratch use a loss that allows for it
+    )
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
     log_to: Literal["none", "mlflow", "wandb"] = "none"  # a tracker that is told of the run too
     report_images: bool = True  # thumbnails in report.html; never with a `reference` other than images
@@ -146,6 +151,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "optimizer": "optim.name",
         "seed": "seed",
         "balance": "balance",
+        "noisy_labels": "noisy_labels",
         "threshold": "calibration.threshold",
         "positive": "calibration.positive",
         "workers": "loader.num_workers",
@@ -208,6 +214,7 @@ USED_BY: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
         "loss.name": BY_STEPS,
         "loss.label_smoothing": BY_STEPS,
         "loss.focal_gamma": BY_STEPS,
+        "loss.gce_q": BY_STEPS,
         "optim": BY_STEPS,
         "schedule": BY_STEPS,
         "stop": BY_STEPS,
@@ -235,6 +242,44 @@ def unused_settings(config: TrainConfig, recipe: Recipe) -> dict[str, tuple[Reci
     if config.compute.precision == "float32":
         unused.pop("compute.precision", None)  # what the head is fitted in
     return unused
+
+
+NOISY_LOSS: LossName = "gce"  # of recipe scratch: benchmarks/results/noisy_labels_scratch.md
+
+
+def plan_noisy_labels(
+    config: TrainConfig, recipe: Recipe, dataset: Dataset, *, has_val: bool
+) -> tuple[LossConfig, list[str]]:
+    """The loss, and what `config.noisy_labels` does with `recipe`, in a line. `has_val`: there is a validation split, or will be.
+
+    ConfigError where it would be ignored or its result could not be measured.
+    """
+    if not config.noisy_labels:
+        return config.loss, []
+    if dataset.task != "multiclass":
+        raise ConfigError(
+            "--noisy-labels judges images with one class, and these have several labels. Remove it; recog scan --deep lists "
+            "missing and wrong labels."
+        )
+    if recipe != "scratch":
+        if not has_val and "test" not in dataset.given_splits:
+            raise ConfigError(
+                "--noisy-labels with --split none would measure accuracy on the images that it chose to keep. Remove one of the "
+                "two, or give a test split."
+            )
+        return config.loss, [
+            "noisy labels: training images whose label all three views of the frozen features contradict are left out; other "
+            "splits stay as they are, and cross-validated accuracies are of the images that are left"
+        ]
+    if config.loss.name not in (None, NOISY_LOSS):
+        raise ConfigError(
+            f"--noisy-labels trains recipe scratch by the loss {NOISY_LOSS}, and loss.name is {config.loss.name}. Remove one of "
+            "the two."
+        )
+    return replace(config.loss, name=NOISY_LOSS), [
+        f"noisy labels: the loss is generalised cross-entropy (q {config.loss.gce_q:g}), in which labels that the network "
+        "contradicts weigh little; recog scan --deep lists suspects"
+    ]
 
 
 def check_all_used(config: TrainConfig, recipe: Recipe) -> None:

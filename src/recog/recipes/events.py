@@ -147,6 +147,34 @@ class EpochResult(_OnVal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A training image whose label looks wrong; `suspicion` in [0, 1], 1 is the most suspicious of all images."""
+
+    name: str
+    label: str
+    looks_like: str
+    suspicion: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedLabels:
+    """The training images that --noisy-labels leaves out, the most suspicious first. Other splits are not touched."""
+
+    num_images: int  # of the training split, before
+    suspects: tuple[Suspect, ...]
+    is_judged: bool = True
+
+    def __str__(self) -> str:
+        if not self.is_judged:
+            return "noisy labels: the labels cannot be judged, as fewer than two classes have two different images"
+        share = len(self.suspects) / self.num_images
+        return (
+            f"noisy labels: {len(self.suspects):,} of {plural(self.num_images, 'training image')} ({share:.1%}) left out, as "
+            "their labels look wrong; pruned.csv in the run's folder lists them"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadChoice:
     """Which last layer a continued network begins with: the parent's, or the one fitted on its features."""
 
@@ -215,6 +243,7 @@ class TrainingSummary:
     cross_validation: CrossValidation | None = None  # of the head, if images were few
     num_val_images: int | None = None  # that the head was fitted on in the end, if any
     cut_at_step: int | None = None  # as of CutShort
+    num_pruned: int = 0  # training images that --noisy-labels left out
 
 
 LearnEvent = (
@@ -224,6 +253,7 @@ LearnEvent = (
     | SkippedStep
     | EpochResult
     | FeatureTime
+    | PrunedLabels
     | HeadFitted
     | HeadLog
     | StartKept

@@ -11,17 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from recog.data.balance import class_sizes, training_weights
+from recog.doctor.label_errors import judge_features, prunable
 from recog.evaluation.results.facts import CrossValidation
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
 from recog.recipes.calibrate import HeldOut, hold_out_head, with_last_layer
 from recog.recipes.choose_head import MAX_CROSS_FITTED, Candidate, choose, try_on_val, try_out_of_fold
 from recog.recipes.config import TrainConfig
-from recog.recipes.events import FeatureTime, HeadFitted, HeadLog
+from recog.recipes.events import FeatureTime, HeadFitted, HeadLog, PrunedLabels, Suspect
 from recog.recipes.labelled_images import FrozenFeatures, LabelledImages, frozen_features, run_engine
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import Prepared
+from recog.recipes.resume import ResumePoint
 from recog.runtime.engine import Engine
+from recog.training.distributed import World, broadcast
 from recog.training.head import FEW_IMAGES, NUM_REPEATS, HeadData
 from recog.training.ridge import fit_as, floored
 
@@ -34,13 +37,65 @@ def learn_frozen(
 ) -> Generator[HeadEvent, None, tuple[HeldOut | None, CrossValidation | None]]:
     """Fit the head of `classifier` on its frozen features."""
     val, plan, fits_val = prepared.val, prepared.plan, prepared.fits_val
-    if prepared.features is not None:
-        found = prepared.features
-        return (yield from learn_on_features(classifier, found, train, val, plan, fits_val=fits_val))
-    engine = prepared.frozen.engine
-    num_images = len(train.targets) + (0 if val is None else len(val.targets))
-    yield _measure_features(engine, train, num_images=num_images)
-    return (yield from learn_head(classifier, engine, train, val, plan, fits_val=fits_val))
+    found = prepared.features or (yield from compute_features(prepared, train))
+    return (yield from learn_on_features(classifier, found, train, val, plan, fits_val=fits_val))
+
+
+def compute_features(prepared: Prepared, train: LabelledImages) -> Generator[FeatureTime, None, FrozenFeatures]:
+    """Of train and val, by the engine that will be shipped; first the time that it is expected to take."""
+    engine, splits = prepared.frozen.engine, [train] if prepared.val is None else [train, prepared.val]
+    yield _measure_features(engine, train, num_images=sum(len(split.targets) for split in splits))
+    return frozen_features(engine, splits)
+
+
+def without_suspects(
+    prepared: Prepared, resume: ResumePoint, world: World
+) -> Generator[FeatureTime | PrunedLabels, None, tuple[Prepared, tuple[str, ...]]]:
+    """With --noisy-labels, `prepared` without the training images whose label the frozen features contradict, and their names.
+
+    A run that is resumed leaves out the same ones as before. Of recipe scratch, whose loss allows for wrong labels, none.
+    """
+    if not prepared.plan.noisy_labels or prepared.plan.recipe == "scratch":
+        return prepared, ()
+    names = resume.pruned
+    if resume.state is None and prepared.exact is not None:
+        train = prepared.exact
+        found = yield from compute_features(prepared, train)
+        event = find_suspects(found, train, prepared.dataset.class_names, seed=prepared.plan.seed)
+        yield event
+        names = tuple(suspect.name for suspect in event.suspects)
+        kept = np.array(
+            [name not in set(names) for name in train.names] + [True] * (len(found.coins) - len(train.names))
+        )
+        found = FrozenFeatures(features=found.features[kept], coins=found.coins[kept])
+        prepared = replace(prepared, measured=prepared.frozen, features=found, exact=train.without(set(names)))
+    names = tuple(broadcast(world, list(names)))
+    larger = prepared.larger
+    return replace(prepared, larger=None if larger is None else larger.without(set(names))), names
+
+
+def find_suspects(
+    found: FrozenFeatures, train: LabelledImages, class_names: Sequence[str], *, seed: int
+) -> PrunedLabels:
+    """The images of `train` to leave out, by the ranking of `recog scan --deep`. `found` are the features of train first."""
+    labels, groups = train.targets.astype(np.int64), train.groups
+    features = found.features[: len(labels)]
+    evidence = judge_features(features, labels, groups, num_classes=len(class_names), seed=seed)
+    if evidence is None:
+        return PrunedLabels(num_images=len(labels), suspects=(), is_judged=False)
+    rows = np.flatnonzero(prunable(evidence, labels, groups))
+    return PrunedLabels(
+        num_images=len(labels),
+        suspects=tuple(
+            Suspect(
+                name=train.names[i],
+                label=class_names[labels[i]],
+                looks_like=class_names[evidence.suggested[i]],
+                suspicion=float(evidence.suspicion[i]),
+            )
+            for i in rows[np.argsort(-evidence.suspicion[rows], kind="stable")].tolist()
+        ),
+    )
 
 
 def _measure_features(engine: Engine, train: LabelledImages, *, num_images: int) -> FeatureTime:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from recog.data.cache import DecodedImages, decode_for_each
 from recog.data.dataset import Dataset, Exclusion, Targets, check_trainable, targets_of
 from recog.data.split import join_groups
 from recog.data.store import (
+    ChosenImages,
     ExactReader,
     ImageStore,
     Reader,
@@ -41,11 +42,22 @@ class LabelledImages:
     Equal `groups` int64 [N] are copies of one image, or images of one group of the data.
     """
 
-    store: ImageStore | StreamedImages
+    store: ImageStore | StreamedImages | ChosenImages
     targets: Targets
     groups: NDArray[np.int64]
     names: tuple[str, ...] = ()
     class_factors: NDArray[np.float64] | None = None  # [K], how often an image of each class counts in training
+
+    def without(self, names: Collection[str]) -> LabelledImages:
+        """Without the images of these names."""
+        rows = np.array([row for row, name in enumerate(self.names) if name not in names], dtype=np.int64)
+        return replace(
+            self,
+            store=ChosenImages(self.store, rows),
+            targets=self.targets[rows],
+            groups=self.groups[rows],
+            names=tuple(self.names[row] for row in rows),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from recog.recipes.events import (
     ValScores,
     score_answers,
 )
-from recog.recipes.head import learn_frozen
+from recog.recipes.head import learn_frozen, without_suspects
 from recog.recipes.labelled_images import LabelledImages
 from recog.recipes.plan import StepsPlan
 from recog.recipes.prepare import Prepared
@@ -50,6 +50,7 @@ def learn(
 
     At `deadline`, in seconds of time.perf_counter, gradient steps end after the one that is being taken.
     """
+    prepared, pruned = yield from without_suspects(prepared, resume, world)
     plan, model, held_out, found = prepared.plan, prepared.model, None, None
     if resume.state is None and prepared.exact is not None:
         kept = copy.deepcopy(model.classifier.classifier.state_dict()) if model.has_head else None
@@ -58,8 +59,8 @@ def learn(
             yield _choose_head(model.classifier, kept, prepared.val)
     if prepared.larger is None or prepared.val is None or not isinstance(plan, StepsPlan):
         num_val = len(prepared.val.targets) if prepared.fits_val and prepared.val is not None else None
-        return TrainingSummary(cross_validation=found, num_val_images=num_val), held_out
-    keeper = CheckpointKeeper(resume, world, found, deadline=deadline)
+        return TrainingSummary(cross_validation=found, num_val_images=num_val, num_pruned=len(pruned)), held_out
+    keeper = CheckpointKeeper(resume, world, found, pruned=pruned, deadline=deadline)
     size = model.preprocess.image_size
     summary = yield from learn_network(
         model.classifier, prepared.larger, prepared.val, plan, image_size=size, keeper=keeper
@@ -154,6 +155,7 @@ def _train_and_keep_best(
         num_steps=state.num_steps_done,
         cross_validation=keeper.cross_validation,
         cut_at_step=end.step if end.cuts(num_steps) else None,
+        num_pruned=len(keeper.pruned),
     )
 
 

@@ -19,17 +19,17 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.evaluation.trust.calibration import CalibrationConfig
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.table import own_network
-from recog.recipes.config import ComputeConfig, LoaderConfig, Recipe, TrainConfig, check_all_used, unused_settings
-from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for, suited_threads
-from recog.training.config import (
-    HEAD_METHODS,
-    SMOOTHING,
-    Device,
-    HeadConfig,
-    LossPlan,
-    OptimPlan,
-    Precision,
+from recog.recipes.config import (
+    ComputeConfig,
+    LoaderConfig,
+    Recipe,
+    TrainConfig,
+    check_all_used,
+    plan_noisy_labels,
+    unused_settings,
 )
+from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for, suited_threads
+from recog.training.config import HEAD_METHODS, SMOOTHING, Device, HeadConfig, LossPlan, OptimPlan, Precision
 from recog.training.schedule import SchedulePlan
 
 MAX_VAL_IMAGES, MAX_VAL_PER_CLASS = 2500, 5  # that are carved: accuracy's 95 % interval is 2 points either way at most
@@ -126,14 +126,14 @@ def plan(
             "--split none, remove --split none, or give a validation split."
         )
     check_all_used(config, recipe)
-    if config.split.mode == "none":
-        reasons.append(_describe_no_split(dataset, has_val=has_val))
+    reasons += [_describe_no_split(dataset, has_val=has_val)] if config.split.mode == "none" else []
+    loss, of_labels = plan_noisy_labels(config, recipe, dataset, has_val=has_val)
     fine = recipe == "finetune"
     if config.head.method not in (None, *HEAD_METHODS[dataset.task]):
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
     num_images = len(dataset.subset("train")) or len(dataset.samples)
     model, of_network = _plan_model(config.model, recipe, facts, num_images)
-    reasons += of_network
+    reasons += [*of_labels, *of_network]
     calibration, of_classes = _plan_threshold(config.calibration, dataset)
     reasons += of_classes
     decided = vars(config) | {
@@ -176,7 +176,7 @@ def plan(
         | {
             "augment": augment,
             "loader": LoaderPlan(**vars(config.loader) | {"batch_size": batch_size}),
-            "loss": config.loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
+            "loss": loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
             "optim": optim,
             "schedule": usual.fill_schedule(config.schedule) if usual else config.schedule.filled(),
         }

@@ -275,7 +275,8 @@ def prepare_model(
         model=replace(plan.model, image_size=model.preprocess.image_size, channels=model.preprocess.channels),
     )
     check_agreement(world, "settings", config_to_dict(plan))
-    fits_val = plan.recipe == "head" and not data.has_given_val and {"val", "test"} <= set(decoded.dataset.given_splits)
+    keeps_val = data.has_given_val or plan.noisy_labels  # which does not judge the labels of val
+    fits_val = plan.recipe == "head" and not keeps_val and {"val", "test"} <= set(decoded.dataset.given_splits)
     if fits_val:
         reasons = [
             *reasons,

@@ -39,6 +39,14 @@ class ResumePoint:
     state: Mapping[str, Any] | None = None
 
     @property
+    def pruned(self) -> tuple[str, ...]:
+        """The training images that the run leaves out for their labels."""
+        if self.state is None:
+            return ()
+        with _checked_state():
+            return tuple(map(str, self.state["pruned"]))
+
+    @property
     def cursor(self) -> tuple[int, int]:
         """(epochs, steps) that were done and measured, counted from the start of training."""
         if self.state is None:
@@ -115,16 +123,18 @@ class CheckpointKeeper:
         world: World,
         cross_validation: CrossValidation | None = None,
         *,
+        pruned: tuple[str, ...] = (),
         deadline: float = math.inf,
     ) -> None:
         """`cross_validation` is that of the head that was fitted first; a resumed run has it from its checkpoint.
 
-        `deadline` is when training has to end, in seconds of time.perf_counter.
+        `pruned` are the names of training images that are left out for their labels. `deadline` is when training has to end, in
+        seconds of time.perf_counter.
         """
         with _checked_state():
             saved = None if resume.state is None else resume.state["cross_validation"]
             self.cross_validation = cross_validation if saved is None else CrossValidation(**saved)
-        self.world, self.deadline = world, deadline
+        self.world, self.deadline, self.pruned = world, deadline, pruned
         self._resume = resume
         self._stop = StopSignal()
 
@@ -145,6 +155,7 @@ class CheckpointKeeper:
                 "training": take_snapshot(state),
                 "progress": progress.to_state(),
                 "cross_validation": None if self.cross_validation is None else asdict(self.cross_validation),
+                "pruned": list(self.pruned),
             }
             checkpoints.save(saved, epoch=state.epoch, step=state.step)
         if asked:

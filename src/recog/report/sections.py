@@ -215,7 +215,8 @@ def _rows(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     yield "Network", facts.network
     yield "Recipe", facts.recipe
     of_val = f" and {facts.num_val_images:,} of val" if facts.num_val_images else ""
-    yield "Training images", f"{facts.num_images:,}{of_val}"
+    pruned = f"; {facts.num_pruned:,} of them left out for their labels (pruned.csv)" if facts.num_pruned else ""
+    yield "Training images", f"{facts.num_images:,}{of_val}{pruned}"
     if facts.num_steps:
         stopped = "" if facts.num_epochs == facts.num_planned_epochs else f" of {facts.num_planned_epochs:,} planned"
         if facts.cut_at_step is not None:

@@ -13,8 +13,10 @@ _SIGNED_DATA = re.compile(r"[+-]([0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[\w .-]*[./
 
 
 def percent(rate: float | None, decimals: int = 1) -> str:
-    """'87.5%' for 0.875. Only 0 and 1 are rounded to 0% and 100%: 0.9999 is '99.99%'."""
-    return _UNDEFINED if rate is None else f"{_percent_number(rate, decimals)}%"
+    """'87.5%' for 0.875, '-2.5%' for -0.025. Only 0 and 1 are rounded to 0% and 100%: 0.9999 is '99.99%'."""
+    if rate is None:
+        return _UNDEFINED
+    return f"{'-' if rate < 0 else ''}{_percent_number(abs(rate), decimals)}%"
 
 
 def percent_range(interval: tuple[float, float] | None, *, dash: str = "-", decimals: int = 1) -> str:

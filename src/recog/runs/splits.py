@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,12 +22,17 @@ from recog.core.text import visible
 from recog.data.dataset import SPLITS, Dataset, Exclusion
 from recog.data.inspection import HashKind, classes_of, hash_kind
 from recog.evaluation.measures.task import TASK_MEASURES
+from recog.report.text import spreadsheet_cell
+
+if TYPE_CHECKING:
+    from recog.recipes.events import PrunedLabels
 
 if sys.platform != "win32":
     import fcntl
 
 SPLITS_FILE = "splits.json"
 QUARANTINE = "quarantine.txt"
+PRUNED = "pruned.csv"
 TEST_OPENINGS = "test_openings.jsonl"
 MAX_SPLITS_BYTES = 1 << 30  # some millions of images
 
@@ -57,6 +65,17 @@ def write_quarantine(folder: Path, bad: Iterable[Exclusion]) -> None:
     lines = [f"{_cell(e.name)}\t{_cell(e.reason)}\n" for e in bad]
     text = "# images that were left out: name, tab, reason; the files were not touched\n" + "".join(lines)
     write_bytes_atomic(folder / QUARANTINE, text.encode())
+
+
+def write_pruned(folder: Path, found: PrunedLabels) -> None:
+    """A row for each training image that is left out for its label, the most suspicious first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "looks_like", "suspicion"])
+    for row in found.suspects:
+        names = (spreadsheet_cell(visible(name)) for name in (row.name, row.label, row.looks_like))
+        writer.writerow([*names, f"{row.suspicion:.4f}"])
+    write_bytes_atomic(folder / PRUNED, text.getvalue().encode())
 
 
 def _cell(text: str) -> str:

@@ -148,9 +148,9 @@ DEFAULTS: Mapping[OptimizerName, Defaults] = MappingProxyType(
 HEAD_METHODS: Mapping[Task, tuple[HeadMethod, ...]] = MappingProxyType(  # ridge regression needs one class per image
     {"multiclass": ("logistic", "ridge"), "multilabel": ("logistic",)}
 )
-LossName = Literal["cross-entropy", "focal", "bce", "mse"]
+LossName = Literal["cross-entropy", "focal", "gce", "bce", "mse"]
 LOSSES: Mapping[Task, tuple[LossName, ...]] = MappingProxyType(  # that suit the task, its usual one first
-    {"multiclass": ("cross-entropy", "focal", "bce", "mse"), "multilabel": ("bce", "focal", "mse")}
+    {"multiclass": ("cross-entropy", "focal", "gce", "bce", "mse"), "multilabel": ("bce", "focal", "mse")}
 )
 
 
@@ -159,6 +159,9 @@ class LossConfig:
     name: LossName | None = None  # planned if None
     label_smoothing: float | None = None  # share of each target spread over the classes; planned if None
     focal_gamma: float = 2.0  # how much less well-classified images count; 0 is cross-entropy
+    gce_q: float = (
+        0.7  # of gce: how much less images count whose label the network contradicts; near 0 it is cross-entropy
+    )
     class_weights: Mapping[str, float] = field(
         default_factory=dict
     )  # how often an image of a class counts; 1 if not named
@@ -168,6 +171,8 @@ class LossConfig:
             raise ConfigError(f"loss.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
         if not 0 <= self.focal_gamma < math.inf:
             raise ConfigError(f"loss.focal_gamma is {self.focal_gamma}; it must be 0 or more (the paper's is 2).")
+        if not 0 < self.gce_q <= 1:
+            raise ConfigError(f"loss.gce_q is {self.gce_q}; it must be above 0 and at most 1 (the paper's is 0.7).")
         for name, weight in self.class_weights.items():
             if not 0 < weight < math.inf:
                 raise ConfigError(
@@ -187,9 +192,7 @@ class LossConfig:
                 f"loss.name is {name}, which is for images with exactly one class; these images have any number of "
                 "labels. Use bce, or focal or mse: --set loss.name=bce."
             )
-        return LossPlan(
-            name=name, label_smoothing=smoothing, focal_gamma=self.focal_gamma, class_weights=self.class_weights
-        )
+        return LossPlan(**vars(self) | {"name": name, "label_smoothing": smoothing})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class Loss:
     task: Task
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
+    gce_q: float = 0.7
     class_weights: torch.Tensor | None = None
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -48,6 +49,7 @@ def build_loss(config: LossConfig, *, task: Task = "multiclass", class_weights: 
         task=task,
         label_smoothing=plan.label_smoothing,
         focal_gamma=plan.focal_gamma,
+        gce_q=plan.gce_q,
         class_weights=class_weights,
     )
 
@@ -80,6 +82,21 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torc
     # 1 - p as a sum of the other classes' probabilities would cost K^2; expm1 keeps it exact where p is near 1
     doubt = (-torch.expm1(log_probs)).clamp(min=torch.finfo(logits.dtype).tiny)
     terms = -shares * doubt**loss.focal_gamma * log_probs
+    if weights is None:
+        return terms.sum(dim=1).mean()
+    return (terms * weights).sum() / loss.total_weight(targets)
+
+
+def generalised_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, loss: Loss, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """(1 - p^q) / q of each target's probability p: cross-entropy at q = 0, the mean absolute error at q = 1.
+
+    Its gradient is cross-entropy's times p^q, so that a label which the network contradicts weighs little. Zhang and Sabuncu
+    (2018), "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", equation 6.
+    """
+    shares = as_shares(targets, logits, loss)
+    terms = -shares * torch.expm1(loss.gce_q * logits.log_softmax(dim=1)) / loss.gce_q
     if weights is None:
         return terms.sum(dim=1).mean()
     return (terms * weights).sum() / loss.total_weight(targets)
@@ -122,12 +139,18 @@ def _presence(shares: torch.Tensor, weights: torch.Tensor | None) -> torch.Tenso
     return torch.ones_like(shares) if weights is None else 1 + (weights - 1) * shares
 
 
-_WEIGHED_BY_LABEL = ("cross-entropy", "focal", "mse")
+_WEIGHED_BY_LABEL = ("cross-entropy", "focal", "gce", "mse")
 _NUM_WAYS: Mapping[Task, int] = MappingProxyType({"multilabel": 2})  # that smoothing spreads a target over; else K
 _LossFunction = Callable[[torch.Tensor, torch.Tensor, Loss, torch.Tensor | None], torch.Tensor]
 _LOSSES: Mapping[Task, Mapping[LossName, _LossFunction]] = MappingProxyType(
     {
-        "multiclass": {"cross-entropy": cross_entropy, "focal": focal, "bce": bce, "mse": mse},
+        "multiclass": {
+            "cross-entropy": cross_entropy,
+            "focal": focal,
+            "gce": generalised_cross_entropy,
+            "bce": bce,
+            "mse": mse,
+        },
         "multilabel": {"bce": bce, "focal": sigmoid_focal, "mse": sigmoid_mse},
     }
 )

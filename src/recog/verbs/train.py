@@ -28,7 +28,7 @@ from recog.recipes.budget import check_budget, prepare_within
 from recog.recipes.calibrate import HeldOut, calibrate, calibration_notes, hold_out_val
 from recog.recipes.config import TrainConfig
 from recog.recipes.cost import Budget
-from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, TrainingSummary, warnings_of
+from recog.recipes.events import CutShort, EpochResult, HeadLog, LearnEvent, PrunedLabels, TrainingSummary, warnings_of
 from recog.recipes.find_lr import check_find_lr, with_lr
 from recog.recipes.find_lr import find_lr as run_range_test
 from recog.recipes.learn import count_steps, learn
@@ -59,6 +59,7 @@ from recog.runs.splits import (
     SeenImages,
     log_test_opening,
     read_seen,
+    write_pruned,
     write_quarantine,
     write_splits,
 )
@@ -371,6 +372,9 @@ def _recorded(
         except StopIteration as end:
             return cast(tuple[TrainingSummary, HeldOut | None], end.value)
         record_event(journal, event, prepared)
+        if isinstance(event, PrunedLabels):
+            write_pruned(folder, event)
+            journal.record("noisy_labels", 0, {"num_images": event.num_images, "num_pruned": len(event.suspects)})
         if isinstance(event, CutShort):
             write_run_config(folder, _as_trained(prepared, event.step).plan)
         yield event

@@ -261,6 +261,11 @@ def _check(config: TrainConfig, options: TuneOptions, dataset: Dataset | None, r
         raise ConfigError("a study starts from published or random weights; leave --from out.")
     if config.head.compare:
         raise ConfigError("head.compare chooses a network, as the study does; leave it out.")
+    if config.noisy_labels:
+        raise ConfigError(
+            "--noisy-labels has no effect on the trials of a study. Tune without it, then: recog train --config best.toml "
+            "--noisy-labels."
+        )
     if options.workers > 1 and dataset is not None and not config.data.source:
         raise ConfigError(
             "--workers starts processes, which read the data from disk; give a folder or a file, or leave it out."

@@ -24,7 +24,14 @@ from recog.data.augment.geometry import (
     warp,
 )
 from recog.data.augment.policies import AugmentConfig, Strengths
-from recog.data.augment.random_ops import COINS_PER_OP, RAND_COUNT, rand_augment, trivial_augment
+from recog.data.augment.random_ops import (
+    AUGMIX_COINS,
+    COINS_PER_OP,
+    RAND_COUNT,
+    aug_mix,
+    rand_augment,
+    trivial_augment,
+)
 from recog.data.dataset import Targets
 from recog.data.store import Images
 from recog.evaluation.measures.task import task_of
@@ -79,6 +86,8 @@ def augment_batch(
     elif strengths.random_ops == "rand":
         coins = chance.coins("rand", COINS_PER_OP * RAND_COUNT)
         images = rand_augment(images, coins, upright=not config.mirror)
+    elif strengths.random_ops == "augmix":
+        images = aug_mix(images, chance.coins("augmix", AUGMIX_COINS))
     return _colour(images, chance, strengths)
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from recog.core.errors import ConfigError
 
-Policy = Literal["none", "light", "standard", "strong"]
+Policy = Literal["none", "light", "standard", "strong", "augmix"]
 Geometry = Literal["warp", "crop", "translate"]
-RandomOps = Literal["none", "trivial", "rand"]
+RandomOps = Literal["none", "trivial", "rand", "augmix"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,9 @@ class Strengths:
     max_zoom: float = 0.0  # scale in 1 -/+ this
     max_shift: float = 0.0  # of the image's side, in x and y
     translate_px: int = 0  # whole pixels in x and y up to this, so that nothing is blurred; the edges are reflected
-    random_ops: RandomOps = "none"  # trivial: one operation of any strength; rand: two of fixed strength
+    random_ops: RandomOps = (
+        "none"  # trivial: one operation of any strength; rand: two of fixed strength; augmix: chains mixed
+    )
     brightness: float = 0.0  # factor in 1 -/+ this; contrast and saturation alike
     contrast: float = 0.0
     saturation: float = 0.0
@@ -54,6 +56,12 @@ POLICIES: Mapping[Policy, Mapping[Geometry, Strengths]] = MappingProxyType(
             "crop": replace(_CROP, min_area=0.2, random_ops="trivial", erasing=0.1, mixup=0.2, cutmix=1.0),
             "translate": replace(_TRANSLATE, random_ops="trivial", erasing=0.1, mixup=0.2, cutmix=1.0),
         },
+        # against corruptions, see docs/robustness.md
+        "augmix": {
+            "warp": replace(_WARP, random_ops="augmix"),
+            "crop": replace(_CROP, random_ops="augmix"),
+            "translate": replace(_TRANSLATE, random_ops="augmix"),
+        },
     }
 )
 
@@ -62,7 +70,7 @@ POLICIES: Mapping[Policy, Mapping[Geometry, Strengths]] = MappingProxyType(
 class AugmentConfig:
     """`policy` and `geometry` choose a row of POLICIES; a strength that is set stands in place of the row's."""
 
-    policy: Policy | None = None  # none, light, standard or strong; planned if None
+    policy: Policy | None = None  # none, light, standard, strong or augmix; planned if None
     geometry: Geometry | None = (
         None  # warp and translate suit images of one small size, crop suits photos; planned if None
     )

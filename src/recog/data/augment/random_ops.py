@@ -1,4 +1,4 @@
-"""TrivialAugment and RandAugment: one table of operations, drawn per image by counted coins."""
+"""TrivialAugment, RandAugment and AugMix: tables of operations, drawn per image by counted coins."""
 
 from __future__ import annotations
 
@@ -108,3 +108,72 @@ def _apply_chosen(images: torch.Tensor, coins: Rows, levels: Rows, *, trivial: b
             magnitudes = np.where(coins[rows, 2] < 0.5, -magnitudes, magnitudes)
         changed[rows] = op.apply(images[rows], magnitudes)
     return changed
+
+
+AUGMIX_CHAINS, AUGMIX_DEPTH = 3, 3  # chains of 1 to 3 operations
+AUGMIX_SEVERITY = 3.0  # of 10: the strongest
+AUGMIX_WEAKEST = 0.1  # of 10
+AUGMIX_COINS = AUGMIX_CHAINS * (2 + COINS_PER_OP * AUGMIX_DEPTH) + 1
+
+
+@dataclass(frozen=True)
+class MixOp:
+    """`apply(images uint8 [B, H, W, C], magnitudes [B])`; `maximum` is reached at severity 10."""
+
+    apply: Apply
+    maximum: float
+    signed: bool = True
+
+
+# As github.com/google-research/augmix has them; none of them is a corruption of ImageNet-C. Shifts are parts of the side.
+AUGMIX_OPS: Mapping[str, MixOp] = MappingProxyType(
+    {
+        "autocontrast": MixOp(lambda images, m: colour.autocontrast(images), 0),
+        "equalize": MixOp(lambda images, m: colour.equalize(images), 0),
+        "posterize": MixOp(lambda images, m: colour.posterize(images, 4 - np.floor(m)), 4, signed=False),
+        "rotate": MixOp(RANDOM_OPS["rotate"].apply, 30),
+        "solarize": MixOp(lambda images, m: colour.solarize(images, 256 - np.floor(m)), 256, signed=False),
+        "shear_x": MixOp(RANDOM_OPS["shear_x"].apply, 0.3),
+        "shear_y": MixOp(RANDOM_OPS["shear_y"].apply, 0.3),
+        "shift_x": MixOp(RANDOM_OPS["shift_x"].apply, 1 / 3),
+        "shift_y": MixOp(RANDOM_OPS["shift_y"].apply, 1 / 3),
+    }
+)
+
+
+def aug_mix(images: torch.Tensor, coins: Rows) -> torch.Tensor:
+    """Each image blended with a mixture of three chains of operations on it; `coins` [B, AUGMIX_COINS].
+
+    The chains' weights are from Dirichlet(1, 1, 1), the share of their mixture from Beta(1, 1), as Hendrycks et al. (2020),
+    "AugMix", arXiv:1912.02781, algorithm 1; its consistency loss, which triples the cost of a step, is not used.
+    """
+    parts = coins[:, 1:].reshape(len(coins), AUGMIX_CHAINS, 2 + COINS_PER_OP * AUGMIX_DEPTH)
+    weights = -np.log(1 - parts[:, :, 0])  # normalised exponentials are Dirichlet(1, ..., 1)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    mixture = torch.zeros(images.shape, dtype=torch.float32)
+    for chain in range(AUGMIX_CHAINS):
+        depths = 1 + np.floor(parts[:, chain, 1] * AUGMIX_DEPTH)
+        ops = parts[:, chain, 2:].reshape(len(coins), AUGMIX_DEPTH, COINS_PER_OP)
+        mixture += _column(weights[:, chain]) * _chained(images, depths, ops)
+    share = _column(coins[:, 0])
+    return ((1 - share) * images + share * mixture).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _chained(images: torch.Tensor, depths: Rows, coins: NDArray[np.float64]) -> torch.Tensor:
+    """`depths` [B] operations one after another, by `coins` [B, depth, 3]."""
+    changed = images.clone()
+    chosen = np.floor(coins[:, :, 0] * len(AUGMIX_OPS))
+    for depth in range(AUGMIX_DEPTH):
+        for number, op in enumerate(AUGMIX_OPS.values()):
+            rows = np.flatnonzero((chosen[:, depth] == number) & (depths > depth))
+            if len(rows):
+                level = AUGMIX_WEAKEST + (AUGMIX_SEVERITY - AUGMIX_WEAKEST) * coins[rows, depth, 1]
+                magnitudes = op.maximum * level / 10
+                if op.signed:
+                    magnitudes = np.where(coins[rows, depth, 2] < 0.5, -magnitudes, magnitudes)
+                changed[rows] = op.apply(changed[rows], magnitudes)
+    return changed
+
+
+def _column(values: Rows) -> torch.Tensor:
+    return torch.from_numpy(values).float().view(-1, 1, 1, 1)

@@ -103,7 +103,7 @@ class TrainingFacts:
 
     network: str
     recipe: str
-    num_images: int  # of the training split
+    num_images: int  # of the training split, before any are pruned
     num_epochs: int
     num_planned_epochs: int
     best_epoch: int  # whose weights were kept; 0: those that the epochs began with
@@ -117,6 +117,7 @@ class TrainingFacts:
     duration_s: float | None = None  # from the command to the sealed bundle
     is_resumed: bool = False  # duration_s is then of the last part
     budget_s: float | None = None  # the time that the run was planned to end within; of one run too
+    num_pruned: int = 0  # training images that --noisy-labels left out, as their labels look wrong
     cut_at_step: int | None = None  # where training ended before its last planned step, by stop.max_steps or the budget
 
     def to_dict(self) -> dict[str, Any]:

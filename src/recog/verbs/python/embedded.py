@@ -61,6 +61,7 @@ def train(  # noqa: PLR0913  keywords of a public verb
     budget: str | None = None,
     seed: int | None = None,
     balance: Balance | None = None,
+    noisy_labels: bool | None = None,
     threshold: str | None = None,
     positive: str | None = None,
     workers: int | None = None,

@@ -1,0 +1,287 @@
+"""Training on labels of which 20 % or 40 % are wrong: what `--noisy-labels` could do, beside plain training.
+
+    python benchmarks/noisy_labels.py head DATA [--seeds 3]
+    python benchmarks/noisy_labels.py scratch DATA [--seeds 3] [--images 2500] [--epochs 8] [--side 16]
+
+DATA is the folder with flowers.zip and cifar10.zip. A wrong label is any other class, each as likely; test labels are right.
+`head`: a linear layer on frozen features of tf_efficientnet_lite0, which are computed once and kept in the temporary folder.
+`scratch`: fastnet32 on images of CIFAR-10, the same number of epochs for each method, weights of the last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import write_result
+from numpy.typing import NDArray
+
+from recog.core.images.image_file import ImageLimits
+from recog.data.dataset import Dataset
+from recog.data.sources import open_source
+from recog.doctor.features import SMALL, pretrained_extractor, standardised
+from recog.doctor.label_errors import judge_features, prunable
+from recog.models.config import ModelConfig
+from recog.recipes.choose_head import choose, try_out_of_fold
+from recog.recipes.config import ComputeConfig, LoaderConfig, TrainConfig
+from recog.recipes.learn import start_training
+from recog.recipes.plan import StepsPlan
+from recog.recipes.prepare import Prepared, prepare
+from recog.training.config import HeadConfig, LossConfig, OptimConfig
+from recog.training.fit import collect_logits, train_step
+from recog.training.head import HeadData
+from recog.training.losses import Loss, build_loss
+from recog.training.ridge import fit_as
+from recog.training.schedule import build_schedule
+
+RATES = (0.2, 0.4)
+NUM_TRAIN, NUM_TEST = {"flowers": 600, "CIFAR-10": 2000}, {"flowers": 200, "CIFAR-10": 1000}
+REWEIGHED_L2 = 0.1  # of the logistic heads, for all methods alike
+BATCH = 125
+ELR_WEIGHT, ELR_MEMORY = 3.0, 0.7  # Liu et al. (2020), arXiv:2007.00151, of CIFAR-10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    train: NDArray[np.float32]
+    train_labels: NDArray[np.int64]
+    test: NDArray[np.float32]
+    test_labels: NDArray[np.int64]
+
+
+def flipped(labels: NDArray[np.int64], rate: float, num_classes: int, seed: int) -> NDArray[np.int64]:
+    """`labels` of which the share `rate` is another class."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.permutation(len(labels))[: round(rate * len(labels))]
+    noisy = labels.copy()
+    noisy[wrong] = (labels[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
+    return noisy
+
+
+def chosen(shared: Path, name: str, num_train: int, num_test: int) -> Dataset:
+    """So many images of either split, as many of each class."""
+    archive = {"flowers": "flowers.zip", "CIFAR-10": "cifar10.zip"}[name]
+    data = open_source(str(shared / archive))
+    samples = []
+    for split, count in (("train", num_train), ("test", num_test)):
+        by_class = sorted(data.subset(split), key=lambda sample: (sample.label, sample.name))
+        samples += [by_class[i] for i in np.linspace(0, len(by_class) - 1, count).astype(int)]
+    return replace(data, samples=tuple(samples))
+
+
+def features_of(shared: Path, name: str, num_train: int, num_test: int) -> Features:
+    kept = Path(tempfile.gettempdir()) / f"recog-noisy-{name}-{num_train}-{num_test}.npz"
+    if kept.exists():
+        with np.load(kept) as arrays:
+            return Features(**{key: arrays[key] for key in arrays.files})
+    data = chosen(shared, name, num_train, num_test)
+    found: dict[str, NDArray[np.float32] | NDArray[np.int64]] = {}
+    with pretrained_extractor([SMALL], ImageLimits()) as extractor:
+        (network,) = extractor.networks
+        for split in ("train", "test"):
+            samples = data.subset(split)
+            parts = [
+                network.features(
+                    np.stack([network.preprocess.read(s.source, name=s.name) for s in samples[i : i + 64]])
+                )
+                for i in range(0, len(samples), 64)
+            ]
+            found[split] = np.concatenate(parts)
+            found[f"{split}_labels"] = np.array([sample.label for sample in samples])
+    np.savez(kept, **found)
+    return features_of(shared, name, num_train, num_test)
+
+
+def heads(found: Features, noisy: NDArray[np.int64], num_classes: int, seed: int) -> Iterator[tuple[str, float]]:
+    """(method, accuracy)."""
+    together = standardised(np.concatenate([found.train, found.test]))
+    train, test = together[: len(noisy)], together[len(noisy) :]
+    groups = np.arange(len(noisy))
+    evidence = judge_features(found.train, noisy, groups, num_classes=num_classes, seed=seed)
+    if evidence is None:
+        raise ValueError("the labels cannot be judged")
+    pruned = prunable(evidence, noisy, groups)
+    wrong = noisy != found.train_labels
+    yield "suspects that are wrong", float(wrong[pruned].mean())
+    yield "wrong labels that are suspects", float(pruned[wrong].mean())
+    plan = TrainConfig(seed=seed, head=HeadConfig(method="ridge"))
+    for method, kept in (("plain", ~np.zeros_like(pruned)), ("pruned", ~pruned)):
+        data = HeadData(features=train[kept], targets=noisy[kept], groups=groups[kept])
+        best = choose(try_out_of_fold(data, plan, num_classes=num_classes, num_repeats=1))
+        head = fit_as(best.spec, data, plan.head, num_classes=num_classes)
+        yield f"ridge, {method}", float((head(test).argmax(axis=1) == found.test_labels).mean())
+    weights = {
+        "plain": np.ones(len(noisy)),
+        "pruned": (~pruned).astype(float),
+        "reweighed by 1 - suspicion": 1 - np.nan_to_num(evidence.suspicion),
+    }
+    from sklearn.linear_model import LogisticRegression
+
+    for method, weight in weights.items():
+        model = LogisticRegression(C=1 / (REWEIGHED_L2 * weight.sum()), max_iter=60, tol=1e-3)
+        model.fit(train[weight > 0], noisy[weight > 0], sample_weight=weight[weight > 0])
+        yield f"logistic, {method}", float((model.predict(test) == found.test_labels).mean())
+
+
+class EarlyLearning:
+    """Cross-entropy, and a pull towards the mean of an image's own earlier answers: Liu et al. (2020), equations 5 and 9."""
+
+    def __init__(self, loss: Loss, num_images: int, num_classes: int) -> None:
+        self.loss, self.memory, self.rows = loss, torch.zeros(num_images, num_classes), np.zeros(0, np.int64)
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        probs = logits.softmax(dim=1).clamp(1e-4, 1 - 1e-4)
+        with torch.no_grad():
+            own = probs / probs.sum(dim=1, keepdim=True)
+            self.memory[self.rows] = ELR_MEMORY * self.memory[self.rows] + (1 - ELR_MEMORY) * own
+        agreement = (probs * self.memory[self.rows]).sum(dim=1)
+        return self.loss(logits, targets) + ELR_WEIGHT * (1 - agreement).log().mean()
+
+    def total_weight(self, targets: torch.Tensor) -> float:
+        return self.loss.total_weight(targets)
+
+
+def train_scratch(prepared: Prepared, rows: NDArray[np.int64], loss: str) -> tuple[float, float]:
+    """(accuracy on test, seconds) of a network trained on the training images `rows`."""
+    plan, train = prepared.plan, prepared.larger
+    if not isinstance(plan, StepsPlan) or train is None:
+        raise ValueError("these settings train no network by steps")
+    classifier = copy.deepcopy(prepared.model.classifier)
+    images = train.store.stack(rows)  # type: ignore[union-attr]
+    part = replace(train, store=type(train.store)(list(images)), targets=train.targets[rows], names=())  # type: ignore[call-arg]
+    started = time.perf_counter()
+    state, loader = start_training(classifier, part, plan, image_size=prepared.model.preprocess.image_size)
+    elr = EarlyLearning(state.loss, len(rows), classifier.classifier.out_features) if loss == "elr" else None
+    if elr is not None:
+        state.loss = elr  # type: ignore[assignment]
+    elif loss != "cross-entropy":
+        state.loss = build_loss(LossConfig(name=loss))  # type: ignore[arg-type]
+    epochs = plan.optim.epochs
+    lr_at = build_schedule(plan.schedule, num_steps=epochs * loader.steps_per_epoch, peak_lr=plan.optim.lr)
+    for epoch in range(epochs):
+        order = loader.draws(epoch)
+        for step, (batch, targets) in enumerate(loader.batches(epoch)):
+            if elr is not None:
+                elr.rows = order[step * loader.batch_size : (step + 1) * loader.batch_size]
+            train_step(state, batch, targets, lr=lr_at(state.num_steps_done))
+    seconds = time.perf_counter() - started
+    test = prepared.dataset.subset("test")
+    pixels = np.stack([prepared.model.preprocess.read(sample.source, name=sample.name) for sample in test])
+    preds = collect_logits(classifier, pixels, precision=state.precision).logits.argmax(axis=1)
+    return float((preds == np.array([sample.label for sample in test])).mean()), seconds
+
+
+def scratch(shared: Path, options: argparse.Namespace, rate: float, seed: int) -> Iterator[tuple[str, float, float]]:
+    """(method, accuracy, seconds)."""
+    data = chosen(shared, "CIFAR-10", options.images, 1000)
+    found = features_of(shared, "CIFAR-10", options.images, 1000) if options.prune else None
+    train = data.subset("train")
+    right = np.array([sample.label for sample in train])
+    noisy = flipped(right, rate, len(data.class_names), seed)
+    relabelled = {s.name: replace(s, labels=(int(label),)) for s, label in zip(train, noisy, strict=True)}
+    data = replace(data, samples=tuple(relabelled.get(sample.name, sample) for sample in data.samples))
+    data = replace(
+        data,
+        samples=tuple(
+            s if s.split == "test" or i % 50 else replace(s, split="val") for i, s in enumerate(data.samples)
+        ),
+    )
+    config = TrainConfig(
+        recipe="scratch",
+        seed=seed,
+        model=ModelConfig(name="fastnet32", image_size=(options.side, options.side)),
+        loader=LoaderConfig(batch_size=BATCH),
+        optim=OptimConfig(epochs=options.epochs, accumulation=1),
+        compute=ComputeConfig(num_threads=options.threads, precision="float32"),
+    )
+    prepared = prepare(config, data)
+    if prepared.larger is None:
+        raise ValueError("no training images")
+    every = np.arange(len(prepared.larger.targets))
+    for loss in options.losses:
+        yield (f"{loss}", *train_scratch(prepared, every, loss))
+    if found is not None:
+        places = {sample.name: i for i, sample in enumerate(train)}
+        order = np.array([places[name] for name in prepared.larger.names])
+        evidence = judge_features(found.train[order], noisy[order], every, num_classes=len(data.class_names), seed=seed)
+        if evidence is None:
+            raise ValueError("the labels cannot be judged")
+        kept = np.flatnonzero(~prunable(evidence, noisy[order], every))
+        yield ("cross-entropy, pruned by features", *train_scratch(prepared, kept, "cross-entropy"))
+
+
+def table(rows: dict[tuple[str, float], list[float]], title: str) -> list[str]:
+    """A line a method, a column a rate: mean and range."""
+    methods = list(dict.fromkeys(method for method, _ in rows))
+
+    def cell(values: Sequence[float]) -> str:
+        return f"{statistics.mean(values):.1%} ({min(values):.1%}-{max(values):.1%})" if values else "-"
+
+    lines = [f"| {title} | {' | '.join(f'{rate:.0%} wrong' for rate in RATES)} |", "|---" * (1 + len(RATES)) + "|"]
+    return [*lines, *(f"| {m} | {' | '.join(cell(rows.get((m, rate), [])) for rate in RATES)} |" for m in methods)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("head", "scratch"))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=2500)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--side", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--losses", nargs="+", default=["cross-entropy", "gce", "mse", "elr"])
+    parser.add_argument("--prune", action="store_true", help="also train on what the doctor's ranking leaves")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    parts: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {"head": head_part, "scratch": scratch_part}
+    body = "\n".join(parts[options.part](options.data, options))
+    write_result(
+        f"noisy_labels_{options.part}", f"Noisy labels, {options.part}: accuracy on rightly labelled test images", body
+    )
+
+
+def head_part(shared: Path, options: argparse.Namespace) -> list[str]:
+    lines = [f"Mean and range of {options.seeds} seeds.", ""]
+    for name in NUM_TRAIN:
+        found = features_of(shared, name, NUM_TRAIN[name], NUM_TEST[name])
+        num_classes = int(found.train_labels.max()) + 1
+        rows: dict[tuple[str, float], list[float]] = {}
+        for rate in RATES:
+            for seed in range(options.seeds):
+                noisy = flipped(found.train_labels, rate, num_classes, seed)
+                for method, accuracy in heads(found, noisy, num_classes, seed):
+                    rows.setdefault((method, rate), []).append(accuracy)
+                    print(name, rate, seed, method, f"{accuracy:.4f}", flush=True)
+        title = f"{name}, {NUM_TRAIN[name]:,} training and {NUM_TEST[name]:,} test images"
+        lines += [*table(rows, title), ""]
+    return lines
+
+
+def scratch_part(shared: Path, options: argparse.Namespace) -> list[str]:
+    rows: dict[tuple[str, float], list[float]] = {}
+    times: dict[str, list[float]] = {}
+    for rate in RATES:
+        for seed in range(options.seeds):
+            for method, accuracy, seconds in scratch(shared, options, rate, seed):
+                rows.setdefault((method, rate), []).append(accuracy)
+                times.setdefault(method, []).append(seconds)
+                print(rate, seed, method, f"{accuracy:.4f} {seconds:.1f} s", flush=True)
+    about = (
+        f"fastnet32 at {options.side} px, {options.images:,} training images of CIFAR-10, {options.epochs} epochs of batches of "
+        f"{BATCH}, 1,000 test images; mean and range of {options.seeds} seeds."
+    )
+    median = ", ".join(f"{method} {statistics.median(seconds):.0f}" for method, seconds in times.items())
+    return [about, "", *table(rows, "training"), "", f"Median seconds of training: {median}."]
+
+
+if __name__ == "__main__":
+    main()
