@@ -278,10 +278,7 @@ def prepare_model(
     keeps_val = data.has_given_val or plan.noisy_labels  # which does not judge the labels of val
     fits_val = plan.recipe == "head" and not keeps_val and {"val", "test"} <= set(decoded.dataset.given_splits)
     if fits_val:
-        reasons = [
-            *reasons,
-            "the head is chosen and calibrated by cross-validation, then fitted on train and val together",
-        ]
+        reasons.append("the head is chosen and calibrated by cross-validation, then fitted on train and val together")
     num_bad = sum(map(len, decoded.bad.values()))
     noticed = (
         *describe_data(data.dataset, data.facts, num_bad=num_bad),
