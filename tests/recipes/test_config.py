@@ -62,7 +62,7 @@ def test_every_setting_and_value_that_is_suggested_exists():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("loss.name=ce", "must be one of cross-entropy, focal, bce, mse. Did you mean 'cross-entropy'?"),
+        ("loss.name=ce", "must be one of cross-entropy, focal, gce, bce, mse. Did you mean 'cross-entropy'?"),
         ("loss.name=Cross_Entropy", "Did you mean 'cross-entropy'?"),
         ("compute.device=gpu", "must be one of auto, cpu, cuda. Did you mean 'cuda'?"),
         ("compute.precision=fp16", "Did you mean 'float16'?"),
