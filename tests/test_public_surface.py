@@ -339,7 +339,6 @@ def test_errors_and_their_exit_codes():
 # Tested through what calls them: commands in tests/cli and tests/end_to_end, containers in test_sources and test_archives.
 JOINERS = {
     "cli/explain.py",
-    "data/augment/random_ops.py",
     "data/readers/own_images.py",
     "data/readers/own_labels.py",
     "evaluation/results/read.py",
