@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import jinja2
 from recog.bundle.manifest import Manifest
 from recog.core.files import pretty_json
 from recog.core.preprocess import Preprocess
+from recog.core.task import Task
 from recog.core.text import visible
 from recog.evaluation.trust.calibration import Calibration
 
@@ -30,11 +32,26 @@ _PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(  # by the runtime o
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TaskTerms:
+    final: str  # what makes probabilities of logits, in words
+    facts: Callable[[Calibration], dict[str, Any]]  # that the probabilities of this task need
+
+
+_BY_TASK: Mapping[Task, _TaskTerms] = MappingProxyType(
+    {
+        "multiclass": _TaskTerms(final="the softmax", facts=lambda _: {}),
+        "multilabel": _TaskTerms(
+            final="a sigmoid of each", facts=lambda calibration: {"thresholds": list(calibration.threshold_values)}
+        ),
+    }
+)
+
+
 def onnx_facts(preprocess: Preprocess, calibration: Calibration) -> dict[str, Any]:
     """What the probabilities of the ONNX file need beside its class names, for those who use it without the bundle."""
     table = {key: value for key, value in calibration.scaling.to_dict().items() if key != "fit"}
-    if calibration.thresholds is not None:
-        table["thresholds"] = list(calibration.threshold_values)
+    table |= _BY_TASK[calibration.task].facts(calibration)
     return {"preprocess": preprocess.to_dict(), "calibration": table}
 
 
@@ -118,7 +135,7 @@ def _steps(rules: Mapping[str, Any]) -> str:
 
 def _probabilities(contract: Mapping[str, Any]) -> str:
     """In words, from logits to probabilities."""
-    final = "a sigmoid of each" if contract["task"] == "multilabel" else "the softmax"
+    final = _BY_TASK[contract["task"]].final
     calibration = contract["calibration"]
     if calibration["method"] == "temperature":
         return f"{final} of logits / {calibration['temperature']:.6g}"

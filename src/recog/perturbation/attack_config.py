@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Literal
 
 from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError
+from recog.core.task import Task
 
 ATTACK_NAMES = ("fgsm", "pgd", "apgd-ce", "apgd-dlr", "square")  # in the order in which they are run
+ATTACKS_OF: Mapping[Task, tuple[str, ...]] = MappingProxyType({"multiclass": ATTACK_NAMES, "multilabel": ()})
 DEFAULT_EPS = {"linf": "8/255", "l2": "1/2"}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 from recog.bundle.manifest import Manifest
 from recog.bundle.seal import RUN_CONFIG, check_files
 from recog.core.errors import ConfigError
+from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.runtime.engine import FileEngine, Outputs
 
 Views = Literal["one", "mirror", "shifts", "selective"]
 VIEWS: tuple[str, ...] = get_args(Views)
+_VIEWS_OF: Mapping[Task, tuple[str, ...]] = MappingProxyType(
+    {"multiclass": VIEWS, "multilabel": tuple(name for name in VIEWS if name != "selective")}
+)
 SHIFT = 1 / 32  # of the image's sides
 SURE = 0.9  # calibrated confidence from which 'selective' takes the one view for enough
 
@@ -89,7 +94,7 @@ def open_views(
 
     if views not in VIEWS:
         raise ConfigError(f"views is {views!r}; expected one of {', '.join(VIEWS)}.")
-    if manifest.task == "multilabel" and views == "selective":
+    if views not in _VIEWS_OF[manifest.task]:
         raise ConfigError(
             "views=selective goes by the confidence in the one class of an image, and this bundle predicts several labels. Use "
             "mirror or shifts."

@@ -204,6 +204,9 @@ class LossPlan(LossConfig):
 
 
 AdversarialMethod = Literal["pgd", "trades", "fgsm-rs"]
+ADVERSARIAL_METHODS: Mapping[Task, tuple[AdversarialMethod, ...]] = MappingProxyType(
+    {"multiclass": ("pgd", "trades", "fgsm-rs"), "multilabel": ("pgd", "fgsm-rs")}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +247,11 @@ class AdversarialConfig:
         """What it means for a run. ConfigError for a method that does not suit `task`."""
         if not self.eps:
             return []
-        if self.method == "trades" and task != "multiclass":
-            raise ConfigError("adversarial.method is trades, which needs one class per image; use pgd or fgsm-rs.")
+        if self.method not in ADVERSARIAL_METHODS[task]:
+            raise ConfigError(
+                f"adversarial.method is {self.method}, which needs one class per image; use "
+                f"{' or '.join(ADVERSARIAL_METHODS[task])}."
+            )
         return [
             f"adversarial training by {self.method}, eps {self.eps:.4g}: a step costs about {self.num_steps + 1} times as much; "
             "val is measured under 10 steps of PGD and chooses the epoch"

@@ -105,8 +105,7 @@ def _unpack(text: str) -> NDArray[np.float64]:
 
 def pack_targets(targets: NDArray[np.generic]) -> str:
     """Labels [N] or zeros and ones [N, K] as text for the storage."""
-    columns = 0 if targets.ndim == 1 else targets.shape[1]
-    return _text(targets.astype(np.int32), f"targets {columns}")
+    return _text(targets.astype(np.int32), f"targets {sum(targets.shape[1:])}")  # K, or 0 of labels
 
 
 def unpack_targets(text: str) -> NDArray[np.generic]:

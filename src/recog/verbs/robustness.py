@@ -28,7 +28,7 @@ from recog.data.dataset import Dataset, Sample, describe_exclusions, targets_of
 from recog.data.lists.label_format import AS_FOUND, LabelFormat
 from recog.data.sources import Source
 from recog.data.store import BadImagePolicy, exclude_bad, read_images
-from recog.perturbation.attack_config import AttackConfig, build_attack_config
+from recog.perturbation.attack_config import ATTACKS_OF, AttackConfig, build_attack_config
 from recog.perturbation.corruptions import MAX_SMALL_PX, SEVERITIES, choose_corruptions, corrupt
 from recog.perturbation.measure import CLEAN, Condition, ConditionLog, Subject, measure_conditions
 from recog.perturbation.page import render_robustness
@@ -199,7 +199,7 @@ def robustness_events(
     """Measure the conditions in turn; the last event is the result. The engine is the fastest that `recog bench` has found."""
     out = config.out
     if config.attacks is not None:
-        if labelled.dataset.task != "multiclass":
+        if not ATTACKS_OF[labelled.dataset.task]:
             raise ConfigError(
                 "attacks need one class per image, and this bundle predicts several labels. Remove --attacks."
             )

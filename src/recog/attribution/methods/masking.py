@@ -6,8 +6,9 @@ RISE: Petsiuk, Das, Saenko (2018), "RISE: randomized input sampling for explanat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +65,19 @@ def _chunks(places: list[tuple[slice, slice]], size: int) -> Iterator[list[tuple
 
 def log_odds(task: Task, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Of each label against all others, float64 [B, K]: the logit itself where labels do not exclude each other."""
-    values = logits.astype(np.float64)
-    if task == "multilabel":
-        return values
+    return _LOG_ODDS[task](logits.astype(np.float64))
+
+
+def _of_one_class(values: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = np.exp(values - values.max(axis=1, keepdims=True))
     others = np.maximum(shifted.sum(axis=1, keepdims=True) - shifted, 1e-300)
     odds: NDArray[np.float64] = values - values.max(axis=1, keepdims=True) - np.log(others)
     return odds
+
+
+_LOG_ODDS: Mapping[Task, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = MappingProxyType(
+    {"multiclass": _of_one_class, "multilabel": lambda values: values}
+)
 
 
 def rise(subject: Subject, images: Images, labels: Labels) -> Attribution:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+Array = NDArray[np.float64]
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -31,23 +32,17 @@ class Model:
         """{"labels": what is predicted, "probs": {class name: probability}} of one image file."""
         probs = self.probs(self.logits(self.read(file)[None]))[0]
         names, thresholds = self.contract["class_names"], np.array(self.contract["thresholds"])
-        if self.contract["task"] == "multilabel":
-            chosen = np.flatnonzero(probs >= thresholds)
-        else:  # of two classes with thresholds, the one that exceeds its own the most
-            chosen = np.array([np.argmax(probs - thresholds if len(thresholds) else probs)])
+        chosen = PREDS[self.contract["task"]](probs, thresholds if len(thresholds) else np.zeros(len(probs)))
         return {"labels": [names[k] for k in chosen], "probs": dict(zip(names, probs.tolist(), strict=True))}
 
-    def probs(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def probs(self, logits: NDArray[np.float32]) -> Array:
         """Calibrated probabilities [B, K] from logits [B, K]."""
         calibration, scaled = self.contract["calibration"], logits.astype(np.float64)
         if calibration["method"] == "temperature":
             scaled = scaled / calibration["temperature"]
         elif calibration["method"] == "vector":
             scaled = scaled * np.array(calibration["factors"]) + np.array(calibration["offsets"])
-        if self.contract["task"] == "multilabel":
-            return np.asarray(1 / (1 + np.exp(-scaled)))
-        exp = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(exp / exp.sum(axis=1, keepdims=True))
+        return PROBS[self.contract["task"]](scaled)
 
     def read(self, file: str | Path | IO[bytes]) -> NDArray[np.uint8]:
         """An image file as the network takes it, uint8 [H, W, C]: 8 bits per channel, sRGB or grey."""
@@ -65,6 +60,19 @@ class Model:
         return np.array(crop).reshape(height, width, rules["channels"])
 
 
+def _softmax(logits: Array) -> Array:
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True))
+
+
+PROBS: dict[str, Callable[[Array], Array]] = {
+    "multiclass": _softmax,
+    "multilabel": lambda logits: np.asarray(1 / (1 + np.exp(-logits))),
+}
+PREDS: dict[str, Callable[[Array, Array], Any]] = {  # probabilities and thresholds [K] -> numbers of classes
+    "multiclass": lambda probs, thresholds: [np.argmax(probs - thresholds)],  # that exceeds its own threshold the most
+    "multilabel": lambda probs, thresholds: np.flatnonzero(probs >= thresholds),
+}
 _FILTERS = {method.name.lower(): method for method in Image.Resampling}
 
 

@@ -125,7 +125,7 @@ def is_correct(preds: BoolArray, is_class: BoolArray) -> BoolArray:
 
 
 def _excess(probs: FloatArray, thresholds: Sequence[float]) -> FloatArray:
-    return np.asarray(probs - np.asarray(thresholds)) if thresholds else probs
+    return np.asarray(probs - np.asarray(thresholds or 0.0))
 
 
 class _Multiclass(TaskMeasures):
@@ -258,6 +258,9 @@ TASK_MEASURES: Mapping[Task, TaskMeasures] = MappingProxyType(
 )
 
 
+_BY_AXES: Mapping[int, Task] = MappingProxyType({1: "multiclass", 2: "multilabel"})
+
+
 def task_of(targets: TargetArray) -> TaskMeasures:
     """Of labels int [N], or of zeros and ones [N, K]."""
-    return TASK_MEASURES["multiclass" if targets.ndim == 1 else "multilabel"]
+    return TASK_MEASURES[_BY_AXES[targets.ndim]]

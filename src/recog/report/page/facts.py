@@ -21,7 +21,8 @@ class _Scored:
     @property
     def score(self) -> tuple[str, float]:
         """The name and value of the measure that chooses."""
-        return ("accuracy", self.val_accuracy) if self.val_map is None else ("mAP", self.val_map)
+        measures = (("mAP", self.val_map), ("accuracy", self.val_accuracy))
+        return next((name, value) for name, value in measures if value is not None)  # the first that was recorded
 
 
 @dataclass(frozen=True, kw_only=True)
