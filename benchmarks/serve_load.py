@@ -95,7 +95,9 @@ def litserve_at(bundle: Path) -> tuple[subprocess.Popen, int]:
     python = os.environ["RECOG_PEER_PYTHON"]
     command = ["taskset", "-c", "0", python, str(PEERS / "litserve_app.py"), str(bundle), str(port)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     for _ in range(600):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as reply:
@@ -112,7 +114,7 @@ def peer_rows(bundle: Path, photos: list[bytes], base: float, seconds: float) ->
         send = sender(photos, "/predict", as_json=True)
         return [row(f"LitServe, {n} clients", *reorder(closed(port, send, n, seconds), base)) for n in CLIENTS]
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # its workers would outlive it
         process.wait(30)
 
 
