@@ -37,17 +37,19 @@ STAGES = {
     "narrow": ("recog, fastnet32, default epochs", ["--model", "fastnet32"]),
     "full": ("recog, default", []),
 }
+VIEWS = dict.fromkeys(STAGES, ()) | {"full": ("mirror", "shifts", "selective")}
 
 
-def run_recog(folder: Path, stage: str) -> dict[str, float | str]:
+def run_recog(folder: Path, stage: str, seed: int) -> dict[str, float | str]:
     with tempfile.TemporaryDirectory() as place:
-        command = recog("train", str(folder), *STAGES[stage][1], "--name", stage, "--json")
+        command = recog("train", str(folder), *STAGES[stage][1], "--seed", str(seed), "--name", stage, "--json")
         timing = time_in_turn({stage: command}, runs=1, warmup=0, cwd=Path(place))[stage]
         run = Path(place) / "runs" / stage
         report = json.loads(timing.stdout)["report"]
         training = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         epochs = [line for line in training if line["kind"] == "epoch"]
         plan = tomllib.loads((run / "run.toml").read_text())
+        views = {f"accuracy, {views}": accuracy_with(views, stage, folder, Path(place)) for views in VIEWS[stage]}
     schedule, sides = plan["schedule"], plan["model"]["image_size"]
     small = schedule["small_fraction"] * (1 - schedule["small_scale"] ** 2)
     step_cost = (1 - small) * math.prod(sides) / SIDE_PX**2  # over a step at the full size, in proportion to the pixels
@@ -59,7 +61,16 @@ def run_recog(folder: Path, stage: str) -> dict[str, float | str]:
         "num_train": report["training"]["num_images"],
         "network": report["training"]["network"],
         "step_cost": step_cost,
+        "seed": seed,
+        **views,
     }
+
+
+def accuracy_with(views: str, stage: str, folder: Path, place: Path) -> float:
+    """On the test images, each averaged over several views."""
+    command = recog("evaluate", stage, str(folder / "test"), "--views", views, "--json")
+    timing = time_in_turn({views: command}, runs=1, warmup=0, cwd=place)[views]
+    return float(json.loads(timing.stdout)["report"]["accuracy"])
 
 
 def run_peer(folder: Path, epochs: int) -> dict[str, float | str]:
@@ -103,6 +114,20 @@ def row(stage: str, runs: list[dict[str, float]], peer_s: float | None) -> str:
     )
 
 
+def completed() -> list[dict[str, float]]:
+    return [json.loads(line) for line in LINES.read_text().splitlines()]
+
+
+def views_note(runs: list[dict[str, float]]) -> str:
+    means = {
+        views: statistics.mean(run[f"accuracy, {views}"] for run in runs if f"accuracy, {views}" in run)
+        for views in VIEWS["full"]
+        if any(f"accuracy, {views}" in run for run in runs)
+    }
+    found = ", ".join(f"{views} {accuracy:.2%}" for views, accuracy in means.items())
+    return f"\n\nThe default, averaged over several views of each test image: {found}." if found else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -113,12 +138,12 @@ def main() -> None:
     for _ in range(options.repeats):
         for stage in filter(None, options.stages.split(",")):
             epochs = {"start": 0, "peer": options.peer_epochs}.get(stage)
-            result = run_recog(options.folder, stage) if epochs is None else run_peer(options.folder, epochs)
+            seed = sum(result["stage"] == stage for result in completed())
+            result = run_recog(options.folder, stage, seed) if epochs is None else run_peer(options.folder, epochs)
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": stage, **result}) + "\n")
     runs: dict[str, list[dict[str, float]]] = {}
-    for line in LINES.read_text().splitlines():
-        result = json.loads(line)
+    for result in completed():
         runs.setdefault(result["stage"], []).append(result)
     peer_s = ten_epochs_s(runs.get("start", []), runs.get("peer", []))
     table = [
@@ -127,7 +152,11 @@ def main() -> None:
         *(row(stage, found, peer_s) for stage, found in runs.items()),
     ]
     note = f"\n\nTen epochs of the tutorial are counted from runs of none and of one: {peer_s:.0f} s." if peer_s else ""
-    write_result("cifar10_scratch", "CIFAR-10 from scratch, 10,000 test images", "\n".join(table) + note)
+    write_result(
+        "cifar10_scratch",
+        "CIFAR-10 from scratch, 10,000 test images",
+        "\n".join(table) + note + views_note(runs.get("full", [])),
+    )
 
 
 if __name__ == "__main__":
