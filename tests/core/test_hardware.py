@@ -3,6 +3,7 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from recog.core.hardware import (
     num_cores,
     process_start,
     read_hardware,
+    trim_memory,
 )
 
 
@@ -216,3 +218,19 @@ def test_a_process_started_when_the_kernel_states(tmp_path):
 def test_without_the_kernel_it_started_when_this_module_was_imported(tmp_path, text):
     write_tree(tmp_path, {} if text is None else {"proc/self/stat": text})
     assert process_start(tmp_path) == hardware._IMPORTED
+
+
+def test_freed_memory_goes_back_to_the_system():
+    """Small blocks in the C library's heap, all but the last of which are freed: without a word they would stay."""
+    if not Path("/proc/self/statm").exists() or platform.libc_ver()[0] != "glibc":
+        pytest.skip("needs /proc and glibc")
+
+    def resident_mib():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    blocks = [bytearray(60_000) for _ in range(2000)]  # 114 MiB
+    full, last = resident_mib(), blocks.pop()
+    del blocks
+    trim_memory()
+    assert resident_mib() < full - 80
+    assert len(last) == 60_000

@@ -6,6 +6,7 @@ import pickle  # noqa: TID251
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +144,14 @@ def test_the_batch_size_does_not_matter(trained, batch_size):
 def test_batches_are_as_large_as_asked_for(predictor):
     assert len(list(predictor.predict_each([grey(i) for i in range(10)], batch_size=4))) == 10
     assert predictor.engine.batch_sizes == [4, 4, 2]
+
+
+def test_large_images_are_answered_four_at_a_time_as_their_maps_take_much_memory(predictor):
+    manifest = replace(predictor.manifest, preprocess=Preprocess(image_size=(288, 288), channels=1))
+    large = Predictor(manifest=manifest, calibration=Calibration(), engine=BrightnessEngine())
+    assert len(large.predict([grey(1, (288, 288))] * 10)) == 10
+    assert len(large.embed([grey(1, (288, 288))] * 5)) == 5
+    assert large.engine.batch_sizes == [4, 4, 2, 1, 4, 1]  # the one: no image, for the number of features
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

@@ -31,6 +31,7 @@ from recog.bundle.seal import (
 from recog.core.config import config_to_dict, dump_toml
 from recog.core.errors import ConfigError
 from recog.core.files import pretty_json
+from recog.core.hardware import trim_memory
 from recog.core.images.decode import decode
 from recog.core.text import plural
 from recog.data.balance import describe_balance, training_weights
@@ -76,7 +77,11 @@ def export(folder: Path, prepared: Prepared) -> FileEngine:
     size, channels = model.preprocess.image_size, model.preprocess.channels
     save_weights(model, folder / WEIGHTS)
     save_network_config(model, folder / CONFIG, class_names=class_names, task=task)
-    data = with_present_head(prepared.frozen.data, model.classifier) if prepared.plan.recipe == "head" else None
+    data = None
+    if prepared.plan.recipe == "head":
+        data = with_present_head(prepared.frozen.data, model.classifier)
+        prepared.frozen.close()
+        trim_memory()
     if data is None:
         export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
     else:
@@ -126,9 +131,10 @@ def pack(  # noqa: PLR0913  all that a run made
     )
     # the second network is rebuilt from the files, so that weights and config.json are verified too; a module of the
     # user's own cannot be rebuilt, so the trained one itself is compared
-    second = model.classifier if model.library == "own" else load_classifier(folder)
     own_samples = dataset.subset("val") or dataset.subset("train")
-    parity = _check_export(predictor, TorchEngine(second), own_samples)
+    second = TorchEngine(model.classifier if model.library == "own" else load_classifier(folder))
+    parity = _check_export(predictor, second, own_samples)
+    del second
     (folder / CALIBRATION).write_bytes(pretty_json(calibration.to_dict()))
     add_metadata(folder / ONNX, onnx_facts(model.preprocess, calibration))
     measured = _measure(predictor, prepared, measured_on, out_of_fold)
@@ -151,6 +157,7 @@ def pack(  # noqa: PLR0913  all that a run made
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     seal(folder, draft)
+    trim_memory()
     verify(folder)  # read again, the sealed files predict the reference images as before
     return Packed(measured=measured, parity=parity, calibration=calibration)
 
@@ -237,5 +244,6 @@ def _reference(predictor: Predictor, samples: Sequence[Sample], plan: Plan) -> R
         ]
     files = tuple(encode_reference(picture, preprocess) for picture in pictures)
     images = np.stack([preprocess.read(file) for file in files])
-    probs = predictor.predict_batch(images).probs.astype(np.float32)
+    outputs, _ = run_engine(predictor.engine, images)  # in parts: 16 photos at once take 600 MB
+    probs = predictor.calibration.apply(outputs.logits).astype(np.float32)
     return Reference(kind=plan.reference, images=files, probs=probs)

@@ -37,7 +37,7 @@ from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
-from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, open_engine
+from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, images_at_once, open_engine
 from recog.runtime.folders import list_images
 from recog.runtime.prediction import PREDICTIONS, Prediction
 from recog.runtime.views import Views, ViewsEngine, open_views
@@ -167,26 +167,26 @@ class Predictor:
         rows = [_or_raise(answer).probs for answer in self.predict_each(_several(sources))]
         return np.array(rows, np.float64).reshape(len(rows), len(self.class_names))
 
-    def embed(self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+    def embed(self, sources: Iterable[ImageSource], *, batch_size: int | None = None) -> NDArray[np.float32]:
         """Features [N, D] of the network before its last layer, for search and clustering.
 
         Raises BadImage for an image that cannot be used.
         """
         none = np.zeros((1, *self.preprocess.image_size, self.preprocess.channels), np.uint8)
         batches = [self.engine(none).features[:0]]  # so that no source gives [0, D]
-        for _, images in self._read_batches(_several(sources), _check_size(batch_size), folder=_working_folder()):
+        for _, images in self._read_batches(_several(sources), self._checked(batch_size), folder=_working_folder()):
             batches.append(self.engine(np.stack([_or_raise(image) for image in images])).features)
         return np.concatenate(batches)
 
     def predict_each(
-        self, sources: Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, reject: bool = False
+        self, sources: Iterable[ImageSource], *, batch_size: int | None = None, reject: bool = False
     ) -> Iterator[Prediction | BadImage]:
         """Per source, in order: its Prediction, or the BadImage with the reason.
 
         Sources are taken as answers are asked for; relative paths mean what they mean at this call.
         ConfigError at this call where `batch_size` or `reject` is not possible.
         """
-        _check_size(batch_size)
+        batch_size = self._checked(batch_size)
         if reject and self._check_reject().needs_features:
             _ = self._statistics  # read, so that a damaged file is found before the first answer
         return self._answer_all(sources, batch_size, reject=reject, folder=_working_folder())
@@ -228,6 +228,11 @@ class Predictor:
                 chunk, parts = following or begin()
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _checked(self, batch_size: int | None) -> int:
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+        return batch_size or images_at_once(self.preprocess.image_size)
 
     def _read(self, source: ImageSource, *, folder: str) -> NDArray[np.uint8] | BadImage:
         file = os.path.join(folder, source) if isinstance(source, (str, Path)) else source
@@ -382,12 +387,6 @@ def _several(sources: Iterable[ImageSource]) -> Iterable[ImageSource]:
     if _is_one(sources):
         raise ConfigError("a list of images is expected, and this is one image. Put it into a list: [image].")
     return sources
-
-
-def _check_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
-    return batch_size
 
 
 def _or_raise(answer: T | BadImage) -> T:

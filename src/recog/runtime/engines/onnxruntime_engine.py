@@ -34,6 +34,8 @@ class OnnxEngine:
         options.intra_op_num_threads = num_cores() if num_threads is None else check_num_threads(num_threads)
         self.class_names = read_class_names(check_graph(path), path)
         options.inter_op_num_threads = 1
+        # planning memory by the sizes of a batch doubles it, as what the first batch was given is kept; it saves no time
+        options.enable_mem_pattern = False
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # none of its own lines: what fails is raised, and its warnings are about its optimiser
