@@ -28,7 +28,7 @@ def zoom_blur(image: Image, zoom: tuple[float, float], chance: Generator) -> Ima
     end, step = zoom
     factors = np.arange(1, end, step)
     picture = to_picture(image)
-    total = np.zeros((picture.height, picture.width, image.shape[2]), np.uint32)
+    total = np.zeros((picture.height, picture.width, image.shape[2]), np.uint16)  # of at most 31 pictures
     for factor in factors:
         total += np.asarray(zoomed(picture, float(factor))).reshape(image.shape)
     return np.asarray((image + total.astype(np.float32) / 255) / (len(factors) + 1), np.float32)
@@ -45,24 +45,24 @@ def glass_blur(image: Image, glass: tuple[float, int, int], chance: Generator) -
     return gaussian(flat.reshape(image.shape), sigma)
 
 
-def _scatter(height: int, width: int, reach: int, chance: Generator) -> NDArray[np.int32]:
+def _scatter(height: int, width: int, reach: int, chance: Generator) -> NDArray[np.intp]:
     """For each pixel, flat, the one whose value it ends with.
 
     The published program goes from the last pixel to the first and gives each the value that its random neighbour has by then:
     that of the neighbour's own neighbour, where that one had its turn before. The chains are followed for all pixels at once.
     """
-    pixels = np.arange(height * width, dtype=np.int32)
+    pixels = np.arange(height * width)
     target = pixels.copy()
     middle = np.s_[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     inside = target.reshape(height, width)[middle]
     moves = chance.integers(-reach, reach, (2, *inside.shape), np.int8)
-    inside += moves[0] * np.int32(width) + moves[1]
+    inside += moves[0] * np.intp(width) + moves[1]
     had_turn = target > pixels  # a neighbour at a later place had its turn before
     ends = np.where(had_turn, target, pixels)
     while True:
-        further = ends[ends]
+        further = ends.take(ends)
         if np.array_equal(further, ends):
-            return target[ends]
+            return target.take(ends)
         ends = further
 
 

@@ -122,30 +122,38 @@ def equalised(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def edges(levels: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool_]:
     """Edges by Canny (1986), IEEE PAMI 8(6), as OpenCV's with a 3 x 3 Sobel filter and |dx| + |dy| as strength."""
-    values = np.pad(levels.astype(np.float64), 1, mode="edge")
-    across = ndimage.sobel(values, axis=1, mode="nearest")[1:-1, 1:-1]
-    down = ndimage.sobel(values, axis=0, mode="nearest")[1:-1, 1:-1]
-    strength = np.abs(across) + np.abs(down)
-    around = np.pad(strength, 1)
+    values = np.pad(levels.astype(np.int32), 1, mode="edge")
     height, width = levels.shape
 
-    def neighbour(row: int, column: int) -> NDArray[np.float64]:
+    def smoothed(of: NDArray[np.int32]) -> NDArray[np.int32]:
+        return of[:-2] + 2 * of[1:-1] + of[2:]
+
+    across = smoothed(values[:, 2:] - values[:, :-2])
+    down = smoothed((values[2:] - values[:-2]).T).T
+    strength = np.abs(across) + np.abs(down)
+    around = np.pad(strength, 1)
+
+    def neighbour(row: int, column: int) -> NDArray[np.int32]:
         return around[1 + row : 1 + row + height, 1 + column : 1 + column + width]
 
     slope = np.tan(np.pi / 8)
     is_level = np.abs(down) < slope * np.abs(across)
     is_upright = np.abs(across) < slope * np.abs(down)
     same_sign = across * down >= 0
-    before = np.select(
-        [is_level, is_upright, same_sign], [neighbour(0, -1), neighbour(-1, 0), neighbour(-1, -1)], neighbour(-1, 1)
+    before, behind = (
+        np.where(
+            is_level,
+            neighbour(0, step),
+            np.where(
+                is_upright, neighbour(step, 0), np.where(same_sign, neighbour(step, step), neighbour(step, -step))
+            ),
+        )
+        for step in (-1, 1)
     )
-    behind = np.select(
-        [is_level, is_upright, same_sign], [neighbour(0, 1), neighbour(1, 0), neighbour(1, 1)], neighbour(1, -1)
-    )
-    is_peak = np.where(
-        is_level | is_upright, (strength > before) & (strength >= behind), (strength > before) & (strength > behind)
-    )
+    is_peak = (strength > before) & np.where(is_level | is_upright, strength >= behind, strength > behind)
     weak = is_peak & (strength > low)
-    regions, _ = ndimage.label(weak, np.ones((3, 3)))
-    kept = np.unique(regions[weak & (strength > high)])
-    return np.asarray(np.isin(regions, kept[kept > 0]))
+    regions, num_regions = ndimage.label(weak, np.ones((3, 3)))
+    is_kept = np.zeros(num_regions + 1, bool)
+    is_kept[regions[weak & (strength > high)]] = True
+    is_kept[0] = False
+    return np.asarray(is_kept[regions])
