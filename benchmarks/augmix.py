@@ -2,9 +2,9 @@
 
     python benchmarks/augmix.py DATA [--images 10000] [--epochs 4] [--seeds 2] [--side 16] [--test 300]
 
-DATA is the folder with cifar10.zip. fastnet32 is trained on so many images by the policy 'standard' for so many epochs; the others
-are trained for as many steps as fit the same CPU time, found by the first of them, and a schedule of that length. Then the 15
-corruptions of CIFAR-10-C at five severities on test images that no network has seen, at the size that the network takes.
+DATA is the folder with cifar10.zip. fastnet32 is trained on --images by the policy 'standard' for --epochs; the others
+are trained for as many steps as fit the same CPU time, found by the first of them, and a schedule of that length. Then the
+15 corruptions of CIFAR-10-C at five severities on test images that no network has seen, at the size of its input.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def table(found: dict[str, list[tuple[float, float, float, int]]], options: argparse.Namespace) -> list[str]:
     lines = [
-        f"fastnet32 at {options.side} px, {options.images:,} training images, batches of {BATCH}; {options.test} test images, the "
-        f"15 corruptions of CIFAR-10-C at five severities, made at {options.side} px; mean and range of {options.seeds} seeds; "
-        "equal CPU time of training.",
+        f"fastnet32 at {options.side} px, {options.images:,} training images, batches of {BATCH}; {options.test} test "
+        f"images, the 15 corruptions of CIFAR-10-C at five severities, made at {options.side} px; mean and range of "
+        f"{options.seeds} seeds; equal CPU time of training.",
         "",
         "| augmentation | accuracy as they are | mean under corruptions | gain, points | CPU s | steps |",
         "|---|---|---|---|---|---|",

@@ -199,8 +199,9 @@ def _by_corruption(a: KeptResult, b: KeptResult) -> Iterator[tuple[str, PairedMe
 def _paired(num_images: int, of_a: Sequence[str], of_b: Sequence[str]) -> PairedMeasure:
     """Mean accuracies over conditions. An image's answers under all of them belong together, and so do both sides' answers."""
     a, b = (np.stack([unpack_bits(bits, num_images) for bits in side]).mean(axis=0) for side in (of_a, of_b))
-    if len(of_a) == 1:
-        interval: Interval | None = paired_interval(int((a > b).sum()), int((b > a).sum()), num_images)
+    interval: Interval | None
+    if len(of_a) == 1 or (a == b).all():
+        interval = paired_interval(int((a > b).sum()), int((b > a).sum()), num_images)
     else:
         interval = mean_interval(b - a)
     return PairedMeasure(a=float(a.mean()), b=float(b.mean()), difference_ci95=interval)
