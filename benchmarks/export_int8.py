@@ -90,6 +90,7 @@ def table(run: str) -> str:
                 network=network,
                 folder=folder,
                 manifest=predictor.manifest,
+                calibration=predictor.calibration,
                 num_features=num_features,
                 title=run,
             )

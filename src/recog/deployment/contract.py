@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from recog.bundle.manifest import Manifest
+from recog.bundle.reference import FEATURES
 from recog.core.files import pretty_json
 from recog.core.preprocess import Preprocess
 from recog.core.task import Task
@@ -80,12 +81,34 @@ def write_contract(  # noqa: PLR0913  facts of one file
         "class_names": list(manifest.class_names),
         **onnx_facts(preprocess, calibration),
         "thresholds": list(calibration.threshold_values),
+        "sets": _sets(calibration),
+        "unknown": _unknown(calibration, folder),
         "num_features": num_features,
         "bundle": {"digest": manifest.to_dict()["digest"], "recog_version": manifest.recog_version},
     }
     (folder / CONTRACT).write_bytes(pretty_json(table))
     for program in _PROGRAMS[runtime]:
         (folder / program).write_bytes((files("recog.deployment") / "programs" / program).read_bytes())
+
+
+def _sets(calibration: Calibration) -> dict[str, Any] | None:
+    """How prediction sets are made of the probabilities; None where the bundle makes none."""
+    if calibration.sets is None:
+        return None
+    names = ("method", "alpha", "quantile", "class_quantiles", "penalty", "free_classes")
+    return {name: value for name, value in calibration.sets.to_dict().items() if name in names}
+
+
+def _unknown(calibration: Calibration, folder: Path) -> dict[str, Any] | None:
+    """The rule for 'unknown'; None where the bundle has none, or where it needs features of training images, which are not there."""
+    rule = calibration.unknown
+    if rule is None or rule.threshold is None:
+        return None
+    has_file = (folder / FEATURES).is_file()
+    if rule.needs_features and not has_file:
+        return None
+    found = {name: getattr(rule, name) for name in ("method", "threshold", "num_neighbours", "weight")}
+    return found | {"file": FEATURES if has_file else None}
 
 
 def open_program(folder: Path, *, num_threads: int | None = None) -> Any:

@@ -17,9 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from recog.bundle.manifest import Manifest
+from recog.bundle.reference import FEATURES
+from recog.bundle.seal import check_files
 from recog.core.errors import ConfigError, DataError, MissingExtraError, one_line
 from recog.core.files import cache_folder
 from recog.core.text import visible
+from recog.evaluation.trust.calibration import Calibration
 from recog.runtime.predictor import BATCH_SIZE
 
 ONNX_FILE = "model.onnx"
@@ -48,6 +51,7 @@ class ExportJob:
     network: Path  # the ONNX file to export: the bundle's, or its int8 form
     folder: Path  # to write into
     manifest: Manifest
+    calibration: Calibration
     num_features: int
     title: str
 
@@ -150,6 +154,10 @@ dynamic_batching {{ }}
 def _write_browser(job: ExportJob) -> str:
 
     shutil.copyfile(job.network, job.folder / ONNX_FILE)
+    rule = job.calibration.unknown
+    if rule is not None and rule.threshold is not None and rule.needs_features:
+        check_files(job.bundle, job.manifest, (FEATURES,))
+        shutil.copyfile(job.bundle / FEATURES, job.folder / FEATURES)
     write_page(job.folder)
     return ONNX_FILE
 
@@ -166,12 +174,14 @@ def _write_tensorrt(job: ExportJob) -> str:
 
 
 def write_page(folder: Path) -> None:
-    """Write index.html, page/ and ort/ into `folder`, beside its model.onnx, contract.json and pixels.mjs."""
+    """Write index.html, trust.mjs, page/ and ort/ into `folder`, beside its model.onnx, contract.json and pixels.mjs."""
     page, served = folder / "page", files("recog.serve") / "page"
     page.mkdir()
     for name in _PAGE_FILES:
         (page / name).write_bytes((served / name).read_bytes())
-    (page / "service.js").write_bytes((files("recog.deployment") / "programs" / "service.js").read_bytes())
+    programs = files("recog.deployment") / "programs"
+    (page / "service.js").write_bytes((programs / "service.js").read_bytes())
+    (folder / "trust.mjs").write_bytes((programs / "trust.mjs").read_bytes())
     (folder / "index.html").write_bytes((served / "index.html").read_bytes())
     (folder / "ort").mkdir()
     with tarfile.open(find_runtime()) as archive:

@@ -115,6 +115,7 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
             network=network,
             folder=staging,
             manifest=predictor.manifest,
+            calibration=predictor.calibration,
             num_features=num_features,
             title=title,
         )
