@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
 from picture_files import DISPLAY_P3, matrix_profile
+from PIL import Image, ImageCms
 
 from recog.core.errors import RecogError
 from recog.deployment.targets import find_runtime

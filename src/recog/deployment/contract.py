@@ -100,7 +100,7 @@ def _sets(calibration: Calibration) -> dict[str, Any] | None:
 
 
 def _unknown(calibration: Calibration, folder: Path) -> dict[str, Any] | None:
-    """The rule for 'unknown'; None where the bundle has none, or where it needs features of training images, which are not there."""
+    """The rule for 'unknown'; None without one, or where the features of training images that it needs are not in `folder`."""
     rule = calibration.unknown
     if rule is None or rule.threshold is None:
         return None
