@@ -4,9 +4,11 @@ Each function writes images {(class, i): PNG bytes} into a new folder and return
 """
 
 import json
+import shutil
+import tarfile
 import zipfile
 
-from containers import write_named, write_text
+from containers import add, write_named, write_text
 
 
 def _lines(paths, form):
@@ -171,3 +173,207 @@ def settings_in(folder, settings):
         key: tuple(part.replace("{folder}", str(folder)) for part in value) if isinstance(value, tuple) else value
         for key, value in settings.items()
     }
+
+
+def yaml_names(images, folder):
+    """Numbers in a list, and a YAML file as Ultralytics has it."""
+    paths, numbers = write_named(images, folder / "images"), _numbered(images)
+    names = sorted({name for name, _ in images})
+    write_text(folder / "data.yaml", "names:\n" + "".join(f"  {k}: {name}\n" for k, name in enumerate(names)))
+    rows = "".join(f"{paths[image]},{numbers[image]}\n" for image in images)
+    return write_text(folder / "list.csv", f"file,target\n{rows}")
+
+
+def json_lines(images, folder):
+    paths = write_named(images, folder)
+    rows = [json.dumps({"image": path, "species": name}) for (name, _), path in paths.items()]
+    return write_text(folder / "list.jsonl", "\n".join(rows))
+
+
+def json_of_rows(images, folder):
+    paths = write_named(images, folder)
+    return write_text(folder / "a.json", json.dumps([{"img": path, "y": name} for (name, _), path in paths.items()]))
+
+
+def two_folders_of_images(images, folder):
+    """Half of the images in each of two folders, a list in a third."""
+    halves = [dict(list(images.items())[part::2]) for part in (0, 1)]
+    paths = write_named(halves[0], folder / "a") | write_named(halves[1], folder / "b")
+    return write_text(folder / "lists" / "all.csv", "path,label\n" + _lines(paths, "{path},{name}\n"))
+
+
+def images_beside(images, folder):
+    """lists/train.csv and images/."""
+    paths = write_named(images, folder / "images")
+    return write_text(folder / "lists" / "list.csv", "image_path,class_name\n" + _lines(paths, "{path},{name}\n"))
+
+
+def list_of_paths(images, folder):
+    paths = write_named(images, folder, "{name}/{i}.png")
+    return write_text(folder / "all.txt", _lines(paths, "{path}\n"))
+
+
+def captions(images, folder):
+    """Class folders, and a table of captions."""
+    paths = write_named(images, folder, "{name}/{i}.png")
+    write_text(folder / "metadata.csv", "file_name,text\n" + _lines(paths, "{path},a small animal\n"))
+    return folder
+
+
+def agreeing_list(images, folder):
+    paths = write_named(images, folder, "{name}/{i}.png")
+    write_text(folder / "labels.csv", "path,label\n" + _lines(paths, "{path},{name}\n"))
+    return folder
+
+
+def dotted_keys(images, folder):
+    """A WebDataset shard with keys such as ant.0."""
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for (name, i), data in images.items():
+            add(archive, f"{name}.{i}.png", data)
+            add(archive, f"{name}.{i}.cls", name.encode())
+    return folder / "a.tar"
+
+
+def kaggle_zips(images, folder):
+    """train.csv beside train.zip and an unlabelled test.zip."""
+    kaggle(images, folder)
+    for part in ("train", "test"):
+        with zipfile.ZipFile(folder / f"{part}.zip", "w") as archive:
+            for file in sorted((folder / part).iterdir()):
+                archive.write(file, f"{part}/{file.name}")
+        shutil.rmtree(folder / part)
+    return folder
+
+
+def address(images, folder):
+    write_named(images, folder / "my photos", "{name}/{i}.png")
+    return (folder / "my photos").as_uri()
+
+
+def unlabelled_test(images, folder):
+    """train/CLASS and a test folder without classes."""
+    write_named(images, folder / "train", "{name}/{i}.png")
+    write_text(folder / "test" / "1.png", "")
+    return folder
+
+
+MORE_LAYOUTS = {  # as LAYOUTS; what is read is compared with the class folders, and not trained on once more
+    "YAML names": (yaml_names, {}),
+    "JSON lines": (json_lines, {}),
+    "JSON rows": (json_of_rows, {}),
+    "several --images": (two_folders_of_images, {"images": ("{folder}/a", "{folder}/b")}),
+    "../images": (images_beside, {}),
+    "list of paths": (list_of_paths, {"label_pattern": "{label}/{}"}),
+    "captions": (captions, {}),
+    "class folders and a list": (agreeing_list, {}),
+    "WebDataset, keys with dots": (dotted_keys, {}),
+    "Kaggle, zips": (kaggle_zips, {}),
+    "file://": (address, {}),
+}
+
+
+def split_folders(images, folder):
+    """The reference of SPLIT_LAYOUTS: of each class, image 0 is test, image 1 val, the others train."""
+    write_named(images, folder, "{name}/{i}.png")
+    for name, i in images:
+        part = folder / _split_of(i) / name
+        part.mkdir(parents=True, exist_ok=True)
+        (folder / name / f"{i}.png").rename(part / f"{i}.png")
+    for name in {name for name, _ in images}:
+        (folder / name).rmdir()
+    return folder
+
+
+def _split_of(i):
+    return {0: "test", 1: "valid"}.get(i, "train")
+
+
+def roboflow(images, folder):
+    """_classes.csv in each of train, valid, test."""
+    names, numbers = sorted({name for name, _ in images}), _numbered(images)
+    for split in ("train", "valid", "test"):
+        part = {image: data for image, data in images.items() if _split_of(image[1]) == split}
+        paths = write_named(part, folder / split)
+        rows = "".join(
+            f"{paths[image]},{','.join(str(int(numbers[image] == k)) for k in range(len(names)))}\n" for image in part
+        )
+        write_text(folder / split / "_classes.csv", f"filename, {', '.join(names)}\n{rows}")
+    return folder
+
+
+def column_of_splits(images, folder):
+    paths = write_named(images, folder)
+    rows = "".join(f"{path},{name},{_split_of(i)}\n" for (name, i), path in paths.items())
+    return write_text(folder / "list.csv", f"path,label,Phase\n{rows}")
+
+
+def list_per_split(images, folder, suffix="csv", line="{path},{name}\n", header="path,label\n"):
+    for split in ("train", "valid", "test"):
+        part = {image: data for image, data in images.items() if _split_of(image[1]) == split}
+        paths = write_named(part, folder / "images")
+        write_text(folder / f"{split}.{suffix}", header + _lines(paths, line))
+    return folder
+
+
+def text_per_split(images, folder):
+    return list_per_split(images, folder, "txt", "images/{path} {name}\n", "")
+
+
+SPLIT_LAYOUTS = {
+    "Roboflow": (roboflow, {}),
+    "column of splits": (column_of_splits, {}),
+    "train.csv, valid.csv, test.csv": (list_per_split, {}),
+    "train.txt, valid.txt, test.txt": (text_per_split, {}),
+}
+
+
+def _labels_of(image):
+    return [image[0], "small"] if image[1] % 2 else [image[0]]
+
+
+def joined_cells(images, folder):
+    paths = write_named(images, folder)
+    rows = "".join(f"{path},{'|'.join(_labels_of(image))}\n" for image, path in paths.items())
+    return write_text(folder / "list.csv", f"path,labels\n{rows}")
+
+
+def row_per_label(images, folder):
+    paths = write_named(images, folder)
+    rows = "".join(f"{path},{label}\n" for image, path in paths.items() for label in _labels_of(image))
+    return write_text(folder / "list.csv", f"image,label\n{rows}")
+
+
+def json_of_lists(images, folder):
+    """The reference of MULTILABEL_LAYOUTS."""
+    paths = write_named(images, folder)
+    return write_text(folder / "a.json", json.dumps({path: _labels_of(image) for image, path in paths.items()}))
+
+
+def coco_multilabel(images, folder):
+    coco(images, folder)
+    table = json.loads((folder / "coco.json").read_text())
+    table["categories"].append({"id": 99, "name": "small"})
+    table["annotations"] += [
+        {"id": 1000 + i, "image_id": i, "category_id": 99} for i, image in enumerate(images) if image[1] % 2
+    ]
+    return write_text(folder / "coco.json", json.dumps(table))
+
+
+def columns_of_0_and_1(images, folder):
+    names, numbers = sorted({name for name, _ in images}), _numbered(images)
+    paths = write_named(images, folder)
+    rows = "".join(
+        f"{paths[image]},{','.join(str(int(numbers[image] == k)) for k in range(len(names)))},{image[1] % 2}\n"
+        for image in images
+    )
+    return write_text(folder / "list.csv", f"path,{','.join(names)},small\n{rows}")
+
+
+MULTILABEL_LAYOUTS = {
+    "joined labels": (joined_cells, {"label_separator": "|"}),
+    "row per label": (row_per_label, {}),
+    "COCO, several categories": (coco_multilabel, {}),
+    "columns of 0 and 1": (columns_of_0_and_1, {}),
+}

@@ -118,5 +118,5 @@ def test_archives_within_an_archive_or_a_folder_are_named(tmp_path):
     write_zip(labelled_pngs(2), tmp_path)
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(tmp_path / "pets.zip", "pets.zip")
-    with pytest.raises(DataError, match=r"It holds 1 archives, such as pets.zip: unpack them"):
+    with pytest.raises(DataError, match=r"It holds 1 archive, such as pets.zip: unpack what is packed"):
         open_source(tmp_path / "outer.zip")

@@ -8,6 +8,7 @@ from containers import labelled_pngs, write_folder
 
 from recog.core.errors import ConfigError
 from recog.runs.splits import read_seen
+from recog.runtime.predictor import load
 from recog.verbs.evaluate import evaluate
 from recog.verbs.python.embedded import train
 
@@ -74,6 +75,20 @@ def test_a_run_repeats_from_its_run_toml_and_not_from_another_parent(runs):
     _, child = runs
     with pytest.raises(ConfigError, match="is another bundle than this config was planned for"):
         train("three", child.folder / "run.toml", settings={"model.parent": "child"}, verbose=False)
+
+
+def test_fewer_and_other_classes_at_another_size(runs, tmp_path):
+    """Of the parent's two classes one is left, and two are new; the images are 12 x 12 pixels, as the parent's input."""
+    parent, _ = runs
+    others = write_folder(labelled_pngs(12, classes=("bee", "cow", "wasp")), tmp_path / "others")
+    settings = {"model.image_size": 16}
+    child = train(others, parent="parent", epochs=1, threads=1, name="larger", settings=settings, verbose=False)
+    assert load(parent.bundle).preprocess.image_size == (12, 12)
+    assert load(child.bundle).preprocess.image_size == (16, 16)
+    assert load(child.bundle).class_names == ("bee", "cow", "wasp")
+    assert "its last layer has 1 of 3 classes, new: 'cow, wasp'" in (child.bundle / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_scratch_has_nothing_to_continue(runs):

@@ -10,7 +10,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded
 from recog.cli.output import print_cells, print_json, print_note, print_rendered
-from recog.core.text import visible
+from recog.core.text import plural, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +57,7 @@ def models(
 def _measured(networks: Sequence[NetworkFacts], threads: int | None) -> list[NetworkFacts]:
     from recog.verbs.bench import measure_networks
 
-    print_note(f"measuring {len(networks)} networks, some seconds each")
+    print_note(f"measuring {plural(len(networks), 'network')}, some seconds each")
     found = list(measure_networks(networks, num_threads=threads or 1))
     failed = [facts.name for facts in found if facts.ms is None]
     if failed:

@@ -232,7 +232,7 @@ def _begin(
         if prepared.plan.data.bad_images == "quarantine":
             bad = [exclusion for exclusions in prepared.bad.values() for exclusion in exclusions]
             write_quarantine(folder, bad)
-            yield Note(text=f"{len(bad)} bad images are listed in {folder / QUARANTINE}")
+            yield Note(text=f"bad images: {len(bad):,}, listed in {folder / QUARANTINE}")
         yield from _tracked(folder, prepared, _run(folder, prepared, world, clock=clock))
 
 

@@ -1,20 +1,16 @@
 """Data sets of the hub, from a mirror on this machine that answers as the hub does."""
 
-import http.server
-import json
-import threading
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from containers import labelled_pngs, write_folder, write_parquet
+from hub_mirror import COMMIT, hub_of
 
 from recog.core.errors import DataError
 from recog.data.inspection import fingerprint, hash_samples
 from recog.data.sources import open_source
 
 pytest.importorskip("huggingface_hub")
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -22,47 +18,14 @@ def mirror(tmp_path, monkeypatch):
     """(folder that is the data set someone/pets, list of the paths that were asked for)."""
     root, asked = tmp_path / "mirror", []
     root.mkdir()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, status, body=b"", **headers):
-            self.send_response(status)
-            for key, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(key.replace("_", "-"), value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def do_GET(self):  # noqa: N802  http.server's name
-            path = unquote(urlsplit(self.path).path)
-            asked.append(path)
-            if path == f"/api/datasets/someone/pets/revision/{path.rpartition('/')[2]}":
-                files = [
-                    {"rfilename": p.relative_to(root).as_posix(), "size": p.stat().st_size} for p in root.rglob("*.*")
-                ]
-                return self.answer(
-                    200, json.dumps({"id": "someone/pets", "sha": COMMIT, "siblings": files + EXTRA}).encode()
-                )
-            prefix = f"/datasets/someone/pets/resolve/{COMMIT}/"
-            file = root / path.removeprefix(prefix)
-            if not path.startswith(prefix) or not file.is_file():
-                return self.answer(404, X_Error_Code="RepoNotFound")
-            return self.answer(200, file.read_bytes(), ETag=f'"{file.name}"', X_Repo_Commit=COMMIT)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
     EXTRA.clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{running.server_port}")
+    with hub_of(root, asked=asked, extra=EXTRA) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
         yield root, asked
-        running.shutdown()
 
 
 EXTRA = []  # further files that the mirror lists

@@ -108,7 +108,11 @@ def _no_classes(tree: Tree, files: list[str]) -> str:
     packed = [
         name for name in (*tree.files, *(e.name for e in tree.exclusions)) if name.lower().endswith(ARCHIVE_SUFFIXES)
     ]
-    hint = f" It holds {len(packed)} archives, such as {packed[0]}: unpack them and name the folder." if packed else ""
+    hint = (
+        f" It holds {plural(len(packed), 'archive')}, such as {packed[0]}: unpack what is packed and name the folder."
+        if packed
+        else ""
+    )
     hint += suggest_label_pattern([name for name in files if has_image_suffix(name)])
     return (
         f"{tree.where} holds {found}; expected one folder of images per class, {_expected_folders(tree, files)}.{hint}"
