@@ -57,7 +57,7 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP: a page for people, POST /predict, Open Inference Protocol V2, Prometheus metrics.
 
-    SIGTERM and Ctrl-C stop it when all requests are answered; SIGHUP loads the bundles anew, with no request lost.
+    SIGTERM and Ctrl-C stop it when all requests are answered; SIGHUP reloads the bundles without losing a request.
     """
     from recog.core.config import build_config, override
     from recog.runtime.engine import check_engine_name

@@ -83,7 +83,7 @@ def train(
         typer.Option(help="Of two classes, choose the threshold for: f1, 'recall>=0.95', or cost=MISS:FALSE_ALARM."),
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The class that --threshold is about; the second one by default.")
+        str | None, typer.Option(help="Positive class of --threshold; the second one by default.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Data loading processes; the result does not depend on it.")

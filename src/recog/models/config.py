@@ -133,7 +133,7 @@ def with_parent(config: ModelConfig) -> ModelConfig:
     if config.parent_digest not in ("", digest):
         raise ConfigError(
             f"{config.parent} is another bundle than this config was planned for: its digest is {digest[:16]}..., "
-            f"model.parent_digest {config.parent_digest[:16]}.... Name the right one, or start anew from this one: --from "
+            f"model.parent_digest {config.parent_digest[:16]}.... Name the right one, or start again from this one: --from "
             f"{config.parent}."
         )
     return replace(

@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
                 await model.reload()
                 log.info("%s: version %s replaces %s", model.name, model.ready.version, before)
             except (RecogError, Unavailable) as error:
-                log.error("%s: not loaded anew, the earlier version stays: %s", model.name, error)
+                log.error("%s: not reloaded, the earlier version stays: %s", model.name, error)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM not ready at once, and stopped a little later, when no new requests arrive; at a second signal at once."""
