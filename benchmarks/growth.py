@@ -51,14 +51,14 @@ def write_images(folder: Path, num_images: int) -> Path:
     return unfinished.rename(folder)
 
 
-def commands(data: Path, name: str) -> Mapping[str, Sequence[str]]:
+def commands(data: Path, name: str, first: int) -> Mapping[str, Sequence[str]]:
     scratch = ("train", str(data), "--recipe", "scratch", "--model", "resnet8", "--epochs", "1")
     head = ("train", str(data), "--recipe", "head", "--set", "model.image_size=32")
     return {
         "scan": recog("scan", str(data), "--json"),
         "train scratch, 1 epoch": recog(*scratch, "--name", name),
         "train head, 32 px": recog(*head, "--name", f"{name}-head"),
-        "predict to CSV": recog("predict", f"n{SIZES[0]}", str(data), "--output", f"{name}.csv"),
+        "predict to CSV": recog("predict", f"n{first}", str(data), "--output", f"{name}.csv"),
     }
 
 
@@ -67,7 +67,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> dict[str, list[Timing]]:
     repeats, found = Repeats(path=folder / "growth.jsonl"), {}
     for num_images in sizes:
         data = write_images(folder / f"data-{num_images}", num_images)
-        for command, arguments in commands(data, f"n{num_images}").items():
+        for command, arguments in commands(data, f"n{num_images}", sizes[0]).items():
             if command.startswith("train") and num_images > MAX_TRAINED:
                 continue
             (folder / f"n{num_images}.csv").unlink(missing_ok=True)  # of a run that was stopped
@@ -96,6 +96,9 @@ def rows(found: Mapping[str, Sequence[Timing]], sizes: Sequence[int]) -> Iterato
 def verdicts(found: Mapping[str, Sequence[Timing]], sizes: Sequence[int]) -> Iterator[str]:
     """Whether the last steps cost the same for an image, and what a million would take."""
     for command, timings in found.items():
+        if len(timings) < 3:
+            yield f"- {command}: three sizes or more are needed to compare two steps"
+            continue
         (before, _), (after, memory) = list(costs(timings, sizes))[-2:]
         change = after / before - 1
         verdict = "flat" if change <= FLAT else "not flat"

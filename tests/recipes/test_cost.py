@@ -76,6 +76,14 @@ def test_the_cost_of_steps_is_that_of_training_and_validation_images() -> None:
     assert after_training_s(candidate, COUNTS, SPEEDS) == pytest.approx(expected)
 
 
+def test_training_leaves_time_for_the_validation_of_an_epoch_that_is_cut() -> None:
+    candidate = Candidate(recipe="scratch", network="fastnet32")
+    found = choose([candidate], COUNTS, SPEEDS, left_s=1000)
+    assert found.after_s == pytest.approx(after_training_s(candidate, COUNTS, SPEEDS) + 100 * 0.0005)
+    head = choose([Candidate(recipe="head", network=PRETRAINED)], COUNTS, SPEEDS, left_s=1000)
+    assert head.after_s == after_training_s(head.candidate, COUNTS, SPEEDS)
+
+
 def test_a_larger_input_costs_its_factor() -> None:
     small, large = (replace(HEADS[1], cost=cost) for cost in (1.0, 2.0))
     more = before_steps_s(large, COUNTS, SPEEDS) - before_steps_s(small, COUNTS, SPEEDS)
