@@ -275,7 +275,7 @@ HEADS = tuple(
         (PHOTO_INPUT, 0.086),
     )
 )
-# network: (images seen, error) on CIFAR-10, from the smallest. Measured: the first two of resnet8 and of fastnet32 and the third of
+# network: (images seen, error) on CIFAR-10, from the smallest. Measured: the first two of resnet8 and of fastnet32, the third of
 # fastnet32_wide. The others are expectations that order the networks until they are measured (docs/speed.md).
 SCRATCH: Mapping[str, tuple[tuple[float, float], ...]] = MappingProxyType(
     {
