@@ -65,14 +65,14 @@ def test_a_terminal_gets_what_fits(capsys, monkeypatch):
 
 
 def test_a_terminal_folds_notes_between_words_and_keeps_paths_whole(capsys, monkeypatch):
-    """13 columns: 'error: one', 'two', then a path of 18 that no line can hold; the indent of a line goes on."""
+    """13 columns: 'error: one', 'two', then a path of 18 that no line can hold; what goes on is indented by two more."""
     monkeypatch.setattr(
         output, "notes", Console(stderr=True, highlight=False, force_terminal=True, width=13, no_color=True)
     )
     print_note("one two runs/a-long-name/b", "  three four", prefix=("error: ", ""))
-    assert capsys.readouterr().err == "error: one\ntwo\nruns/a-long-name/b\n  three four\n"
+    assert capsys.readouterr().err == "error: one\n  two\n  runs/a-long-name/b\n  three four\n"
     print_note("  three-four five")
-    assert capsys.readouterr().err == "  three-four\n  five\n"
+    assert capsys.readouterr().err == "  three-four\n    five\n"
 
 
 def test_a_path_below_the_current_folder_is_shown_from_there(tmp_path, monkeypatch):

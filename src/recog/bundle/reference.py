@@ -75,15 +75,7 @@ def write_reference(folder: Path, reference: Reference) -> None:
 def read_reference(folder: Path) -> Reference:
     """What `write_reference` wrote. BundleError where the file is anything else."""
     path = folder / REFERENCE
-    try:
-        num_bytes = size_of_regular(path, error=BundleError)
-        if num_bytes > MAX_REFERENCE_BYTES:
-            raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_REFERENCE_BYTES} are read.")
-        with safe_open(path, framework="numpy") as file:
-            kind = (file.metadata() or {}).get("kind")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-    except (OSError, TypeError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None
+    kind, tensors = _read_tensors(path, max_bytes=MAX_REFERENCE_BYTES)
     probs = tensors.pop("probs", np.zeros((0, 0), dtype=np.float32))
     names = sorted(tensors)
     if kind not in KINDS or (kind == "none") != (not names) or len(names) > MAX_REFERENCE_IMAGES:
@@ -106,12 +98,17 @@ def write_features(folder: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
 
 def read_features(folder: Path) -> dict[str, NDArray[Any]]:
     """What `write_features` wrote. BundleError where the file is anything else; its hash is the caller's to check."""
-    path = folder / FEATURES
+    return _read_tensors(folder / FEATURES, max_bytes=MAX_FEATURES_BYTES)[1]
+
+
+def _read_tensors(path: Path, *, max_bytes: int) -> tuple[str, dict[str, NDArray[Any]]]:
+    """(the kind in the metadata, if any, arrays by name). BundleError where the file is larger or no file of tensors."""
     try:
         num_bytes = size_of_regular(path, error=BundleError)
-        if num_bytes > MAX_FEATURES_BYTES:
-            raise BundleError(f"{path} has {num_bytes} bytes; at most {MAX_FEATURES_BYTES} are read.")
+        if num_bytes > max_bytes:
+            raise BundleError(f"{path} has {num_bytes} bytes; at most {max_bytes} are read.")
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            return (file.metadata() or {}).get("kind", ""), tensors
     except (OSError, TypeError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read: {one_line(error)}.") from None

@@ -40,12 +40,12 @@ def print_note(*lines: str, prefix: tuple[str, str] = ("", "")) -> None:
 
 
 def _folded(text: str, width: int) -> str:
-    """`text` with line breaks between words; long words such as paths stay whole, so that they can be copied."""
+    """`text` with line breaks between words, what goes on indented; long words such as paths stay whole, to be copied."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         lines += textwrap.wrap(
-            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            line, width, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
         ) or [""]
     return "\n".join(lines)
 
