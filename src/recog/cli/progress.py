@@ -118,7 +118,11 @@ class TrainPrinter:
             self._progress.add_task(text, total=None)
 
     def _open_bar(self, num_steps: int) -> None:
-        self._open(TextColumn("{task.description}"), BarColumn(bar_width=12, complete_style="cyan", finished_style="cyan"), TextColumn("{task.fields[pace]}"))
+        self._open(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12, complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.fields[pace]}"),
+        )
         if self._progress is not None:
             self._task = self._progress.add_task("training", total=num_steps, pace="")
 
