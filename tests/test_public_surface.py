@@ -267,6 +267,7 @@ def test_config_fields():
         "recipe",
         "reference",
         "report_images",
+        "report_split",
         "schedule.gamma",
         "schedule.milestones",
         "schedule.name",

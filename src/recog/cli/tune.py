@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +17,17 @@ from recog.cli.labels import DataOptions, TaskOption, with_data_options
 from recog.cli.output import notes, print_json, print_note, print_rendered
 from recog.cli.train import NOTHING_KEPT, open_data, read_budget, read_options
 from recog.core.errors import TrainingStopped
+from recog.report.text import percent
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
     from recog.recipes.config import TrainConfig
     from recog.tuning.space import Space
+    from recog.tuning.storage import TrialRow
     from recog.tuning.study import TuneOptions
     from recog.verbs.tune import TrialEnded, TuneRun
 
@@ -118,7 +122,7 @@ def run_study(config: TrainConfig, options: TuneOptions, *, as_json: bool, verbo
             dataset = open_data(config, is_noted=True)
     printer = _Printer(verbose=verbose)
     try:
-        for event in tune_events(config, options, dataset=dataset):
+        for event in tune_events(config, options, dataset=dataset, watch=printer.watch):
             printer.show(event)
         if printer.result is not None:
             _print_outcome(printer.result, as_json=as_json)
@@ -147,6 +151,9 @@ class _Printer:
         self.folder = ""
         self._verbose = verbose
         self._live: Live | None = None
+        self._last: TrialEnded | None = None
+        self._running: Sequence[TrialRow] = ()
+        self._told_at = 0.0  # time.perf_counter of what is known of the trials that run
         self._train: object | None = None
 
     def show(self, event: object) -> None:
@@ -175,16 +182,32 @@ class _Printer:
         self.close()
         print_note(text)
 
-    def _show_trial(self, event: TrialEnded) -> None:
-        if notes.is_terminal:
-            from rich.live import Live
+    def watch(self, running: Sequence[TrialRow]) -> None:
+        """What is known of the trials that run."""
+        self._running, self._told_at = running, time.perf_counter()
+        self._open_live()
 
-            if self._live is None:
-                self._live = Live(console=notes, refresh_per_second=4)
-                self._live.start()
-            self._live.update(_best_table(event))
+    def _show_trial(self, event: TrialEnded) -> None:
+        self._last, self._running = event, ()
+        if not notes.is_terminal:
+            print_note(event.line)
+        self._open_live()
+
+    def _open_live(self) -> None:
+        if not notes.is_terminal or self._live is not None:
             return
-        print_note(event.line)
+        from rich.live import Live
+
+        self._live = Live(console=notes, refresh_per_second=2, get_renderable=self._view)
+        self._live.start()
+
+    def _view(self) -> Group:
+        """The best five trials, and a line for each that runs, as of now."""
+        from rich.console import Group
+
+        since = time.perf_counter() - self._told_at
+        lines = [_running_line(row, since=since) for row in self._running]
+        return Group(*([] if self._last is None else [_best_table(self._last)]), *lines)
 
     def _show_training(self, event: object) -> None:
         from recog.cli.progress import TrainPrinter
@@ -194,17 +217,35 @@ class _Printer:
         self._train.show(event)  # type: ignore[attr-defined]
 
 
+def _running_line(row: TrialRow, *, since: float) -> Text:
+    """A trial that runs, as known `since` seconds: its epoch, the time that it has taken, and what it needs at that pace."""
+    from rich.text import Text
+
+    from recog.core.text import visible
+    from recog.tuning.result import describe_settings
+
+    done, left = max(row.by_epoch, default=0), row.left_s
+    epoch = f"epoch {min(done + 1, row.num_epochs)}/{row.num_epochs}" if row.num_epochs else row.recipe
+    score = "" if row.last_score is None else f", val {percent(row.last_score)}"
+    expected = "" if left is None else f", {max(0.0, left - since):.0f} s left"
+    seconds = f"{(row.seconds or 0.0) + since:.0f} s"
+    return Text(
+        visible(f"trial {row.number}: {epoch}{score}, {seconds}{expected}; {describe_settings(row)}"), style="dim"
+    )
+
+
 def _best_table(event: TrialEnded) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     from recog.core.text import visible
-    from recog.report.text import percent
     from recog.tuning.result import describe_settings
 
-    states = ", ".join(f"{count} {state}" for state, count in event.counts.items())
-    table = Table(title=f"The best trials so far ({states})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    states = ", ".join(f"{count} {state}" for state, count in event.counts.items() if state != "running")
+    table = Table(
+        title=f"The best trials so far ({states}; {event.left})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
+    )
     for column in ("Trial", event.score_name, "NLL", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("Settings", overflow="fold")

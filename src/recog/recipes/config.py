@@ -116,6 +116,9 @@ class TrainConfig:
     )
     reference: Literal["images", "synthetic", "none"] = "images"  # what the bundle keeps to check itself with
     log_to: Literal["none", "mlflow", "wandb"] = "none"  # a tracker that is told of the run too
+    report_split: Literal["auto", "val"] = (
+        "auto"  # what the report is measured on: test if there is one; val leaves test unopened
+    )
     report_images: bool = True  # thumbnails in report.html; never with a `reference` other than images
     data: DataConfig = field(default_factory=DataConfig)
     limits: ImageLimits = field(default_factory=ImageLimits)  # of images, in training and by the bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import PreparedData
 from recog.tuning.optimism import pack_targets
 from recog.tuning.space import Dimension, Space, Value, active
-from recog.tuning.storage import NUM_NEAR, Sampler, TrialRow, best_of, build_sampler, owner, queue_again, rows_of
+from recog.tuning.storage import NUM_NEAR, Sampler, TrialRow, best_of, build_sampler, owner, queue_again, requeue, rows_of
 from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
 
 if TYPE_CHECKING:
@@ -84,12 +84,23 @@ def _value_in(usual: Plan, dimension: Dimension) -> object:
     return value
 
 
+Watch = Callable[[Sequence[TrialRow]], None]
+
+
+def unwatched(rows: Sequence[TrialRow]) -> None:
+    pass
+
+
 class Search:
     """The part of a study that one process runs."""
 
-    def __init__(self, study: optuna.Study, runner: TrialRunner, rules: Rules, data: PreparedData) -> None:
+    def __init__(
+        self, study: optuna.Study, runner: TrialRunner, rules: Rules, data: PreparedData, *, watch: Watch = unwatched
+    ) -> None:
+        """`watch` is told of the trials that run, at the start of one of this process and after each of its epochs."""
         import optuna
 
+        self._watch = watch
         self._study, self._runner, self._rules, self._data = study, runner, rules, data
         self._defaults = {each: default_settings(rules.space, rules.config, data, each) for each in rules.space.recipes}
         self._default = self._defaults[rules.default_recipe]
@@ -105,12 +116,14 @@ class Search:
     def trials(self) -> Iterator[TrialRow]:
         """Run trials until their number or the time is reached, or all settings are tried; each row as it ends."""
         num_repeated = 0
+        requeue(self._study)
         while (recipes := self._next(rows_of(self._study, self._rules.space))) is not None:
             ended = self._run_one(recipes[0] if len(recipes) == 1 else None)
             num_repeated = 0 if ended else num_repeated + 1
             if num_repeated >= MAX_REPEATED:
                 return
             yield from ended
+            requeue(self._study)
 
     @property
     def _has_choice(self) -> bool:
@@ -211,9 +224,12 @@ class Search:
         factors = frozenset(each.setting for each in rules.space.of(recipe) if each.times_default)
         config = config_of(rules.config, self._data, recipe, values, factors=factors, max_epochs=rules.max_epochs)
         left = self._left(rows_of(self._study, rules.space))
+        trial.set_user_attr("num_epochs", config.optim.epochs or 0)
+        self._tell()
 
         def report(epoch: int, score: float) -> str:
             trial.report(score, epoch)
+            self._tell()
             is_kept = trial.user_attrs.get("default") or epoch >= (config.optim.epochs or 1)
             if is_kept or not trial.should_prune() or not self._is_telling(epoch):
                 return ""
@@ -232,6 +248,9 @@ class Search:
         for key, value in facts.items():
             trial.set_user_attr(key, value)
         return outcome.score
+
+    def _tell(self) -> None:
+        self._watch([row for row in rows_of(self._study, self._rules.space) if row.state == "running"])
 
     def _is_telling(self, epoch: int) -> bool:
         """Whether the scores after `epoch` order the trials about as their ends do, as far as that is known."""

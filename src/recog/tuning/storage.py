@@ -9,6 +9,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -26,6 +27,8 @@ Sampler = Literal["tpe", "random"]
 NUM_NEAR = 10  # trials near the default recipe, before TPE has enough to learn from
 HEARTBEAT_S, GRACE_S = 30, 120  # of a trial in a database: it is run again when its process was silent for so long
 CONNECT_S = 10
+MAX_KILLS = 2  # of a trial's process, after which it is not run again
+KILLS = "kills"  # the trial's attribute
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
 
@@ -41,7 +44,8 @@ class TrialRow:
     score: float | None = None  # accuracy, or mAP of multi-label images
     nll: float | None = None  # calibrated by a temperature
     epochs: int = 0  # that were trained; 0 of a head
-    seconds: float | None = None
+    num_epochs: int = 0  # that are planned
+    seconds: float | None = None  # so far, of a trial that runs
     full_s: float = 0.0  # with the time of features that an earlier trial had computed
     reason: str = ""  # of a pruned or failed trial
     is_default: bool = False  # the recipe without a search
@@ -58,6 +62,14 @@ class TrialRow:
     def last_score(self) -> float | None:
         """That of the last epoch, of a trial of gradient training."""
         return self.by_epoch[max(self.by_epoch)] if self.by_epoch else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Expected seconds until the end of a trial that runs, at the pace of its epochs; None before the first one."""
+        done = max(self.by_epoch, default=0)
+        if not done or self.seconds is None:
+            return None
+        return self.seconds / done * max(0, self.num_epochs - done)
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -109,7 +121,7 @@ def check_storage(where: str) -> None:
 
 def open_storage(where: str) -> BaseStorage:
     """The journal file or database `where`; it is created where it is missing. ConfigError where it cannot be used."""
-    from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
     shown = _without_password(where)
@@ -122,7 +134,7 @@ def open_storage(where: str) -> BaseStorage:
             engine_kwargs={"connect_args": _connect_args(where), "pool_pre_ping": True},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            heartbeat_stale_trial_callback=_run_again,
         )
     except ImportError:
         raise MissingExtraError(
@@ -205,7 +217,16 @@ def open_study(storage: BaseStorage, name: str, facts: StudyFacts, *, where: str
 
 def owner() -> str:
     """This process: its machine, number, and the time at which it began, as numbers are used again."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_start_of(os.getpid())}"
+    return f"{_host()}/{os.getpid()}/{_start_of(os.getpid())}"
+
+
+def _host() -> str:
+    """This machine, and in it the container, which has numbers of processes of its own."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()} {namespace}"
 
 
 def _start_of(pid: int) -> str:
@@ -219,7 +240,7 @@ def _is_gone(text: str) -> bool:
     """Whether the process `text`, as of `owner`, was one of this machine and has ended."""
     host, _, rest = text.rpartition("/")[0].rpartition("/")
     start = text.rpartition("/")[2]
-    if host != socket.gethostname() or not rest.isdigit():
+    if host != _host() or not rest.isdigit():
         return False
     return _start_of(int(rest)) != start if os.path.isdir("/proc") else not _is_alive(int(rest))
 
@@ -234,22 +255,42 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def requeue(study: optuna.Study) -> int:
-    """Queue the trials again whose process on this machine has ended without a result; returns how many."""
+def requeue(study: optuna.Study) -> None:
+    """Queue the trials again whose process ended without a result: on this machine, or by the heartbeat of a database."""
     import optuna
 
     running = optuna.trial.TrialState.RUNNING
-    lost = [t for t in study.get_trials(deepcopy=False, states=(running,)) if _is_gone(t.user_attrs.get("owner", "//"))]
-    for trial in lost:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        queue_again(study, trial)
-    return len(lost)
+    for trial in study.get_trials(deepcopy=False, states=(running,)):
+        if _is_gone(trial.user_attrs.get("owner", "//")):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+            _run_again(study, trial)
+    optuna.storages.fail_stale_trials(study)
 
 
-def queue_again(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
-    """Queue a trial with the settings of `trial`, which ended without a result."""
+def _run_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a trial whose process was killed; one that was killed MAX_KILLS times has failed, as it may be what kills them."""
+    import optuna
+
+    kills = trial.user_attrs.get(KILLS, 0) + 1
+    if kills < MAX_KILLS:
+        queue_again(study, trial, kills=kills)
+        return
+    reason = f"its process was killed {kills} times, perhaps for lack of memory"
+    kept = {key: trial.user_attrs[key] for key in ("default", "recipe") if key in trial.user_attrs}
+    study.add_trial(
+        optuna.create_trial(
+            state=optuna.trial.TrialState.FAIL,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**kept, "reason": reason},
+        )
+    )
+
+
+def queue_again(study: optuna.Study, trial: FrozenTrial | optuna.Trial, *, kills: int = 0) -> None:
+    """Queue a trial with the settings of `trial`, which ended without a result, as its process had for the `kills`th time."""
     kept = {key: trial.user_attrs[key] for key in ("default",) if key in trial.user_attrs}
-    study.enqueue_trial(trial.params, user_attrs={"again": trial.number, **kept})
+    study.enqueue_trial(trial.params, user_attrs={"again": trial.number, KILLS: kills, **kept})
 
 
 def build_sampler(kind: Sampler, *, seed: int, number: int, fixed: Mapping[str, Value]) -> optuna.samplers.BaseSampler:
@@ -300,7 +341,8 @@ _STATES: Mapping[str, State] = {
 def _row(trial: FrozenTrial, space: Space) -> TrialRow:
     facts = trial.user_attrs
     settings = {name.partition("/")[2]: value for name, value in trial.params.items() if "/" in name}
-    begun, ended = trial.datetime_start, trial.datetime_complete
+    begun = trial.datetime_start
+    ended = datetime.now() if trial.state.name == "RUNNING" else trial.datetime_complete
     recipe = str(facts.get("recipe") or trial.params.get("recipe", ""))
     return TrialRow(
         number=trial.number,
@@ -311,6 +353,7 @@ def _row(trial: FrozenTrial, space: Space) -> TrialRow:
         score=trial.value if trial.state.name == "COMPLETE" else None,
         nll=facts.get("nll"),
         epochs=facts.get("epochs", 0),
+        num_epochs=facts.get("num_epochs", 0),
         seconds=None if begun is None or ended is None else (ended - begun).total_seconds(),
         full_s=facts.get("full_s", 0.0),
         reason=facts.get("reason", ""),

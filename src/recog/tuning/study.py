@@ -212,7 +212,7 @@ def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
     table = config_to_dict(config)
     for key in ("source", "images", "exclude", "relabel"):
         table["data"].pop(key, None)
-    for key in ("compute", "checkpoint", "log_to", "report_images"):
+    for key in ("compute", "checkpoint", "log_to", "report_images", "report_split"):
         table.pop(key, None)
     return table
 
@@ -329,8 +329,8 @@ def summarise(study: Study) -> StudyResult:
     )
 
 
-def write_best(study: Study, best: TrialRow) -> None:
-    """best.toml: every setting of the winner, for the whole machine and, where its trial was short, the epochs of a whole run."""
+def write_best(study: Study, best: TrialRow, options: TuneOptions) -> None:
+    """best.toml: every setting of the winner's own run, for the whole machine."""
     config = study.job.rules.config
     found = build_config(TrainConfig, dict(best.plan))
     threads = config.compute.num_threads if study.job.num_workers == 1 else None
@@ -342,6 +342,7 @@ def write_best(study: Study, best: TrialRow) -> None:
             fingerprint=None,
         ),
         compute=replace(found.compute, num_threads=threads or num_cores()),
+        report_split="auto" if options.test else "val",
     )
     write_run_config(study.folder, found, BEST)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from recog.core.errors import RecogError, TrainingError
 from recog.recipes.prepare import PreparedData
-from recog.tuning.search import Rules, Search
+from recog.tuning.search import Rules, Search, Watch, unwatched
 from recog.tuning.storage import StudyFacts, TrialRow, open_storage, open_study, quiet_optuna, rows_of
 from recog.tuning.trials import TrialRunner
 
@@ -48,8 +48,11 @@ class Job:
         return TrialRunner(self.data, folder, out_of_fold=self.out_of_fold, is_shared=is_shared)
 
 
-def run_in_processes(job: Job, study: optuna.Study) -> Iterator[TrialRow]:
-    """Run the study in `job.num_workers` processes; each row as its trial ends. The error of one of them ends all."""
+def run_in_processes(job: Job, study: optuna.Study, *, watch: Watch = unwatched) -> Iterator[TrialRow]:
+    """Run the study in `job.num_workers` processes; each row as its trial ends. The error of one of them ends all.
+
+    `watch` is told of the trials that run.
+    """
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     known = {row.number for row in rows_of(study, job.rules.space) if row.state in ("done", "pruned", "failed")}
     together, pipes, processes = context.Barrier(job.num_workers), [], []
@@ -63,7 +66,9 @@ def run_in_processes(job: Job, study: optuna.Study) -> Iterator[TrialRow]:
         is_over = False
         while not is_over:
             is_over = not any(process.is_alive() for process in processes)
-            for row in rows_of(study, job.rules.space):
+            rows = rows_of(study, job.rules.space)
+            watch([row for row in rows if row.state == "running"])
+            for row in rows:
                 if row.number not in known and row.state in ("done", "pruned", "failed"):
                     known.add(row.number)
                     yield row

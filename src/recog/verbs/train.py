@@ -78,12 +78,11 @@ TrainEvent = Note | Planned | LearnEvent | Run
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """When a run began, and when its training has to end, in seconds of time.perf_counter; and what may be measured then."""
+    """When a run began, and when its training has to end, in seconds of time.perf_counter."""
 
     started: float
     deadline: float = math.inf
     budget_s: float | None = None
-    opens_test: bool = True  # False: the report is measured on val, or cross-validated
 
 
 def train_events(  # noqa: PLR0913  what a run is made of, and how it is conducted
@@ -317,7 +316,7 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
             journal.board.outcome(config_to_dict(plan), journal.outcome)
     prepared = _as_trained(prepared, summary.cut_at_step)
     yield Note(text="exporting to ONNX", is_activity=True)
-    measured_on = _open_measured_split(folder, prepared, opens_test=clock.opens_test)
+    measured_on = _open_measured_split(folder, prepared)
     with staged_folder(folder / BUNDLE) as staging:
         engine = export(staging, prepared)
         yield Note(text="calibrating and evaluating", is_activity=True)
@@ -382,9 +381,9 @@ def _recorded(
             yield Note(text=text)
 
 
-def _open_measured_split(folder: Path, prepared: Prepared, *, opens_test: bool) -> DataFacts:
+def _open_measured_split(folder: Path, prepared: Prepared) -> DataFacts:
     """The split that the report is measured on, or all images out of fold; if it is the test split, its opening is logged."""
-    dataset = prepared.dataset
+    dataset, opens_test = prepared.dataset, prepared.plan.report_split == "auto"
     wanted = ("test",) if opens_test and "test" in dataset.given_splits else () if prepared.fits_val else ("val",)
     split = next((split for split in wanted if split in dataset.given_splits), "train")
     of = (split, "val") if split == "train" and prepared.fits_val else (split,)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,7 @@ from recog.tuning.study import (
 from recog.verbs.run import Note, Planned, Run
 
 if TYPE_CHECKING:
+    from recog.tuning.search import Rules
     from recog.verbs.train import TrainEvent
 
 STUDIES = Path("studies")
@@ -63,6 +64,7 @@ class TrialEnded:
     best: tuple[TrialRow, ...]
     counts: dict[str, int]
     score_name: str
+    left: str = ""  # of the search: '1m20s left', or '12 trials left'
 
     @property
     def line(self) -> str:
@@ -186,9 +188,16 @@ def _finish(events: Iterator[TuneEvent | TrainEvent], *, verbose: bool) -> TuneR
 
 
 def tune_events(
-    config: TrainConfig, options: TuneOptions, *, dataset: Dataset | None = None, runs: Path = RUNS
+    config: TrainConfig,
+    options: TuneOptions,
+    *,
+    dataset: Dataset | None = None,
+    runs: Path = RUNS,
+    watch: Callable[[Sequence[TrialRow]], None] = lambda running: None,
 ) -> Iterator[TuneEvent | TrainEvent]:
     """The events of a study as they happen, then those of the winner's run, the TuneRun last.
+
+    `watch` is told of the trials that run, as they begin and after each of their epochs.
 
     `config` has what is the same in all trials. What the user got wrong raises before the data are read, or torch is imported.
     """
@@ -212,11 +221,11 @@ def tune_events(
             study = open_in(folder, config, options, space, data, started=started)
             for text in _describe(study, options):
                 yield Note(text=text)
-            yield from _search(study)
+            yield from _search(study, watch)
             result = summarise(study)
             if result.best is None:
                 raise TrainingError(_nothing_found(study, options))
-            write_best(study, result.best)
+            write_best(study, result.best, options)
             _write(study, result, None)
             for text in result.conclusions():
                 yield Note(text=text)
@@ -270,6 +279,10 @@ def _check(config: TrainConfig, options: TuneOptions, dataset: Dataset | None, r
         raise ConfigError(
             "--workers starts processes, which read the data from disk; give a folder or a file, or leave it out."
         )
+    if config.report_split != "auto":
+        raise ConfigError(
+            "a study opens the test split only for its winner, and only with --test; leave report_split out."
+        )
     check_new_run(config, None, runs)
     is_own = options.resume is None and not options.storage
     if is_own and options.name is not None and os.path.lexists(STUDIES / options.name):
@@ -318,7 +331,7 @@ def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
         yield f"resuming a study with {plural(len(ended), 'finished trial')}"
 
 
-def _search(study: Study) -> Iterator[TuneEvent]:
+def _search(study: Study, watch: Callable[[Sequence[TrialRow]], None]) -> Iterator[TuneEvent]:
     from recog.tuning.search import Search
     from recog.tuning.workers import run_in_processes
     from recog.verbs.python.embedded import state_kept
@@ -326,15 +339,25 @@ def _search(study: Study) -> Iterator[TuneEvent]:
     job = study.job
     with state_kept():
         if job.num_workers > 1:
-            rows = run_in_processes(job, study.study)
+            rows = run_in_processes(job, study.study, watch=watch)
         else:
-            rows = Search(study.study, job.runner(), job.rules, job.data).trials()
+            rows = Search(study.study, job.runner(), job.rules, job.data, watch=watch).trials()
         for row in rows:
             known = study.rows
             counts = count_states(known)
             yield TrialEnded(
-                row=row, best=tuple(best_of(known, NUM_SHOWN)), counts=counts, score_name=job.facts.score_name
+                row=row,
+                best=tuple(best_of(known, NUM_SHOWN)),
+                counts=counts,
+                score_name=job.facts.score_name,
+                left=_describe_left(job.rules, sum(counts.values())),
             )
+
+
+def _describe_left(rules: Rules, num_trials: int) -> str:
+    if rules.deadline is not None:
+        return f"{describe_seconds(max(0.0, rules.deadline - time.time()))} left"
+    return f"{plural(max(0, (rules.num_trials or 0) - num_trials), 'trial')} left"
 
 
 def _nothing_found(study: Study, options: TuneOptions) -> str:
@@ -358,7 +381,7 @@ def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path) -> It
     deadline = math.inf
     if options.budget is not None and best.recipe in study.paces:
         deadline = options.budget.started + options.budget.seconds - LATE * study.paces[best.recipe].after_s
-    clock = Clock(started=time.perf_counter(), deadline=deadline, opens_test=options.test)
+    clock = Clock(started=time.perf_counter(), deadline=deadline)
     for event in train_events(
         config, runs=runs, clock=clock, dataset=None if config.data.source else study.all_data.dataset
     ):
