@@ -1,9 +1,12 @@
 import time
+from dataclasses import replace
 
 import pytest
 from small_studies import SPACE, Curve, share_of
 
-from recog.tuning.search import default_settings, rank_correlation
+from recog.recipes.budget import Pace
+from recog.recipes.config import TrainConfig
+from recog.tuning.search import default_settings, rank_correlation, slowness
 from recog.tuning.space import Dimension, Space
 from recog.tuning.storage import TrialRow, best_of, owner, requeue, rows_of
 
@@ -183,3 +186,48 @@ def test_the_search_ends_earlier_where_the_winner_takes_longer_than_planned(stud
     assert search._left([]) == pytest.approx(100, abs=2)
     assert search._left([slow]) == pytest.approx(100 - (1.15 * 60 - 10), abs=2)
     assert search._left([TrialRow(number=0, state="done", score=0.9, full_s=5.0)]) == pytest.approx(100, abs=2)
+
+
+def test_a_machine_that_became_busier_gets_more_time_for_what_follows(study_of):
+    paces = {"scratch": Pace(epoch_s=1.0, before_s=2.0, after_s=10.0)}
+    row = TrialRow(number=0, state="done", recipe="scratch", score=0.9, epochs=8, full_s=20.0)
+    assert slowness(row, paces) == 2.0  # 20 s in place of 2 + 8 * 1
+    assert slowness(replace(row, full_s=5.0), paces) == 1.0
+    assert slowness(replace(row, recipe="head"), paces) == 1.0
+    _, search = study_of(
+        Curve(), num_trials=None, deadline=time.time() + 100, refit_s=float("inf"), rest_s=15.0, paces=paces
+    )
+    assert search._left([row]) == pytest.approx(100 - 15, abs=2)
+
+
+def test_the_last_heads_use_features_that_are_there(study_of):
+    space = Space(
+        recipes=("head",),
+        dimensions=(
+            Dimension(recipe="head", setting="model.image_size", choices=(224, 288)),
+            Dimension(recipe="head", setting="head.l2", low=0.001, high=1.0, log=True),
+        ),
+    )
+
+    class Slow(Curve):
+        def run(self, config, report, *, deadline):
+            return replace(super().run(config, report, deadline=deadline), full_s=50.0)
+
+    config = TrainConfig(recipe="head")
+    study, search = study_of(
+        Slow(),
+        space=space,
+        num_trials=None,
+        deadline=time.time() + 100,
+        default_recipe="head",
+        config=config,
+        rest_s=0.0,
+    )
+    trials = search.trials()
+    next(trials)
+    assert search._known_features() == {}
+    rows = [next(trials) for _ in range(2)]
+    search._rules = replace(search._rules, deadline=time.time() + 40)
+    found = search._known_features()
+    assert found == {"head/model.image_size": rows[0].settings["model.image_size"]}  # the earlier of equals
+    assert next(trials).settings["model.image_size"] == rows[0].settings["model.image_size"]

@@ -5,7 +5,7 @@ import pytest
 from recog.core.errors import ConfigError
 from recog.recipes.budget import Pace
 from recog.recipes.config import DataConfig, TrainConfig
-from recog.recipes.cost import Budget
+from recog.recipes.cost import AIM, Budget
 from recog.recipes.prepare import prepare_data
 from recog.training.distributed import World
 from recog.tuning.space import DEFAULT, suited
@@ -34,9 +34,12 @@ def digits():
 
 
 def planned(data, *, seconds=None, epoch_s=1.0, **options):
-    """Rules for recipe scratch, which is planned for 40 epochs of `epoch_s`, with 10 s before and 10 s after them."""
+    """Rules for recipe scratch, which is planned for 40 epochs of `epoch_s`, with 10 s before and 10 s after them.
+
+    `seconds` are what is planned of the budget.
+    """
     space = suited(DEFAULT, recipes=("scratch",), task="multiclass", networks=("resnet8",))
-    budget = None if seconds is None else Budget(seconds=seconds, started=time.perf_counter())
+    budget = None if seconds is None else Budget(seconds=seconds / AIM, started=time.perf_counter())
     paces = {"scratch": Pace(epoch_s=epoch_s, before_s=10.0, after_s=10.0)}
     return _rules(TrainConfig(), space, "scratch", TuneOptions(budget=budget, **options), data, paces)
 
@@ -54,6 +57,7 @@ def test_a_long_budget_has_whole_trials_and_time_for_the_winner(digits):
     # 1000 s less 1.15 times (10 + 10 + 40) s, and 4 s for the page
     assert rules.deadline - time.time() == pytest.approx(996 - 1.15 * 60, abs=2)
     assert rules.refit_s == 40
+    assert rules.rest_s == pytest.approx(4 + 1.15 * 10)  # the page, and what follows the winner's training
     assert rules.num_trials is None
 
 
@@ -78,7 +82,7 @@ def test_a_budget_that_is_too_short_is_refused(digits):
     with pytest.raises(
         ConfigError, match="--budget 20s is too short for a study of these data.*Give --budget 1m or more"
     ):
-        planned(digits, seconds=20.0)
+        planned(digits, seconds=19.0)
 
 
 @pytest.mark.parametrize("problem", ["slow", "error"])
@@ -93,11 +97,11 @@ def test_fine_tuning_that_the_budget_cannot_afford_is_left_out(problem, digits, 
     monkeypatch.setattr(study, "_paces", paces)
     monkeypatch.setattr("recog.recipes.plan.choose_recipe", lambda config, *_, **__: (config.recipe or "head", []))
     budget = Budget(seconds=200.0, started=time.perf_counter())
-    rules, _, notes = study._plan(TrainConfig(), TuneOptions(budget=budget), DEFAULT, digits)
+    rules, notes = study._plan(TrainConfig(), TuneOptions(budget=budget), DEFAULT, digits)
     assert rules.space.recipes == ("head",)
     assert rules.default_recipe == "head"
     assert "recipe finetune is left out" in notes[0]
     longer = Budget(seconds=2000.0, started=time.perf_counter())
     if problem == "slow":
-        rules, _, notes = study._plan(TrainConfig(), TuneOptions(budget=longer), DEFAULT, digits)
+        rules, notes = study._plan(TrainConfig(), TuneOptions(budget=longer), DEFAULT, digits)
         assert (rules.space.recipes, notes) == (("head", "finetune"), ())

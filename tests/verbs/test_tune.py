@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import html
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,13 +59,24 @@ def test_the_test_split_is_opened_once_by_the_winners_run(study):
     assert len((base / found.run.folder / TEST_OPENINGS).read_text().splitlines()) == 1
 
 
-def test_the_study_shows_itself(study):
-    found, _ = study
+def test_the_study_shows_itself(study, monkeypatch):
+    found, base = study
+    without_page = found._repr_html_()  # the folder is relative to where it was made
+    assert "<iframe" not in without_page
+    monkeypatch.chdir(base)
     page = found._repr_html_()
+    assert page.startswith(without_page)
+    (inner,) = re.findall(r'srcdoc="([^"]*)"', page)
+    assert html.unescape(inner) == (found.folder / "study.html").read_text()  # history, slices, parallel coordinates
     assert "Study s" in page
     assert "best.toml" in page
     assert "best: trial" in repr(found)
     assert found.to_dict()["refit"]["report"]["accuracy"] == found.run.report.accuracy
+
+
+def digests(bundle):
+    """Of all files of the bundle, its report included."""
+    return {path.name: digest(path) for path in bundle.iterdir()}
 
 
 @pytest.mark.slow
@@ -71,8 +84,8 @@ def test_best_toml_repeats_the_winner_to_the_same_bytes(study, monkeypatch):
     found, base = study
     monkeypatch.chdir(base)
     again = recog.train(config=found.best_config, verbose=False)
-    for name in ("model.safetensors", "model.onnx", "calibration.json", "config.json"):
-        assert digest(again.bundle / name) == digest(found.run.bundle / name)
+    assert digests(again.bundle) == digests(found.run.bundle)
+    assert len((again.folder / TEST_OPENINGS).read_text().splitlines()) == 1  # as the study was asked to
 
 
 @pytest.mark.slow
@@ -84,6 +97,10 @@ def test_without_test_the_winner_is_measured_on_val_and_a_study_goes_on(study, m
     assert more.result.rows[:3] == found.result.rows
     assert more.run.report.data.split == "val"
     assert not (more.run.folder / TEST_OPENINGS).exists()
+    again = recog.train(config=more.best_config, verbose=False)
+    assert again.report.data.split == "val"
+    assert not (again.folder / TEST_OPENINGS).exists()
+    assert digests(again.bundle) == digests(more.run.bundle)
 
 
 @pytest.mark.slow
@@ -128,6 +145,7 @@ def test_a_study_that_was_killed_goes_on_with_its_trials(tmp_path, monkeypatch):
         ({"settings": {"head.compare": True}}, "head.compare chooses a network"),
         ({"space": "missing.toml"}, "there is no config file missing.toml"),
         ({"budget": "5"}, "expected a time with its unit"),
+        ({"settings": {"report_split": "val"}}, "only with --test; leave report_split out"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(options, message, study, monkeypatch):
@@ -141,3 +159,34 @@ def test_what_is_wrong_is_one_sentence(options, message, study, monkeypatch):
 def test_nothing_to_tune_on():
     with pytest.raises(ConfigError, match="no data to tune on"):
         recog.tune(verbose=False)
+
+
+def test_optuna_opens_the_journal_as_its_dashboard_does(study):
+    """By the calls that optuna-dashboard 0.21 makes for the path of a journal."""
+    import optuna
+
+    found, base = study
+    backend = optuna.storages.journal.JournalFileBackend(str(base / found.folder / "journal.log"))
+    storage = optuna.storages.JournalStorage(backend)
+    (summary,) = optuna.get_all_study_summaries(storage)
+    assert (summary.study_name, summary.direction.name, summary.n_trials) == ("s", "MAXIMIZE", 3)
+    opened = optuna.load_study(study_name="s", storage=storage)
+    assert opened.best_value == found.result.best.score
+    assert [trial.number for trial in opened.trials] == [row.number for row in found.result.rows]
+
+
+@pytest.mark.slow
+def test_train_with_tune_is_one_command(tmp_path):
+    command = [sys.executable, "-m", "recog", "train", "digits", "--tune", "1m", "--threads", "1", "--json"]
+    command += ["--model", "resnet8", "--set", "optim.epochs=3", "--set", "compute.precision=float32"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    assert table["default"]["number"] == 0
+    assert table["refit"]["report"]["data"]["split"] == "test"
+    run = tmp_path / table["refit"]["run"]
+    assert len((run / TEST_OPENINGS).read_text().splitlines()) == 1
+    assert (run / "bundle" / "recog.json").is_file()
+    assert {path.name for path in (tmp_path / table["folder"]).iterdir()} >= {"best.toml", "study.html", "trials.csv"}
+    lines = [line for line in done.stderr.splitlines() if line.startswith("trial ")]
+    assert len(lines) == sum(table["trials"].values())  # one for each, as stderr is no terminal

@@ -64,6 +64,12 @@ def bars(rows: Iterable[tuple[str, float, str]]) -> str:
     return f'<table style="border-collapse:collapse;margin:.4em 0"><tbody>{lines}</tbody></table>{more}'
 
 
+def page_frame(page: str, title: str) -> str:
+    """A whole page without scripts or requests, in a frame of its own."""
+    style = "width:100%;max-width:62rem;height:36rem;border:1px solid;border-radius:3px;margin-top:.6em"
+    return f'<iframe srcdoc="{escape(page)}" title="{esc(title)}" sandbox loading="lazy" style="{style}"></iframe>'
+
+
 def side_by_side(left: str, right: str) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">{left}<div>{right}</div></div>'
 

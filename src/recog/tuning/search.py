@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +18,29 @@ from recog.recipes.plan import Plan
 from recog.recipes.prepare import PreparedData
 from recog.tuning.optimism import pack_targets
 from recog.tuning.space import Dimension, Space, Value, active
-from recog.tuning.storage import NUM_NEAR, Sampler, TrialRow, best_of, build_sampler, owner, queue_again, requeue, rows_of
+from recog.tuning.storage import (
+    NUM_NEAR,
+    Sampler,
+    TrialRow,
+    best_of,
+    build_sampler,
+    owner,
+    queue_again,
+    requeue,
+    rows_of,
+)
 from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
 
 if TYPE_CHECKING:
     import optuna
 
+    from recog.recipes.budget import Pace
+
 REDUCTION = 3  # of successive halving: about a third of the trials goes on at each rung
 SPARE = 1.15  # of the winner's time, for a machine whose speed varies
 MIN_RUNG = 2  # epochs: the first one is mostly warm-up
 HEAD_SHARE = 1 / 3  # of the trials, or of the time, before gradient training begins
+FEATURE_SETTINGS = ("model.name", "model.image_size", "head.layers", "head.mirror")  # of recipe head
 REDRAWN = 1 / 3  # of the settings, in a trial near the default recipe
 MAX_REPEATED = 30  # settings in a row that had been tried: the space has no others
 MIN_CORRELATED = 5  # finished trials from which the rank correlation of a rung with the end is taken
@@ -47,6 +60,8 @@ class Rules:
     started: float = 0.0
     deadline: float | None = None  # after which no trial runs
     refit_s: float = math.inf  # that are kept free for what the winner's own training takes; inf: as long as it needs
+    rest_s: float = 0.0  # that are kept free for what follows both, as planned
+    paces: Mapping[str, Pace] = field(default_factory=dict)  # as measured before the study; without a budget none
     max_epochs: int | None = None  # of a trial; None: as planned without a budget
     longest: int = 1  # epochs of the longest trial, of which the rungs are parts
 
@@ -59,6 +74,13 @@ class Rules:
     def first_rung(self) -> int:
         """Epochs after which a trial may be pruned."""
         return max(MIN_RUNG, self.longest // REDUCTION**2)
+
+
+def slowness(row: TrialRow, paces: Mapping[str, Pace]) -> float:
+    """How many times longer the trial took than planned, at least 1: the machine may be busier than when it was measured."""
+    pace = paces.get(row.recipe)
+    planned_s = 0.0 if pace is None else pace.before_s + row.epochs * pace.epoch_s
+    return max(1.0, row.full_s / planned_s) if planned_s > 0 else 1.0
 
 
 def default_settings(space: Space, config: TrainConfig, data: PreparedData, recipe: Recipe) -> dict[str, Value]:
@@ -149,6 +171,7 @@ class Search:
         These are good, and few random ones are.
         """
         fixed: dict[str, Value] = {"recipe": recipe} if self._has_choice else {}
+        fixed |= self._known_features() if recipe == "head" else {}
         num_before = sum(row.recipe == recipe for row in rows_of(self._study, self._rules.space))
         usual = [(name, value) for name, value in self._defaults[recipe].items() if name != "recipe"]
         if self._rules.sampler == "random" or num_before >= NUM_NEAR or not usual:
@@ -156,7 +179,7 @@ class Search:
         rng = np.random.default_rng((self._rules.seed, number))
         is_redrawn = rng.random(len(usual)) < REDRAWN
         is_redrawn[rng.integers(len(usual))] = True
-        return fixed | dict(pair for pair, redrawn in zip(usual, is_redrawn, strict=True) if not redrawn)
+        return dict(pair for pair, redrawn in zip(usual, is_redrawn, strict=True) if not redrawn) | fixed
 
     def _objective(self, trial: optuna.Trial) -> float:
         trial.set_user_attr("owner", owner())
@@ -280,11 +303,24 @@ class Search:
         return is_early and sum(row.recipe == "head" for row in counted) < limit
 
     def _left(self, rows: Sequence[TrialRow]) -> float:
-        """Seconds for the search. Where the best trial took longer than planned, so will the winner's own run."""
-        if self._rules.deadline is None:
+        """Seconds for the search. Where the best trial took longer than planned, so will the winner's own run and its report."""
+        rules, best = self._rules, best_of(rows, 1)
+        if rules.deadline is None:
             return math.inf
-        longer = max((SPARE * row.full_s - self._rules.refit_s for row in best_of(rows, 1)), default=0.0)
-        return self._rules.deadline - max(0.0, longer) - time.time()
+        longer = max((SPARE * row.full_s - rules.refit_s for row in best), default=0.0)
+        later = (slowness(best[0], rules.paces) - 1) * rules.rest_s if best else 0.0
+        return rules.deadline - max(0.0, longer) - later - time.time()
+
+    def _known_features(self) -> dict[str, Value]:
+        """What decides the features of the best head, where the time left is too short for a head that needs others."""
+        rows = [row for row in rows_of(self._study, self._rules.space) if row.recipe == "head" and row.state == "done"]
+        if not rows or self._left(rows) > SPARE * max(row.full_s for row in rows):
+            return {}
+        best = best_of(
+            [row for row in rows if not row.is_default], 1
+        )  # the default may be of a size that is not in the space
+        found = best[0].settings if best else {}
+        return {f"head/{name}": found[name] for name in FEATURE_SETTINGS if name in found}
 
     def _fits(self, rows: Sequence[TrialRow], recipe: Recipe) -> bool:
         """Whether a trial that starts now is expected to tell something before the time is up."""

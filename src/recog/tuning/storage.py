@@ -276,7 +276,7 @@ def _run_again(study: optuna.Study, trial: FrozenTrial) -> None:
         queue_again(study, trial, kills=kills)
         return
     reason = f"its process was killed {kills} times, perhaps for lack of memory"
-    kept = {key: trial.user_attrs[key] for key in ("default", "recipe") if key in trial.user_attrs}
+    kept: dict[str, Any] = {key: trial.user_attrs[key] for key in ("default", "recipe") if key in trial.user_attrs}
     study.add_trial(
         optuna.create_trial(
             state=optuna.trial.TrialState.FAIL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from recog.core.version import __version__
 from recog.data.inspection import fingerprint
 from recog.evaluation.measures.task import TASK_MEASURES
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, with_options
-from recog.recipes.cost import Budget, describe_seconds
+from recog.recipes.cost import AIM, LATE, Budget, describe_seconds
 from recog.runs.folder import write_run_config
 from recog.tuning.optimism import estimate, unpack_targets
 from recog.tuning.result import StudyResult, importances_of
@@ -94,7 +94,6 @@ class Study:
     job: Job
     all_data: PreparedData  # with the test split
     started: float  # time.perf_counter
-    paces: dict[Recipe, Pace] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -114,7 +113,7 @@ def open_in(
         threads = max(1, num_cores() // options.workers)
         config = replace(config, compute=replace(config.compute, num_threads=threads))
     tried = without_test(data)
-    rules, paces, notes = _plan(config, options, space, tried)
+    rules, notes = _plan(config, options, space, data)
     out_of_fold = measured_out_of_fold(data, rules.space.recipes) or "val" not in data.dataset.given_splits
     where = options.storage or str(folder / JOURNAL)
     if not options.storage:
@@ -141,7 +140,7 @@ def open_in(
         num_workers=options.workers,
     )
     Search(study, job.runner(), rules, tried).queue_default()
-    return Study(folder=folder, study=study, job=job, all_data=data, started=started, paces=paces, notes=notes)
+    return Study(folder=folder, study=study, job=job, all_data=data, started=started, notes=notes)
 
 
 def _as_begun(study: optuna.Study, rules: Rules, options: TuneOptions) -> Rules:
@@ -153,32 +152,32 @@ def _as_begun(study: optuna.Study, rules: Rules, options: TuneOptions) -> Rules:
     return rules
 
 
-def _plan(
-    config: TrainConfig, options: TuneOptions, space: Space, data: PreparedData
-) -> tuple[Rules, dict[Recipe, Pace], tuple[str, ...]]:
-    """The rules for these data, what runs take on this machine, and notes. Recipes that no one asked for must be affordable."""
+def _plan(config: TrainConfig, options: TuneOptions, space: Space, data: PreparedData) -> tuple[Rules, tuple[str, ...]]:
+    """The rules for these data, and notes. Recipes that no one asked for must be affordable."""
     from recog.recipes.plan import choose_recipe
+    from recog.tuning.trials import without_test
 
+    measured, data = data if options.test else without_test(data), without_test(data)
     has_val = "val" in data.dataset.given_splits
     usual, _ = choose_recipe(config, data.facts, has_val=has_val)
     recipes: tuple[Recipe, ...] = ("head", "finetune") if usual == "head" and has_val else (usual,)
     suiting = suited(space, recipes=recipes, task=data.dataset.task, networks=_networks(config, usual, space, data))
     default = usual if usual in suiting.recipes else suiting.recipes[0]
     if options.budget is None:
-        return _rules(config, suiting, default, options, data, {}), {}, ()
+        return _rules(config, suiting, default, options, data, {}), ()
     is_open = not space.recipes and len(recipes) > 1
     heads = replace(suiting, recipes=("head",), dimensions=suiting.of("head"))
     try:
-        paces = _paces(config, data, suiting, options.budget)
+        paces = _paces(config, measured, suiting, options.budget)
         rules = _rules(config, suiting, default, options, data, paces)
     except ConfigError:
         if not is_open:
             raise
-        paces = _paces(config, data, heads, options.budget)
-        return _rules(config, heads, default, options, data, paces), paces, (_LEFT_OUT,)
+        paces = _paces(config, measured, heads, options.budget)
+        return _rules(config, heads, default, options, data, paces), (_LEFT_OUT,)
     if not is_open or rules.longest >= MIN_SHARE * _usual_epochs(config, suiting, data):
-        return rules, paces, ()
-    return _rules(config, heads, default, options, data, paces), paces, (_LEFT_OUT,)
+        return rules, ()
+    return _rules(config, heads, default, options, data, paces), (_LEFT_OUT,)
 
 
 _LEFT_OUT = (
@@ -217,12 +216,12 @@ def _same_everywhere(config: TrainConfig) -> dict[str, Any]:
     return table
 
 
-def _paces(config: TrainConfig, data: PreparedData, space: Space, budget: Budget) -> dict[Recipe, Pace]:
+def _paces(config: TrainConfig, data: PreparedData, space: Space, budget: Budget) -> dict[str, Pace]:
     """What a run of each recipe takes on this machine, measured on the usual network of those that take longest."""
     from recog.recipes.budget import measure_pace
     from recog.tuning.trials import planned
 
-    found = {}
+    found: dict[str, Pace] = {}
     for recipe in [each for each in space.recipes if each in BY_STEPS] or space.recipes:
         usual = planned(replace(config, recipe=recipe), data).model
         model = {"recipe": recipe, "model.name": usual.name}
@@ -240,7 +239,7 @@ def _rules(
     default: Recipe,
     options: TuneOptions,
     data: PreparedData,
-    paces: dict[Recipe, Pace],
+    paces: dict[str, Pace],
 ) -> Rules:
     """With the time for the search, and the epochs of its longest trial, as planned for the budget."""
     from recog.tuning.search import SPARE, Rules
@@ -261,14 +260,11 @@ def _rules(
     if options.budget is None:
         return rules
     used = time.perf_counter() - options.budget.started
-    left = options.budget.seconds - used
+    left = AIM * options.budget.seconds - used
     slowest = max(paces.values(), key=lambda pace: pace.before_s + pace.after_s)
     rest = SPARE * (slowest.before_s + slowest.after_s) if options.refit else 0.0
-    search_s, max_epochs, refit_s = (
-        left - rest - max(SUMMARY_S, SUMMARY_SHARE * slowest.after_s),
-        None,
-        slowest.before_s,
-    )
+    summary_s = max(SUMMARY_S, SUMMARY_SHARE * slowest.after_s)
+    search_s, max_epochs, refit_s = left - rest - summary_s, None, slowest.before_s
     if by_steps:
         epoch_s = max(paces[recipe].epoch_s for recipe in by_steps)
         if options.refit:  # the winner's own run has all its epochs, or those that fit
@@ -287,6 +283,8 @@ def _rules(
         rules,
         deadline=time.time() + search_s,
         refit_s=refit_s if options.refit else math.inf,
+        rest_s=summary_s + SPARE * slowest.after_s,
+        paces=paces,
         max_epochs=max_epochs,
         longest=max_epochs or rules.longest,
     )
@@ -347,18 +345,31 @@ def write_best(study: Study, best: TrialRow, options: TuneOptions) -> None:
     write_run_config(study.folder, found, BEST)
 
 
-def whole_epochs(study: Study, best: TrialRow, options: TuneOptions) -> int | None:
+def refit_deadline(study: Study, best: TrialRow, budget: Budget, page_s: float) -> float:
+    """When the winner's training has to end, in seconds of time.perf_counter: what follows takes longer by as much as its trial
+    did. `page_s` are for the page of the study, as it took before.
+    """
+    from recog.tuning.search import slowness
+
+    paces = study.job.rules.paces
+    after_s = LATE * slowness(best, paces) * paces[best.recipe].after_s
+    return budget.started + AIM * budget.seconds - after_s - page_s
+
+
+def whole_epochs(study: Study, best: TrialRow, options: TuneOptions, page_s: float) -> int | None:
     """The epochs of the winner's run that the time left allows, where those of its trial were shortened for the search."""
+    from recog.tuning.search import SPARE
+
     rules = study.job.rules
     if options.budget is None or best.recipe not in BY_STEPS or rules.max_epochs is None or not best.epochs:
         return None
     usual = _usual_epochs(rules.config, rules.space, study.job.data)
     most = round(best.epochs * usual / rules.max_epochs)
-    from recog.tuning.search import SPARE
 
-    pace = study.paces[best.recipe]
     left = (
-        options.budget.started + options.budget.seconds - time.perf_counter() - SPARE * (pace.before_s + pace.after_s)
+        refit_deadline(study, best, options.budget, page_s)
+        - time.perf_counter()
+        - SPARE * rules.paces[best.recipe].before_s
     )
     fitting = int(left / (best.full_s / best.epochs))
     epochs = max(best.epochs, min(most, fitting))

@@ -18,11 +18,12 @@ from recog.bundle.manifest import RUNS
 from recog.core import notebook
 from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
 from recog.core.files import claim_folder, pretty_json, write_bytes_atomic
+from recog.core.records import read_bytes
 from recog.core.text import plural
 from recog.data.dataset import Dataset
 from recog.data.sources import Source, open_source
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, given_options, with_options
-from recog.recipes.cost import LATE, Budget, describe_seconds, parse_budget
+from recog.recipes.cost import Budget, describe_seconds, parse_budget
 from recog.report.text import percent
 from recog.runs.folder import RUN_CONFIG, check_new_run, load_run_config, locked, read_config, write_run_config
 from recog.tuning.result import StudyResult, count_states, short, trial_line, trials_csv
@@ -40,6 +41,7 @@ from recog.tuning.study import (
     TuneOptions,
     describe_short,
     open_in,
+    refit_deadline,
     summarise,
     whole_epochs,
     write_best,
@@ -100,7 +102,11 @@ class TuneRun:
         shares = (result.importances or {}).items()
         parts.append(notebook.bars((name, share, f"{share:.0%}") for name, share in shares))
         parts.append(notebook.paragraph(f"Page: {self.folder / PAGE}; config: {self.best_config}", soft=True))
-        return notebook.card(f"Study {result.name}", result.data, *parts)
+        card = notebook.card(f"Study {result.name}", result.data, *parts)
+        page = self.folder / PAGE
+        if not page.is_file():  # the folder was moved
+            return card
+        return card + notebook.page_frame(read_bytes(page).decode(), f"Page of study {result.name}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -226,12 +232,14 @@ def tune_events(
             if result.best is None:
                 raise TrainingError(_nothing_found(study, options))
             write_best(study, result.best, options)
+            before_page = time.perf_counter()
             _write(study, result, None)
+            page_s = time.perf_counter() - before_page
             for text in result.conclusions():
                 yield Note(text=text)
             run = None
             if options.refit:
-                for event in _refit(study, result.best, options, runs):
+                for event in _refit(study, result.best, options, runs, page_s=page_s):
                     run = event if isinstance(event, Run) else run
                     yield event
                 _write(study, replace(result, duration_s=time.perf_counter() - started), run)
@@ -368,19 +376,19 @@ def _nothing_found(study: Study, options: TuneOptions) -> str:
     return f"{budget}no trial of the study ended with a result. Give more time or trials: recog tune --resume {study.folder}"
 
 
-def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path) -> Iterator[TrainEvent]:
+def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path, *, page_s: float) -> Iterator[TrainEvent]:
     """Train the winner from best.toml, once. What the time cuts off is recorded in best.toml as in the run's own run.toml."""
     from recog.verbs.train import Clock, train_events
 
-    epochs = whole_epochs(study, best, options)
+    epochs = whole_epochs(study, best, options, page_s)
     config = read_config(study.folder / BEST)
     if epochs is not None:
         yield Note(text=f"the winner's own run: {plural(epochs, 'epoch')} instead of the {best.epochs} of its trial")
         config = with_options(config, {}, {"optim.epochs": epochs})
         write_run_config(study.folder, config, BEST)
     deadline = math.inf
-    if options.budget is not None and best.recipe in study.paces:
-        deadline = options.budget.started + options.budget.seconds - LATE * study.paces[best.recipe].after_s
+    if options.budget is not None and best.recipe in study.job.rules.paces:
+        deadline = refit_deadline(study, best, options.budget, page_s)
     clock = Clock(started=time.perf_counter(), deadline=deadline)
     for event in train_events(
         config, runs=runs, clock=clock, dataset=None if config.data.source else study.all_data.dataset
