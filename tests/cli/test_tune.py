@@ -14,6 +14,7 @@ from recog.tuning.storage import TrialRow, open_storage, open_study, quiet_optun
 from recog.verbs.run import Note
 from recog.verbs.tune import TrialEnded
 
+
 def test_the_space_is_shown(capsys):
     tune(show_space=True, recipe="head", settings=["model.image_size=224"])
     lines = capsys.readouterr().out.splitlines()
