@@ -70,7 +70,9 @@ def test_a_calibration_that_is_left_out_is_noted_unless_none_was_wanted():
     answers = replace(answers, logits=(10 * np.eye(answers.logits.shape[1])[answers.targets]).astype(np.float32))
     left_out, _ = calibrate(answers, config(), NAMES)
     wanted = config(unknown="none")
-    assert calibration_notes(left_out, wanted) == [f"probabilities are not calibrated: {UNBOUNDED}"]
+    assert calibration_notes(left_out, wanted) == [
+        f"calibration is left out, so the probabilities are the network's own: {UNBOUNDED}"
+    ]
     assert calibration_notes(calibrate(held_out(), wanted, NAMES)[0], wanted) == []
     unwanted = config(unknown="none", method="none")
     assert calibration_notes(calibrate(answers, unwanted, NAMES)[0], unwanted) == []

@@ -28,7 +28,7 @@ def test_the_page_of_a_run_tells_where_it_comes_from(digits_run):
         "resnet8, ",
         "random, from the seed",
         "scratch, seed 0",
-        "recog train --config digits/run.toml",
+        f"recog train --config {digits_run.folder}/run.toml",
         "ms on this",
     ):
         assert text in page

@@ -201,7 +201,7 @@ def calibration_notes(calibration: Calibration, plan: Plan) -> list[str]:
     rule, fit = calibration.unknown, calibration.scaling.fit
     uncalibrated = []
     if fit is not None and calibration.method == "none" and plan.calibration.method != "none":
-        uncalibrated = [f"probabilities are not calibrated: {fit.reason}"]
+        uncalibrated = [f"calibration is left out, so the probabilities are the network's own: {fit.reason}"]
     why = rule.reason if rule else _NO_RULE[calibration.task]
     if plan.calibration.unknown == "none" or not why or (rule and rule.threshold is not None):
         return uncalibrated

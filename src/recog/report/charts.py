@@ -139,7 +139,7 @@ def _marks(cuts: Sequence[Cut], top: float) -> list[tuple[float, float, str, str
             continue
         label = f"{100 * cut.confidence:g}%"
         title = (
-            f"confidence at least {label}: coverage {percent(cut.share)}, {cut.num_errors:,} errors in "
+            f"confidence at least {label}: coverage {percent(cut.share)}, {plural(cut.num_errors, 'error')} in "
             f"{cut.num_automated:,} images ({percent(cut.error_rate)})"
         )
         marks.append((x, y, label, title))

@@ -286,6 +286,7 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "Hamming loss": "Share of all pairs of an image and a label that are wrong. 0 is best.",
         "Confidence": "The probability that the model gives to its prediction.",
         "Coverage": "Share of the images that are answered; the others are left to a person.",
+        "Cross-fitted": "Of calibration: each image is scaled by a fit on the other images.",
         "Calibrated": "Probabilities are calibrated if, of the predictions with a probability of 80%, 80% are right.",
         "Prediction set": "The classes that an image may show; it contains the true one for a promised share of images.",
         "Threshold": "The probability from which a label is predicted.",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recog.bundle.manifest import BUNDLE, MANIFEST, Manifest, read_bundle_json
-from recog.bundle.seal import ONNX
+from recog.bundle.seal import ONNX, RUN_CONFIG
 from recog.core.hardware import cpu_name, num_cores
 from recog.core.text import plural
 from recog.core.version import __version__
@@ -61,7 +61,7 @@ def facts_of_run(
         provenance=provenance,
         speed=tuple(_speed(bundle, prepared.model.preprocess.image_size, prepared.model.preprocess.channels, engine)),
         commands=(
-            ("Train again", f"recog train --config {run}/run.toml"),
+            ("Train again", f"recog train --config {_word(folder / RUN_CONFIG)}"),
             ("Measure on other images", f"recog evaluate {run} FOLDER"),
             ("Check the bundle", f"recog verify {run}"),
         ),
@@ -107,8 +107,12 @@ def command_line(in_python: str) -> str:
     program = Path(sys.argv[0]) if sys.argv else Path()
     if program.name != "recog" and program.parts[-2:] != ("recog", "__main__.py"):
         return in_python
-    home = f"{Path.home()}/"
-    return " ".join(["recog", *(shlex.quote(word).replace(home, "~/") for word in sys.argv[1:])])
+    return " ".join(["recog", *map(_word, sys.argv[1:])])
+
+
+def _word(text: str | Path) -> str:
+    """A word of a command, the user's home as '~'."""
+    return shlex.quote(str(text)).replace(f"{Path.home()}/", "~/")
 
 
 def _describe_data(dataset: Dataset, fingerprint: str) -> str:

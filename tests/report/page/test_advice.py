@@ -5,6 +5,7 @@ import pytest
 
 from recog.evaluation.results.evaluate import evaluate
 from recog.evaluation.results.facts import DataFacts, SetEvidence, TrainingFacts, UnknownEvidence
+from recog.evaluation.trust.scaling import ScalingFit
 from recog.evaluation.trust.unknown import UnknownRule
 from recog.report.page.advice import MAX_STEPS, conclusions, next_steps
 from recog.report.page.facts import EpochRow, History, PageFacts
@@ -44,6 +45,25 @@ def test_large_sets_and_unknown_answers_come_with_n_interval_and_reason():
         "classes on average. They are large because 95.0% is promised and the most probable class is right for 75.0%"
     )
     assert found["Unknown images"].startswith("15.0% of 200 images (95% interval 10.7-20.6%), all of known classes,")
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("as requested", "The probabilities are the network's own; no calibration was fitted."),
+        (
+            "it raises the ECE",
+            "The probabilities are the network's own: calibration was left out, as it raises the ECE.",
+        ),
+    ],
+)
+def test_calibration_that_was_left_out_is_not_called_absent(reason, says):
+    report = report_of([0.1] * 50 + [0.9] * 50, [0] * 50 + [1] * 50)
+    fit = ScalingFit(
+        data="val", reason=reason, num_images=9, num_folds=0, nll_before=1.0, nll_after=1.0, ece_before=0.1, ece_after=0.1
+    )  # fmt: skip
+    trust = replace(report.trust, scaling=replace(report.trust.scaling, fit=fit))
+    assert conclusions(replace(report, trust=trust), NO_FACTS)["Calibration"] == says
 
 
 def test_labels_to_check_are_those_of_confident_errors():

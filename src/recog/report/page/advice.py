@@ -15,6 +15,7 @@ from recog.evaluation.measures.counts import most_confused
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
 from recog.evaluation.results.slices import Slicing
+from recog.evaluation.trust.scaling import AS_REQUESTED, ScalingFit
 from recog.report.charts import mean_confidence
 from recog.report.page.facts import DataOverview, History, PageFacts
 from recog.report.text import listing, percent, percent_range, plural
@@ -249,10 +250,16 @@ def _class_conclusions(report: MulticlassReport) -> dict[str, str]:
     return {"confusion": confusion, "confidence": confidence} | _trust_conclusions(report)
 
 
+def _why_uncalibrated(fit: ScalingFit | None) -> str:
+    if fit is None or fit.reason == AS_REQUESTED:
+        return "; no calibration was fitted"
+    return f": calibration was left out, as {fit.reason}"
+
+
 def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
     trust, found = report.trust, {}
     found["Calibration"] = {
-        "none": "The probabilities are the network's own; no calibration was fitted.",
+        "none": f"The probabilities are the network's own{_why_uncalibrated(trust.scaling.fit)}.",
         "temperature": f"One temperature for all classes; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
         "vector": f"A factor and an offset per class; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
     }[report.calibration_method]
@@ -271,8 +278,8 @@ def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
     if (unknown := trust.unknown) is not None:
         found["Unknown images"] = (
             f"{percent(unknown.reject_rate)} of {plural(unknown.num_images, 'image')} (95% interval "
-            f"{percent_range(unknown.reject_rate_ci95)}), all of known classes, would be answered unknown; the threshold was "
-            f"made for at most {percent(unknown.rule.false_alarm_rate)} of the calibration images."
+            f"{percent_range(unknown.reject_rate_ci95)}), all of known classes, would be answered unknown; the threshold "
+            f"allows {percent(unknown.rule.false_alarm_rate)} of the calibration images."
         )
     return found
 
