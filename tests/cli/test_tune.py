@@ -87,6 +87,7 @@ def test_a_storage_that_cannot_be_used_is_one_line(storage, message, code, tmp_p
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert message in line
     assert "secret" not in line
+    assert not list(tmp_path.glob("studies/*"))  # nothing has begun
 
 
 def test_bad_input_is_found_without_torch_and_optuna(tmp_path):

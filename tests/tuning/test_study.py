@@ -71,6 +71,12 @@ def test_a_short_budget_has_short_trials_and_most_of_it_for_the_winner(digits):
     assert (alone.deadline - time.time(), alone.max_epochs) == (pytest.approx(78, abs=2), 15)
 
 
+def test_where_not_even_one_run_fits_the_search_is_shorter_still(digits):
+    rules = planned(digits, seconds=47.0)
+    # 47 - 4 - 23 = 20 s for training, half of what 40 epochs take: so 0.4 / 2 of them for the search
+    assert rules.deadline - time.time() == pytest.approx(4, abs=1)
+
+
 def test_the_winner_gets_no_more_than_all_its_epochs_take(digits):
     rules = planned(digits, seconds=148.0)
     # 121 s for training, of which 1.15 * 40 s for the winner's 40 epochs

@@ -55,6 +55,7 @@ class Axis:
     x: float
     name: str
     ticks: tuple[Tick, ...]
+    has_missing: bool = False  # whether the lowest tick is of trials that do not use the setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ def render_study(result: StudyResult, space: Space, *, run: Report | None, runs_
     ticks = _score_ticks(result.rows)
     importances = sorted((result.importances or {}).items(), key=lambda item: -item[1])
     rows = sorted(result.rows, key=lambda row: row.number)
+    plots = (_parallel(rows, space.of(recipe), recipe, ticks) for recipe in space.recipes)
+    parallels = [plot for plot in plots if plot is not None]
     return render_page(
         ("study.html.j2",),
         title=f"Study {result.name}: {result.score_name} {percent(None if best is None else best.score)}",
@@ -86,7 +89,8 @@ def render_study(result: StudyResult, space: Space, *, run: Report | None, runs_
         importances=importances,
         history=_history(rows, ticks),
         slices=_slices(rows, space, importances, ticks),
-        parallels=[found for recipe in space.recipes if (found := _parallel(rows, space.of(recipe), recipe, ticks))],
+        parallels=parallels,
+        has_missing=any(axis.has_missing for plot in parallels for axis in plot.axes),
         config=runs_as,
     )
 
@@ -217,6 +221,7 @@ def _parallel(
             x=gap * i,
             name=each.setting,
             ticks=tuple((HEIGHT - place, label) for place, label in scales[each.setting][1]),
+            has_missing=any(each.setting not in row.settings for row in done),
         )
         for i, each in enumerate(used)
     ]

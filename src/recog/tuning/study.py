@@ -268,7 +268,9 @@ def _rules(
     if by_steps:
         epoch_s = max(paces[recipe].epoch_s for recipe in by_steps)
         if options.refit:  # the winner's own run has all its epochs, or those that fit
-            search_s -= min(SPARE * usual * epoch_s, (1 - SEARCH_SHARE) * max(0.0, search_s))
+            search_s = max(0.0, search_s)
+            share = SEARCH_SHARE * min(1.0, search_s / (usual * epoch_s))  # less where not even one whole run fits
+            search_s -= min(SPARE * usual * epoch_s, (1 - share) * search_s)
         max_epochs = max(1, min(usual, int(TRIAL_SHARE * search_s / epoch_s)))
         refit_s = (
             math.inf if max_epochs < usual else max_epochs * epoch_s

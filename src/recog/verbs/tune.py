@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from recog.bundle.manifest import RUNS
 from recog.core import notebook
-from recog.core.errors import CheckpointError, ConfigError, DiskError, TrainingError
+from recog.core.errors import CheckpointError, ConfigError, DiskError, RecogError, TrainingError
 from recog.core.files import claim_folder, pretty_json, write_bytes_atomic
 from recog.core.records import read_bytes
 from recog.core.text import plural
@@ -224,7 +224,12 @@ def tune_events(
             yield Note(text=text)
         folder = folder or _claim(config, options, data.dataset.name)
         with locked(folder):
-            study = open_in(folder, config, options, space, data, started=started)
+            try:
+                study = open_in(folder, config, options, space, data, started=started)
+            except RecogError:
+                if options.resume is None:
+                    shutil.rmtree(folder, ignore_errors=True)  # nothing has begun in it
+                raise
             for text in _describe(study, options):
                 yield Note(text=text)
             yield from _search(study, watch)
@@ -242,7 +247,8 @@ def tune_events(
                 for event in _refit(study, result.best, options, runs, page_s=page_s):
                     run = event if isinstance(event, Run) else run
                     yield event
-                _write(study, replace(result, duration_s=time.perf_counter() - started), run)
+                result = replace(result, duration_s=time.perf_counter() - started)
+                _write(study, result, run)
             shutil.rmtree(folder / "features", ignore_errors=True)
             yield TuneRun(folder=folder, result=result, run=run)
 
