@@ -51,6 +51,14 @@ def bundle(digits_run, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def mapped_bundle(tmp_path_factory):
+    """The golden bundle of digits with a feature map in its ONNX file. Never change its files: copy them."""
+    from mapped_bundles import write_mapped_bundle
+
+    return write_mapped_bundle("digits-format-1", tmp_path_factory.mktemp("mapped") / "bundle")
+
+
+@pytest.fixture(scope="session")
 def shared_data():
     """The folder of real data beside the project; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("RECOG_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from recog.perturbation.attack_suite import AttackReport
     from recog.perturbation.comparison import RobustnessComparison
     from recog.perturbation.report import CorruptionReport, RobustnessReport
-    from recog.recipes.config import ComputeConfig, DataConfig, LoaderConfig, TrainConfig
-    from recog.runtime.prediction import Prediction
-    from recog.runtime.predictor import Answers, Predictor, load, verify
+    from recog.recipes.config import ComputeConfig, DataConfig, ExportConfig, LoaderConfig, TrainConfig
+    from recog.runtime.prediction import Answers, Prediction
+    from recog.runtime.predictor import Predictor, load, verify
     from recog.training.config import AdversarialConfig, CheckpointConfig, HeadConfig, LossConfig, OptimConfig
     from recog.training.schedule import ScheduleConfig, StopConfig
     from recog.verbs.bench import BenchReport, bench
@@ -86,6 +86,7 @@ __all__ = [
     "EvaluationRun",
     "Explanations",
     "Export",
+    "ExportConfig",
     "Finding",
     "Findings",
     "HeadConfig",
@@ -163,7 +164,7 @@ _NAMES = {
     "recog.perturbation.attack_suite": ("AttackReport",),
     "recog.perturbation.comparison": ("RobustnessComparison",),
     "recog.perturbation.report": ("CorruptionReport", "RobustnessReport"),
-    "recog.recipes.config": ("ComputeConfig", "DataConfig", "LoaderConfig", "TrainConfig"),
+    "recog.recipes.config": ("ComputeConfig", "DataConfig", "ExportConfig", "LoaderConfig", "TrainConfig"),
     "recog.runtime.predictor": ("Answers", "Prediction", "Predictor", "load", "verify"),
     "recog.training.config": ("AdversarialConfig", "CheckpointConfig", "HeadConfig", "LossConfig", "OptimConfig"),
     "recog.training.schedule": ("ScheduleConfig", "StopConfig"),

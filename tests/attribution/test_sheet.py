@@ -5,7 +5,7 @@ import re
 import numpy as np
 from small_subjects import corner_subject, noise
 
-from recog.attribution.check import check_methods
+from recog.attribution.check import MethodCheck, check_methods
 from recog.attribution.sheet import Card, Neighbour, Sheet, View, caption, picture_of, render_sheet
 from recog.attribution.shortcuts import ShortcutHint
 
@@ -46,9 +46,9 @@ def test_the_page_is_offline_and_escapes_names():
 
 def test_an_error_a_shortcut_and_the_checks_are_on_it():
     hint = ShortcutHint(label="rose", place="top edge", share=0.5, area=0.125, num_images=9)
-    checks = tuple(
-        check_methods(corner_subject(), np.full((2, 32, 32, 1), 200, np.uint8), np.array([0, 1]), ["occlusion"])
-    )
+    images = np.full((2, 32, 32, 1), 200, np.uint8)
+    events = check_methods(corner_subject(), images, np.array([0, 1]), ["occlusion"])
+    checks = tuple(event for event in events if isinstance(event, MethodCheck))
     text = sheet(shortcuts=(hint,), checks=checks)
     assert "wrong:" in text
     assert "lies on the top edge" in text

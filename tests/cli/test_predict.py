@@ -427,3 +427,17 @@ def test_memory_does_not_grow_with_the_number_of_images(place):
             f"{folder.name}/{i}.png" for i in range(count)
         ]
     assert peaks[1] < 1.15 * peaks[0]
+
+
+def test_explain_needs_a_place_for_maps_and_a_bundle_that_carries_them(place, mapped_bundle):
+    for options in ((), ("--csv",), ("--json", "--columns", "file,label"), ("--output", "a.csv")):
+        assert (
+            "--save DIR (pictures), --sheet FILE.html, or --json"
+            in run(mapped_bundle, "photos", "--explain", *options, expect=2).stderr
+        )
+    assert "carries no feature map" in run(BUNDLE, "photos", "--explain", "--json", expect=2).stderr
+    run(mapped_bundle, "photos", "--explain", "--sheet", "s.html", "--save", "out", "--output", "a.jsonl")
+    assert Path("s.html").read_text().count('<img class="map"') == 4
+    assert Image.open("out/0.png.jpg").width == 2 * 240 + 8
+    lines = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    assert all(list(line["maps"]) == [line["label"]] for line in lines)

@@ -64,6 +64,11 @@ def test_the_input_is_cast_first_and_the_answers_stay(digits_run):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_feature_map_is_left_out(mapped_bundle):
+    model = with_cast_first(onnx.load(mapped_bundle / "model.onnx"))
+    assert [value.name for value in model.graph.output] == ["logits", "features"]
+
+
 def test_without_tensorrt_or_a_gpu_it_is_stated(tmp_path, digits_run):
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("tensorrt is installed")

@@ -37,9 +37,9 @@ def test_a_log_keeps_whole_lines_of_the_same_size(tmp_path, monkeypatch):
     log.add(condition("snow", 1, [1, 0, 1], (1, 1, 0)))  # of more classes
     path = next(tmp_path.rglob("abc.jsonl"))
     path.write_bytes(path.read_bytes() + b'{"name": "frost", "sev')
-    assert log.read(3, 2) == {("fog", 2): whole}
+    assert log.known(3, 2) == {("fog", 2): whole}
     log.remove()
-    assert log.read(3, 2) == {}
+    assert log.known(3, 2) == {}
 
 
 @pytest.mark.parametrize(("bundle", "several"), [("digits-format-1-trust", False), ("digits-labels-format-1", True)])

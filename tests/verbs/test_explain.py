@@ -58,7 +58,7 @@ def test_errors_with_their_nearest_training_images(run_folder, tmp_path):
 
 def test_checks_choose_the_method_now_and_later(run_folder, monkeypatch):
     monkeypatch.setattr(masking, "NUM_MASKS", 16)
-    monkeypatch.setattr("recog.verbs.explain.NUM_CHECKED", 3)
+    monkeypatch.setattr("recog.verbs.explain_checks.NUM_CHECKED", 3)
     monkeypatch.setattr("recog.attribution.check.MAX_PASSES", 0)
     pytest.importorskip("captum")
     found = last(run_folder, Choice(class_name="3", check=True))
@@ -68,6 +68,20 @@ def test_checks_choose_the_method_now_and_later(run_folder, monkeypatch):
     assert later.method == found.method
     assert "when they were checked" in later.why_method
     assert {view.label for card in later.cards for view in card.views} == {"5"}
+
+
+def test_without_errors_there_is_nothing_to_explain(run_folder, reseal, tmp_path):
+    report = json.loads((run_folder / "bundle" / "report.json").read_text())
+    (run_folder / "bundle" / "report.json").write_text(json.dumps({**report, "errors": []}))
+    reseal(run_folder / "bundle")
+    command = ["explain", str(run_folder), "--errors", "--out", str(tmp_path / "new")]
+    run = CliRunner().invoke(build_app(COMMANDS), command)
+    assert run.exit_code == 0
+    assert "lists no errors, so there is nothing to explain" in run.stderr
+    assert run.stdout == ""
+    assert not (tmp_path / "new").exists()
+    table = json.loads(CliRunner().invoke(build_app(COMMANDS), [*command, "--json"]).stdout)
+    assert (table["images"], table["folder"]) == ([], None)
 
 
 def test_images_of_a_bundle_by_python(bundle, tmp_path):

@@ -215,3 +215,13 @@ def test_the_node_program_answers_as_the_bundle_does(exports, digits_run, pictur
     expected = load(digits_run.bundle).predict(picture)
     assert found["labels"] == [expected.label]
     np.testing.assert_allclose(list(found["probs"].values()), expected.probs, atol=1e-4)
+
+
+@pytest.mark.parametrize(("target", "int8"), [("onnx", False), ("openvino", False), ("triton", False), ("onnx", True)])
+def test_a_bundle_with_a_feature_map_is_exported_as_others_are(mapped_bundle, tmp_path, target, int8):
+    """Every program asks for the logits alone; the gate compares them."""
+    pytest.importorskip("openvino")
+    found = export(mapped_bundle, target, images="digits", out=tmp_path / "out", int8=int8, **QUICK)
+    contract = json.loads((found.folder / "contract.json").read_text())
+    assert contract["outputs"]["feature_map"] == ["float32", "B", 64, 2, 2]
+    assert found.gate.num_equal_labels >= 0.99 * found.gate.num_images

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recog.answers.sorting import sorted_names
 from recog.answers.stream import Answer
+from recog.attribution.overlay import blend
 from recog.core.errors import BadImage, DataError
 from recog.core.images.decode import decode
 from recog.core.text import visible
@@ -20,6 +23,8 @@ from recog.core.text import visible
 MAX_PX = 1280  # longer side of a picture
 MIN_WIDTH = 240  # of the text; smaller images are enlarged to it
 NUM_LINES = 3  # classes below an image
+MAX_MAPS = 4  # beside an image
+_GAP = 8  # px between pictures
 NO_LABEL = "(no label)"
 
 
@@ -68,7 +73,10 @@ def picture_names(names: Sequence[str]) -> Sequence[str]:
 
 
 def annotated(answer: Answer) -> bytes:
-    """A JPEG of the image with its answer below: the labels, then the most probable classes with their probabilities."""
+    """A JPEG of the image with its answer below: the labels, then the most probable classes with their probabilities.
+
+    Where maps were asked for they stand beside it, each over the part of the image that the network sees.
+    """
     image = decode(answer.source, name=answer.name, channels=3, min_side=MAX_PX)
     picture = Image.fromarray(image)
     picture.thumbnail((MAX_PX, MAX_PX), Image.Resampling.LANCZOS)
@@ -79,17 +87,39 @@ def annotated(answer: Answer) -> bytes:
     size = max(14, picture.width // 28)
     font, bold = ImageFont.load_default(size), ImageFont.load_default(size * 5 // 4)
     row = size * 3 // 2
-    canvas = Image.new("RGB", (picture.width, picture.height + row * len(lines) + size), "white")
+    maps = _maps(answer, picture.height)
+    width = picture.width + sum(shown.width + _GAP for _, shown in maps)
+    canvas = Image.new("RGB", (width, picture.height + row * len(lines) + size), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
+    x = picture.width + _GAP
+    for label, shown in maps:
+        canvas.paste(shown, (x, 0))
+        draw.text((x, picture.height + size // 2), f"counts for: {_drawn(label)}", fill="black", font=font)
+        x += shown.width + _GAP
     for i, (text, prob) in enumerate(lines):
         y = picture.height + size // 2 + row * i
         if prob is not None:
-            draw.rectangle((0, y, max(1, round(canvas.width * prob)), y + row - 4), fill="#d3e2ea")
+            draw.rectangle((0, y, max(1, round(picture.width * prob)), y + row - 4), fill="#d3e2ea")
         draw.text((size // 2, y), text, fill="black", font=font if i else bold)
     buffer = io.BytesIO()
     canvas.save(buffer, format="jpeg", quality=90)
     return buffer.getvalue()
+
+
+def map_pictures(answer: Answer) -> list[tuple[str, NDArray[np.uint8]]]:
+    """(class, its map over what the network saw, uint8 [H, W, 3]); none where maps were not asked for."""
+    result = answer.result
+    if isinstance(result, BadImage) or result.maps is None or result.seen is None:
+        return []
+    seen = result.seen
+    return [(label, blend(seen, shown)) for label, shown in zip(result.map_labels, result.maps, strict=True)]
+
+
+def _maps(answer: Answer, height: int) -> list[tuple[str, Image.Image]]:
+    """The first maps, as high as `height`."""
+    pictures = [(label, Image.fromarray(shown)) for label, shown in map_pictures(answer)[:MAX_MAPS]]
+    return [(label, p.resize((round(p.width * height / p.height), height))) for label, p in pictures]
 
 
 def _lines(answer: Answer) -> list[tuple[str, float | None]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recog.answers.annotate import map_pictures
 from recog.answers.stream import Answer, Summary
 from recog.core.errors import BadImage
 from recog.core.files import new_file
@@ -27,6 +28,7 @@ class Picture:
 
     name: str
     image: str  # data URI
+    map: str  # data URI of where the image counts for the answer; '' where that was not asked
     best: str
     confidence: float | None
 
@@ -69,6 +71,7 @@ class Sheet:
             num_bad=summary.num_bad,
             sections=sections,
             bad=summary.bad,
+            has_maps=any(picture.map for section in sections for picture in section.pictures),
         )
         return page.encode()
 
@@ -97,4 +100,16 @@ def _picture(answer: Answer, label: str) -> Picture:
     if label in probs:
         best, confidence = label, probs[label]
     image = thumbnail(decode(answer.source, name=answer.name, min_side=_PX), _PX)
-    return Picture(name=answer.name, image=image, best=best, confidence=None if result.is_unknown else confidence)
+    return Picture(
+        name=answer.name,
+        image=image,
+        map=_map(answer, best),
+        best=best,
+        confidence=None if result.is_unknown else confidence,
+    )
+
+
+def _map(answer: Answer, label: str) -> str:
+    """The map of `label`, or of the first label that has one; '' where there is none."""
+    maps = dict(map_pictures(answer))
+    return thumbnail(maps.get(label, next(iter(maps.values()))), _PX) if maps else ""

@@ -121,12 +121,18 @@ def check_min_confidence(min_confidence: float | None, class_names: Sequence[str
 
 
 def answer_each(
-    predictor: Predictor, inputs: Inputs, *, reject: bool = False, min_confidence: float | None = None
+    predictor: Predictor,
+    inputs: Inputs,
+    *,
+    reject: bool = False,
+    explain: bool = False,
+    min_confidence: float | None = None,
 ) -> Iterator[Answer]:
-    """The answers in the order of `inputs`. Below `min_confidence` an image is 'unsure'; with several labels per image, a
-    label below it is left out.
+    """The answers in the order of `inputs`, with maps if `explain`.
+
+    Below `min_confidence` an image is 'unsure'; with several labels per image, a label below it is left out.
     """
-    results = predictor.predict_each(inputs.sources, reject=reject)
+    results = predictor.predict_each(inputs.sources, reject=reject, explain=explain)
     return _with_labels(inputs, results, min_confidence)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recog.cli.guard import Threads, guarded
-from recog.cli.output import from_here, print_json, print_lines, print_note, print_rendered
+from recog.cli.output import from_here, notes, print_json, print_lines, print_note, print_rendered
+from recog.report.text import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from recog.verbs.explain import Explanations
+    from recog.verbs.explain_checks import CheckProgress
 
 
 @guarded
@@ -47,6 +51,7 @@ def explain(
 ) -> None:
     """Show where images count for a class: maps, checks of the maps, and hints at shortcuts such as watermarks."""
     from recog.verbs.explain import explain_events
+    from recog.verbs.explain_checks import CheckProgress
     from recog.verbs.explain_choice import Choice
 
     choice = Choice(
@@ -59,11 +64,39 @@ def explain(
         check=check,
         nearest=nearest,
     )
-    for event in explain_events(bundle, choice, out=out, num_threads=threads):
-        if isinstance(event, str):
-            print_note(event)
-        else:
-            _print(event, as_json=as_json)
+    with _bar() as show_progress:
+        for event in explain_events(bundle, choice, out=out, num_threads=threads):
+            if isinstance(event, str):
+                print_note(event)
+            elif isinstance(event, CheckProgress):
+                show_progress(event)
+            else:
+                found = event
+    _print(found, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[CheckProgress], None]]:
+    """What shows the progress of checks: first the time that they are expected to take, then on a terminal a bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from recog.attribution.table import EXPLAINERS
+    from recog.report.sections import duration_text
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+
+        def show(event: CheckProgress) -> None:
+            if not event.method:
+                print_note(
+                    f"checking {plural(event.num_methods, 'method')} on {plural(event.num_images, 'image')}: about "
+                    f"{duration_text(event.all_s)} expected; if it is interrupted, the same command goes on where it stopped"
+                )
+                bar.add_task("checking", total=event.all_s)
+            else:
+                bar.update(bar.task_ids[0], completed=event.done_s, description=EXPLAINERS[event.method].title)
+
+        yield show
 
 
 def _print(found: Explanations, *, as_json: bool) -> None:
@@ -78,7 +111,8 @@ def _print(found: Explanations, *, as_json: bool) -> None:
         if found.checks:
             print_rendered(lambda console: _print_checks(found, console))
         print_lines(*(f"possible shortcut: {hint.text}" for hint in found.shortcuts))
-    print_note(f"{found.method}: {found.why_method}", f"sheet: {from_here(found.folder / 'explain.html')}")
+    if found.folder is not None:
+        print_note(f"{found.method}: {found.why_method}", f"sheet: {from_here(found.folder / 'explain.html')}")
 
 
 def _print_checks(found: Explanations, console: Console) -> None:

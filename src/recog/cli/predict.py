@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from recog.answers.stream import Answer, Summary
     from recog.answers.writers import Writer
     from recog.runtime.prediction import MultilabelPrediction, Prediction
-    from recog.verbs.predict import AnswerJob, AnswerOptions
+    from recog.verbs.predict import AnswerFiles, AnswerJob, AnswerOptions
 
 Form = Literal["table", "csv", "json", "counts"]
 
@@ -53,6 +53,10 @@ def predict(
     top: Annotated[int, typer.Option(help="Number of classes to show per image.", min=1)] = 1,
     sets: Annotated[bool, typer.Option("--sets", help="Show the prediction set of each image.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Answer 'unknown' for images unlike every class.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show where each image counts for its answer, in --save, --sheet and JSON."),
+    ] = False,
     min_confidence: Annotated[
         float | None, typer.Option(help="Answer 'unsure' below this confidence.", min=0.0, max=1.0)
     ] = None,
@@ -93,10 +97,18 @@ def predict(
     from recog.verbs.predict import AnswerFiles, AnswerOptions, load_for, plan_answers
 
     options = AnswerOptions(
-        top=top, sets=sets, reject=reject, min_confidence=min_confidence, columns=columns, raw=csv_raw
+        top=top,
+        sets=sets,
+        reject=reject,
+        explain=explain,
+        min_confidence=min_confidence,
+        columns=columns,
+        raw=csv_raw,
     )
     _check_used(options, form, output)
     files = AnswerFiles(output=output, sort_into=sort_into, link=link, sheet=sheet, save=save)
+    if explain:
+        _check_shows_maps(files, form, has_columns=bool(columns))
     files.check()
     part = None if shard is None else parse_shard(shard)
     folder = find_bundle(bundle)
@@ -159,6 +171,16 @@ def _check_used(options: AnswerOptions, form: Form, output: Path | None) -> None
     if form == "counts" and output is None and (options.top > 1 or options.sets):
         raise ConfigError(
             "--top and --sets are for a table of answers. Add --output FILE, --csv or --json, or remove them."
+        )
+
+
+def _check_shows_maps(files: AnswerFiles, form: Form, *, has_columns: bool) -> None:
+    """ConfigError where nothing that is written can hold a map."""
+    is_json = form == "json" or (files.output is not None and files.output.suffix.lower() in (".json", ".jsonl"))
+    if files.save is None and files.sheet is None and not (is_json and not has_columns):
+        raise ConfigError(
+            "--explain draws maps, which need a place: add --save DIR (pictures), --sheet FILE.html, or --json (numbers; without "
+            "--columns)."
         )
 
 

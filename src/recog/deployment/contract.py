@@ -19,6 +19,7 @@ from recog.core.preprocess import Preprocess
 from recog.core.task import Task
 from recog.core.text import visible
 from recog.evaluation.trust.calibration import Calibration
+from recog.runtime.engine import FEATURE_MAP
 
 CONTRACT = "contract.json"
 README = "README.md"
@@ -66,9 +67,14 @@ def write_contract(  # noqa: PLR0913  facts of one file
     file: str,
     precision: str,
     num_features: int,
+    map_size: tuple[int, int] | None = None,
 ) -> None:
-    """Write contract.json and the programs for `file`, which `runtime` runs, into `folder`."""
+    """Write contract.json and the programs for `file`, which `runtime` runs, into `folder`.
+
+    `map_size` is that of the feature map, where the file gives one.
+    """
     preprocess = manifest.preprocess
+    maps = {} if map_size is None else {FEATURE_MAP: ["float32", "B", num_features, *map_size]}
     table = {
         "format_version": 1,
         "name": name,
@@ -76,7 +82,11 @@ def write_contract(  # noqa: PLR0913  facts of one file
         "runtime": runtime,
         "precision": precision,
         "input": {"images": ["uint8", "B", *preprocess.image_size, preprocess.channels]},
-        "outputs": {"logits": ["float32", "B", len(manifest.class_names)], "features": ["float32", "B", num_features]},
+        "outputs": {
+            "logits": ["float32", "B", len(manifest.class_names)],
+            "features": ["float32", "B", num_features],
+            **maps,
+        },
         "task": manifest.task,
         "class_names": list(manifest.class_names),
         **onnx_facts(preprocess, calibration),

@@ -1,4 +1,4 @@
-"""A classifier as one self-contained ONNX file: uint8 images in, logits and features out."""
+"""A classifier as one self-contained ONNX file: uint8 images in, logits and features out, with `feature_map` on request."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ from numpy.typing import NDArray
 from recog.core.errors import TrainingError
 from recog.core.hardware import trim_memory
 from recog.core.preprocess import Preprocess
+from recog.deployment.feature_map import MappedClassifier, class_weights_name
 from recog.models.classifier import Classifier
 from recog.models.inner_layers import InnerLayers
-from recog.runtime.engine import CLASS_NAMES_KEY, FileEngine, Outputs, images_at_once, open_engine
+from recog.runtime.engine import (
+    CLASS_NAMES_KEY,
+    CLASS_WEIGHTS_KEY,
+    FEATURE_MAP,
+    FileEngine,
+    Outputs,
+    images_at_once,
+    open_engine,
+)
 from recog.training.fit import collect_logits, eval_mode
 
 MAX_ONNX_BYTES = 1_500_000_000  # protobuf ends at 2 GiB; above this the file would need external data
@@ -42,6 +51,8 @@ def export_onnx(
 ) -> None:
     """Write `classifier` to `path` with a dynamic batch and its class names in the metadata.
 
+    Of a MappedClassifier the file has the output feature_map too, and the name of the weights that it is for.
+
     Raises TrainingError where the network is too large for one file.
     """
     num_bytes = sum(p.numel() * p.element_size() for p in classifier.parameters())
@@ -52,12 +63,13 @@ def export_onnx(
         )
     # a batch of 2, as the exporter takes a batch of 1 for a constant
     example = torch.zeros(2, *image_size, channels, dtype=torch.uint8, device=classifier.device)
+    is_mapped = isinstance(classifier, MappedClassifier)
     with eval_mode(classifier), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             classifier,
             (example,),
             input_names=["images"],
-            output_names=["logits", "features"],
+            output_names=["logits", "features", *([FEATURE_MAP] if is_mapped else [])],
             dynamic_shapes={"images": {0: torch.export.Dim("B")}},
             opset_version=OPSET,
             dynamo=True,
@@ -68,6 +80,8 @@ def export_onnx(
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes down source lines, and with them this machine's paths
     program.model.metadata_props[CLASS_NAMES_KEY] = json.dumps(list(class_names), ensure_ascii=False)
+    if is_mapped:
+        program.model.metadata_props[CLASS_WEIGHTS_KEY] = class_weights_name(classifier)
     path.write_bytes(_readable_by_most(program.model_proto).SerializeToString(deterministic=True))
     trim_memory()
 

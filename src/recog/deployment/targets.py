@@ -61,6 +61,7 @@ class Target:
     runtime: str  # that runs the export
     write: Callable[[ExportJob], str]  # returns the file that the runtime opens, relative to the folder
     takes_int8: bool = True
+    keeps_feature_map: bool = True  # of a bundle that carries one
     notes: tuple[str, ...] = ()  # of its README
 
 
@@ -238,6 +239,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             runtime="torch",
             write=_write_torch,
             takes_int8=False,
+            keeps_feature_map=False,
             notes=("`torch.export.load` runs the program with torch alone; it is no pickle of classes.",),
         ),
         "triton": Target(
@@ -261,6 +263,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "tensorrt": Target(
             runtime="tensorrt",
             write=_write_tensorrt,
+            keeps_feature_map=False,
             notes=("The plan runs on the kind of GPU and the version of TensorRT that it was built with.",),
         ),
     }

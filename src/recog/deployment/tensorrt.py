@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from recog.core.errors import ConfigError, MissingExtraError
+from recog.runtime.engine import FEATURE_MAP
 from recog.runtime.predictor import BATCH_SIZE
 
 MIN_OPSET, MAX_OPSET = 9, 25  # of TensorRT 11: docs.nvidia.com/deeplearning/tensorrt, ONNX Opset Guide
@@ -28,6 +29,8 @@ _FLOAT_INPUT = "its uint8 input goes into {}; TensorRT only casts uint8"
 def with_cast_first(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network, whose uint8 input is cast before anything else: TensorRT takes uint8 only so."""
     graph, images = model.graph, model.graph.input[0].name
+    for value in [value for value in graph.output if value.name == FEATURE_MAP]:
+        graph.output.remove(value)  # predict.py has no use for it
     casted = f"{images}_float"
     for node in graph.node:
         node.input[:] = [casted if name == images else name for name in node.input]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from inspect import signature
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from recog.bundle.seal import HeadLayers
@@ -59,6 +60,25 @@ class InnerLayers(HeadedNetwork):
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, C, H, W] -> float32 [B, D]."""
         return self.features_of(self.stage_maps(images), self.stage_maps(images.flip(3)) if self.mirror else ())
+
+    def features_and_map(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 [B, C, H, W] -> features [B, D] and, [B, D, h, w], what each position of the last stage's grid adds to them.
+
+        The other stages are averaged over that grid; each mean counts by the slope of its root at this image.
+        """
+        maps = self.stage_maps(images)
+        mirrored = self.stage_maps(images.flip(3)) if self.mirror else []
+        shares = self._shares(maps)
+        if self.mirror:
+            shares = (shares + self._shares(mirrored).flip(3)) / 2
+        return self.features_of(maps, mirrored), shares * self.scale[:, None, None]
+
+    def _shares(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        grid = (maps[-1].shape[2], maps[-1].shape[3])
+        values = torch.cat([F.adaptive_avg_pool2d(stage, grid) for stage in maps], dim=1)
+        sizes = torch.cat(self._pool(maps), dim=1).abs()
+        slopes = torch.where(sizes > LEAST_ROOTED, 0.5, 1.0) / sizes.clamp(min=LEAST_ROOTED).sqrt()
+        return values * slopes[:, :, None, None]
 
     def _pool(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         means = [stage.mean(dim=(2, 3)) for stage in maps[:-1]]

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recog.bundle.seal import CALIBRATION, ONNX
-from recog.core.errors import DataError, RecogError
-from recog.core.files import cache_folder, canonical_json, open_regular, sha256_bytes
-from recog.core.records import decode_record
+from recog.core.files import canonical_json, sha256_bytes
+from recog.core.record_log import RecordLog
 from recog.core.version import __version__
 from recog.data.dataset import Targets
 from recog.evaluation.measures.task import TASK_MEASURES, is_correct
 from recog.perturbation.corruptions import corrupt
 from recog.runtime.engine import images_at_once
-from recog.runtime.predictor import Answers, Predictor
+from recog.runtime.prediction import Answers
+from recog.runtime.predictor import Predictor
 
 CLEAN = "clean"
-MAX_LOG_BYTES = 1 << 30
 CHUNK = 32  # images that are corrupted together: threads of the engine that wait actively would take the cores
 
 
@@ -104,7 +101,7 @@ def measure_conditions(
     subject: Subject, conditions: Sequence[tuple[str, int]], log: ConditionLog
 ) -> Iterator[Condition]:
     """Each of `conditions`, (corruption, severity), in turn: from `log`, or measured and written to it."""
-    known = log.read(len(subject.images), len(subject.predictor.class_names))
+    known = log.known(len(subject.images), len(subject.predictor.class_names))
     with one_blas_thread(), ThreadPoolExecutor(subject.num_threads) as pool:
         for name, severity in conditions:
             condition = known.get((name, severity))
@@ -169,37 +166,20 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
-class ConditionLog:
-    """Conditions that were measured, one a line, in the user's cache, so that an interrupted run can go on."""
+class ConditionLog(RecordLog[Condition]):
+    """Conditions that were measured, so that an interrupted run can go on."""
 
     def __init__(self, subject: Subject) -> None:
-        self._path: Path | None = None
-        try:
-            self._path = cache_folder("robustness") / f"{subject.digest()}.jsonl"
-        except DataError:  # no place for a cache: measured anew
-            return
+        super().__init__("robustness", subject.digest(), Condition)
 
-    def read(self, num_images: int, num_classes: int) -> dict[tuple[str, int], Condition]:
-        if self._path is None or not self._path.exists():
-            return {}
-        with open_regular(self._path) as file:
-            lines = file.read(MAX_LOG_BYTES).splitlines()
-        known = {}
-        for line in lines:
+    def known(self, num_images: int, num_classes: int) -> dict[tuple[str, int], Condition]:
+        """Those that are whole, by name and severity."""
+        found = {}
+        for condition in self.read():
             try:
-                condition = decode_record(line, Condition, where=str(self._path))
-                is_whole = len(bytes.fromhex(condition.correct)) == -(-num_images // 8)
-            except (RecogError, ValueError):  # cut off when the process ended
+                sizes = (len(bytes.fromhex(condition.correct)), len(condition.found))
+            except ValueError:
                 continue
-            if is_whole and len(condition.found) == num_classes:
-                known[condition.name, condition.severity] = condition
-        return known
-
-    def add(self, condition: Condition) -> None:
-        if self._path is not None:
-            with open_regular(self._path, "ab") as file:
-                file.write(json.dumps(asdict(condition)).encode() + b"\n")
-
-    def remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            if sizes == (-(-num_images // 8), num_classes):
+                found[condition.name, condition.severity] = condition
+        return found

@@ -105,6 +105,11 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    feature_map: bool = False  # the bundle's ONNX file gives the last feature map too, for maps without torch
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides a run. A field that is None is planned; what run.toml holds has none left."""
 
@@ -135,6 +140,7 @@ class TrainConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

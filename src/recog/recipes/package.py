@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from recog.bundle.manifest import Manifest, TrainingData
 from recog.bundle.reference import (
@@ -29,7 +31,7 @@ from recog.bundle.seal import (
     seal,
 )
 from recog.core.config import config_to_dict, dump_toml
-from recog.core.errors import ConfigError
+from recog.core.errors import BundleError, ConfigError
 from recog.core.files import pretty_json
 from recog.core.hardware import trim_memory
 from recog.core.images.decode import decode
@@ -37,11 +39,13 @@ from recog.core.text import plural
 from recog.data.balance import describe_balance, training_weights
 from recog.data.dataset import Sample, choose_reference
 from recog.deployment.contract import onnx_facts
+from recog.deployment.feature_map import with_feature_map
 from recog.deployment.onnx import TorchEngine, add_metadata, export_onnx, with_present_head
-from recog.deployment.parity import Parity, check_parity, compare_engines
+from recog.deployment.parity import MAX_PROB_DIFFERENCE, Parity, check_parity, compare_engines
 from recog.evaluation.results.facts import DataFacts, TrainingFacts
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.unknown import FeatureStatistics
+from recog.models.classifier import Classifier
 from recog.models.network_files import load_classifier, save_network_config, save_weights
 from recog.recipes.calibrate import HeldOut, describe_calibration
 from recog.recipes.events import TrainingSummary
@@ -77,13 +81,15 @@ def export(folder: Path, prepared: Prepared) -> FileEngine:
     size, channels = model.preprocess.image_size, model.preprocess.channels
     save_weights(model, folder / WEIGHTS)
     save_network_config(model, folder / CONFIG, class_names=class_names, task=task)
+    is_mapped = prepared.plan.export.feature_map
     data = None
     if prepared.plan.recipe == "head":
-        data = with_present_head(prepared.frozen.data, model.classifier)
+        data = None if is_mapped else with_present_head(prepared.frozen.data, model.classifier)
         prepared.frozen.close()
         trim_memory()
     if data is None:
-        export_onnx(model.classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
+        classifier = with_feature_map(model.classifier, size) if is_mapped else model.classifier
+        export_onnx(classifier, folder / ONNX, image_size=size, channels=channels, class_names=class_names)
     else:
         (folder / ONNX).write_bytes(data)
     return open_engine(folder / ONNX, num_threads=prepared.plan.compute.num_threads)
@@ -129,12 +135,14 @@ def pack(  # noqa: PLR0913  all that a run made
         engine=engine,
         read_statistics=lambda: FeatureStatistics.from_tensors(read_features(folder)),
     )
-    # the second network is rebuilt from the files, so that weights and config.json are verified too; a module of the
+    # this network is rebuilt from the files, so that weights and config.json are verified too; a module of the
     # user's own cannot be rebuilt, so the trained one itself is compared
     own_samples = dataset.subset("val") or dataset.subset("train")
-    second = TorchEngine(model.classifier if model.library == "own" else load_classifier(folder))
-    parity = _check_export(predictor, second, own_samples)
-    del second
+    classifier = model.classifier if model.library == "own" else load_classifier(folder)
+    parity = _check_export(predictor, TorchEngine(classifier), own_samples)
+    if plan.export.feature_map:
+        _check_map(engine, classifier, predictor.preprocess.read(own_samples[0].source, name=own_samples[0].name))
+    del classifier
     (folder / CALIBRATION).write_bytes(pretty_json(calibration.to_dict()))
     add_metadata(folder / ONNX, onnx_facts(model.preprocess, calibration))
     measured = _measure(predictor, prepared, measured_on, out_of_fold)
@@ -154,6 +162,7 @@ def pack(  # noqa: PLR0913  all that a run made
         parent=model.origin.parent,
         recipe=plan.recipe,
         library=model.library,
+        has_map=plan.export.feature_map,
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     seal(folder, draft)
@@ -222,6 +231,18 @@ def _check_export(predictor: Predictor, second: TorchEngine, samples: Sequence[S
     parity = compare_engines(ours, theirs, task=calibration.task, thresholds=calibration.threshold_values)
     check_parity(parity)
     return parity
+
+
+def _check_map(engine: FileEngine, second: Classifier, image: NDArray[np.uint8]) -> None:
+    """BundleError unless the file's feature map of `image` uint8 [H, W, C] is the network's."""
+    found = engine(image[None], feature_map=True).feature_map
+    with torch.inference_mode():
+        expected = with_feature_map(second, (image.shape[0], image.shape[1]))(torch.as_tensor(image[None]))[2].numpy()
+    if found is None or np.abs(found - expected).max() > MAX_PROB_DIFFERENCE * np.abs(expected).max():
+        raise BundleError(
+            "the feature map of the exported model differs from the trained network's. No bundle was written. Train without "
+            "export.feature_map, and please report the network's name."
+        )
 
 
 def _kinds(samples: Sequence[Sample]) -> list[int]:

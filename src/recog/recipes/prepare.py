@@ -56,6 +56,7 @@ from recog.data.store import (
     channel_statistics,
     describe_bad,
 )
+from recog.deployment.feature_map import with_feature_map
 from recog.deployment.onnx import Exported, open_exported
 from recog.models.build import BuiltModel, build_from_parent, build_model, build_own_module, name_own_module
 from recog.models.classifier import Classifier
@@ -72,7 +73,6 @@ from recog.training.device import check_precision, choose_device, choose_precisi
 from recog.training.distributed import World, broadcast, check_agreement
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
-
 DecodeSplits = Callable[[Dataset, Mapping[str, str], Preprocess, Plan, World], DecodedSplits]
 
 
@@ -126,11 +126,9 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    """A plan and its network. `reasons` are those of the plan."""
-
     plan: Plan
     built: BuiltModel
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # of the plan
     grey16_notes: tuple[str, ...]
 
 
@@ -238,6 +236,8 @@ def plan_model(
         wanted = "last" if model.has_head else plan.head.layers  # a parent's last layer reads its own features
         model, layers, layer_notes = with_layers(model, wanted, mirror=plan.head.mirror)
         plan, reasons = replace(plan, head=replace(plan.head, layers=layers)), [*reasons, *layer_notes]
+    if plan.export.feature_map:  # refused now, not after training
+        with_feature_map(model.classifier, model.preprocess.image_size)
     model = replace(model, preprocess=replace(model.preprocess, grey16_max=grey16_max, limits=plan.limits))
     if isinstance(plan, StepsPlan) and config.compute.precision is None and device.type == "cpu":
         precision, precision_notes = choose_precision(

@@ -22,10 +22,17 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_card(
-    report: Report, manifest: Manifest, *, origin: tuple[str, str], recipe: str, library: str, parent: str = ""
+    report: Report,
+    manifest: Manifest,
+    *,
+    origin: tuple[str, str],
+    recipe: str,
+    library: str,
+    parent: str = "",
+    has_map: bool = False,
 ) -> str:
     """The model card as Markdown; `origin` is (source, licence) of the starting weights, `parent` the digest of their bundle,
-    `library` what rebuilds the network: timm, recog or own.
+    `library` what rebuilds the network: timm, recog or own. `has_map`: the ONNX file gives the feature map.
 
     Names from the data are written to the metadata as double-quoted YAML strings in ASCII.
     """
@@ -56,6 +63,7 @@ def render_card(
         interpolation=manifest.preprocess.interpolation,
         fill=_fill(manifest.preprocess),
         library=library,
+        has_map=has_map,
         trust=[(section.title, section.text, _facts(section)) for section in trust_sections(report)],
         class_list=_class_list(manifest.class_names),
     )

@@ -13,16 +13,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recog.bundle.manifest import MANIFEST, Manifest
 from recog.core.errors import BundleError, ConfigError, ShapeError
 from recog.core.files import open_regular
 from recog.core.records import decode_names
 
 CLASS_NAMES_KEY = "class_names"  # of the ONNX file's metadata: a JSON list
+CLASS_WEIGHTS_KEY = (
+    "class_weights"  # of a file with a feature map: the last layer's weights [K, D] in model.safetensors
+)
+FEATURE_MAP = "feature_map"  # an optional output
 PIXELS_AT_ONCE = 1 << 18
 REFERENCE_ENGINE = "onnxruntime"  # bundles are verified, calibrated and evaluated with it
 MAX_ONNX_BYTES = 2**31 - 1  # protobuf's own limit
@@ -64,6 +69,7 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # wire types; 3 and 4, group
 class Outputs:
     logits: NDArray[np.float32]  # [B, K]
     features: NDArray[np.float32]  # [B, D]
+    feature_map: NDArray[np.float32] | None = None  # [B, D, h, w], where it was asked for
 
 
 class Engine(Protocol):
@@ -88,6 +94,21 @@ class FileEngine(Engine, Protocol):
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...]  # (H, W, C)
     num_classes: int
+    map_size: tuple[int, int] | None  # (h, w) of the feature map; None of a file without one
+    class_weights: str  # the name of the weights [K, D] for the feature map, in model.safetensors
+
+    def __call__(self, images: NDArray[np.uint8], *, feature_map: bool = False) -> Outputs:
+        """As Engine; `feature_map` asks a file that has one for it."""
+        ...
+
+
+class Signature(NamedTuple):
+    """What a graph takes and gives for each image."""
+
+    image_shape: tuple[int, ...]  # (H, W, C)
+    num_classes: int
+    num_features: int
+    map_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +158,22 @@ def read_class_names(metadata: Mapping[str, str], path: Path) -> tuple[str, ...]
     return decode_names(metadata[CLASS_NAMES_KEY], where=f"{path}: {CLASS_NAMES_KEY} in its metadata")
 
 
+def check_engine(engine: FileEngine, manifest: Manifest, path: Path) -> None:
+    """BundleError where the ONNX file at `path` and the manifest of its bundle differ."""
+    preprocess, names = manifest.preprocess, manifest.class_names
+    pairs = {
+        "class names": (engine.class_names, names),
+        "number of classes": (engine.num_classes, len(names)),
+        "image shape": (engine.image_shape, (*preprocess.image_size, preprocess.channels)),
+    }
+    for fact, (in_onnx, in_manifest) in pairs.items():
+        if in_onnx != in_manifest:
+            raise BundleError(
+                f"{path.parent}: {path.name} and {MANIFEST} disagree on the {fact}: {in_onnx!r} and {in_manifest!r}; the "
+                "bundle is not used."
+            )
+
+
 def check_images(images: NDArray[np.uint8], image_shape: tuple[int, ...]) -> None:
     """ShapeError unless `images` are uint8 [B, *image_shape]."""
     if images.shape[1:] != image_shape or images.dtype != np.uint8:
@@ -145,14 +182,14 @@ def check_images(images: NDArray[np.uint8], image_shape: tuple[int, ...]) -> Non
         )
 
 
-def check_signature(
-    inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]], path: Path
-) -> tuple[tuple[int, ...], int, int]:
-    """(image shape, number of classes, number of features) of a graph whose inputs and outputs are (type, B, sizes...).
+def check_signature(inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]], path: Path) -> Signature:
+    """The Signature of a graph whose inputs and outputs are (type, B, sizes...).
 
     A free B is a name or None. BundleError where it does not take images and give logits and features, as recog's do.
     """
     expected = {"images": ("uint8", 5), "logits": ("float32", 3), "features": ("float32", 3)}
+    if FEATURE_MAP in outputs:
+        expected[FEATURE_MAP] = ("float32", 5)
     values = {**inputs, **outputs}
     is_classifier = (
         list(inputs) == ["images"]
@@ -160,32 +197,47 @@ def check_signature(
         and all((value[0], len(value)) == expected[name] for name, value in values.items())
         and not any(isinstance(value[1], int) for value in values.values())
         and all(isinstance(size, int) and size > 0 for value in values.values() for size in value[2:])
+        and outputs.get(FEATURE_MAP, outputs["features"])[2] == outputs["features"][2]
     )
     if not is_classifier:
         raise BundleError(
             f"{path} is not a model of recog's: it takes {dict(inputs)} and gives {dict(outputs)}; expected images uint8 "
-            "[B, H, W, C], and logits [B, K] and features [B, D] of 32-bit floats, for any B."
+            "[B, H, W, C], and logits [B, K], features [B, D] and, where there is one, feature_map [B, D, h, w] of 32-bit "
+            "floats, for any B."
         )
-    return tuple(inputs["images"][2:]), outputs["logits"][2], outputs["features"][2]
+    map_size = (outputs[FEATURE_MAP][3], outputs[FEATURE_MAP][4]) if FEATURE_MAP in outputs else None
+    return Signature(tuple(inputs["images"][2:]), outputs["logits"][2], outputs["features"][2], map_size)
+
+
+def output_names(signature: Signature, path: Path, *, feature_map: bool) -> list[str]:
+    """The outputs to ask a graph for; ConfigError for a feature map that it does not have."""
+    if feature_map and signature.map_size is None:
+        raise ConfigError(f"{path} has no output {FEATURE_MAP}. Train with --set export.feature_map=true.")
+    return ["logits", "features", *([FEATURE_MAP] if feature_map else [])]
 
 
 def checked_outputs(
-    logits: NDArray[np.float32], features: NDArray[np.float32], *, expected: tuple[int, int, int], path: Path
+    values: Sequence[NDArray[np.float32]], signature: Signature, num_images: int, path: Path
 ) -> Outputs:
-    """The Outputs for `expected` = (B, K, D); BundleError where their shapes differ or a number is NaN or infinite."""
-    num_images, num_classes, num_features = expected
-    shapes = (logits.shape, features.shape)
-    if shapes != ((num_images, num_classes), (num_images, num_features)):
+    """The Outputs of `values`, which are logits, features and, where it was asked for, the feature map.
+
+    BundleError where a shape is not that of `signature` for `num_images`, or a number is NaN or infinite.
+    """
+    sizes = [(signature.num_classes,), (signature.num_features,), (signature.num_features, *(signature.map_size or ()))]
+    expected = [(num_images, *size) for size in sizes[: len(values)]]
+    shapes = [value.shape for value in values]
+    if shapes != expected:
         raise BundleError(
-            f"{path} answered {num_images} images with logits and features of the shapes {shapes}; "
-            f"expected {((num_images, num_classes), (num_images, num_features))}."
+            f"{path} answered {num_images} images with logits and features of the shapes {tuple(shapes)}; "
+            f"expected {tuple(expected)}."
         )
-    num_bad = int((~np.isfinite(logits).all(axis=1) | ~np.isfinite(features).all(axis=1)).sum())
+    finite = [np.isfinite(value).all(axis=tuple(range(1, value.ndim))) for value in values]
+    num_bad = int((~np.all(finite, axis=0)).sum())
     if num_bad:  # images are numbers from 0 to 255: it is the network's fault
         raise BundleError(
             f"{path} answered {num_bad} of {num_images} images with NaN or infinity; its weights are damaged."
         )
-    return Outputs(logits=logits, features=features)
+    return Outputs(logits=values[0], features=values[1], feature_map=values[2] if len(values) > 2 else None)
 
 
 def check_graph(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The prediction for one image: calibrated probabilities, labels, prediction set, and whether it is unknown."""
+"""The prediction for one image: calibrated probabilities, labels, prediction set, whether it is unknown, and maps."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Prediction:
     in_set: NDArray[np.bool_] | None = None  # [K], the classes in the prediction set; None where the bundle makes none
     is_unknown: bool | None = None  # None where it was not asked
     unknown_score: float | None = None  # the higher, the less like the known classes; see calibration.unknown
+    maps: NDArray[np.float32] | None = None  # [M, h, w] of `map_labels`: where the image counts; None where not asked
+    seen: NDArray[np.uint8] | None = field(default=None, repr=False)  # [H, W, C], what the network saw, where maps are
     source: Any = field(
         default=None, repr=False, compare=False
     )  # the image, where one was asked for: a notebook shows it
@@ -82,6 +84,11 @@ class Prediction:
         return self.class_names[int(self.preds.argmax())]
 
     @property
+    def map_labels(self) -> tuple[str, ...]:
+        """The classes that `maps` explain: the predicted ones, or the most probable one where none is."""
+        return tuple(self.class_names[i] for i in mapped_classes(self.probs, self.preds))
+
+    @property
     def confidence(self) -> float:
         """The label's probability, in [0, 1]; of a multilabel bundle the highest one."""
         return self.top(1)[0][1]
@@ -125,7 +132,13 @@ class Prediction:
             table["label_set"] = list(self.label_set)
         if self.is_unknown is not None:
             table |= {"is_unknown": self.is_unknown, "unknown_score": self.unknown_score}
-        return table
+        return table | self.maps_dict()
+
+    def maps_dict(self) -> dict[str, Any]:
+        """How the maps stand in `to_dict`: rows of numbers by class; nothing where there are none."""
+        if self.maps is None:
+            return {}
+        return {"maps": dict(zip(self.map_labels, self.maps.astype(np.float64).round(5).tolist(), strict=True))}
 
 
 class MultilabelPrediction(Prediction):
@@ -156,7 +169,43 @@ class MultilabelPrediction(Prediction):
         return {"labels": list(labels)}
 
     def to_dict(self, *, top: int | None = None) -> dict[str, Any]:
-        return {**self.labels_dict(self.labels), "probs": self.probs_by_label}
+        return {**self.labels_dict(self.labels), "probs": self.probs_by_label, **self.maps_dict()}
+
+
+def mapped_classes(probs: NDArray[np.float64], preds: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The classes of `preds` [K], the most probable first, or the most probable one of `probs` [K] where none is predicted."""
+    order = np.argsort(-probs, kind="stable")
+    return order[preds[order]] if preds.any() else order[:1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """For a batch of B images: the network's outputs and the calibrated probabilities."""
+
+    logits: NDArray[np.float32]  # [B, K]
+    probs: NDArray[np.float64]  # [B, K]
+    preds: NDArray[np.bool_]  # [B, K]
+    sets: NDArray[np.bool_] | None = None  # [B, K]
+    unknown_scores: NDArray[np.float64] | None = None  # [B]
+    is_unknown: NDArray[np.bool_] | None = None  # [B]
+    maps: tuple[NDArray[np.float32], ...] | None = None  # B times [M, h, w], as Prediction has them
+
+    def prediction(
+        self, row: int, image: NDArray[np.uint8], *, task: Task, name: str, class_names: tuple[str, ...]
+    ) -> Prediction:
+        """The answer for the image in `row`, which is `image` uint8 [H, W, C]."""
+        return PREDICTIONS[task](
+            name=name,
+            class_names=class_names,
+            probs=self.probs[row],
+            logits=self.logits[row],
+            in_set=None if self.sets is None else self.sets[row],
+            preds=self.preds[row],
+            is_unknown=None if self.is_unknown is None else bool(self.is_unknown[row]),
+            unknown_score=None if self.unknown_scores is None else float(self.unknown_scores[row]),
+            maps=None if self.maps is None else self.maps[row],
+            seen=None if self.maps is None else image,
+        )
 
 
 PREDICTIONS: Mapping[Task, type[Prediction]] = MappingProxyType(

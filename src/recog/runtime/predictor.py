@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeGuard, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,23 @@ from recog.core.task import Task
 from recog.evaluation.trust.calibration import Calibration
 from recog.evaluation.trust.conformal import image_coins
 from recog.evaluation.trust.unknown import FeatureStatistics, UnknownRule
-from recog.runtime.engine import REFERENCE_ENGINE, Engine, FileEngine, check_engine_name, images_at_once, open_engine
+from recog.runtime.engine import (
+    REFERENCE_ENGINE,
+    Engine,
+    check_engine,
+    check_engine_name,
+    images_at_once,
+    open_engine,
+)
 from recog.runtime.folders import list_images
-from recog.runtime.prediction import PREDICTIONS, Prediction
+from recog.runtime.prediction import Answers, Prediction, mapped_classes
 from recog.runtime.views import Views, ViewsEngine, open_views
 
+if TYPE_CHECKING:
+    from recog.runtime.class_maps import MapMaker
+
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.uint8] | Readable
+_Batch = tuple[list[ImageSource], list[NDArray[np.uint8] | BadImage]]
 
 BATCH_SIZE = 32
 MIN_THREADED_S = 1e-3  # of reading one image; of less, handing it to a thread is most of the work
@@ -53,18 +64,6 @@ _WITHOUT_UNKNOWN: Mapping[Task, str] = MappingProxyType(
     }
 )
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """For a batch of B images: the network's outputs and the calibrated probabilities."""
-
-    logits: NDArray[np.float32]  # [B, K]
-    probs: NDArray[np.float64]  # [B, K]
-    preds: NDArray[np.bool_]  # [B, K]
-    sets: NDArray[np.bool_] | None = None  # [B, K]
-    unknown_scores: NDArray[np.float64] | None = None  # [B]
-    is_unknown: NDArray[np.bool_] | None = None  # [B]
 
 
 class Predictor:
@@ -132,34 +131,48 @@ class Predictor:
         return self.calibration.unknown is not None and self.calibration.unknown.threshold is not None
 
     @cached_property
+    def map_maker(self) -> MapMaker:
+        """Makes maps of where images count; ConfigError where the bundle carries no feature map."""
+        from recog.runtime.class_maps import MapMaker  # only where maps are asked for, to start sooner
+
+        return MapMaker(self.engine, self._folder, self.manifest)
+
+    @cached_property
     def _statistics(self) -> FeatureStatistics | None:
         return None if self._read_statistics is None else self._read_statistics()
 
     @overload
-    def predict(self, source: ImageSource, *, reject: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, source: ImageSource, *, reject: bool = False, explain: bool = False
+    ) -> Prediction: ...
     @overload
     def predict(  # type: ignore[overload-overlap]
-        self, source: Iterator[ImageSource], *, reject: bool = False
+        self, source: Iterator[ImageSource], *, reject: bool = False, explain: bool = False
     ) -> Iterator[Prediction]: ...
     @overload
-    def predict(self, source: Iterable[ImageSource], *, reject: bool = False) -> list[Prediction]: ...
+    def predict(
+        self, source: Iterable[ImageSource], *, reject: bool = False, explain: bool = False
+    ) -> list[Prediction]: ...
 
     def predict(
-        self, source: ImageSource | Iterable[ImageSource], *, reject: bool = False
+        self, source: ImageSource | Iterable[ImageSource], *, reject: bool = False, explain: bool = False
     ) -> Prediction | Iterator[Prediction] | list[Prediction]:
         """Answer for a path, bytes, open file, PIL image or array uint8 [H, W] or [H, W, C].
 
         A list, tuple, array uint8 [N, H, W, C] or other collection gives a list, and so does a folder's path. An iterator is
-        answered lazily, in batches. `reject` answers 'unknown' for images unlike every class.
+        answered lazily, in batches. `reject` answers 'unknown' for images unlike every class; `explain` adds maps of where the
+        image counts for the answer, without torch, if the bundle carries a feature map.
 
         Raises BadImage for an image that cannot be used; `predict_each` reports it in place instead.
         """
         if isinstance(source, (str, Path)) and os.path.isdir(source):
-            return self.predict(list[ImageSource](list_images(Path(source)).images), reject=reject)
+            images = list[ImageSource](list_images(Path(source)).images)
+            return self.predict(images, reject=reject, explain=explain)
         if _is_one(source):
-            return replace(_or_raise(next(self.predict_each([source], reject=reject))), source=source)
+            (answer,) = self.predict_each([source], reject=reject, explain=explain)
+            return replace(_or_raise(answer), source=source)
         sources = cast("Iterable[ImageSource]", source)
-        answers = map(_or_raise, self.predict_each(sources, reject=reject))
+        answers = map(_or_raise, self.predict_each(sources, reject=reject, explain=explain))
         return answers if isinstance(source, Iterator) else list(answers)
 
     def predict_proba(self, sources: Iterable[ImageSource]) -> NDArray[np.float64]:
@@ -179,27 +192,41 @@ class Predictor:
         return np.concatenate(batches)
 
     def predict_each(
-        self, sources: Iterable[ImageSource], *, batch_size: int | None = None, reject: bool = False
+        self,
+        sources: Iterable[ImageSource],
+        *,
+        batch_size: int | None = None,
+        reject: bool = False,
+        explain: bool = False,
     ) -> Iterator[Prediction | BadImage]:
         """Per source, in order: its Prediction, or the BadImage with the reason.
 
         Sources are taken as answers are asked for; relative paths mean what they mean at this call.
-        ConfigError at this call where `batch_size` or `reject` is not possible.
+        ConfigError at this call where `batch_size`, `reject` or `explain` is not possible.
         """
         batch_size = self._checked(batch_size)
         if reject and self._check_reject().needs_features:
             _ = self._statistics  # read, so that a damaged file is found before the first answer
-        return self._answer_all(sources, batch_size, reject=reject, folder=_working_folder())
+        if explain:
+            _ = self.map_maker
+        batches = self._read_batches(sources, batch_size, folder=_working_folder())
+        return self._answer_all(batches, partial(self.predict_batch, reject=reject, explain=explain))
 
     def _answer_all(
-        self, sources: Iterable[ImageSource], batch_size: int, *, reject: bool, folder: str
+        self, batches: Iterator[_Batch], answer_batch: Callable[[NDArray[np.uint8]], Answers]
     ) -> Iterator[Prediction | BadImage]:
-        for chunk, images in self._read_batches(sources, batch_size, folder=folder):
-            yield from self._answer(images, chunk, reject=reject)
+        for chunk, images in batches:
+            good = [image for image in images if not isinstance(image, BadImage)]
+            answers = answer_batch(np.stack(good)) if good else None
+            rows = iter(range(len(good)))
+            for image, source in zip(images, chunk, strict=True):
+                if isinstance(image, BadImage):
+                    yield image
+                elif answers is not None:
+                    task, name, names = self.manifest.task, _name_of(source), self.class_names
+                    yield answers.prediction(next(rows), image, task=task, name=name, class_names=names)
 
-    def _read_batches(
-        self, sources: Iterable[ImageSource], batch_size: int, *, folder: str
-    ) -> Iterator[tuple[list[ImageSource], list[NDArray[np.uint8] | BadImage]]]:
+    def _read_batches(self, sources: Iterable[ImageSource], batch_size: int, *, folder: str) -> Iterator[_Batch]:
         """Batches of sources and their images. Of a collection the next batch is read while the caller works on this one.
 
         An iterator is not asked for sources before they are needed, as it may wait for them.
@@ -241,34 +268,10 @@ class Predictor:
         except BadImage as error:
             return error
 
-    def _answer(
-        self, images: list[NDArray[np.uint8] | BadImage], sources: list[ImageSource], *, reject: bool
-    ) -> Iterator[Prediction | BadImage]:
-        good = [image for image in images if not isinstance(image, BadImage)]
-        if not good:
-            yield from (image for image in images if isinstance(image, BadImage))
-            return
-        answers = self.predict_batch(np.stack(good), reject=reject)
-        row = 0
-        for image, source in zip(images, sources, strict=True):
-            if isinstance(image, BadImage):
-                yield image
-                continue
-            yield PREDICTIONS[self.manifest.task](
-                name=_name_of(source),
-                class_names=self.class_names,
-                probs=answers.probs[row],
-                logits=answers.logits[row],
-                in_set=None if answers.sets is None else answers.sets[row],
-                preds=answers.preds[row],
-                is_unknown=None if answers.is_unknown is None else bool(answers.is_unknown[row]),
-                unknown_score=None if answers.unknown_scores is None else float(answers.unknown_scores[row]),
-            )
-            row += 1
-
-    def predict_batch(self, images: NDArray[np.uint8], *, reject: bool = False) -> Answers:
+    def predict_batch(self, images: NDArray[np.uint8], *, reject: bool = False, explain: bool = False) -> Answers:
         """Answer for images uint8 [B, H, W, C], as Preprocess gives them."""
-        outputs = self.engine(images)
+        maker = self.map_maker if explain else None
+        outputs = self.engine(images) if maker is None else maker.run(images)
         probs = self.calibration.apply(outputs.logits)
         answers = Answers(
             logits=outputs.logits,
@@ -278,6 +281,9 @@ class Predictor:
             else self.calibration.prediction_sets(probs, image_coins(images)),
             preds=self.calibration.preds(probs),
         )
+        if maker is not None:
+            classes = [mapped_classes(*row) for row in zip(probs, answers.preds, strict=True)]
+            answers = replace(answers, maps=tuple(maker.maps(outputs, i, found) for i, found in enumerate(classes)))
         if not reject:
             return answers
         unknown = self._check_reject()
@@ -308,7 +314,7 @@ def load(
     check_facts(manifest, read_network_config(folder))
     name = _chosen_engine(manifest, num_threads) if engine == "auto" else check_engine_name(engine)
     opened = open_engine(folder / ONNX, name, num_threads=num_threads)
-    _check_engine(opened, manifest, folder)
+    check_engine(opened, manifest, folder / ONNX)
     calibration = Calibration.from_dict(read_bundle_json(folder / CALIBRATION))
     calibration.check_classes(len(manifest.class_names))
     if manifest.task != calibration.task:
@@ -345,21 +351,6 @@ def _chosen_engine(manifest: Manifest, num_threads: int | None) -> str:
     from recog.runtime.engine_choice import chosen_engine  # only where it is asked for, to start sooner
 
     return chosen_engine(manifest, num_threads)
-
-
-def _check_engine(engine: FileEngine, manifest: Manifest, folder: Path) -> None:
-    preprocess, names = manifest.preprocess, manifest.class_names
-    pairs = {
-        "class names": (engine.class_names, names),
-        "number of classes": (engine.num_classes, len(names)),
-        "image shape": (engine.image_shape, (*preprocess.image_size, preprocess.channels)),
-    }
-    for fact, (in_onnx, in_manifest) in pairs.items():
-        if in_onnx != in_manifest:
-            raise BundleError(
-                f"{folder}: {ONNX} and {MANIFEST} disagree on the {fact}: {in_onnx!r} and {in_manifest!r}; the bundle is "
-                "not used."
-            )
 
 
 def _working_folder() -> str:

@@ -87,6 +87,7 @@ def predictions_of(part: Part, images: Sequence[Image]) -> list[Prediction | str
     sets = None if answered.sets is None else rows(answered.sets, bool, num_classes)
     unknown = None if answered.is_unknown is None else rows(answered.is_unknown, bool)
     scores = None if answered.unknown_scores is None else rows(answered.unknown_scores, "<f8")
+    maps = {place: rows(data, "<f4").reshape(-1, *(ready.map_size or ())) for place, data in answered.maps.items()}
     row = part.places.start - sum(place < part.places.start for place in answered.errors)
     found: list[Prediction | str] = []
     for place, image in zip(part.places, images, strict=True):
@@ -103,6 +104,7 @@ def predictions_of(part: Part, images: Sequence[Image]) -> list[Prediction | str
                 in_set=None if sets is None else sets[row],
                 is_unknown=None if unknown is None else bool(unknown[row]),
                 unknown_score=None if scores is None else float(scores[row]),
+                maps=maps.get(place),
             )
         )
         row += 1
@@ -267,14 +269,18 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         request: Request,
         model: Annotated[str | None, Query(description="Name of a model; by default the first.")] = None,
         top: Annotated[int | None, Query(ge=1, description="Number of classes; by default all.")] = None,
+        explain: Annotated[bool, Query(description="Add maps of where each image counts for its answer.")] = False,
     ) -> Response:
         """Classify one image (the body) or several (a multipart body with one per part)."""
         limits = service.config.limits
         deadline = deadline_of(request, limits)
         found = service.model(model)
+        if explain and found.ready.map_size is None:
+            raise RequestError(400, f"the model '{found.name}' carries no feature map, so explain is not possible")
         with service.admission.admit():
             async with service.admission.body(request, timeout_s=deadline - time.monotonic()) as body:
                 images = uploaded_images(body, request.headers.get("content-type", ""), limits)
+                images = [msgspec.structs.replace(image, is_explained=explain) for image in images]
                 part = await service.answer(request, found, images, deadline)
         answers = predictions_of(part, images)
         request.state.logged = {"model": found.name, "version": part.ready.version, "images": len(answers)}

@@ -19,6 +19,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
     name: str = ""
     is_pixels: bool = False
+    is_explained: bool = False  # whether a map of where it counts is wanted
 
 
 class Batch(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -33,6 +34,13 @@ class Baseline(msgspec.Struct, frozen=True, array_like=True):
     class_shares: dict[str, float]  # predicted
     mean_confidence: float | None
     unknown_share: float | None
+
+
+class Crop(msgspec.Struct, frozen=True, array_like=True):
+    """Which part of an image the network sees, as Preprocess has it."""
+
+    mode: str
+    pct: float
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -50,6 +58,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
     max_prob_difference: float | None
     baseline: Baseline | None
     report_html: bytes
+    crop: Crop = Crop("center", 1.0)
+    map_size: tuple[int, int] | None = None  # (h, w) of maps; None where the bundle carries no feature map
 
     @property
     def version(self) -> str:
@@ -76,6 +86,7 @@ class Answered(msgspec.Struct, frozen=True, tag=True, array_like=True):
     is_unknown: bytes | None  # bool [B]
     unknown_scores: bytes | None  # float64 [B]
     duration_s: float  # of the network
+    maps: dict[int, bytes] = {}  # by the place of the image: float32 [M, h, w]
 
 
 FromWorker = Ready | Failed | Answered

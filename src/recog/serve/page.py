@@ -60,6 +60,13 @@ def add_page(app: FastAPI, service: Service) -> None:
                     "task": model.ready.task,
                     "class_names": list(model.ready.class_names),
                     "has_report": bool(model.ready.report_html),
+                    "has_maps": model.ready.map_size is not None,
+                    "crop": {
+                        "mode": model.ready.crop.mode,
+                        "pct": model.ready.crop.pct,
+                        "height": model.ready.image_shape[0],
+                        "width": model.ready.image_shape[1],
+                    },
                     "max_images": limits.max_images,
                     "max_body_bytes": limits.max_body_bytes,
                 }

@@ -29,6 +29,7 @@ DATATYPES = frozenset(
     ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64")
     + ("FP16", "BF16", "FP32", "FP64", "BYTES")
 )
+CLASS_MAP = "class_map"  # where the image counts for its label; only given where it is asked for
 _PREFIX_BYTES = 4  # the length before each element of a binary BYTES tensor
 _MAX_DIMS = 8
 
@@ -92,6 +93,10 @@ def _outputs(ready: Ready) -> dict[str, tuple[str, list[int]]]:
         outputs["label_set"] = ("BOOL", [-1, num_classes])
     if ready.can_reject:
         outputs["is_unknown"] = ("BOOL", [-1])
+    if (
+        ready.map_size is not None and ready.task == "multiclass"
+    ):  # several labels have a map each, as many as there are
+        outputs[CLASS_MAP] = ("FP32", [-1, *ready.map_size])
     return outputs
 
 
@@ -116,7 +121,9 @@ def parse_inference(body: bytes, header_length: str | None, ready: Ready, limits
     _check_tensor(tensor, ready)
     check_num_images(tensor.shape[0], limits)
     read = _read_files if tensor.name == "image" else _read_pixels
-    return Inference(images=tuple(read(tensor, raw[0])), id=request.id, outputs=_wanted(request, ready))
+    outputs = _wanted(request, ready)
+    images = (msgspec.structs.replace(image, is_explained=CLASS_MAP in outputs) for image in read(tensor, raw[0]))
+    return Inference(images=tuple(images), id=request.id, outputs=outputs)
 
 
 def _header_size(text: str, num_bytes: int) -> int:
@@ -225,7 +232,7 @@ def _wanted(request: InferRequest, ready: Ready) -> dict[str, bool]:
     known = _outputs(ready)
     default = (request.parameters or {}).get("binary_data_output") is True
     wanted: dict[str, bool] = {}
-    for output in request.outputs or [WantedOutput(name) for name in known]:
+    for output in request.outputs or [WantedOutput(name) for name in known if name != CLASS_MAP]:
         if output.name not in known:
             raise RequestError(400, f"there is no output '{output.name[:40]}'; expected {', '.join(known)}")
         if output.name in wanted:
@@ -267,6 +274,8 @@ def _values(output: str, predictions: Sequence[Prediction]) -> NDArray[Any]:
         return np.array([bool(p.is_unknown) for p in predictions])
     if output == "predicted":
         return np.stack([p.preds for p in predictions])
+    if output == CLASS_MAP:
+        return np.stack([p.maps[0] for p in predictions if p.maps is not None])
     return np.stack([p.in_set for p in predictions if p.in_set is not None])
 
 

@@ -68,7 +68,10 @@ class ClassProbability(BaseModel):
 
 
 class Answer(BaseModel):
-    """With one label per image: label, confidence, top; with several: labels, probs. Or an error."""
+    """With one label per image: label, confidence, top; with several: labels, probs. Or an error.
+
+    `maps`, with `explain`: rows of numbers by class, over the part of the image that the network sees.
+    """
 
     name: str
     label: str | None = None
@@ -79,6 +82,7 @@ class Answer(BaseModel):
     unknown_score: float | None = None
     labels: list[str] | None = None
     probs: dict[str, float] | None = None
+    maps: dict[str, list[list[float]]] | None = None
     error: str | None = None
 
 
@@ -89,6 +93,15 @@ class Predictions(BaseModel):
     predictions: list[Answer]
 
 
+class Crop(BaseModel):
+    """The part that the network sees: see Preprocess in docs/bundle.md."""
+
+    mode: str
+    pct: float
+    height: int
+    width: int
+
+
 class ModelFacts(BaseModel):
     name: str
     version: str
@@ -97,6 +110,8 @@ class ModelFacts(BaseModel):
     task: str
     class_names: list[str]
     has_report: bool
+    has_maps: bool
+    crop: Crop
     max_images: int
     max_body_bytes: int
 

@@ -29,7 +29,18 @@ from recog.core.records import convert_record
 from recog.runtime.engine import ENGINES, REFERENCE_ENGINE
 from recog.runtime.engine_choice import chosen_engine
 from recog.runtime.predictor import Predictor, load
-from recog.serve.messages import LENGTH_BYTES, Answered, Baseline, Batch, Failed, Image, Ready, pack, unpack_batch
+from recog.serve.messages import (
+    LENGTH_BYTES,
+    Answered,
+    Baseline,
+    Batch,
+    Crop,
+    Failed,
+    Image,
+    Ready,
+    pack,
+    unpack_batch,
+)
 
 MAX_PREPARED = 2  # batches that are read before the network is free
 MAX_REDUCED_DIFFERENCE = 0.1  # of probabilities, with 16-bit floats, whose labels `recog bench` has compared
@@ -95,6 +106,8 @@ def open_bundle(folder: Path, engine: str, num_threads: int | None) -> tuple[Pre
         max_prob_difference=difference,
         baseline=read_baseline(folder, predictor),
         report_html=_read_report_html(folder, predictor),
+        map_size=getattr(predictor.engine, "map_size", None),
+        crop=Crop(predictor.preprocess.crop_mode, predictor.preprocess.crop_pct),
     )
 
 
@@ -190,7 +203,9 @@ def _answer_all(
     try:
         while item := prepared.get():
             batch, images = item
-            channel.sendall(pack(answer(predictor, batch.number, [image.result() for image in images], reject=reject)))
+            explained = frozenset(place for place, image in enumerate(batch.images) if image.is_explained)
+            pixels = [image.result() for image in images]
+            channel.sendall(pack(answer(predictor, batch.number, pixels, reject=reject, explained=explained)))
     except BaseException:  # noqa: BLE001  whatever it is, the process must not go on without its one thread that answers
         sys.excepthook(*sys.exc_info())
         os._exit(1)
@@ -209,15 +224,25 @@ def read_image(predictor: Predictor, image: Image) -> Pixels:
         return error
 
 
-def answer(predictor: Predictor, number: int, images: Sequence[Pixels], *, reject: bool) -> Answered:
+def answer(
+    predictor: Predictor,
+    number: int,
+    images: Sequence[Pixels],
+    *,
+    reject: bool,
+    explained: frozenset[int] = frozenset(),
+) -> Answered:
+    """The answer to a batch, with maps for the images whose places are in `explained`."""
     errors = {
         place: f"{image.reason}. {image.remedy}" for place, image in enumerate(images) if isinstance(image, BadImage)
     }
     good = [image for image in images if not isinstance(image, BadImage)]
+    places = [place for place in range(len(images)) if place not in errors]
     if not good:
         return Answered(number, errors, b"", b"", b"", None, None, None, 0.0)
     started = time.perf_counter()
-    answers = predictor.predict_batch(np.stack(good), reject=reject)
+    answers = predictor.predict_batch(np.stack(good), reject=reject, explain=bool(explained))
+    maps = dict(zip(places, answers.maps or (), strict=False))
     return Answered(
         number=number,
         errors=errors,
@@ -228,6 +253,7 @@ def answer(predictor: Predictor, number: int, images: Sequence[Pixels], *, rejec
         is_unknown=None if answers.is_unknown is None else answers.is_unknown.tobytes(),
         unknown_scores=None if answers.unknown_scores is None else answers.unknown_scores.tobytes(),
         duration_s=time.perf_counter() - started,
+        maps={place: maps[place].tobytes() for place in sorted(explained & maps.keys())},
     )
 
 

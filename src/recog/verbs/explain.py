@@ -11,35 +11,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recog.attribution.check import MethodCheck, check_methods, most_faithful
+from recog.attribution.check import MethodCheck
 from recog.attribution.overlay import blend, overlay_png
 from recog.attribution.sheet import Card, Neighbour, Sheet, View, caption, picture_of, render_sheet
 from recog.attribution.shortcuts import ShortcutHint, find_shortcuts
-from recog.attribution.subject import Subject, why_no_layers
 from recog.attribution.table import (
     DEFAULT_METHOD,
-    DEFAULT_WITHOUT_LAYERS,
     EXPLAINERS,
     attribute,
     check_method,
-    usable_methods,
 )
-from recog.bundle.manifest import read_bundle_json
 from recog.core import notebook
-from recog.core.config import did_you_mean
 from recog.core.errors import ConfigError, DataError
-from recog.core.files import claim_folder, not_linked, pretty_json, staged_folder, write_bytes_atomic
+from recog.core.files import (
+    claim_folder,
+    pretty_json,
+    staged_folder,
+)
 from recog.core.outputs import check_new_path, derive_name
 from recog.core.text import plural
 from recog.report.measure import Measured
 from recog.report.page.gallery import MAX_ERRORS_SHOWN
 from recog.runtime.predictor import ImageSource, Predictor
 from recog.verbs.evaluate import claim_in_run
-from recog.verbs.explain_choice import Choice, Item, Opened, as_items, choose_items, read_items, spread
+from recog.verbs.explain_checks import EXPLANATIONS, CheckProgress, choose_method, run_checks
+from recog.verbs.explain_choice import (
+    Choice,
+    Item,
+    Opened,
+    Pair,
+    as_items,
+    choose_items,
+    choose_pairs,
+    read_items,
+    spread,
+)
 
-EXPLANATIONS, CHECKS = "explanations", "checks.json"
-MAX_LABELS = 4  # maps of one image
-NUM_CHECKED = 12
 MAP_PX = 160  # of a map in a report
 MAX_BANK = 5_000  # training images that are searched for the nearest
 
@@ -54,7 +61,7 @@ class Explanations:
     maps: NDArray[np.float32]  # [P, H, W], of each view of each card in order
     shortcuts: tuple[ShortcutHint, ...]
     checks: tuple[MethodCheck, ...]
-    folder: Path
+    folder: Path | None  # None where there was nothing to explain
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -67,7 +74,7 @@ class Explanations:
             EXPLAINERS[self.method].title,
             *(notebook.paragraph(hint.text) for hint in self.shortcuts),
             notebook.table(("Image", "Predicted", "True"), rows),
-            notebook.paragraph(f"Sheet: {self.folder / 'explain.html'}"),
+            notebook.paragraph("" if self.folder is None else f"Sheet: {self.folder / 'explain.html'}"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,23 +96,14 @@ class Explanations:
             ],
             "shortcuts": [asdict(hint) for hint in self.shortcuts],
             "checks": [check.to_dict() for check in self.checks],
-            "folder": str(self.folder),
+            "folder": None if self.folder is None else str(self.folder),
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    """One label of one image."""
-
-    item: int
-    label: int
-    role: str
 
 
 def explain_events(
     bundle: str | Path, choice: Choice, *, out: Path | None = None, num_threads: int | None = None
-) -> Iterator[str | Explanations]:
-    """What is being done, in words, then the Explanations; their files are written by then."""
+) -> Iterator[str | CheckProgress | Explanations]:
+    """What is being done, in words or as CheckProgress, then the Explanations; their files are written by then."""
     if choice.method != "auto":
         check_method(choice.method)
     if out is not None:
@@ -113,22 +111,20 @@ def explain_events(
     opened = Opened.load(bundle, num_threads=num_threads)
     predictor = opened.predictor
     items, title, notes = choose_items(opened, choice)
+    if not items:
+        yield _nothing(opened, choice.method, notes)
+        return
     items, images, bad = read_items(predictor, items)
     notes += [str(error) for error in bad]
     if not items:
         raise DataError("none of the images can be read; nothing was explained.\n  " + "\n  ".join(notes))
     probs = predictor.calibration.apply(opened.subject.logits(images))
     preds = predictor.calibration.preds(probs)
-    pairs = _choose_pairs(predictor, items, preds, choice.label)
+    pairs = choose_pairs(predictor, items, preds, choice.label)
     checks: list[MethodCheck] = []
     if choice.check:
-        for event in _check(opened.subject, images, pairs, choice.method):
-            if isinstance(event, str):
-                yield event
-            else:
-                checks.append(event)
-        _record(opened.run, checks)
-    method, why = _choose_method(opened, choice.method, checks)
+        checks = yield from run_checks(opened, images, pairs, choice.method)
+    method, why = choose_method(opened, choice.method, checks)
     yield f"explaining {plural(len(pairs), 'label')} of {plural(len(items), 'image')} by {EXPLAINERS[method].title}"
     labels = np.array([pair.label for pair in pairs])
     maps = attribute(method, opened.subject, images[[pair.item for pair in pairs]], labels).maps
@@ -143,6 +139,7 @@ def explain_events(
     name = derive_name("-".join(re.findall(r"[^\s,]+", title)))
     place, note = (out, None) if out is not None else claim_in_run(opened.run, EXPLANATIONS, name)
     notes += [note] if note else []
+    folder = place or claim_folder(Path(EXPLANATIONS), name)  # beside the caller
     result = Explanations(
         method=method,
         why_method=why,
@@ -150,10 +147,10 @@ def explain_events(
         maps=maps,
         shortcuts=hints,
         checks=tuple(checks),
-        folder=place or claim_folder(Path(EXPLANATIONS), name),  # beside the caller
+        folder=folder,
         notes=tuple(notes),
     )
-    _write(result, title, str(bundle), images, pairs, is_claimed=out is None)
+    _write(result, folder, title, str(bundle), images, pairs, is_claimed=out is None)
     yield result
 
 
@@ -174,7 +171,7 @@ def explain(
     """
     choice = Choice(images=tuple(map(str, images)), method=method, check=check, nearest=nearest)
     *_, last = explain_events(bundle, choice, out=None if out is None else Path(out))
-    if isinstance(last, str):
+    if not isinstance(last, Explanations):
         raise ConfigError("nothing was explained.")
     return last
 
@@ -192,7 +189,7 @@ def maps_of_errors(bundle: Path, measured: Measured) -> tuple[dict[str, str], st
     )  # of several the most probable; without one, what is nearest
     if not items:
         return {}, ""
-    method, why = _choose_method(opened, "auto", ())
+    method, why = choose_method(opened, "auto", ())
     maps = attribute(method, opened.subject, images, labels).maps
     found = {
         item.name: picture_of(blend(image, shown), MAP_PX)
@@ -201,70 +198,17 @@ def maps_of_errors(bundle: Path, measured: Measured) -> tuple[dict[str, str], st
     return found, f"Below each image: where it counts for the prediction, by {EXPLAINERS[method].title}. {why}"
 
 
-def _choose_pairs(predictor: Predictor, items: Sequence[Item], preds: NDArray[np.bool_], label: str) -> list[_Pair]:
-    """Of each image the predicted labels and the true ones that were missed, or the one that is asked for."""
-    names = predictor.class_names
-    if label:
-        if label not in names:
-            raise ConfigError(f"--label: there is no class '{label}'.{did_you_mean(label, names)}")
-        return [_Pair(item=i, label=names.index(label), role="asked for") for i in range(len(items))]
-    pairs = []
-    for i, (item, row) in enumerate(zip(items, preds, strict=True)):
-        found = [(int(k), "predicted") for k in np.flatnonzero(row)]
-        found += [(k, "true") for k in item.labels or () if not row[k]]
-        pairs += [_Pair(item=i, label=k, role=role) for k, role in found[:MAX_LABELS]]
-    if not pairs:
-        raise DataError("no label is predicted for these images. Ask for one: --label NAME.")
-    return pairs
-
-
-def _check(
-    subject: Subject, images: NDArray[np.uint8], pairs: Sequence[_Pair], method: str
-) -> Iterator[str | MethodCheck]:
-    """The checks on the first predicted label of up to NUM_CHECKED images, spread over all."""
-    first = {pair.item: pair for pair in reversed(pairs) if pair.role != "true"} or {p.item: p for p in reversed(pairs)}
-    chosen = [first[i] for i in sorted(first)]
-    chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, NUM_CHECKED).astype(int))]
-    methods = usable_methods(subject) if method == "auto" else (method,)
-    yield f"checking {plural(len(methods), 'method')} on {plural(len(chosen), 'image')}; this takes minutes"
-    numbers, labels = np.array([pair.item for pair in chosen]), np.array([pair.label for pair in chosen])
-    for check in check_methods(subject, images[numbers], labels, methods):
-        yield check
-        yield f"{EXPLAINERS[check.method].title}: checked"
-
-
-def _record(run: Path | None, checks: Sequence[MethodCheck]) -> None:
-    """Keep in the run which method is the most faithful, for later calls."""
-    best = most_faithful(checks)
-    if run is None or best is None or len(checks) < 2:
-        return
-    folder = not_linked(run / EXPLANATIONS)
-    folder.mkdir(exist_ok=True)
-    table = {"best": best.method, "num_images": best.num_images, "checks": [check.to_dict() for check in checks]}
-    write_bytes_atomic(folder / CHECKS, pretty_json(table))
-
-
-def _choose_method(opened: Opened, method: str, checks: Sequence[MethodCheck]) -> tuple[str, str]:
-    """The method, and why it is used, as a sentence."""
-    if method != "auto":
-        return method, "It was asked for."
-    best = most_faithful(checks)
-    if best is not None:
-        return (
-            best.method,
-            f"It is the most faithful of {len(checks)} methods on this model ({best.num_images} images).",
-        )
-    recorded = None if opened.run is None else opened.run / EXPLANATIONS / CHECKS
-    if recorded is not None and recorded.is_file():
-        table = read_bundle_json(recorded)
-        name = table.get("best")
-        if name in usable_methods(opened.subject):
-            return str(
-                name
-            ), f"It was the most faithful of {len(table['checks'])} methods on this model when they were checked."
-    if why_no_layers(opened.subject):
-        return DEFAULT_WITHOUT_LAYERS, "It needs no layers of the network, which cannot be read here."
-    return DEFAULT_METHOD, "It was not checked on this model: --check measures all methods."
+def _nothing(opened: Opened, method: str, notes: Sequence[str]) -> Explanations:
+    return Explanations(
+        method=DEFAULT_METHOD if method == "auto" else method,
+        why_method="",
+        cards=(),
+        maps=np.zeros((0, *opened.subject.image_size), np.float32),
+        shortcuts=(),
+        checks=(),
+        folder=None,
+        notes=tuple(notes),
+    )
 
 
 def _nearest(opened: Opened, choice: Choice, sources: Sequence[ImageSource]) -> list[tuple[Neighbour, ...]]:
@@ -300,7 +244,7 @@ def _cards(  # noqa: PLR0913, PLR0917  what is known of the images
     images: NDArray[np.uint8],
     probs: NDArray[np.float64],
     preds: NDArray[np.bool_],
-    pairs: Sequence[_Pair],
+    pairs: Sequence[Pair],
     maps: NDArray[np.float32],
 ) -> list[Card]:
     names = predictor.class_names
@@ -328,10 +272,11 @@ def _cards(  # noqa: PLR0913, PLR0917  what is known of the images
 
 def _write(
     result: Explanations,
+    folder: Path,
     title: str,
     bundle: str,
     images: NDArray[np.uint8],
-    pairs: Sequence[_Pair],
+    pairs: Sequence[Pair],
     *,
     is_claimed: bool,
 ) -> None:
@@ -345,7 +290,7 @@ def _write(
         checks=result.checks,
     )
     labels = [view.label for card in result.cards for view in card.views]
-    with staged_folder(result.folder, is_claimed=is_claimed) as staging:
+    with staged_folder(folder, is_claimed=is_claimed) as staging:
         (staging / "explain.html").write_text(render_sheet(sheet), encoding="utf-8")
         (staging / "explain.json").write_bytes(pretty_json(result.to_dict()))
         names = [result.cards[pair.item].name for pair in pairs]

@@ -1,4 +1,4 @@
-"""Which images `recog explain` explains: those that are named, the worst errors of a report, or test images of classes."""
+"""Which images and labels `recog explain` explains: named ones, the worst errors of a report, or test images of classes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from recog.runtime.predictor import ImageSource, Predictor, load
 from recog.verbs.eligible import open_as_trained, with_classes_of
 
 MAX_IMAGES = 200
+MAX_LABELS = 4  # maps of one image
 NUM_ERRORS = NUM_OF_CLASS = 24
 NUM_OVERVIEW, PER_CLASS = 120, 12  # without images named: of all classes together, and of one
 
@@ -88,7 +89,7 @@ class Opened:
 
 
 def choose_items(opened: Opened, choice: Choice) -> tuple[list[Item], str, list[str]]:
-    """The images, a title and notes."""
+    """The images, a title and notes. None without errors to explain, which a note tells."""
     if sum(map(bool, (choice.images, choice.errors, choice.class_name))) > 1:
         raise ConfigError("images, --errors and --class cannot be combined. Choose one of them.")
     if choice.images:
@@ -130,7 +131,7 @@ def _errors(opened: Opened, dataset: Dataset) -> tuple[list[Item], str, list[str
     names = [error.name for error in report.errors]
     samples = [by_name[name] for name in names if name in by_name][:NUM_ERRORS]
     if not names:
-        raise DataError(f"the report of {opened.folder} lists no errors. Explain a class: --class NAME.")
+        return [], "", [f"the report of {opened.folder} lists no errors, so there is nothing to explain"]
     if not samples:
         raise DataError(
             f"none of the {len(names)} images with errors is in {dataset.name}, such as {names[0]}. Give --data DATA."
@@ -149,3 +150,29 @@ def read_items(predictor: Predictor, items: Sequence[Item]) -> tuple[list[Item],
         else:
             good.append(item)
     return good, np.array(images, dtype=np.uint8), bad
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One label of one image."""
+
+    item: int
+    label: int
+    role: str
+
+
+def choose_pairs(predictor: Predictor, items: Sequence[Item], preds: NDArray[np.bool_], label: str) -> list[Pair]:
+    """Of each image the predicted labels and the true ones that were missed, or the one that is asked for."""
+    names = predictor.class_names
+    if label:
+        if label not in names:
+            raise ConfigError(f"--label: there is no class '{label}'.{did_you_mean(label, names)}")
+        return [Pair(item=i, label=names.index(label), role="asked for") for i in range(len(items))]
+    pairs = []
+    for i, (item, row) in enumerate(zip(items, preds, strict=True)):
+        found = [(int(k), "predicted") for k in np.flatnonzero(row)]
+        found += [(k, "true") for k in item.labels or () if not row[k]]
+        pairs += [Pair(item=i, label=k, role=role) for k, role in found[:MAX_LABELS]]
+    if not pairs:
+        raise DataError("no label is predicted for these images. Ask for one: --label NAME.")
+    return pairs

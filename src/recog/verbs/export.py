@@ -129,6 +129,7 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
         file=file,
         precision=precision,
         num_features=num_features,
+        map_size=getattr(predictor.engine, "map_size", None) if target.keeps_feature_map else None,
     )
     gate = measure_gate(
         predictor,

@@ -42,6 +42,7 @@ class AnswerOptions:
     top: int = 1
     sets: bool = False
     reject: bool = False
+    explain: bool = False  # maps of where each image counts for its answer
     min_confidence: float | None = None
     columns: str = ""  # as of `parse_columns`
     raw: bool = False  # CSV without the quote before cells that a spreadsheet would run
@@ -175,6 +176,8 @@ def plan_answers(
     """Part i of n of `inputs` with `shard` (i, n), else all. ConfigError or DataError where an option is not possible."""
     check_min_confidence(options.min_confidence, predictor.class_names)
     _check_options(predictor, options)
+    if options.explain:
+        _ = predictor.map_maker  # ConfigError where there is none
     if options.columns:
         from recog.answers.columns import check_ids
 
@@ -189,7 +192,9 @@ def plan_answers(
     if shard is not None:
         file_names = file_names[inputs.shard_range(*shard)]
         inputs = inputs.shard(*shard)
-    answers = answer_each(predictor, inputs, reject=options.reject, min_confidence=options.min_confidence)
+    answers = answer_each(
+        predictor, inputs, reject=options.reject, explain=options.explain, min_confidence=options.min_confidence
+    )
     return AnswerJob(
         predictor=predictor, inputs=inputs, answers=answers, options=options, files=files, file_names=file_names
     )

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from recog.core.errors import BundleError, one_line
 from recog.core.hardware import check_num_threads, num_cores
 from recog.runtime.engine import (
+    CLASS_WEIGHTS_KEY,
     EngineSpec,
     Outputs,
     check_graph,
     check_images,
     check_signature,
     checked_outputs,
+    output_names,
     read_class_names,
 )
 
@@ -32,7 +34,9 @@ class OnnxEngine:
     def __init__(self, path: Path, *, num_threads: int | None = None, spinning: bool = True) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_cores() if num_threads is None else check_num_threads(num_threads)
-        self.class_names = read_class_names(check_graph(path), path)
+        metadata = check_graph(path)
+        self.class_names = read_class_names(metadata, path)
+        self.class_weights = metadata.get(CLASS_WEIGHTS_KEY, "")
         options.inter_op_num_threads = 1
         # planning memory by the sizes of a batch doubles it, as what the first batch was given is kept; it saves no time
         options.enable_mem_pattern = False
@@ -46,20 +50,21 @@ class OnnxEngine:
             raise BundleError(f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}") from None
         self._path = path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self.image_shape, self.num_classes, self._num_features = check_signature(
+        self._signature = check_signature(
             {value.name: (_TYPES.get(value.type, value.type), *value.shape) for value in inputs},
             {value.name: (_TYPES.get(value.type, value.type), *value.shape) for value in outputs},
             path,
         )
+        self.image_shape, self.num_classes, _, self.map_size = self._signature
 
-    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+    def __call__(self, images: NDArray[np.uint8], *, feature_map: bool = False) -> Outputs:
         check_images(images, self.image_shape)
+        names = output_names(self._signature, self._path, feature_map=feature_map)
         try:
-            logits, features = self._session.run(["logits", "features"], {"images": images})
+            values = self._session.run(names, {"images": images})
         except Exception as error:  # noqa: BLE001  as above
             raise BundleError(f"{self._path} failed on {len(images)} images: {one_line(error)}") from None
-        expected = (len(images), self.num_classes, self._num_features)
-        return checked_outputs(logits, features, expected=expected, path=self._path)
+        return checked_outputs(values, self._signature, len(images), self._path)
 
 
 def open_file(path: Path, spec: EngineSpec, *, num_threads: int | None) -> OnnxEngine:

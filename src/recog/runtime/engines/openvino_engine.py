@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from recog.core.errors import BundleError, ConfigError, one_line
 from recog.core.hardware import check_num_threads, num_cores
 from recog.runtime.engine import (
+    CLASS_WEIGHTS_KEY,
     EngineSpec,
     Outputs,
     check_graph,
     check_images,
     check_signature,
     checked_outputs,
+    output_names,
     read_class_names,
 )
 
@@ -53,7 +55,9 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, *, precision: str = "float32", num_threads: int | None = None) -> None:
         num_threads = num_cores() if num_threads is None else check_num_threads(num_threads)
-        self.class_names = read_class_names(check_graph(path), path)
+        metadata = check_graph(path)
+        self.class_names = read_class_names(metadata, path)
+        self.class_weights = metadata.get(CLASS_WEIGHTS_KEY, "")
         core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError("this CPU has no bfloat16 arithmetic; choose the engine openvino or onnxruntime.")
@@ -69,21 +73,22 @@ class OpenVinoEngine:
         except Exception as error:  # noqa: BLE001  openvino raises RuntimeError and its subclasses for everything
             raise BundleError(f"{path} cannot be loaded by OpenVINO: {one_line(error)}") from None
         self._path = path
-        self.image_shape, self.num_classes, self._num_features = check_signature(
+        self._signature = check_signature(
             {port.any_name: _signature(port) for port in model.inputs},
             {port.any_name: _signature(port) for port in model.outputs},
             path,
         )
+        self.image_shape, self.num_classes, _, self.map_size = self._signature
 
-    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+    def __call__(self, images: NDArray[np.uint8], *, feature_map: bool = False) -> Outputs:
         check_images(images, self.image_shape)
+        names = output_names(self._signature, self._path, feature_map=feature_map)
         try:
             self._request.infer({"images": np.ascontiguousarray(images)})
-            logits, features = (self._request.get_tensor(name).data.copy() for name in ("logits", "features"))
+            values = [self._request.get_tensor(name).data.copy() for name in names]
         except Exception as error:  # noqa: BLE001  as above
             raise BundleError(f"{self._path} failed on {len(images)} images: {one_line(error)}") from None
-        expected = (len(images), self.num_classes, self._num_features)
-        return checked_outputs(logits, features, expected=expected, path=self._path)
+        return checked_outputs(values, self._signature, len(images), self._path)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ function describeModel() {
     ? "Images stay in this browser."
     : "Images are sent to this service only, and are not kept.";
   byId("snippets").hidden = model.is_local === true;
+  byId("explain-choice").hidden = !model.has_maps;
   const report = byId("report");
   report.hidden = !model.has_report;
   report.href = `report?model=${encodeURIComponent(model.name)}`;
@@ -81,20 +82,20 @@ async function take(files) {
   for (const batch of requests(images, model)) {
     let answers;
     try {
-      answers = await classify(model, batch);
+      answers = await classify(model, batch, { explain: model.has_maps === true && byId("explain").checked });
     } catch {
       say("The service cannot be reached.");
       answers = batch.map((file) => ({ name: file.name, error: "The service cannot be reached." }));
     }
     if (mine !== generation) return;
-    answers.forEach((answer, place) => show(answer, batch[place]));
+    answers.forEach((answer, place) => show(answer, batch[place], model));
     showOverview();
   }
 }
 
 const labelsOf = (answer) => answer.labels ?? [answer.label];
 
-function show(answer, file) {
+function show(answer, file, model) {
   const name = file.webkitRelativePath || file.name;
   rows.push({ name, answer });
   if (rows.length > MAX_CARDS) return;
@@ -112,6 +113,61 @@ function show(answer, file) {
     fill(card, answer);
   }
   byId("results").prepend(card);
+  if (answer.maps) offerMaps(card, answer, model);
+}
+
+// A button for each class that has a map, and one for the image alone.
+function offerMaps(card, answer, model) {
+  const image = card.querySelector("img");
+  const group = card.querySelector(".maps");
+  const choices = [...Object.entries(answer.maps), ["image alone", null]];
+  const select = (number) => {
+    [...group.querySelectorAll("button")].forEach((button, i) => button.setAttribute("aria-pressed", i === number));
+    card.classList.toggle("has-map", choices[number][1] !== null);
+    drawMap(card, choices[number][1], model.crop);
+  };
+  group.append("counts for", ...choices.map(([label], i) => {
+    const button = element("button", "", label);
+    button.type = "button";
+    button.addEventListener("click", () => select(i));
+    return button;
+  }));
+  group.hidden = false;
+  if (image.complete && image.naturalWidth) select(0);
+  else image.addEventListener("load", () => select(0), { once: true });
+}
+
+const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+
+// The map over the part of the image that the network sees, in colours relative to its maximum.
+function drawMap(card, map, crop) {
+  const canvas = card.querySelector("canvas");
+  canvas.hidden = map === null;
+  if (map === null) return;
+  [canvas.width, canvas.height] = [map[0].length, map.length];
+  const most = Math.max(...map.flat()) || 1;
+  const pixels = map.flat().flatMap((value) => {
+    const at = (value / most) * (VIRIDIS.length - 1);
+    const low = Math.min(Math.floor(at), VIRIDIS.length - 2);
+    const colour = VIRIDIS[low].map((from, c) => Math.round(from + (at - low) * (VIRIDIS[low + 1][c] - from)));
+    return [...colour, Math.round(255 * (0.25 + (0.5 * value) / most))];
+  });
+  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), canvas.width, canvas.height), 0, 0);
+  const image = card.querySelector("img");
+  const seen = partSeen(image.naturalWidth, image.naturalHeight, crop);
+  const longer = Math.max(image.naturalWidth, image.naturalHeight); // the picture is a square that contains the image
+  const [width, height] = [(100 * image.naturalWidth * seen[0]) / longer, (100 * image.naturalHeight * seen[1]) / longer];
+  Object.assign(canvas.style, {
+    width: `${width}%`, height: `${height}%`, left: `${(100 - width) / 2}%`, top: `${(100 - height) / 2}%`,
+  });
+}
+
+// Width and height of the part in the middle that the network sees, as shares of the image; above 1 with a border.
+function partSeen(width, height, crop) {
+  if (crop.mode === "squash") return [crop.pct, crop.pct];
+  const scales = [crop.width / crop.pct / width, crop.height / crop.pct / height];
+  const scale = crop.mode === "border" ? Math.min(...scales) : Math.max(...scales);
+  return [crop.width / (scale * width), crop.height / (scale * height)];
 }
 
 function fill(card, answer) {

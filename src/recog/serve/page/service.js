@@ -10,11 +10,12 @@ export async function listModels() {
 }
 
 /** The answers for files, in order: objects as POST /predict gives them, each with `error` where there is none. */
-export async function classify(model, files) {
+export async function classify(model, files, { explain = false } = {}) {
   const form = new FormData();
   for (const file of files) form.append("image", file, file.name || "image");
   for (let attempt = 0; ; attempt++) {
-    const reply = await fetch(`predict?model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
+    const query = `model=${encodeURIComponent(model.name)}${explain ? "&explain=true" : ""}`;
+    const reply = await fetch(`predict?${query}`, { method: "POST", body: form });
     if (reply.ok) return (await reply.json()).predictions;
     if (reply.status !== 503 || attempt === MAX_RETRIES) {
       const error = await errorOf(reply);
