@@ -32,7 +32,7 @@ class Fixed:
     def __init__(self, *results):
         self.results = results
 
-    def predict_each(self, sources, *, reject):
+    def predict_each(self, sources, *, reject, explain):
         return iter(self.results)
 
 
