@@ -186,7 +186,8 @@ def _begin(
         check_new_run(config, name)
     with _nothing_kept():
         dataset = open_data(config, is_noted=is_alone)
-        from recog.verbs.train import Clock, train_events
+        from recog.verbs.run import Clock
+        from recog.verbs.train import train_events
 
     clock = Clock(started=started)
     return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget, clock=clock)
@@ -195,7 +196,8 @@ def _begin(
 def _resume(run: str, data: str | None, *, started: float) -> Iterator[TrainEvent]:
     if not _is_under_torchrun():
         print_note(f"resuming {run}")
-    from recog.verbs.train import Clock, resume_events
+    from recog.verbs.run import Clock
+    from recog.verbs.train import resume_events
 
     return resume_events(run, source=data, clock=Clock(started=started))
 

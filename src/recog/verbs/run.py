@@ -1,7 +1,8 @@
-"""A finished run, and the events of `recog train` before there are results."""
+"""A finished run, the events of `recog train` before there are results, and the clock of a run."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ class Planned:
     folder: Path
     config: TrainConfig
     num_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """When a run began, and when its training has to end, in seconds of time.perf_counter."""
+
+    started: float
+    deadline: float = math.inf
+    budget_s: float | None = None
 
 
 def run_to_json(run: Run) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -65,7 +64,7 @@ from recog.runs.splits import (
 )
 from recog.runs.trackers import SafeTracker, check_tracker
 from recog.training.distributed import World, broadcast, joined
-from recog.verbs.run import Note, Planned, Run, run_from_json, run_to_json
+from recog.verbs.run import Clock, Note, Planned, Run, run_from_json, run_to_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,15 +73,6 @@ if TYPE_CHECKING:
 WEAK_PARENT = 0.6  # accuracy or mAP; published weights with a new head usually reach more
 
 TrainEvent = Note | Planned | LearnEvent | Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """When a run began, and when its training has to end, in seconds of time.perf_counter."""
-
-    started: float
-    deadline: float = math.inf
-    budget_s: float | None = None
 
 
 def train_events(  # noqa: PLR0913  what a run is made of, and how it is conducted

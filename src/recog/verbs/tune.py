@@ -384,7 +384,8 @@ def _nothing_found(study: Study, options: TuneOptions) -> str:
 
 def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path, *, page_s: float) -> Iterator[TrainEvent]:
     """Train the winner from best.toml, once. What the time cuts off is recorded in best.toml as in the run's own run.toml."""
-    from recog.verbs.train import Clock, train_events
+    from recog.verbs.run import Clock
+    from recog.verbs.train import train_events
 
     epochs = whole_epochs(study, best, options, page_s)
     config = read_config(study.folder / BEST)
