@@ -23,7 +23,7 @@ def seen(monkeypatch):
     """(config, whether a rate is looked for) of each training that would have begun."""
     seen = []
 
-    def no_events(config, *, name, choose_lr, dataset, network=None, budget=None):
+    def no_events(config, *, name, choose_lr, dataset, network=None, budget=None, clock=None):
         seen.append((config, choose_lr))
         budgets.append(None if budget is None else budget.seconds)
         return iter(())
