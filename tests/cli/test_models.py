@@ -54,6 +54,14 @@ def test_times_of_this_machine_replace_those_of_the_table(run, monkeypatch):
     assert "measuring" in done.stderr
 
 
+def test_a_pattern_does_not_make_a_network_the_strongest(run):
+    """mobilenet_v3_large is more accurate than resnet18 and faster, whatever is listed."""
+    for pattern in ([], ["resnet"]):
+        table = json.loads(run(*pattern, "--json").stdout)["networks"]
+        marks = {facts["name"]: facts["is_strongest"] for facts in table}
+        assert (marks["resnet18"], marks["resnet50"]) == (False, True)
+
+
 def test_json_alone_on_stdout(run):
     table = json.loads(run("resnet18", "--json").stdout)
     assert table["pattern"] == "resnet18"

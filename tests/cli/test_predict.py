@@ -235,7 +235,7 @@ def test_reject_states_the_rate_of_false_alarms(place):
     result = run(BUNDLE, "photos", "--reject", "--json")
     num_unknown = sum(row["is_unknown"] for row in json.loads(result.stdout))
     assert (
-        f"unknown: {num_unknown} of 4 images; calibrated to answer so by mistake for 5.0% of images of known classes"
+        f"unknown: {num_unknown} of 4 images; the threshold allows 5.0% false alarms on images of known classes"
         in result.stderr
     )
 

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -323,6 +324,7 @@ def test_weights(tmp_path, monkeypatch):
     from safetensors.torch import save_file
     from small_models import build
 
+    from recog.models.config import ModelConfig, with_bundle
     from recog.models.names import known_network
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -379,6 +381,10 @@ def test_weights(tmp_path, monkeypatch):
         "recog train DATA --model resnet8 --weights weights.pth",
         "the tensors that were saved",
     )
+    shutil.copytree(BUNDLE, "runs/old/bundle")
+    found = with_bundle(ModelConfig(weights="old"))
+    assert (found.name, found.image_size, found.mean is None) == ("resnet8", (8, 8), False)
+    note("Weights", "a run by name", "recog train DATA --weights old", "resnet8, 8 x 8 pixels, mean and std of the run")
     official = "timm/resnet18.a1_in1k"
     for written in (
         official,

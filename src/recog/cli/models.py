@@ -40,7 +40,7 @@ def models(
     networks = list_networks(pattern)
     if measure:
         networks = _measured(networks, threads)
-    marked = strongest(networks)
+    marked = strongest(networks if measure or pattern is None else list_networks())
     if as_json:
         rows = [_to_dict(facts, is_strongest=facts.name in marked) for facts in networks]
         print_json({"pattern": pattern, "networks": rows})
@@ -125,8 +125,9 @@ def _remarks(networks: Sequence[NetworkFacts], pattern: str | None, *, measured:
     lines = []
     if any(facts.top1 is not None for facts in networks):
         where = "on this machine" if measured else "on one core of a server; --measure times them here"
+        among = "no other of these" if measured and pattern else "no other"
         lines.append(
-            f"{MARK} for photos: no other is both more accurate and faster. top-1: on ImageNet; ms: per image {where}"
+            f"{MARK} for photos: {among} is both more accurate and faster. top-1: on ImageNet; ms: per image {where}"
         )
     lines.append(f"weights {'; '.join(used)}")
     for licence in dict.fromkeys(

@@ -347,11 +347,11 @@ def _summary_lines(job: AnswerJob, summary: Summary, form: Form) -> Iterator[str
     rule = job.predictor.calibration.unknown
     if job.options.reject and rule is not None:
         yield (
-            f"unknown: {summary.num_unknown:,} {of_all}; calibrated to answer so by mistake for "
-            f"{percent(rule.false_alarm_rate)} of images of known classes"
+            f"unknown: {summary.num_unknown:,} {of_all}; the threshold allows "
+            f"{percent(rule.false_alarm_rate)} false alarms on images of known classes"
         )
     if job.options.sets and form == "table":
-        yield f"set: contains the true class of {_set_rate(job)} of images like those that it was fitted on"
+        yield f"set: contains the true class of {_set_rate(job)} of images like the calibration images"
     if job.options.min_confidence is not None:
         yield _BELOW[job.predictor.manifest.task](summary, job.options.min_confidence)
     if job.files.output is not None:

@@ -201,6 +201,8 @@ def _epochs_figure(epochs: Sequence[EpochRow]) -> Figure:
 
 
 def _heads_figure(heads: Sequence[HeadRow]) -> Figure:
+    from matplotlib.ticker import PercentFormatter
+
     figure = new_figure(8, max(3.0, 0.3 * len(heads) + 1))
     axes = figure.subplots()
     values = [row.score[1] for row in heads]
@@ -209,7 +211,7 @@ def _heads_figure(heads: Sequence[HeadRow]) -> Figure:
     axes.plot(values, names, "o", color=_HIT, clip_on=False)  # dots, as the axis does not begin at 0
     axes.set_xlim(right=min(1.0, axes.get_xlim()[1]))
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2%}".replace(".00%", "%"))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel=f"{heads[0].measured} {heads[0].score[0]}")
     axes.set_title("Last layers tried; the axis does not begin at 0")
     return figure
