@@ -11,8 +11,8 @@ from rich.console import Console
 
 from recog.cli import output, progress
 from recog.cli.progress import TrainPrinter
-from recog.recipes.config import TrainConfig
-from recog.recipes.events import EpochResult, FeatureTime, HeadFitted, HeadLog, StartKept
+from recog.recipes.config import LoaderConfig, TrainConfig
+from recog.recipes.events import EpochResult, FeatureTime, HeadFitted, HeadLog, PrunedLabels, StartKept, Suspect
 from recog.training.config import OptimConfig
 from recog.training.fit import EpochLog, StepLog
 from recog.verbs.run import Note, Planned
@@ -95,6 +95,17 @@ def test_the_chosen_head_is_stated(monkeypatch):
         "logistic head, L2 0.1: val accuracy 80.0%, NLL 0.400 (temperature-scaled); the best of those tried (--verbose: all)",
         "the logistic head with L2 0.1 is chosen: the lowest product of error rate and this NLL",
     ]
+
+
+def test_images_that_are_left_out_are_stated_and_shorten_the_steps(monkeypatch):
+    suspects = (Suspect(name="1.jpg", label="a", looks_like="b", suspicion=1.0),) * 100
+    event = PrunedLabels(num_images=400, suspects=suspects)
+    assert lines_of(monkeypatch, event)[2:] == [str(event)]
+    printer = TrainPrinter()
+    config = TrainConfig(optim=OptimConfig(epochs=3), loader=LoaderConfig(batch_size=64))
+    printer.show(Planned(folder=Path("runs/digits-1"), config=config, num_steps=18))
+    printer.show(event)
+    assert printer._num_steps == 3 * (300 // 64)
 
 
 def test_short_times_and_a_pace_of_no_images_are_left_out(monkeypatch):

@@ -47,7 +47,7 @@ class TrainPrinter:
         self._recipe = ""
         self._keeps_parent = False  # its last layer, in place of a new head
         self._step_times: list[float] = []  # of this process; a run may be resumed
-        self._num_epochs = 0
+        self._num_epochs, self._images_per_step = 0, 1
         self._val = ""  # of the last epoch
         self._best: EpochResult | None = None  # of this process
         self._show_activity("reading the images")
@@ -87,6 +87,9 @@ class TrainPrinter:
     def _show_line(
         self, event: PrunedLabels | HeadFitted | HeadChoice | CrossValidation | EarlyStopped | CutShort
     ) -> None:
+        if isinstance(event, PrunedLabels) and self._num_steps:  # fewer images make fewer steps than were planned
+            num_left = event.num_images - len(event.suspects)
+            self._num_steps = self._num_epochs * max(1, num_left // self._images_per_step)
         self._keeps_parent |= isinstance(event, HeadChoice) and event.keeps_parent
         print_note(_line_of(event))
 
@@ -101,6 +104,7 @@ class TrainPrinter:
     def _show_plan(self, planned: Planned) -> None:
         self.folder = planned.folder
         self._num_epochs, self._num_steps = planned.config.optim.epochs or 0, planned.num_steps
+        self._images_per_step = (planned.config.loader.batch_size or 1) * (planned.config.optim.accumulation or 1)
         self._recipe = planned.config.recipe or ""
         print_note(f"run folder: {planned.folder}")
         if self._num_steps and not self._verbose:
