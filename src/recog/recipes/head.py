@@ -64,14 +64,13 @@ def without_suspects(
         event = find_suspects(found, train, prepared.dataset.class_names, seed=prepared.plan.seed)
         yield event
         names = tuple(suspect.name for suspect in event.suspects)
-        kept = np.array(
-            [name not in set(names) for name in train.names] + [True] * (len(found.coins) - len(train.names))
-        )
-        found = FrozenFeatures(features=found.features[kept], coins=found.coins[kept])
-        prepared = replace(prepared, measured=prepared.frozen, features=found, exact=train.without(set(names)))
+        is_kept = np.ones(len(found.coins), bool)  # val follows train
+        is_kept[: len(train.names)] = ~np.isin(train.names, names)
+        found = FrozenFeatures(features=found.features[is_kept], coins=found.coins[is_kept])
+        prepared = replace(prepared, measured=prepared.frozen, features=found, exact=train.without(frozenset(names)))
     names = tuple(broadcast(world, list(names)))
     larger = prepared.larger
-    return replace(prepared, larger=None if larger is None else larger.without(set(names))), names
+    return replace(prepared, larger=None if larger is None else larger.without(frozenset(names))), names
 
 
 def find_suspects(
