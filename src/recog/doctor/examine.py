@@ -29,6 +29,7 @@ from recog.doctor.label_errors import confusable_classes, judge_label_sets, judg
 from recog.doctor.near_duplicates import Match, find_near_duplicates
 from recog.doctor.shortcuts import WARNING_AUROC, find_shortcuts
 from recog.doctor.traits import DECODED_PX, Traits, measure_traits
+from recog.evaluation.measures.task import TASK_MEASURES
 
 MIN_IMAGES = 10
 _BATCH = 32
@@ -74,20 +75,23 @@ def examine(
     yield DeepProgress(stage="judging labels", num_done=0, num_all=1)
     samples = images.dataset.samples
     numbers = _copy_numbers(images.hashes, matches)
-    groups = join_groups([str(number) for number in numbers.tolist()], [sample.group for sample in samples])
-    shortcuts, found, notes = _JUDGES[dataset.task](images, np.array(groups, dtype=np.int64), neighbours)
+    joined = join_groups([str(number) for number in numbers.tolist()], [sample.group for sample in samples])
+    groups, dataset = np.array(joined, dtype=np.int64), images.dataset
+    found, notes = _JUDGES[dataset.task](images, groups, neighbours)
+    targets = TASK_MEASURES[dataset.task].targets([sample.labels for sample in samples], len(dataset.class_names))
+    shortcuts = find_shortcuts(images.traits, targets, groups, dataset.class_names)
     of_images, typical = image_findings(images.traits, neighbours)
     found = [
         *found,
+        *(_shortcut_finding(shortcut) for shortcut in shortcuts if shortcut.worst_auroc >= WARNING_AUROC),
         *_copy_findings(images, numbers, matches),
         *_group_leaks(images),
-        *(Finding(kind="look_alike_names", reason=note) for note in look_alike_notes(images.dataset.class_names)),
-        *small_classes(images.dataset),
+        *(Finding(kind="look_alike_names", reason=note) for note in look_alike_notes(dataset.class_names)),
+        *small_classes(dataset),
         *of_images,
     ]
     order = list(KINDS)
     found.sort(key=lambda finding: (order.index(finding.kind), -(finding.score or 0)))
-    dataset = images.dataset
     yield Examination(
         dataset=dataset,
         findings=Findings(
@@ -252,19 +256,17 @@ def _quoted(names: Iterable[str]) -> str:
     return " and ".join(f"'{name}'" for name in names)
 
 
-_Judgement = tuple[tuple[Shortcut, ...], list[Finding], list[str]]
+_Judgement = tuple[list[Finding], list[str]]
 
 
 def _judge(images: _Images, groups: NDArray[np.int64], neighbours: Neighbours) -> _Judgement:
-    """Where each image has one label: shortcuts, label errors, confusable classes; and what could not be judged."""
+    """Where each image has one label: label errors and confusable classes; and what could not be judged."""
     dataset = images.dataset
     labels, names = np.array([sample.label for sample in dataset.samples]), dataset.class_names
-    shortcuts = find_shortcuts(images.traits, labels, groups, names)
-    found = [_shortcut_finding(shortcut) for shortcut in shortcuts if shortcut.worst_auroc >= WARNING_AUROC]
     evidence = judge_labels(images.features, labels, groups, neighbours, num_classes=len(names))
     if evidence is None:
-        return shortcuts, found, ["labels are not judged: fewer than two classes have two different images"]
-    found += [
+        return [], ["labels are not judged: fewer than two classes have two different images"]
+    found = [
         Finding(
             kind="confusable",
             reason=f"out of fold, {share:.0%} or more of '{names[a]}' and of '{names[b]}' are taken for the other",
@@ -282,7 +284,7 @@ def _judge(images: _Images, groups: NDArray[np.int64], neighbours: Neighbours) -
         )
         for i in np.flatnonzero(evidence.is_suspect).tolist()
     ]
-    return shortcuts, found, []
+    return found, []
 
 
 def _judge_sets(images: _Images, groups: NDArray[np.int64], neighbours: Neighbours) -> _Judgement:
@@ -306,7 +308,7 @@ def _judge_sets(images: _Images, groups: NDArray[np.int64], neighbours: Neighbou
                 suggested_label=LABELS_JOINED_BY.join(names[is_label[i] ^ cells]),
             )
         )
-    notes = ["shortcuts are judged only where each image has one label"]
+    notes = []
     left = names[np.isnan(evidence.suspicion[0])]
     if len(left):
         listed = f"{_quoted(left[:_MAX_NAMED])}{' and more' if len(left) > _MAX_NAMED else ''}"
@@ -314,7 +316,7 @@ def _judge_sets(images: _Images, groups: NDArray[np.int64], neighbours: Neighbou
             f"{plural(len(left), 'label')} not judged, as too few images have or lack them or the features do not tell them: "
             f"{listed}"
         )
-    return (), found, notes
+    return found, notes
 
 
 _JUDGES: Mapping[Task, Callable[[_Images, NDArray[np.int64], Neighbours], _Judgement]] = MappingProxyType(
@@ -325,7 +327,7 @@ _JUDGES: Mapping[Task, Callable[[_Images, NDArray[np.int64], Neighbours], _Judge
 def _shortcut_finding(shortcut: Shortcut) -> Finding:
     return Finding(
         kind="shortcut",
-        reason=f"the {shortcut.fact} alone tells '{shortcut.worst_class}' from the other classes with an AUROC of "
+        reason=f"the {shortcut.fact} alone tells images of '{shortcut.worst_class}' from the others with an AUROC of "
         f"{shortcut.worst_auroc:.2f}",
         score=shortcut.worst_auroc,
     )
