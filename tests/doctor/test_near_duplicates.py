@@ -1,6 +1,7 @@
 import numpy as np
 from doctor_pictures import colours, drawing, picture, thumbnail
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from recog.doctor.features import nearest_neighbours
 from recog.doctor.near_duplicates import (
@@ -73,6 +74,26 @@ def test_of_drawings_only_equal_ones_are_found():
     drawings += [drawing("disc", 30, (66, 64), "red"), drawing("disc", 31.5, (64, 64), "red")]
     copies = [drawings[3].transpose(Image.Transpose.FLIP_LEFT_RIGHT), drawings[7].resize((100, 100)), drawings[11]]
     assert set(found_in([*drawings, *copies])) == {(3, 52), (7, 53), (11, 54)}
+
+
+def test_copies_of_images_of_32_px_are_found():
+    small = [picture(seed).resize((32, 32)) for seed in range(8)]
+    copies = [
+        small[0].resize((19, 19)),
+        small[1].resize((32, 22)),
+        small[2].crop((0, 1, 31, 32)),
+        small[3].point(lambda v: v * 0.7),
+    ]
+    assert set(found_in([*small, *copies])) == {(0, 8), (1, 9), (2, 10), (3, 11)}
+
+
+def test_of_images_that_resemble_each_other_anyhow_only_equal_ones_are_found():
+    """Handwritten digits enlarged to 64 px, each with two others that are the same digit, scaled and moved."""
+    digits = [
+        Image.fromarray(np.uint8(image * 15)).resize((64, 64)).convert("RGB") for image in load_digits().images[:60]
+    ]
+    copies = [digits[4].resize((50, 50)), digits[9].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    assert set(found_in([*digits, *copies])) == {(4, 60), (9, 61)}
 
 
 def test_blank_images_are_no_copies():

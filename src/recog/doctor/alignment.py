@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -37,6 +37,7 @@ _MIN_GRADIENT, _MIN_EVENNESS = (
 )  # levels per px across the weaker direction, and its share of the energy of the stronger
 _NOISE_LEVELS = 2.0
 _SAME_DETAIL = 0.7  # correlation within a window
+_SMOOTHING = 0.7  # of the windows that are compared, to the blur before details are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,14 @@ class Agreement:
     """`similarity` is the correlation of the edges where both images overlap, at most 1.
 
     A detail is a window of 9 x 9 px with structure in two directions, in one of the images or in both: a corner or a texture, of
-    which a plain drawing has few. `matched` is the share of the details that are alike in both.
+    which a plain drawing has few. `matched` is the share of the details that are alike in both. `shear` is how far the warp is
+    from one that rotates, or scales both sides, as a share of the scale: of changed copies near 0.
     """
 
     similarity: float
     num_details: int
     matched: float
+    shear: float = 0.0
 
 
 NOTHING = Agreement(similarity=0.0, num_details=0, matched=0.0)
@@ -66,17 +69,24 @@ class _Warp:
 def align(first: NDArray[np.uint8], second: NDArray[np.uint8], aspect: float, short_side: int) -> Agreement:
     """The best agreement over warps of `second` onto `first`, both grey [64, 64].
 
-    `aspect` is width / height of `second`, whose sides were scaled separately, and `short_side` the px that the smaller of the
-    images had.
+    `aspect` is width / height before their sides were scaled separately, the geometric mean of both, and `short_side` the px that
+    the smaller of the images had.
     """
     best = NOTHING
     target, source = first.astype(np.float64), second.astype(np.float64)
     for warp in _search(first, second, aspect):
-        found = _agreement(target, source, _refined(target, source, warp), _blur(short_side))
+        refined = _refined(target, source, warp)
+        found = replace(_agreement(target, source, refined, _blur(short_side)), shear=_shear(refined.matrix, aspect))
         best = max(best, found, key=lambda each: each.similarity)
         if best.similarity >= _ENOUGH:
             break
     return best
+
+
+def _shear(matrix: _D, aspect: float) -> float:
+    """Of a rotation the elements off the diagonal are opposite, of a change of the sides they are 0: their sum, in px."""
+    scale = np.sqrt(max(1e-6, abs(float(np.linalg.det(matrix)))))
+    return float(abs(matrix[0, 1] / aspect + matrix[1, 0] * aspect) / scale)
 
 
 def count_details(image: NDArray[np.uint8], short_side: int) -> int:
@@ -205,7 +215,7 @@ def _agreement(first: _D, second: _D, warp: _Warp, blur: float) -> Agreement:
     count = int(is_detail.sum())
     if count == 0:
         return Agreement(similarity=similarity, num_details=0, matched=0.0)
-    alike = _local_correlation(first, warped)[_CENTRES][is_detail] >= _SAME_DETAIL
+    alike = _local_correlation(first, warped, _SMOOTHING * blur)[_CENTRES][is_detail] >= _SAME_DETAIL
     return Agreement(similarity=similarity, num_details=count, matched=float(alike.mean()))
 
 
@@ -214,9 +224,9 @@ def _correlation(a: _D, b: _D) -> float:
     return float(a @ b / max(1e-9, float(np.linalg.norm(a) * np.linalg.norm(b))))
 
 
-def _local_correlation(a: _D, b: _D) -> _D:
+def _local_correlation(a: _D, b: _D, blur: float) -> _D:
     """Of the windows about each pixel; near 0 where there is little more than noise."""
-    a, b = gaussian_filter(a, 0.5), gaussian_filter(b, 0.5)
+    a, b = gaussian_filter(a, blur), gaussian_filter(b, blur)
     mean_a, mean_b, aa, bb, ab = (uniform_filter(image, _WINDOW_PX) for image in (a, b, a * a, b * b, a * b))
     var_a, var_b = np.maximum(aa - mean_a**2, 0), np.maximum(bb - mean_b**2, 0)
     found: _D = (ab - mean_a * mean_b) / np.sqrt(var_a * var_b + _NOISE_LEVELS**2)

@@ -1,13 +1,15 @@
 """Images that show the same picture: re-saved, resized, mirrored, turned, cropped, rotated, or with another brightness or aspect.
 
 A perceptual hash over the eight flips and quarter turns and the cosine of features propose pairs. A pair is reported where its
-pixels are nearly equal or where, after one image is warped onto the other, nearly all details are alike. Plain drawings have too
-few details to tell a changed copy from another drawing of the same shape; of them only nearly equal pairs are reported.
+pixels are nearly equal or where, after one image is warped onto the other, nearly all details are alike. Where the images around
+a pair are alike after warping too, such as drawings or digits, a changed copy cannot be told from another image of the same
+shape; of them only nearly equal pairs are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from recog.core.hardware import num_cores
-from recog.doctor.alignment import NOTHING, align, count_details
+from recog.doctor.alignment import NOTHING, Agreement, align, count_details
 from recog.doctor.features import Neighbours
 
 Pair = tuple[int, int]
@@ -26,10 +28,7 @@ _FREQUENCIES = 8  # of the hash, each way: 63 bits without the mean
 _MAX_BITS_APART = 12  # of two hashes of one picture; of unrelated ones 31 +- 4
 _BLOCK = 256
 _BLANK_LEVELS = 2.0  # standard deviation of the grey levels of an image that shows nothing
-MAX_HASHED, MAX_ALIGNED = (
-    10_000,
-    2000,
-)  # pairs of the hash, the nearest first; half of the pairs to align, some 20 ms each
+MAX_HASHED, MAX_ALIGNED = 10_000, 3000  # pairs of the hash, the nearest first; pairs to align, some 10 ms each
 _PROGRESS_EVERY = 50
 FLIPS = tuple((transpose, up, left) for transpose in (False, True) for up in (False, True) for left in (False, True))
 _UPRIGHT = (0, 1)  # of FLIPS: as it is, and mirrored
@@ -100,13 +99,21 @@ def hash_pairs(thumbnails: NDArray[np.uint8], max_bits: int = _MAX_BITS_APART) -
 
 
 # Of the edges, and of the details, of two images of one picture. All pairs of photos and of CIFAR-10 images above these show one
-# scene, by eye; of some 1,500 alike pairs that do not, none was above 0.75 of the details.
-MIN_SIMILARITY, MIN_MATCHED = 0.75, 0.85
-MIN_DETAILS, MIN_SHARED = 60, 45  # of each image, of 225 windows, and where both overlap; plain drawings have fewer
+# scene, by eye.
+MIN_SIMILARITY, MIN_MATCHED = 0.75, 0.8
+MAX_SHEAR = 0.15  # of silhouettes of different airplanes that were alike after warping, 0.2 and more
+MIN_DETAILS, MIN_SHARED = 25, 15  # of each image, of 225 windows, and where both overlap
+MANY_DETAILS = 60  # of both images; a pair with fewer is not reported unless other pairs can be compared with it
+# A pair stands out where three quarters of the pairs around it, those of its images and of their nearest neighbours, are less
+# similar than this. Of digits and drawings 0.7 is the median, of photos and of CIFAR-10 images nine in ten pairs are below.
+MAX_AROUND, _QUANTILE_AROUND = 0.65, 0.75
+MIN_AROUND, _NUM_AROUND = 5, 10  # pairs, of fewer those of all images count; neighbours
 # Difference to contrast of nearly equal images, and where levels differ by no more than compression makes. Of different digits of
 # 8 x 8 px it was 0.11 or more, and 10 levels; of drawings in two colours 0.58 or more.
 MAX_DIFFERENCE, MAX_COMPRESSED, _COMPRESSION_LEVELS = 0.08, 0.15, 3.0
-_MIN_COSINE, _NUM_PROPOSED = 0.55, 3
+# A copy is nearer than the others; how near depends on the images. Of 40 CIFAR-10 images cut to 70 % of each side, 0.05 over the
+# fifth neighbour proposes 32, a cosine of 0.55 alone 20.
+_MIN_GAP, _MIN_COSINE, _NUM_PROPOSED, _COMPARED_WITH = 0.05, 0.55, 3, 4
 
 
 def find_near_duplicates(
@@ -120,25 +127,33 @@ def find_near_duplicates(
     images = _Images(thumbnails=thumbnails, colours=colours, sizes=sizes, num_details={})
     matches = [match for pair, flips in proposed.items() if (match := images.nearly_equal(pair, flips)) is not None]
     found = {(match.first, match.second) for match in matches}
-    rest = [pair for pair in proposed if pair not in found and images.are_detailed(pair)][: 2 * MAX_ALIGNED]
+    rest = [pair for pair in proposed if pair not in found and images.fewest_details(pair) >= MIN_DETAILS]
+    rest = rest[:MAX_ALIGNED]
     if rest:
         yield 0, len(rest)
+    aligned = {}
     with ThreadPoolExecutor(num_cores()) as pool:
-        for number, match in enumerate(pool.map(lambda pair: images.aligned(pair, proposed[pair]), rest), start=1):
-            matches += [] if match is None else [match]
+        found_of = pool.map(lambda pair: images.aligned(pair, proposed[pair]), rest)
+        for number, (pair, agreement) in enumerate(zip(rest, found_of, strict=True), start=1):
+            aligned[pair] = agreement
             if number % _PROGRESS_EVERY == 0:
                 yield number, len(rest)
-    yield sorted(matches, key=lambda match: (match.first, match.second))
+    yield sorted([*matches, *_standing_out(aligned, neighbours, images)], key=lambda match: (match.first, match.second))
 
 
 def _proposals(thumbnails: NDArray[np.uint8], neighbours: Neighbours) -> dict[Pair, tuple[int, ...]]:
     """{(i, j): the flips of j to compare i with}, in turn the next of the hash and of the features, the nearest first."""
     hashed = hash_pairs(thumbnails)
-    cosines: dict[Pair, float] = {}
+    cosines = neighbours.cosines
+    gaps: dict[Pair, float] = {}
+    others = cosines[:, min(_COMPARED_WITH, cosines.shape[1] - 1)]
     for i, row in enumerate(neighbours.rows[:, :_NUM_PROPOSED].tolist()):
-        for j, cosine in zip(row, neighbours.cosines[i].tolist(), strict=False):
-            cosines[min(i, j), max(i, j)] = cosine
-    near = sorted((pair for pair, cosine in cosines.items() if cosine >= _MIN_COSINE), key=lambda pair: -cosines[pair])
+        for rank, j in enumerate(row):
+            gap = float(cosines[i, rank] - others[i])
+            if gap >= _MIN_GAP or cosines[i, rank] >= _MIN_COSINE:
+                pair = min(i, j), max(i, j)
+                gaps[pair] = max(gap, gaps.get(pair, 0.0))
+    near = sorted(gaps, key=lambda pair: -gaps[pair])
     found: dict[Pair, tuple[int, ...]] = {}
     for by_hash, by_features in zip_longest(hashed.items(), near):
         if by_hash is not None:
@@ -155,11 +170,11 @@ class _Images:
     sizes: Sequence[tuple[int, int]]
     num_details: dict[int, int]  # of those that were asked for
 
-    def are_detailed(self, pair: Pair) -> bool:
+    def fewest_details(self, pair: Pair) -> int:
         for i in pair:
             if i not in self.num_details:
                 self.num_details[i] = count_details(self.thumbnails[i], min(self.sizes[i]))
-        return min(self.num_details[i] for i in pair) >= MIN_DETAILS
+        return min(self.num_details[i] for i in pair)
 
     def nearly_equal(self, pair: Pair, flips: Sequence[int]) -> Match | None:
         """Pixel by pixel, in one of `flips`: neither moved nor brightened, so that it holds for drawings as well."""
@@ -173,14 +188,38 @@ class _Images:
         bound = MAX_COMPRESSED if levels <= _COMPRESSION_LEVELS else MAX_DIFFERENCE
         return Match(first=i, second=j, similarity=1 - apart**2 / 2) if apart <= bound else None
 
-    def aligned(self, pair: Pair, flips: Sequence[int]) -> Match | None:
+    def aligned(self, pair: Pair, flips: Sequence[int]) -> Agreement:
         i, j = pair
         best = NOTHING
-        short_side = min(*self.sizes[i], *self.sizes[j])
+        (own_width, own_height), short_side = self.sizes[i], min(*self.sizes[i], *self.sizes[j])
         for flip in flips:
             width, height = self.sizes[j][::-1] if FLIPS[flip][0] else self.sizes[j]
             turned = flipped(self.thumbnails[j], FLIPS[flip])
-            found = align(self.thumbnails[i], turned, width / height, short_side)
+            aspect = float(np.sqrt(width * own_width / (height * own_height)))
+            found = align(self.thumbnails[i], turned, aspect, short_side)
             best = max(best, found, key=lambda each: each.similarity)
-        is_same = best.similarity >= MIN_SIMILARITY and best.matched >= MIN_MATCHED and best.num_details >= MIN_SHARED
-        return Match(first=i, second=j, similarity=best.similarity) if is_same else None
+        return best
+
+
+def _agrees(found: Agreement) -> bool:
+    is_alike = found.similarity >= MIN_SIMILARITY and found.matched >= MIN_MATCHED
+    return is_alike and found.num_details >= MIN_SHARED and found.shear <= MAX_SHEAR
+
+
+def _standing_out(aligned: Mapping[Pair, Agreement], neighbours: Neighbours, images: _Images) -> Iterator[Match]:
+    """The pairs that agree and of which others around do not. After Lowe (2004), IJCV 60(2), who compares with the next best."""
+    others = {pair: found.similarity for pair, found in aligned.items() if not _agrees(found)}
+    of_image: dict[int, set[Pair]] = defaultdict(set)
+    for pair in others:
+        for i in pair:
+            of_image[i].add(pair)
+    for pair in aligned.keys() - others.keys():
+        near = {*pair, *neighbours.rows[list(pair), :_NUM_AROUND].ravel().tolist()}
+        around = set().union(*(of_image[i] for i in near))
+        compared = [others[each] for each in (around if len(around) >= MIN_AROUND else others)]
+        if len(compared) < MIN_AROUND:
+            is_same = images.fewest_details(pair) >= MANY_DETAILS
+        else:
+            is_same = float(np.quantile(compared, _QUANTILE_AROUND)) < MAX_AROUND
+        if is_same:
+            yield Match(first=pair[0], second=pair[1], similarity=aligned[pair].similarity)
