@@ -49,8 +49,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             title="Label looks wrong",
             severity="warning",
             advice="Out of fold, in a strongly regularised fit and among its nearest neighbours, the image looks like another "
-            "class. Relabel it, keep it if the label is right, or exclude it if it shows neither. Of classes that are hard to tell "
-            "apart right labels are listed too: look before you accept a suggestion.",
+            "class. Relabel it, keep it if the label is right, or exclude it if it shows neither. Of classes that are hard to "
+            "tell apart right labels are listed too: look before you accept a suggestion.",
         ),
         "shortcut": Kind(
             title="Class can be told without the picture",
