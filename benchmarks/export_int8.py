@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nncf
@@ -61,7 +62,7 @@ WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], None]]] = {
     "float32, ONNX Runtime": ("onnx", "float32", same),
     "bfloat16, OpenVINO": ("openvino", "bfloat16", same),
     "int8, recog": ("onnx", "int8", quantize),
-    "int8, recog, OpenVINO": ("openvino", "int8", quantize),
+    "int8, recog, OpenVINO": ("openvino", "int8", partial(quantize, runtime="openvino")),
     "int8, ONNX Runtime as it is": ("onnx", "int8", plain_onnxruntime),
     "int8, NNCF as it is": ("onnx", "int8", plain_nncf),
 }

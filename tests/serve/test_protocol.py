@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -60,6 +63,24 @@ def test_triton_client_binary_images(client, digits, expected):
     np.testing.assert_array_equal(result.as_numpy("is_unknown"), [p.is_unknown for p in expected[:8]])
     assert result.get_response()["id"] == "r-1"
     assert len(result.get_response()["parameters"]["digest"]) == 64
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("RECOG_KSERVE_PYTHON" not in os.environ, reason="RECOG_KSERVE_PYTHON names no Python with kserve")
+def test_kserve_client(service, digits, expected, tmp_path):
+    """In an environment of its own, as kserve needs pandas < 3: pip install kserve."""
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, data in zip(files, digits, strict=False):
+        file.write_bytes(data)
+    program = Path(__file__).parents[2] / "benchmarks" / "peers" / "kserve_client.py"
+    command = [os.environ["RECOG_KSERVE_PYTHON"], str(program), f"http://127.0.0.1:{service.port}", "digits"]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout)
+    assert [answer[f"{name}_ready"] for name in ("server", "model", "other_model")] == [True, True, False]
+    assert answer["id"] == "from-kserve"
+    assert answer["outputs"]["label"] == ["0", "1", "2"]
+    np.testing.assert_allclose(answer["outputs"]["probabilities"], [p.probs for p in expected[:3]], atol=1e-4)
+    assert "400 Bad Request" in answer["error"]
 
 
 @pytest.mark.parametrize("binary", [True, False])

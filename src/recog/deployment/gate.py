@@ -71,7 +71,7 @@ class Gate:
         return (
             f"{plural(self.num_images, 'image')} ({self.data}): labels equal on {self.num_equal_labels:,}, probabilities differ "
             f"by at most {self.parity.max_prob_difference:.2g} and {self.parity.mean_prob_difference:.2g} on average, accuracy "
-            f"{100 * self.comparison.difference:+.2f} points (95% interval {100 * low:+.2f} to {100 * high:+.2f})"
+            f"{100 * self.comparison.difference:+.2f} points (paired 95% interval {100 * low:+.2f} to {100 * high:+.2f})"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,41 @@ from recog.core.hardware import num_cores
 
 BATCH = 8  # images at once; every range is a minimum and maximum over batches
 NUM_CORRECTING = 32  # images that biases are corrected on; each layer needs a pass of its own
-DEEP = 4  # layers, from which the first stays in floats
+NUM_SENSITIVITY = 8  # images that the effect of a layer's rounded weights is measured on
+SENSITIVE_SHARE = 0.02  # of the changes by all layers: one from here on stays in floats
+MAX_FLOAT_SHARE = 0.0085  # of all weights that stay in floats for it
 _LAYERS = ("Conv", "Gemm", "MatMul")
+_MEANS = ("ReduceMean", "GlobalAveragePool")
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 # what stands between them and costs nothing in integers; means, roots and the rest of the head stay in floats
 _BETWEEN = ("Clip", "Relu", "Add", "MaxPool")
 
 Tensors = dict[str, onnx.TensorProto]
 
 
-def quantize(network: Path, images: NDArray[np.uint8], target: Path, *, symmetric: bool = False) -> None:
+def quantize(
+    network: Path,
+    images: NDArray[np.uint8],
+    target: Path,
+    *,
+    runtime: str = "onnxruntime",
+    num_threads: int | None = None,
+) -> None:
     """Write the int8 form of the ONNX file `network` to `target`, with ranges from `images` uint8 [N, H, W, C].
 
-    The layer that gives the logits stays in floats, and of a deeper network the first one too: with it 2 of 290 labels changed,
-    without it 5, at the same size (benchmarks/results/export_int8.md). Activations are uint8, or with `symmetric` int8 around
-    zero, as TensorRT requires. ConfigError where the network has no layer to quantise.
+    The layer that gives the logits stays in floats, and so do the small layers whose rounded weights change the features most;
+    benchmarks/results/export_int8.md has what that gains. Activations are uint8; for the `runtime` tensorrt, which requires it,
+    int8 around zero. For openvino means over a map are of its float values, as OpenVINO rounds means of integers. ConfigError
+    where the network has no layer to quantise.
     """
+    symmetric, float_means = runtime == "tensorrt", runtime == "openvino"
+    threads = num_threads or num_cores()
     with tempfile.TemporaryDirectory(prefix="recog-") as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(network), str(prepared), skip_symbolic_shape=True)  # folds norms into convolutions
         model = onnx.load(prepared)
         last = {node.name for node in model.graph.node if "logits" in node.output}
-        layers = [node.name for node in model.graph.node if node.op_type in _LAYERS and node.name not in last]
-        if not layers:
+        if all(node.op_type not in _LAYERS or node.name in last for node in model.graph.node):
             raise ConfigError(
                 "the network has no convolution or matrix product that could be quantised; leave --int8 out."
             )
@@ -57,17 +70,86 @@ def quantize(network: Path, images: NDArray[np.uint8], target: Path, *, symmetri
             _Batches(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*_LAYERS, *_BETWEEN],
-            nodes_to_exclude=[*sorted(last), *(layers[:1] if len(layers) >= DEEP else [])],
+            nodes_to_exclude=sorted({*last, *_sensitive_layers(model, images, threads)}),
             per_channel=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": symmetric},
+            extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": float_means},
         )
-        corrected = _correct_biases(model, onnx.load(quantised), images)
+        result = onnx.load(quantised)
+        if float_means:
+            _use_float_means(result)
+        _share_zero_points(result)
+        result = _correct_biases(model, result, images, threads)
         kept = {entry.key: entry.value for entry in onnx.load(network, load_external_data=False).metadata_props}
-        onnx.helper.set_model_props(corrected, kept)
-        target.write_bytes(corrected.SerializeToString(deterministic=True))
+        onnx.helper.set_model_props(result, kept)
+        target.write_bytes(result.SerializeToString(deterministic=True))
+
+
+def _sensitive_layers(model: onnx.ModelProto, images: NDArray[np.uint8], num_threads: int) -> set[str]:
+    """Names of the convolutions that stay in floats: their rounded weights change the features most, and they are small.
+
+    Each alone has its weights rounded, and the squared change of the features tells. In networks with depthwise convolutions a
+    few layers of some hundred weights cause most of it.
+    """
+    images = images[:NUM_SENSITIVITY]
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in tensors}
+    expected = _opened(model, ["features"], num_threads)(images)[0]
+    errors: dict[str, float] = {}
+    for name, weight in layers.items():
+        exact = onnx.TensorProto()
+        exact.CopyFrom(tensors[weight])
+        tensors[weight].CopyFrom(onnx.numpy_helper.from_array(_rounded(onnx.numpy_helper.to_array(exact)), weight))
+        found = _opened(model, ["features"], num_threads)(images)[0]
+        tensors[weight].CopyFrom(exact)
+        errors[name] = float(((found - expected) ** 2).mean(dtype=np.float64))
+    sizes = {name: int(np.prod(tensors[weight].dims)) for name, weight in layers.items()}
+    left, chosen = MAX_FLOAT_SHARE * sum(sizes.values()), set()
+    for name in sorted(layers, key=lambda name: -errors[name]):
+        if errors[name] >= SENSITIVE_SHARE * sum(errors.values()) and sizes[name] <= left:
+            chosen.add(name)
+            left -= sizes[name]
+    return chosen
+
+
+def _rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights [C, ...] as 8-bit integers around zero hold them, each channel by its own scale."""
+    scale = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / 127
+    scale = np.where(scale > 0, scale, 1)
+    rounded: NDArray[np.float32] = (np.round(weights / scale) * scale).astype(np.float32)
+    return rounded
+
+
+def _use_float_means(model: onnx.ModelProto) -> None:
+    """Let means read the float tensor that is quantised for others."""
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        dequantise = made_by.get(node.input[0]) if node.op_type in _MEANS else None
+        quantise = made_by.get(dequantise.input[0]) if dequantise and dequantise.op_type == "DequantizeLinear" else None
+        if quantise is not None and quantise.op_type == "QuantizeLinear":
+            node.input[0] = quantise.input[0]
+
+
+def _share_zero_points(model: onnx.ModelProto) -> None:
+    """One tensor for all zero points that are equal: with one per channel they are a twentieth of a small network."""
+    first: dict[bytes, str] = {}
+    names: dict[str, str] = {}
+    zero_points = {node.input[2] for node in model.graph.node if node.op_type in _QUANTISING and len(node.input) > 2}
+    kept = []
+    for tensor in model.graph.initializer:
+        if tensor.name in zero_points:
+            content = onnx.TensorProto()
+            content.CopyFrom(tensor)
+            content.name = ""
+            names[tensor.name] = first.setdefault(content.SerializeToString(), tensor.name)
+        if names.get(tensor.name, tensor.name) == tensor.name:
+            kept.append(tensor)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -79,17 +161,21 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
         return None if batch is None else {"images": batch}
 
 
-def _correct_biases(model: onnx.ModelProto, quantised: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
+def _correct_biases(
+    model: onnx.ModelProto, quantised: onnx.ModelProto, images: NDArray[np.uint8], num_threads: int
+) -> onnx.ModelProto:
     """`quantised` with biases by which each convolution's channels have the means that they have in `model`."""
     biases = _quantised_biases(quantised)
     images = images[:NUM_CORRECTING]
     names = {node.name: node.output[0] for node in model.graph.node if node.op_type == "Conv" and node.name in biases}
-    expected = _channel_means(model, names, images)
+    if not names:
+        return quantised
+    expected = _channel_means(model, names, images, num_threads)
     tensors: Tensors = {tensor.name: tensor for tensor in quantised.graph.initializer}
     # one after the other: what a layer gives depends on the biases before it
     for node in [node for node in quantised.graph.node if node.name in names]:
         bias, scale = biases[node.name]
-        found = _channel_means(quantised, {node.name: node.output[0]}, images)
+        found = _channel_means(quantised, {node.name: node.output[0]}, images, num_threads)
         steps = np.round((expected[node.name] - found[node.name]) / onnx.numpy_helper.to_array(tensors[scale]))
         values = onnx.numpy_helper.to_array(tensors[bias]).astype(np.int64) + steps.astype(np.int64)
         bounds = np.iinfo(np.int32)
@@ -112,28 +198,32 @@ def _quantised_biases(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
 
 
 def _channel_means(
-    model: onnx.ModelProto, outputs: Mapping[str, str], images: NDArray[np.uint8]
+    model: onnx.ModelProto, outputs: Mapping[str, str], images: NDArray[np.uint8], num_threads: int
 ) -> dict[str, NDArray[np.float64]]:
     """{layer: float64 [C], the mean of each channel} of the tensors `outputs` [B, C, H, W] over `images`."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    del opened.graph.output[:]
-    opened.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs.values()
-    )
+    run = _opened(model, list(outputs.values()), num_threads)
+    sums: dict[str, Any] = dict.fromkeys(outputs, 0.0)
+    for i in range(0, len(images), BATCH):
+        for layer, values in zip(outputs, run(images[i : i + BATCH]), strict=True):
+            sums[layer] = sums[layer] + values.mean(axis=(2, 3), dtype=np.float64).sum(axis=0)
+    return {layer: total / len(images) for layer, total in sums.items()}
+
+
+def _opened(
+    model: onnx.ModelProto, outputs: Sequence[str], num_threads: int
+) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """From images uint8 [B, H, W, C] to these tensors of the network."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.output[:]
+    cut.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_cores()
+    options.intra_op_num_threads = num_threads
     options.log_severity_level = 4
     # what is looked at must not be fused away
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    sums: dict[str, Any] = dict.fromkeys(outputs, 0.0)
-    for i in range(0, len(images), BATCH):
-        batch = images[i : i + BATCH]
-        maps = session.run(list(outputs.values()), {"images": batch})
-        for layer, values in zip(outputs, maps, strict=True):
-            sums[layer] = sums[layer] + values.mean(axis=(2, 3), dtype=np.float64).sum(axis=0)
-    return {layer: total / len(images) for layer, total in sums.items()}
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda images: [np.asarray(found) for found in session.run(list(outputs), {"images": images})]
 
 
 @contextlib.contextmanager

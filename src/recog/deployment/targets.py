@@ -87,8 +87,10 @@ def _write_openvino(job: ExportJob) -> str:
     from recog.runtime.engines.openvino_engine import openvino  # sends no telemetry
 
     model = openvino.Core().read_model(str(job.network))
-    openvino.save_model(model, str(job.folder / "model.xml"), compress_to_fp16=False)
-    return "model.xml"
+    path = job.folder / "model.xml"
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+    path.write_bytes(re.sub(rb">\s+<", b"><", path.read_bytes()))  # a sixth of it is indentation
+    return path.name
 
 
 def _write_torch(job: ExportJob) -> str:

@@ -109,7 +109,7 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
     shape = (*predictor.preprocess.image_size, predictor.preprocess.channels)
     num_features = predictor.engine(np.zeros((1, *shape), np.uint8)).features.shape[1]
     title = side.run.name if side.run is not None else side.folder.name
-    with _network(side, found, int8=int8, symmetric=target.runtime == "tensorrt") as network:
+    with _network(side, found, target.runtime if int8 else None, num_threads) as network:
         job = ExportJob(
             bundle=side.folder,
             network=network,
@@ -151,16 +151,16 @@ def _export(  # noqa: PLR0913, PLR0917  the steps of one export
 
 
 @contextlib.contextmanager
-def _network(side: Side, found: GateImages, *, int8: bool, symmetric: bool) -> Iterator[Path]:
-    """The ONNX file to export: the bundle's, or its int8 form in a temporary folder."""
-    if not int8:
+def _network(side: Side, found: GateImages, int8_for: str | None, num_threads: int) -> Iterator[Path]:
+    """The ONNX file to export: the bundle's, or its int8 form for this runtime in a temporary folder."""
+    if int8_for is None:
         yield side.folder / ONNX
         return
     from recog.deployment.quantize import quantize  # needs the package onnx
 
     images = read_training(side.predictor, found.training)
     with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        quantize(side.folder / ONNX, images, Path(folder) / ONNX, symmetric=symmetric)
+        quantize(side.folder / ONNX, images, Path(folder) / ONNX, runtime=int8_for, num_threads=num_threads)
         yield Path(folder) / ONNX
 
 
