@@ -29,7 +29,13 @@ def main() -> None:
     if not python:
         sys.exit("set RECOG_KSERVE_PYTHON to a Python that has the package kserve.")
     with serving(f"model={arguments.bundle}", "--quiet") as service:
-        command = [python, str(PEERS / "kserve_client.py"), f"http://127.0.0.1:{service.port}", "model", *arguments.images]
+        command = [
+            python,
+            str(PEERS / "kserve_client.py"),
+            f"http://127.0.0.1:{service.port}",
+            "model",
+            *arguments.images,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     expected = load(arguments.bundle).predict(arguments.images)
@@ -38,7 +44,8 @@ def main() -> None:
     difference = max(abs(a - b) for rows in zip(ours, theirs, strict=True) for a, b in zip(*rows, strict=True))
     same = sum(a.label == b for a, b in zip(expected, answer["outputs"]["label"], strict=True))
     body = (
-        f"{len(expected)} images: labels as `recog.load` predicts them on {same}, probabilities differ by at most {difference:.1e}.\n\n"
+        f"{len(expected)} images: labels as `recog.load` predicts them on {same}, probabilities differ by at most "
+        f"{difference:.1e}.\n\n"
         f"What the client was given:\n\n```json\n{json.dumps(answer, indent=1)}\n```"
     )
     write_result("kserve_client", "KServe's client with recog serve", body)

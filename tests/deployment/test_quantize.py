@@ -101,7 +101,13 @@ def deep_network_file(folder):
     wide = rng.normal(size=(64, 2, 1, 1)).astype(np.float32)
     last = np.round(rng.uniform(-127, 127, (64, 64, 1, 1))).astype(np.float32)
     last[:, 0] = 127  # whole numbers of steps: its rounding changes nothing
-    tensors = {"dw": depthwise, "wide": np.round(wide * 10), "pw": last, "axes": np.array([2, 3]), "fc": np.ones((64, 2), np.float32)}
+    tensors = {
+        "dw": depthwise,
+        "wide": np.round(wide * 10),
+        "pw": last,
+        "axes": np.array([2, 3]),
+        "fc": np.ones((64, 2), np.float32),
+    }
     tensors["wide"][:, 0] = 127
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
@@ -112,13 +118,19 @@ def deep_network_file(folder):
         helper.make_node("ReduceMean", ["c", "axes"], ["features"], keepdims=0),
         helper.make_node("Gemm", ["features", "fc"], ["logits"], name="fc"),
     ]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", size]) for name, size in (("logits", 2), ("features", 64))]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", size])
+        for name, size in (("logits", 2), ("features", 64))
+    ]
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["B", 4, 4, 2])],
         outputs,
-        [numpy_helper.from_array(array.astype(np.int64 if name == "axes" else np.float32), name) for name, array in tensors.items()],
+        [
+            numpy_helper.from_array(array.astype(np.int64 if name == "axes" else np.float32), name)
+            for name, array in tensors.items()
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     onnx.save(model, folder / "deep.onnx")
@@ -140,7 +152,11 @@ def test_a_small_layer_whose_rounding_changes_the_features_stays_float(tmp_path)
 def test_equal_zero_points_are_stored_once(tmp_path):
     quantize(deep_network_file(tmp_path), TWO_CHANNELS, tmp_path / "int8.onnx")
     model = onnx.load(tmp_path / "int8.onnx")
-    used = [node.input[2] for node in model.graph.node if node.op_type.endswith("quantizeLinear") or "Quantize" in node.op_type]
+    used = [
+        node.input[2]
+        for node in model.graph.node
+        if node.op_type.endswith("quantizeLinear") or "Quantize" in node.op_type
+    ]
     tensors = {t.name: t for t in model.graph.initializer}
     contents = [numpy_helper.to_array(tensors[name]) for name in set(used)]
     keys = {(array.dtype.str, array.shape, array.tobytes()) for array in contents}

@@ -95,7 +95,9 @@ def _sensitive_layers(model: onnx.ModelProto, images: NDArray[np.uint8], num_thr
     """
     images = images[:NUM_SENSITIVITY]
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    layers = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in tensors}
+    layers = {
+        node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in tensors
+    }
     expected = _opened(model, ["features"], num_threads)(images)[0]
     errors: dict[str, float] = {}
     for name, weight in layers.items():
