@@ -7,9 +7,10 @@ the OpenVINO export, run in that precision.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from recog.deployment.quantize import quantize
 from recog.deployment.targets import TARGETS, ExportJob
 from recog.verbs.eligible import Side
 from recog.verbs.export import measure_gate, read_training
-from recog.verbs.export_images import GateImages, data_of_run, images_of_split
+from recog.verbs.export_images import GateImages, data_of_run, find_images, images_of_split
 
 SECONDS = 2.0
 
@@ -66,18 +67,24 @@ WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], None]]] = {
     "int8, ONNX Runtime as it is": ("onnx", "int8", plain_onnxruntime),
     "int8, NNCF as it is": ("onnx", "int8", plain_nncf),
 }
-HEAD = "| | equal labels | accuracy | difference (95 % interval) | mean difference in probability | size | images/s | gate |"
+HEAD = "| | equal labels | accuracy | paired difference (95 % interval) | difference in probability: max, mean | size | images/s | gate |"
 
 
-def table(run: str) -> str:
+def table(run: str, ways: Sequence[str]) -> str:
     side = Side.load(run)
     dataset, predictor = data_of_run(side), side.predictor
     samples = (*images_of_split(side, dataset, "val"), *images_of_split(side, dataset, "test"))
-    found = GateImages(samples=samples, training=(), description="validation and test", notes=())
+    found = GateImages(
+        samples=samples,
+        training=(),
+        description=f"{find_images(side, None, with_training=False).description} and test split",
+        notes=(),
+    )
     images = read_training(predictor, images_of_split(side, dataset, "train"))
     num_features = predictor.engine(images[:1]).features.shape[1]
     rows, num_images, made = [], 0, {}
-    for name, (target, precision, quantise) in WAYS.items():
+    for name in ways:
+        target, precision, quantise = WAYS[name]
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text) / "export"
             folder.mkdir()
@@ -117,18 +124,24 @@ def table(run: str) -> str:
         before, after = gate.speeds["bundle"][32].median, gate.speeds["export"][32].median
         rows.append(
             f"| {name} | {gate.num_equal_labels} ({gate.label_agreement:.2%}) | {gate.comparison.accuracy_b:.1%} | "
-            f"{100 * gate.comparison.difference:+.2f} ({low:+.2f} to {high:+.2f}) | {gate.parity.mean_prob_difference:.4f} | "
+            f"{100 * gate.comparison.difference:+.2f} ({low:+.2f} to {high:+.2f}) | {gate.parity.max_prob_difference:.4f}, "
+            f"{gate.parity.mean_prob_difference:.4f} | "
             f"1/{gate.bundle_bytes / gate.export_bytes:.2f} | {after:.0f} beside {before:.0f} | {gate.problem or 'passed'} |"
         )
         print(json.dumps(gate.to_dict()["images_per_second"]), rows[-1], flush=True)
-    title = f"## {predictor.manifest.architecture}, {num_images} photos"
+    title = f"## {predictor.manifest.architecture} at {images.shape[1]} px, {num_images} photos of {found.description}"
     return "\n".join([title, "", HEAD, "|---|---|---|---|---|---|---|---|", *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+")
-    write_result("export_int8", "Exports in int8", "\n\n".join(map(table, parser.parse_args().runs)))
+    parser.add_argument("--without-peers", action="store_true", help="without the libraries' defaults")
+    arguments = parser.parse_args()
+    ways = [name for name in WAYS if not (arguments.without_peers and name.endswith("as it is"))]
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("openvino", "nncf"))
+    tables = [table(run, ways) for run in arguments.runs]
+    write_result("export_int8", "Exports in int8", "\n\n".join([f"Further versions: {versions}.", *tables]))
 
 
 if __name__ == "__main__":

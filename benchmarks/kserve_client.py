@@ -1,6 +1,6 @@
-"""The transcript of KServe's client with `recog serve`: RECOG_KSERVE_PYTHON=ENV/bin/python python benchmarks/kserve_client.py BUNDLE IMAGE ...
+"""The transcript of KServe's client with `recog serve`: python benchmarks/kserve_client.py BUNDLE IMAGE ...
 
-ENV is an environment of its own with the package kserve, which needs pandas < 3.
+RECOG_KSERVE_PYTHON is the Python of an environment of its own with the package kserve, which needs pandas < 3.
 """
 
 from __future__ import annotations
