@@ -67,7 +67,7 @@ WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], None]]] = {
     "int8, ONNX Runtime as it is": ("onnx", "int8", plain_onnxruntime),
     "int8, NNCF as it is": ("onnx", "int8", plain_nncf),
 }
-HEAD = "| | equal labels | accuracy | paired difference (95 % interval) | difference in probability: max, mean | size | images/s | gate |"
+HEAD = "| | equal labels | accuracy | paired difference (95 % interval) | max and mean Δp | size | images/s | gate |"
 
 
 def table(run: str, ways: Sequence[str]) -> str:
