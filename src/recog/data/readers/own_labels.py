@@ -117,13 +117,13 @@ def _task_of(labels: Sequence[Label], items: Sequence[str], task: Task | None) -
     if all(isinstance(label, (int, str)) for label in labels):
         return "multiclass", []
     counts = {item: _num_labels(label) for item, label in zip(items, labels, strict=True)}
-    several = next((item for item, count in counts.items() if count != 1), None)
-    if several is None:
+    uneven = next((item for item, count in counts.items() if count != 1), None)
+    if uneven is None:
         note = "every list of labels has exactly one: read as one class per image; task='multilabel' reads any number"
         return task or "multiclass", [] if task else [note]
     if task == "multiclass":
         raise DataError(
-            f"item {several} has {counts[several]} labels; with task='multiclass' every image has exactly one."
+            f"item {uneven} has {counts[uneven]} labels; with task='multiclass' every image has exactly one."
         )
     return "multilabel", []
 
