@@ -33,7 +33,8 @@ CLASSIFY = """async (files) => {
     return classify(model, files.map((data, i) => new File([bytes(data)], String(i))));
 }"""
 DECODE = """async (data) => {
-    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
+    const bitmap = await createImageBitmap(
+        new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]), { colorSpaceConversion: "none" });
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
@@ -70,6 +71,7 @@ def main() -> None:
             opened.goto(f"http://127.0.0.1:{server.server_port}/")
             rows = report(opened, "as found", photos, predictor)
             rows += report(opened, "4:2:0", [reencoded(photo) for photo in photos], predictor)
+            rows += report(opened, "enlarged, 4:2:0", [reencoded(photo, scale=4) for photo in photos], predictor)
             version = browser.version
             browser.close()
         server.shutdown()
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def report(page, title, photos, predictor) -> list[str]:
-    """Rows of the table: all photos, those that both decode to the same pixels, and the others."""
+    """Rows of the table: all photos, those that both decode to the same pixels at full size, and the others."""
     encoded = [base64.b64encode(photo).decode() for photo in photos]
     answers = page.evaluate(CLASSIFY, encoded)
     ours = predictor.predict_proba(photos)
@@ -87,6 +89,8 @@ def report(page, title, photos, predictor) -> list[str]:
     pairs = zip(photos, encoded, strict=True)
     shares, most = np.array([decoder_difference(page, photo, text) for photo, text in pairs]).T
     rows = []
+    num_profiles = sum("icc_profile" in Image.open(io.BytesIO(photo)).info for photo in photos)
+    title = f"{title} ({num_profiles} with a colour profile)" if num_profiles else title
     for name, chosen in (("all", shares >= 0), ("same pixels", shares == 0), ("other pixels", shares > 0)):
         if not chosen.any():
             continue
@@ -107,10 +111,11 @@ def decoder_difference(page, photo: bytes, text: str) -> tuple[float, float]:
     return float((difference > 0).mean()), float(difference.max())
 
 
-def reencoded(photo: bytes) -> bytes:
-    """The same photo as most cameras store it, with colour at half the resolution."""
+def reencoded(photo: bytes, *, scale: int = 1) -> bytes:
+    """The same photo as most cameras store it, with colour at half the resolution; so large that recog reduces it."""
     file = io.BytesIO()
-    Image.fromarray(decode(photo)).save(file, "JPEG", quality=90, subsampling="4:2:0")
+    image = Image.fromarray(decode(photo))
+    image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90, subsampling="4:2:0")
     return file.getvalue()
 
 

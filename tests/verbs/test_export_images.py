@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from recog.core.errors import ConfigError
@@ -11,6 +13,15 @@ def test_the_validation_split_of_the_run_and_other_images_to_quantise_on(run_fol
     assert not {s.name for s in found.samples} & {s.name for s in found.training}
     counts = [sum(s.label == k for s in found.training) for k in range(10)]
     assert counts == [NUM_TRAINING // 10] * 10  # the classes in turn
+
+
+def test_it_is_stated_where_the_head_was_fitted_on_the_validation_images(run_folder):
+    side = Side.load(run_folder)
+    report = json.loads((side.folder / "report.json").read_bytes())
+    report["training"]["num_val_images"] = 269
+    (side.folder / "report.json").write_text(json.dumps(report))
+    found = find_images(side, None, with_training=False)
+    assert found.description == "validation split, which the head was fitted on too"
 
 
 def test_changed_files_are_not_taken_for_those_of_the_run(run_folder):
