@@ -115,7 +115,9 @@ def reencoded(photo: bytes, *, scale: int = 1) -> bytes:
     """The same photo as most cameras store it, with colour at half the resolution; so large that recog reduces it."""
     file = io.BytesIO()
     image = Image.fromarray(decode(photo))
-    image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90, subsampling="4:2:0")
+    image.resize((scale * image.width, scale * image.height), Image.Resampling.BICUBIC).save(
+        file, "JPEG", quality=90, subsampling="4:2:0"
+    )
     return file.getvalue()
 
 
