@@ -265,6 +265,7 @@ class Search:
             "nll": outcome.nll,
             "epochs": outcome.epochs,
             "full_s": round(outcome.full_s, 3),
+            "own_s": round(outcome.own_s, 3),
             "answers": outcome.answers,
             "plan": dict(outcome.plan),
         }
@@ -316,10 +317,12 @@ class Search:
         rows = [row for row in rows_of(self._study, self._rules.space) if row.recipe == "head" and row.state == "done"]
         if not rows or self._left(rows) > SPARE * max(row.full_s for row in rows):
             return {}
-        best = best_of(
-            [row for row in rows if not row.is_default], 1
-        )  # the default may be of a size that is not in the space
-        found = best[0].settings if best else {}
+        own = self._rules.space.of("head")
+        needed = {each.setting for each in own if each.setting in FEATURE_SETTINGS and each.when is None}
+        whole = [
+            row for row in rows if needed <= row.settings.keys()
+        ]  # the default may be of a size that is not in the space
+        found = best_of(whole, 1)[0].settings if whole else {}
         return {f"head/{name}": found[name] for name in FEATURE_SETTINGS if name in found}
 
     def _fits(self, rows: Sequence[TrialRow], recipe: Recipe) -> bool:
@@ -329,7 +332,7 @@ class Search:
             return True
         of_recipe = [row for row in rows if row.recipe == recipe and row.seconds is not None]
         if recipe == "head":
-            times = [row.seconds or 0.0 for row in of_recipe]
+            times = [row.own_s for row in of_recipe]  # the last ones use features that are there
         else:
             times = [(row.seconds or 0.0) / row.epochs * self._rules.first_rung for row in of_recipe if row.epochs]
         return left > (statistics.median(times) if times else 0.0)

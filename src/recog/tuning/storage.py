@@ -47,6 +47,7 @@ class TrialRow:
     num_epochs: int = 0  # that are planned
     seconds: float | None = None  # so far, of a trial that runs
     full_s: float = 0.0  # with the time of features that an earlier trial had computed
+    own_s: float = 0.0  # of a head, without its features
     reason: str = ""  # of a pruned or failed trial
     is_default: bool = False  # the recipe without a search
     by_epoch: Mapping[int, float] = field(default_factory=dict)  # score by epoch
@@ -356,6 +357,7 @@ def _row(trial: FrozenTrial, space: Space) -> TrialRow:
         num_epochs=facts.get("num_epochs", 0),
         seconds=None if begun is None or ended is None else (ended - begun).total_seconds(),
         full_s=facts.get("full_s", 0.0),
+        own_s=facts.get("own_s", 0.0),
         reason=facts.get("reason", ""),
         is_default=bool(facts.get("default")),
         by_epoch=trial.intermediate_values,

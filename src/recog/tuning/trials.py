@@ -61,6 +61,7 @@ class Outcome:
     answers: str
     epochs: int = 0
     full_s: float = 0.0
+    own_s: float = 0.0  # of it, what no other trial shares: without features
 
 
 class TrialEndedError(Exception):
@@ -193,6 +194,7 @@ class TrialRunner:
             nll=best.log.val_nll,
             answers=pack_answers(best.logits, self.targets),
             full_s=max(now - started, shared.seconds + now - fitting),
+            own_s=now - fitting,
         )
 
     def _run_steps(self, config: TrainConfig, report: Callable[[int, float], str], deadline: float) -> Outcome:
