@@ -83,3 +83,13 @@ def test_answers_that_are_too_large_or_of_other_images_give_no_estimate():
     assert estimate([pack_answers(logits_of(np.ones(30, bool)), LABELS[:30])], [0.1], LABELS) is None
     many = np.random.default_rng(4).normal(size=(1, 3000, 20)).astype(np.float32)
     assert pack_answers(many, np.zeros((3000, 20), np.float32)) == ""
+
+
+def test_an_interval_that_is_missing_has_its_reason():
+    table = estimated([np.ones(300, bool), np.ones(300, bool)], default=0).to_dict()
+    assert (table["ci95"], table["ci95_reason"]) == (None, "all bootstrap samples scored the same")
+    assert (table["gain_ci95"], table["gain_reason"]) == (None, "all bootstrap samples gained the same")
+    rng = np.random.default_rng(3)
+    table = estimated([rng.random(300) < 0.8 for _ in range(3)]).to_dict()
+    assert "ci95_reason" not in table
+    assert table["gain_reason"] == "the default recipe has no result"

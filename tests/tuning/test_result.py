@@ -9,6 +9,7 @@ from recog.tuning.result import (
     count_states,
     describe_settings,
     importances_of,
+    points,
     short,
     trial_line,
     trials_csv,
@@ -107,6 +108,7 @@ def test_trials_in_words():
         == "trial 3: failed, out of memory: no room; recipe scratch"
     )
     assert describe_settings(DEFAULT) == "the default recipe (head)"
+    assert [points(share) for share in (0.0234, -0.0001, -0.02)] == ["+2.3", "+0.0", "-2.0"]
     assert [short(value) for value in (True, 0.000123456, 32, "sgd")] == ["true", "0.000123", "32", "sgd"]
     assert count_states([BEST, DEFAULT, FAILED]) == {"done": 2, "failed": 1}
 

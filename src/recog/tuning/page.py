@@ -10,7 +10,7 @@ from recog.evaluation.results.report import Report
 from recog.report.charts import HEIGHT, WIDTH, share_ticks
 from recog.report.html import render_page
 from recog.report.text import percent
-from recog.tuning.result import StudyResult, describe_settings, short
+from recog.tuning.result import StudyResult, describe_settings, points, short
 from recog.tuning.space import Dimension, Space
 from recog.tuning.storage import TrialRow, best_of
 
@@ -81,6 +81,7 @@ def render_study(result: StudyResult, space: Space, *, run: Report | None, runs_
         best=best,
         default=default,
         luck=result.optimism,
+        points=points,
         run=run,
         conclusions=result.conclusions(),
         top=[(row, describe_settings(row)) for row in best_of(result.rows, NUM_BEST)],

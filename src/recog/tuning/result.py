@@ -112,9 +112,9 @@ class StudyResult:
         if best.is_default:
             yield "the default recipe is the best; the search found none that is better"
         elif found.gain is not None and found.gain_ci95 is not None:
-            low, high = (100 * bound for bound in found.gain_ci95)
-            gain = f"{100 * found.gain:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
-            is_sure = low > 0
+            low, high = map(points, found.gain_ci95)
+            gain = f"{points(found.gain)} points (95% interval {low} to {high})"
+            is_sure = found.gain_ci95[0] > 0
             yield f"gain over the default recipe, optimism removed: {gain}{'' if is_sure else '; no reliable gain'}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +137,11 @@ class StudyResult:
             "duration_s": round(self.duration_s, 3),
             "recog": self.version,
         }
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign: '+0.5'; never '-0.0'."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def count_states(rows: Sequence[TrialRow]) -> dict[str, int]:
