@@ -263,8 +263,7 @@ def choose_recipe(config: TrainConfig, facts: ImageFacts, *, has_val: bool = Tru
     if not has_val:
         return "head", ["recipe head: it needs no validation split"]
     return "head", [
-        "recipe head: a linear head on pretrained features is a fast baseline for photos; "
-        "--recipe finetune may be more accurate"
+        "recipe head: a linear head on pretrained features, fast and accurate on photos; --recipe finetune trains all weights"
     ]
 
 
