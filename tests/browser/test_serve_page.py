@@ -13,6 +13,8 @@ from PIL import Image
 from service import serving
 from sklearn.datasets import load_digits
 
+from recog.runtime.predictor import load
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"
 PHONE = (390, 844)
 DROP = """([name, data]) => {
@@ -149,3 +151,28 @@ def test_python_snippet_runs(service, files, open_page, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(files[3].read_bytes())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert f"'label': '{predicted(files[3])[0]}'" in done.stdout
+
+
+def test_where_an_image_counts_is_drawn_where_the_model_can(service, mapped_bundle, files, open_page):
+    """The canvas lies on what the network sees, here the whole image, and is brightest where the map of predict is."""
+    opened = open_page(f"http://127.0.0.1:{service.port}/")
+    opened.page.wait_for_selector("#model-facts:has-text('10 classes')")
+    assert opened.page.locator("#explain-choice").is_hidden()
+    with serving(f"mapped={mapped_bundle}", "--quiet") as mapped:
+        opened = open_page(f"http://127.0.0.1:{mapped.port}/")
+        opened.page.check("#explain")
+        opened.page.set_input_files("#files", [files[3]])
+        opened.page.wait_for_selector(".has-map canvas:not([hidden])")
+        found = load(mapped_bundle).predict(str(files[3]), explain=True)
+        script = """() => {
+            const canvas = document.querySelector("canvas");
+            return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        }"""
+        alphas = opened.page.evaluate(script)[3::4]
+        assert alphas.index(max(alphas)) == found.maps[0].argmax()
+        picture, canvas = (opened.page.locator(f".card {name}").bounding_box() for name in ("img", "canvas"))
+        assert canvas == pytest.approx(picture, abs=1)
+        opened.page.click(".maps button:has-text('image alone')")
+        assert opened.page.locator("canvas").is_hidden()
+        opened.screenshot("serve-map")
+        opened.check_clean()

@@ -160,4 +160,4 @@ def test_maps_in_the_report_of_an_evaluation(run_folder, tmp_path):
     found = evaluate(run_folder, "digits", include_seen=True, maps=True, out=tmp_path / "e")
     page = (tmp_path / "e" / "report.html").read_text()
     assert page.count('class="map"') == min(50, found.report.num_errors) > 0
-    assert "where it counts for the prediction, by Grad-CAM" in page
+    assert "where it counts for the prediction, over the part that the network sees" in page

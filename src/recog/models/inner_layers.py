@@ -64,7 +64,8 @@ class InnerLayers(HeadedNetwork):
     def features_and_map(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """float32 [B, C, H, W] -> features [B, D] and, [B, D, h, w], what each position of the last stage's grid adds to them.
 
-        The other stages are averaged over that grid; each mean counts by the slope of its root at this image.
+        The other stages are averaged over that grid; each mean counts by the slope of its root at this image, of means below
+        LEAST_STEEP by the slope there.
         """
         maps = self.stage_maps(images)
         mirrored = self.stage_maps(images.flip(3)) if self.mirror else []
@@ -76,8 +77,7 @@ class InnerLayers(HeadedNetwork):
     def _shares(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         grid = (maps[-1].shape[2], maps[-1].shape[3])
         values = torch.cat([F.adaptive_avg_pool2d(stage, grid) for stage in maps], dim=1)
-        sizes = torch.cat(self._pool(maps), dim=1).abs()
-        slopes = torch.where(sizes > LEAST_ROOTED, 0.5, 1.0) / sizes.clamp(min=LEAST_ROOTED).sqrt()
+        slopes = 0.5 / torch.cat(self._pool(maps), dim=1).abs().clamp(min=LEAST_STEEP).sqrt()
         return values * slopes[:, :, None, None]
 
     def _pool(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -100,6 +100,7 @@ class InnerLayers(HeadedNetwork):
 
 
 MIN_STD = 1e-6
+LEAST_STEEP = 0.01  # nearer to 0 the root is so steep that rounding errors of the mean would show in the map
 LEAST_ROOTED = 1e-6  # values below are scaled, as the root's slope is infinite at 0 and training would end with NaN
 
 

@@ -195,7 +195,11 @@ def maps_of_errors(bundle: Path, measured: Measured) -> tuple[dict[str, str], st
         item.name: picture_of(blend(image, shown), MAP_PX)
         for item, image, shown in zip(items, images, maps, strict=True)
     }
-    return found, f"Below each image: where it counts for the prediction, by {EXPLAINERS[method].title}. {why}"
+    note = (
+        "Below each image: where it counts for the prediction, over the part that the network sees, from dark blue (nothing) to "
+        f"yellow (the most of this image), by {EXPLAINERS[method].title}. {why}"
+    )
+    return found, note
 
 
 def _nothing(opened: Opened, method: str, notes: Sequence[str]) -> Explanations:
