@@ -10,9 +10,9 @@ from small_studies import FACTS
 
 from recog.cli import train as train_command
 from recog.cli.tune import _Printer, tune
+from recog.tuning.result import TrialEnded
 from recog.tuning.storage import TrialRow, open_storage, open_study, quiet_optuna
 from recog.verbs.run import Note
-from recog.verbs.tune import TrialEnded
 
 
 def test_the_space_is_shown(capsys):

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from recog.recipes.config import TrainConfig
+    from recog.tuning.result import TrialEnded
     from recog.tuning.space import Space
     from recog.tuning.storage import TrialRow
     from recog.tuning.study import TuneOptions
-    from recog.verbs.tune import TrialEnded, TuneRun
+    from recog.verbs.tune import TuneRun
 
 
 @guarded
@@ -157,8 +158,9 @@ class _Printer:
         self._train: object | None = None
 
     def show(self, event: object) -> None:
+        from recog.tuning.result import TrialEnded
         from recog.verbs.run import Note, Planned, Run
-        from recog.verbs.tune import TrialEnded, TuneRun
+        from recog.verbs.tune import TuneRun
 
         if isinstance(event, TrialEnded):
             self._show_trial(event)

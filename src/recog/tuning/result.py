@@ -179,6 +179,23 @@ def short(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrialEnded:
+    """A trial has ended; `best` are the best rows so far, `counts` the trials by state."""
+
+    row: TrialRow
+    best: tuple[TrialRow, ...]
+    counts: dict[str, int]
+    score_name: str
+    left: str = ""  # of the search: '1m20s left', or '12 trials left'
+
+    @property
+    def line(self) -> str:
+        """The event in words."""
+        is_best = bool(self.best) and self.best[0].number == self.row.number
+        return trial_line(self.row, score_name=self.score_name, is_best=is_best)
+
+
 def trials_csv(rows: Sequence[TrialRow]) -> str:
     """trials.csv: a line per trial, a column per setting."""
     names = sorted({name for row in rows for name in row.labelled})

@@ -26,15 +26,9 @@ from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, given_options, w
 from recog.recipes.cost import Budget, describe_seconds, parse_budget
 from recog.report.text import percent
 from recog.runs.folder import RUN_CONFIG, check_new_run, load_run_config, locked, read_config, write_run_config
-from recog.tuning.result import StudyResult, count_states, short, trial_line, trials_csv
+from recog.tuning.result import StudyResult, TrialEnded, count_states, short, trials_csv
 from recog.tuning.space import read_space
-from recog.tuning.storage import (
-    TrialRow,
-    best_of,
-    describe_sampler,
-    open_storage,
-    quiet_optuna,
-)
+from recog.tuning.storage import TrialRow, best_of, describe_sampler, open_storage, quiet_optuna
 from recog.tuning.study import (
     BEST,
     Study,
@@ -56,23 +50,6 @@ STUDIES = Path("studies")
 STUDY_CONFIG, SPACE_FILE = "study.toml", "space.toml"
 TRIALS, PAGE, RESULT = "trials.csv", "study.html", "study.json"
 NUM_SHOWN = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialEnded:
-    """A trial has ended; `best` are the best rows so far, `counts` the trials by state."""
-
-    row: TrialRow
-    best: tuple[TrialRow, ...]
-    counts: dict[str, int]
-    score_name: str
-    left: str = ""  # of the search: '1m20s left', or '12 trials left'
-
-    @property
-    def line(self) -> str:
-        """The event in words."""
-        is_best = bool(self.best) and self.best[0].number == self.row.number
-        return trial_line(self.row, score_name=self.score_name, is_best=is_best)
 
 
 @dataclass(frozen=True, kw_only=True)
