@@ -5,23 +5,27 @@
 
 DATA is the folder with flowers.zip and cifar10.zip. A wrong label is any other class, each as likely; test labels are right.
 `head`: a linear layer on frozen features of tf_efficientnet_lite0, which are computed once and kept in the temporary folder.
-`scratch`: fastnet32 on images of CIFAR-10, the same number of epochs for each method, weights of the last epoch.
+`scratch`: fastnet32 on images of CIFAR-10, the same number of epochs for each method, weights of the last epoch. Each result is a
+line of results/noisy_labels.jsonl, so that an interrupted benchmark goes on; the tables are made of all lines.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from harness import write_result
+from harness import RESULTS, write_result
 from numpy.typing import NDArray
 
 from recog.core.images.image_file import ImageLimits
@@ -46,6 +50,10 @@ RATES = (0.2, 0.4)
 NUM_TRAIN, NUM_TEST = {"flowers": 600, "CIFAR-10": 2500}, {"flowers": 200, "CIFAR-10": 1000}
 REWEIGHED_L2 = 0.1  # of the logistic heads, for all methods alike
 BATCH = 125
+REWEIGHED = "reweighed by 1 - suspicion"
+LAST_HEAD = f"logistic, {REWEIGHED}"
+PRUNED = "cross-entropy, pruned by features"
+LINES = RESULTS / "noisy_labels.jsonl"
 ELR_WEIGHT, ELR_MEMORY = 3.0, 0.7  # Liu et al. (2020), arXiv:2007.00151, of CIFAR-10
 
 
@@ -121,7 +129,7 @@ def heads(found: Features, noisy: NDArray[np.int64], num_classes: int, seed: int
     weights = {
         "plain": np.ones(len(noisy)),
         "pruned": (~pruned).astype(float),
-        "reweighed by 1 - suspicion": 1 - np.nan_to_num(evidence.suspicion),
+        REWEIGHED: 1 - np.nan_to_num(evidence.suspicion),
     }
     from sklearn.linear_model import LogisticRegression
 
@@ -182,7 +190,6 @@ def train_scratch(prepared: Prepared, rows: NDArray[np.int64], loss: str) -> tup
 def scratch(shared: Path, options: argparse.Namespace, rate: float, seed: int) -> Iterator[tuple[str, float, float]]:
     """(method, accuracy, seconds)."""
     data = chosen(shared, "CIFAR-10", options.images, 1000)
-    found = features_of(shared, "CIFAR-10", options.images, 1000) if options.prune else None
     train = data.subset("train")
     right = np.array([sample.label for sample in train])
     noisy = flipped(right, rate, len(data.class_names), seed)
@@ -205,25 +212,47 @@ def scratch(shared: Path, options: argparse.Namespace, rate: float, seed: int) -
         raise ValueError("no training images")
     every = np.arange(len(prepared.larger.targets))
     for loss in options.losses:
-        yield (f"{loss}", *train_scratch(prepared, every, loss))
-    if found is not None:
+        if loss != "pruned" and not is_known("scratch", about(options), rate, seed, loss):
+            yield (f"{loss}", *train_scratch(prepared, every, loss))
+    if "pruned" in options.losses and not is_known("scratch", about(options), rate, seed, PRUNED):
+        found = features_of(shared, "CIFAR-10", options.images, 1000)
         places = {sample.name: i for i, sample in enumerate(train)}
         order = np.array([places[name] for name in prepared.larger.names])
         evidence = judge_features(found.train[order], noisy[order], every, num_classes=len(data.class_names), seed=seed)
         if evidence is None:
             raise ValueError("the labels cannot be judged")
         kept = np.flatnonzero(~prunable(evidence, noisy[order], every))
-        yield ("cross-entropy, pruned by features", *train_scratch(prepared, kept, "cross-entropy"))
+        yield (PRUNED, *train_scratch(prepared, kept, "cross-entropy"))
 
 
-def table(rows: dict[tuple[str, float], list[float]], title: str) -> list[str]:
+def read_lines() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+
+
+def is_known(part: str, data: str, rate: float, seed: int, method: str) -> bool:
+    wanted = {"part": part, "data": data, "rate": rate, "seed": seed, "method": method}
+    return any(wanted.items() <= line.items() for line in read_lines())
+
+
+def add_line(**line: Any) -> None:
+    with LINES.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(*line.values(), flush=True)
+
+
+def table(part: str, data: str) -> list[str]:
     """A line a method, a column a rate: mean and range."""
+    rows: dict[tuple[str, float], list[float]] = {}
+    for line in read_lines():
+        if (line["part"], line["data"]) == (part, data):
+            rows.setdefault((line["method"], line["rate"]), []).append(line["value"])
     methods = list(dict.fromkeys(method for method, _ in rows))
 
     def cell(values: Sequence[float]) -> str:
-        return f"{statistics.mean(values):.1%} ({min(values):.1%}-{max(values):.1%})" if values else "-"
+        spread = f" ({min(values):.1%}-{max(values):.1%}, n = {len(values)})" if values else ""
+        return f"{statistics.mean(values):.1%}{spread}" if values else "-"
 
-    lines = [f"| {title} | {' | '.join(f'{rate:.0%} wrong' for rate in RATES)} |", "|---" * (1 + len(RATES)) + "|"]
+    lines = [f"| {data} | {' | '.join(f'{rate:.0%} wrong' for rate in RATES)} |", "|---" * (1 + len(RATES)) + "|"]
     return [*lines, *(f"| {m} | {' | '.join(cell(rows.get((m, rate), [])) for rate in RATES)} |" for m in methods)]
 
 
@@ -236,49 +265,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--side", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--losses", nargs="+", default=["cross-entropy", "gce", "mse", "elr"])
-    parser.add_argument("--prune", action="store_true", help="also train on what the doctor's ranking leaves")
+    parser.add_argument("--losses", nargs="+", default=["cross-entropy", "gce", "elr", "pruned"])
+    parser.add_argument("--data-sets", nargs="+", default=list(NUM_TRAIN))
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    parts: dict[str, Callable[[Path, argparse.Namespace], list[str]]] = {"head": head_part, "scratch": scratch_part}
-    body = "\n".join(parts[options.part](options.data, options))
+    {"head": head_part, "scratch": scratch_part}[options.part](options.data, options)
+    parts = [(part, data) for part, data in dict.fromkeys((line["part"], line["data"]) for line in read_lines())]
+    body = "\n".join("\n".join([f"## {part}", "", *table(part, data), ""]) for part, data in parts)
     write_result(
-        f"noisy_labels_{options.part}", f"Noisy labels, {options.part}: accuracy on rightly labelled test images", body
+        "noisy_labels", "Noisy labels: accuracy on rightly labelled test images, mean and range of seeds", body
     )
 
 
-def head_part(shared: Path, options: argparse.Namespace) -> list[str]:
-    lines = [f"Mean and range of {options.seeds} seeds.", ""]
-    for name in NUM_TRAIN:
+def head_part(shared: Path, options: argparse.Namespace) -> None:
+    for name in options.data_sets:
+        title = f"{name}, {NUM_TRAIN[name]:,} training and {NUM_TEST[name]:,} test images"
         found = features_of(shared, name, NUM_TRAIN[name], NUM_TEST[name])
         num_classes = int(found.train_labels.max()) + 1
-        rows: dict[tuple[str, float], list[float]] = {}
-        for rate in RATES:
-            for seed in range(options.seeds):
+        for rate, seed in itertools.product(options.rates, range(options.seeds)):
+            if not is_known("head", title, rate, seed, LAST_HEAD):
                 noisy = flipped(found.train_labels, rate, num_classes, seed)
                 for method, accuracy in heads(found, noisy, num_classes, seed):
-                    rows.setdefault((method, rate), []).append(accuracy)
-                    print(name, rate, seed, method, f"{accuracy:.4f}", flush=True)
-        title = f"{name}, {NUM_TRAIN[name]:,} training and {NUM_TEST[name]:,} test images"
-        lines += [*table(rows, title), ""]
-    return lines
+                    if not is_known("head", title, rate, seed, method):
+                        add_line(part="head", data=title, rate=rate, seed=seed, method=method, value=accuracy)
 
 
-def scratch_part(shared: Path, options: argparse.Namespace) -> list[str]:
-    rows: dict[tuple[str, float], list[float]] = {}
-    times: dict[str, list[float]] = {}
-    for rate in RATES:
-        for seed in range(options.seeds):
-            for method, accuracy, seconds in scratch(shared, options, rate, seed):
-                rows.setdefault((method, rate), []).append(accuracy)
-                times.setdefault(method, []).append(seconds)
-                print(rate, seed, method, f"{accuracy:.4f} {seconds:.1f} s", flush=True)
-    about = (
-        f"fastnet32 at {options.side} px, {options.images:,} training images of CIFAR-10, {options.epochs} epochs of batches of "
-        f"{BATCH}, 1,000 test images; mean and range of {options.seeds} seeds."
+def about(options: argparse.Namespace) -> str:
+    return (
+        f"fastnet32 at {options.side} px, {options.images:,} images of CIFAR-10, {options.epochs} epochs of batches of {BATCH}, 1,000 "
+        "test images"
     )
-    median = ", ".join(f"{method} {statistics.median(seconds):.0f}" for method, seconds in times.items())
-    return [about, "", *table(rows, "training"), "", f"Median seconds of training: {median}."]
+
+
+def scratch_part(shared: Path, options: argparse.Namespace) -> None:
+    for rate, seed in itertools.product(options.rates, range(options.seeds)):
+        for method, accuracy, seconds in scratch(shared, options, rate, seed):
+            line = {"part": "scratch", "data": about(options), "rate": rate, "seed": seed, "method": method}
+            add_line(**line, value=accuracy, seconds=round(seconds, 1))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ import pytest
 from recog.core.errors import ConfigError
 from recog.data.dataset import Dataset, Sample
 from recog.data.store import ImageStore
-from recog.recipes.config import TrainConfig, plan_noisy_labels
+from recog.recipes.config import TrainConfig, describe_noisy_labels
 from recog.recipes.events import PrunedLabels, Suspect
 from recog.recipes.head import find_suspects
 from recog.recipes.labelled_images import FrozenFeatures, LabelledImages
-from recog.training.config import LossConfig
 
 NOISY = TrainConfig(noisy_labels=True)
 DATA = Dataset(
@@ -65,13 +64,9 @@ def test_what_cannot_be_judged_is_kept():
 
 
 def test_the_plan_states_what_is_done():
-    loss, (line,) = plan_noisy_labels(NOISY, "head", DATA, has_val=True)
-    assert loss == LossConfig()
+    (line,) = describe_noisy_labels(NOISY, "head", DATA, has_val=True)
     assert "are left out; other splits stay as they are" in line
-    loss, (line,) = plan_noisy_labels(NOISY, "scratch", DATA, has_val=True)
-    assert loss.name == "gce"
-    assert "generalised cross-entropy (q 0.7)" in line
-    assert plan_noisy_labels(TrainConfig(), "scratch", DATA, has_val=True) == (LossConfig(), [])
+    assert describe_noisy_labels(TrainConfig(), "scratch", DATA, has_val=True) == []
 
 
 @pytest.mark.parametrize(
@@ -79,9 +74,9 @@ def test_the_plan_states_what_is_done():
     [
         (NOISY, "head", replace(DATA, task="multilabel"), True, "judges images with one class"),
         (NOISY, "head", DATA, False, "would measure accuracy on the images that it chose to keep"),
-        (replace(NOISY, loss=LossConfig(name="focal")), "scratch", DATA, True, "and loss.name is focal"),
+        (NOISY, "scratch", DATA, True, "which recipe scratch does not have"),
     ],
 )
 def test_refusals(config, recipe, dataset, has_val, message):
     with pytest.raises(ConfigError, match=message):
-        plan_noisy_labels(config, recipe, dataset, has_val=has_val)
+        describe_noisy_labels(config, recipe, dataset, has_val=has_val)

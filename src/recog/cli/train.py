@@ -75,7 +75,7 @@ def train(
         bool | None,
         typer.Option(
             "--noisy-labels",
-            help="Some training labels are wrong: leave out images whose label looks wrong, or of scratch use a loss for it.",
+            help="Some training labels are wrong: leave out images whose label looks wrong, and list them in pruned.csv.",
         ),
     ] = None,
     threshold: Annotated[

@@ -32,7 +32,6 @@ from recog.training.config import (
     Device,
     HeadConfig,
     LossConfig,
-    LossName,
     OptimConfig,
     Precision,
 )
@@ -253,41 +252,31 @@ def unused_settings(config: TrainConfig, recipe: Recipe) -> dict[str, tuple[Reci
     return unused
 
 
-NOISY_LOSS: LossName = "gce"  # of recipe scratch: benchmarks/results/noisy_labels_scratch.md
-
-
-def plan_noisy_labels(
-    config: TrainConfig, recipe: Recipe, dataset: Dataset, *, has_val: bool
-) -> tuple[LossConfig, list[str]]:
-    """The loss, and what `config.noisy_labels` does with `recipe`, in a line. `has_val`: there is a validation split, or will be.
+def describe_noisy_labels(config: TrainConfig, recipe: Recipe, dataset: Dataset, *, has_val: bool) -> list[str]:
+    """What `config.noisy_labels` does, in a line. `has_val`: there is a validation split, or will be.
 
     ConfigError where it would be ignored or its result could not be measured.
     """
     if not config.noisy_labels:
-        return config.loss, []
+        return []
+    if recipe == "scratch":
+        raise ConfigError(
+            "--noisy-labels ranks labels by the features of a pretrained network, which recipe scratch does not have. Use "
+            "--recipe head or finetune, or leave out what recog scan --deep finds: --exclude FILE.csv."
+        )
     if dataset.task != "multiclass":
         raise ConfigError(
             "--noisy-labels judges images with one class, and these have several labels. Remove it; recog scan --deep lists "
             "missing and wrong labels."
         )
-    if recipe != "scratch":
-        if not has_val and "test" not in dataset.given_splits:
-            raise ConfigError(
-                "--noisy-labels with --split none would measure accuracy on the images that it chose to keep. Remove one of the "
-                "two, or give a test split."
-            )
-        return config.loss, [
-            "noisy labels: training images whose label all three views of the frozen features contradict are left out; other "
-            "splits stay as they are, and cross-validated accuracies are of the images that are left"
-        ]
-    if config.loss.name not in (None, NOISY_LOSS):
+    if not has_val and "test" not in dataset.given_splits:
         raise ConfigError(
-            f"--noisy-labels trains recipe scratch by the loss {NOISY_LOSS}, and loss.name is {config.loss.name}. Remove one of "
-            "the two."
+            "--noisy-labels with --split none would measure accuracy on the images that it chose to keep. Remove one of the "
+            "two, or give a test split."
         )
-    return replace(config.loss, name=NOISY_LOSS), [
-        f"noisy labels: the loss is generalised cross-entropy (q {config.loss.gce_q:g}), in which labels that the network "
-        "contradicts weigh little; recog scan --deep lists suspects"
+    return [
+        "noisy labels: training images whose label all three views of the frozen features contradict are left out; other "
+        "splits stay as they are, and cross-validated accuracies are of the images that are left"
     ]
 
 

@@ -53,9 +53,9 @@ def without_suspects(
 ) -> Generator[FeatureTime | PrunedLabels, None, tuple[Prepared, tuple[str, ...]]]:
     """With --noisy-labels, `prepared` without the training images whose label the frozen features contradict, and their names.
 
-    A run that is resumed leaves out the same ones as before. Of recipe scratch, whose loss allows for wrong labels, none.
+    A run that is resumed leaves out the same ones as before.
     """
-    if not prepared.plan.noisy_labels or prepared.plan.recipe == "scratch":
+    if not prepared.plan.noisy_labels:
         return prepared, ()
     names = resume.pruned
     if resume.state is None and prepared.exact is not None:

@@ -25,7 +25,7 @@ from recog.recipes.config import (
     Recipe,
     TrainConfig,
     check_all_used,
-    plan_noisy_labels,
+    describe_noisy_labels,
     unused_settings,
 )
 from recog.recipes.from_scratch import candidate_precision, choose_network, scratch_defaults_for, suited_threads
@@ -127,13 +127,13 @@ def plan(
         )
     check_all_used(config, recipe)
     reasons += [_describe_no_split(dataset, has_val=has_val)] if config.split.mode == "none" else []
-    loss, of_labels = plan_noisy_labels(config, recipe, dataset, has_val=has_val)
+    reasons += describe_noisy_labels(config, recipe, dataset, has_val=has_val)
     fine = recipe == "finetune"
     if config.head.method not in (None, *HEAD_METHODS[dataset.task]):
         raise ConfigError("head.method is ridge, which needs one class per image; use logistic for several labels.")
     num_images = len(dataset.subset("train")) or len(dataset.samples)
     model, of_network = _plan_model(config.model, recipe, facts, num_images)
-    reasons += [*of_labels, *of_network]
+    reasons += of_network
     calibration, of_classes = _plan_threshold(config.calibration, dataset)
     reasons += of_classes
     decided = vars(config) | {
@@ -176,7 +176,7 @@ def plan(
         | {
             "augment": augment,
             "loader": LoaderPlan(**vars(config.loader) | {"batch_size": batch_size}),
-            "loss": loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
+            "loss": config.loss.filled(dataset.task, smoothing=usual.label_smoothing if usual else SMOOTHING),
             "optim": optim,
             "schedule": usual.fill_schedule(config.schedule) if usual else config.schedule.filled(),
         }
