@@ -293,8 +293,8 @@ def head_part(shared: Path, options: argparse.Namespace) -> None:
 
 def about(options: argparse.Namespace) -> str:
     return (
-        f"fastnet32 at {options.side} px, {options.images:,} images of CIFAR-10, {options.epochs} epochs of batches of {BATCH}, 1,000 "
-        "test images"
+        f"fastnet32 at {options.side} px, {options.images:,} images of CIFAR-10, {options.epochs} epochs of batches of "
+        f"{BATCH}, 1,000 test images"
     )
 
 
