@@ -33,8 +33,7 @@ CLASSIFY = """async (files) => {
     return classify(model, files.map((data, i) => new File([bytes(data)], String(i))));
 }"""
 DECODE = """async (data) => {
-    const bitmap = await createImageBitmap(
-        new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]), { colorSpaceConversion: "none" });
+    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);

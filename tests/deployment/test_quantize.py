@@ -163,10 +163,29 @@ def test_equal_zero_points_are_stored_once(tmp_path):
     assert len(keys) == len(contents) < len(used)
 
 
+def test_for_openvino_biases_are_the_same_floats(tmp_path):
+    path = network_file(tmp_path, WEIGHTS)
+    quantize(path, IMAGES, tmp_path / "plain.onnx")
+    quantize(path, IMAGES, tmp_path / "openvino.onnx", runtime="openvino")
+    plain, other = (
+        {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / name).graph.initializer}
+        for name in ("plain.onnx", "openvino.onnx")
+    )
+    np.testing.assert_allclose(other["conv_bias"], plain["b_quantized"] * plain["b_quantized_scale"], rtol=1e-6)
+    assert not any(array.dtype == np.int32 for array in other.values())
+
+
 @pytest.mark.parametrize(("runtime", "reads"), [("onnxruntime", "DequantizeLinear"), ("openvino", "Conv")])
 def test_for_openvino_means_are_of_float_values(tmp_path, runtime, reads):
     quantize(deep_network_file(tmp_path), TWO_CHANNELS, tmp_path / "int8.onnx", runtime=runtime)
     model = onnx.load(tmp_path / "int8.onnx")
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    biases = [
+        types[node.input[2]]
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[2:3] and node.input[2] in types
+    ]
+    assert set(biases) <= {TensorProto.FLOAT}
     (mean,) = (node for node in model.graph.node if node.op_type == "ReduceMean")
     assert next(node.op_type for node in model.graph.node if mean.input[0] in node.output) == reads
 

@@ -52,7 +52,7 @@ def quantize(
     int8 around zero. For openvino means over a map are of its float values, as OpenVINO rounds means of integers. ConfigError
     where the network has no layer to quantise.
     """
-    symmetric, float_means = runtime == "tensorrt", runtime == "openvino"
+    symmetric, for_openvino = runtime == "tensorrt", runtime == "openvino"
     threads = num_threads or num_cores()
     with tempfile.TemporaryDirectory(prefix="recog-") as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
@@ -75,13 +75,15 @@ def quantize(
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": float_means},
+            extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": for_openvino},
         )
         result = onnx.load(quantised)
-        if float_means:
+        if for_openvino:
             _use_float_means(result)
         _share_zero_points(result)
         result = _correct_biases(model, result, images, threads)
+        if for_openvino:
+            _use_float_biases(result)
         kept = {entry.key: entry.value for entry in onnx.load(network, load_external_data=False).metadata_props}
         onnx.helper.set_model_props(result, kept)
         target.write_bytes(result.SerializeToString(deterministic=True))
@@ -184,6 +186,26 @@ def _correct_biases(
         changed = np.clip(values, bounds.min, bounds.max).astype(np.int32)
         tensors[bias].CopyFrom(onnx.numpy_helper.from_array(changed, bias))
     return quantised
+
+
+def _use_float_biases(model: onnx.ModelProto) -> None:
+    """Floats in place of biases with a scale of their own, which OpenVINO computes in floats anyway."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = _quantised_biases(model)
+    for node in model.graph.node:
+        if node.name in found:
+            bias, scale = (onnx.numpy_helper.to_array(tensors[name]) for name in found[node.name])
+            node.input[2] = f"{node.name}_bias"
+            values = (bias * scale).astype(np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, node.input[2]))
+    used = {name for node in model.graph.node for name in node.input}
+    for node in [
+        node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.output[0] not in used
+    ]:
+        model.graph.node.remove(node)
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
 
 
 def _quantised_biases(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
