@@ -49,7 +49,7 @@ TASKS = {
             "--set",
             "augment.policy=none",
             "--set",
-            "adversarial.steps=7",
+            "adversarial.steps=5",
             "--set",
             "adversarial.step_size=0.1",
         ),
