@@ -94,7 +94,8 @@ VALUES: Mapping[str, str] = MappingProxyType(
         for value, options in {
             "N": "batch-size channels classes-at-depth epochs limit min-images nearest port restarts seed threads top trials "
             "workers",
-            "N,...": "batch-sizes eps",
+            "N,...": "batch-sizes",
+            "X,...": "eps",
             "X": "lr min-confidence",
             "SECONDS": "seconds",
             "TIME": "budget tune",

@@ -45,7 +45,10 @@ def robustness(
         typer.Option(min=1, help="Images to measure, spread over the classes; default: 1000, with --attacks 200."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Seven corruptions at three severities on 200 images, where not given.")
+        bool,
+        typer.Option(
+            "--quick", help="Seven corruptions at severities 1, 3 and 5 on 200 images; other options go over it."
+        ),
     ] = False,
     attacks: Annotated[
         str,
@@ -61,7 +64,7 @@ def robustness(
         Literal["linf", "l2"], typer.Option(help="linf: of each pixel; l2: length of all changes.")
     ] = "linf",
     restarts: Annotated[int, typer.Option(min=1, help="Random starts of pgd, apgd-ce and apgd-dlr.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     split: Split = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for robustness.json, .csv and .html; default: the run folder.")
