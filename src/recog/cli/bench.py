@@ -28,7 +28,7 @@ def bench(
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Measure the engines that can run a bundle on this machine, and record the fastest that predicts alike."""
+    """Measure the engines that can run a bundle on this machine, and record the fastest one with equal predictions."""
     from recog.verbs.bench import bench as run_bench
 
     report = run_bench(

@@ -93,7 +93,7 @@ def evaluate(
 @with_data_options
 def compare(
     bundle_a: Annotated[str, typer.Argument(help="A bundle, a run's folder, or a run's name.")],
-    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare with; same classes.")],
+    bundle_b: Annotated[str, typer.Argument(help="The bundle to compare with; it needs the same classes.")],
     data: Annotated[
         str | None,
         typer.Option(help="Labelled images: a folder, list or archive of images, or a name.", show_default=False),
