@@ -26,7 +26,7 @@ from recog.data.dataset import Sample
 from recog.data.sources import open_source
 from recog.doctor.examine import NUM_NEIGHBOURS
 from recog.doctor.features import LARGE, SMALL, nearest_neighbours, standardised
-from recog.doctor.label_errors import L2_OUT_OF_FOLD, Ridge, judge_labels
+from recog.doctor.label_errors import Ridge, judge_labels, log_probs, out_of_fold
 from recog.evaluation.measures.probability import auroc_of
 
 Labels = NDArray[np.int64]
@@ -77,30 +77,24 @@ def for_cleanlab(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return PCA(NUM_COMPONENTS, svd_solver="covariance_eigh").fit_transform(scaled)
 
 
-def margins_with_right_labels(features: NDArray[np.float32], true: Labels) -> NDArray[np.float32]:
-    """Answers [N, K] of the ridge regression that recog fits out of fold, here fitted to the right labels.
+def scores_with_right_labels(features: NDArray[np.float32], true: Labels) -> NDArray[np.float32]:
+    """Scores [N, K] of the ridge regression that recog fits out of fold, here fitted to the right labels.
 
-    The ranking by their margins shows about how far the features go.
+    The ranking by them shows about how far the features go.
     """
-    ridge, is_class = Ridge.of(features), true[:, None] == np.arange(true.max() + 1)
-    answers = np.zeros(is_class.shape, dtype=np.float32)
-    for _, test in StratifiedKFold(5, shuffle=True, random_state=0).split(features, true):
-        is_test = np.isin(np.arange(len(true)), test)
-        answers[test] = ridge.scores(is_class, ~is_test, is_test, L2_OUT_OF_FOLD)
-    return answers
-
-
-def doubts(answers: NDArray[np.float32], labels: Labels) -> NDArray[np.float32]:
-    """How far the best other class is above the given one, [N]."""
-    given = np.arange(answers.shape[1]) == labels[:, None]
-    return np.where(given, -np.inf, answers).max(axis=1) - answers[given]
+    folds = np.zeros(len(true), dtype=np.int64)
+    for fold, (_, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(features, true)):
+        folds[test] = fold
+    is_class = true[:, None] == np.arange(true.max() + 1)
+    scores, _ = out_of_fold(Ridge.of(features), is_class, folds, np.ones(len(true), dtype=bool))
+    return scores
 
 
 def label_rows(name: str, features: NDArray[np.float32], last: slice, true: Labels, num_seeds: int) -> Iterator[str]:
     """AUROC and precision of all on the same flips; `last` are the columns of the last layer, which cleanlab is given."""
     num_classes, groups = int(true.max()) + 1, np.arange(len(true))
     standard, of_last = standardised(features), for_cleanlab(features[:, last])
-    with_right_labels = margins_with_right_labels(standard, true)
+    with_right_labels = scores_with_right_labels(standard, true)
     *_, neighbours = nearest_neighbours(standard, NUM_NEIGHBOURS)
     for kind, flip in FLIPS.items():
         for rate in RATES:
@@ -113,7 +107,7 @@ def label_rows(name: str, features: NDArray[np.float32], last: slice, true: Labe
                 scores = {
                     "recog": ours.suspicion,
                     "cleanlab": cleanlab_suspicion(of_last, labels, seed),
-                    "right labels": doubts(with_right_labels, labels),
+                    "right labels": -log_probs(with_right_labels, labels),
                 }
                 for who, suspicion in scores.items():
                     top = np.argsort(-suspicion)[: is_wrong.sum()]

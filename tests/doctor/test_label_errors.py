@@ -1,13 +1,18 @@
 import numpy as np
+import pytest
 
 from recog.doctor.features import nearest_neighbours, standardised
 from recog.doctor.label_errors import (
     MANY_SUSPECTS,
+    STRENGTHS,
     LabelEvidence,
+    Ridge,
     confusable_classes,
     judge_features,
     judge_label_sets,
     judge_labels,
+    log_probs,
+    out_of_fold,
     prunable,
 )
 from recog.evaluation.measures.probability import auroc_of
@@ -139,3 +144,36 @@ def test_labels_that_all_images_have_are_not_judged():
     found = judge_sets(features, np.ones_like(is_label))
     assert np.isnan(found.suspicion).all()
     assert not found.is_suspect.any()
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 30)])
+def test_a_ridge_on_part_of_the_images_is_that_of_the_normal_equations(shape):
+    """Fewer images than features, and more: the products of all images are corrected for those that are left out."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=shape).astype(np.float32), rng.integers(0, 3, shape[0])
+    is_class, train = labels[:, None] == np.arange(3), rng.random(shape[0]) < 0.7
+    found = Ridge.of(features).scores(is_class, train, ~train, (1 / 200, 1 / 10))
+    part, targets = features[train].astype(np.float64), is_class[train].astype(np.float64)
+    mean, shares = part.mean(axis=0), targets.mean(axis=0)
+    for scores, strength in zip(found, (1 / 200, 1 / 10), strict=True):
+        penalty = strength * shape[1] * train.sum() * np.eye(shape[1])
+        weights = np.linalg.solve((part - mean).T @ (part - mean) + penalty, (part - mean).T @ (targets - shares))
+        np.testing.assert_allclose(scores, (features[~train] - mean) @ weights + shares, atol=1e-5)
+
+
+def test_the_strength_is_that_of_the_least_error_out_of_fold():
+    """A label that is one of the features calls for the weakest penalty, labels by chance for the strongest."""
+    rng = np.random.default_rng(0)
+    features, is_told = rng.normal(size=(400, 40)).astype(np.float32), rng.random(400) < 0.5
+    features[:, 0] = 2 * is_told - 1
+    folds, trusted = np.arange(400) % 5, np.ones(400, dtype=bool)
+    for labels, strength in ((is_told, STRENGTHS[-1]), (rng.random(400) < 0.5, STRENGTHS[0])):
+        is_class = np.stack([labels, ~labels], axis=1)
+        _, chosen = out_of_fold(Ridge.of(features), is_class, folds, trusted)
+        assert chosen == strength
+
+
+def test_log_probs_are_those_of_a_softmax():
+    scores = np.array([[0.5, 0.5], [1.0, 0.0]])
+    expected = np.log([0.5, 1 / (1 + np.exp(6.0))])  # six times the difference of the scores
+    np.testing.assert_allclose(log_probs(scores, np.array([0, 1])), expected)

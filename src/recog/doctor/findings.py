@@ -48,9 +48,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "label_error": Kind(
             title="Label looks wrong",
             severity="warning",
-            advice="Out of fold, in a strongly regularised fit and among its nearest neighbours, the image looks like another "
-            "class. Relabel it, keep it if the label is right, or exclude it if it shows neither. Of classes that are hard to "
-            "tell apart right labels are listed too: look before you accept a suggestion.",
+            advice="Three checks that do not rely on the label of the image all see another class. Relabel it if they are right, "
+            "keep it if the label is, and exclude it if it shows neither. Where classes are hard to tell apart, right labels are "
+            "listed too: look before you accept a suggestion.",
         ),
         "shortcut": Kind(
             title="Class can be told without the picture",

@@ -5,21 +5,25 @@ Where an image has several labels, each of them is judged as present or absent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve
+from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from recog.doctor.features import NUM_NEIGHBOURS, Neighbours, nearest_neighbours, standardised
 from recog.evaluation.measures.probability import auroc
 from recog.training.head import HeadData, deal_repeats
 
-# Strengths per feature, as the squared norm of a standardised image is their number. The one in sample is so strong that the fit
-# cannot learn single labels by heart.
-L2_OUT_OF_FOLD, L2_IN_SAMPLE = 1 / 700, 1 / 200
+# Strengths per feature, as the squared norm of a standardised image is their number. Out of fold the one with the least error is
+# taken: of 800 images mostly the first, of 20,000 the third. In sample it is so strong that the fit cannot learn single labels
+# by heart.
+STRENGTHS, STRONGER_IN_SAMPLE = (1 / 700, 1 / 2000, 1 / 6000), 3.5
+_SCALE = 6.0  # from scores of the ridge, about 0 to 1, to logits
+MAX_ERRORS = 1.25  # of the neighbours, to those of the ridge out of fold; where they err more often, they do not count
 _SHARPNESS = 8.0  # of the weight exp(s * cosine) of a neighbour
 MIN_IMAGES = 2  # of a class, in different groups, to be judged
 MANY_SUSPECTS = (
@@ -29,7 +33,7 @@ MANY_SUSPECTS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelEvidence:
-    """Of N images. The fusion is the mean rank of three margins: of the given label over the best other class."""
+    """Of N images. The fusion is the mean rank of the label's probability in two views and its margin among neighbours."""
 
     suspicion: NDArray[np.float64]  # [N] in [0, 1], 1 is the most suspicious; NaN where it could not be judged
     is_suspect: NDArray[np.bool_]  # [N], all three views prefer another class
@@ -71,7 +75,7 @@ def judge_labels(
         views = _views(ridge, is_class[rows], shares, folds, trusted[rows])
         margins = [_margins(view, numbers) for view in views]
     suspicion = np.full(len(labels), np.nan)
-    suspicion[rows] = np.mean([rankdata(-margin) for margin in margins], axis=0) / len(rows)
+    suspicion[rows] = _suspicion(views, margins, numbers)
     is_suspect = np.zeros(len(labels), dtype=bool)
     is_suspect[rows] = np.all([margin < 0 for margin in margins], axis=0)
     suggested, preds = labels.copy(), np.full(len(labels), -1)
@@ -105,6 +109,25 @@ def prunable(evidence: LabelEvidence, labels: NDArray[np.int64], groups: NDArray
         if len(np.unique(groups[own & ~pruned])) < MIN_IMAGES:
             pruned[own] = False
     return pruned
+
+
+def _suspicion(
+    views: Sequence[NDArray[np.floating]], margins: Sequence[NDArray[np.floating]], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The mean rank [N] in (0, 1] of the views that tell the labels about as well as the first one."""
+    ranks = [rankdata(-log_probs(view, labels)) for view in views[:2]]
+    errors, errors_of_neighbours = ((margin < 0).mean() for margin in (margins[0], margins[2]))
+    if errors_of_neighbours <= MAX_ERRORS * errors + 0.02:
+        ranks.append(rankdata(-margins[2]))
+    found: NDArray[np.float64] = np.mean(ranks, axis=0) / len(labels)
+    return found
+
+
+def log_probs(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.floating]:
+    """[N], the logarithm of the probability of `labels` [N] from scores [N, K] of a ridge regression."""
+    logits = _SCALE * scores
+    found: NDArray[np.floating] = logits[np.arange(len(labels)), labels] - logsumexp(logits, axis=1)
+    return found
 
 
 def _are_judgeable(labels: NDArray[np.int64], groups: NDArray[np.int64], classes: Sequence[int]) -> bool:
@@ -184,39 +207,67 @@ class Ridge:
         return cls(features=features, products=features @ features.T if few else features.T @ features)
 
     def scores(
-        self, is_class: NDArray[np.bool_], train: NDArray[np.bool_], test: NDArray[np.bool_], l2_per_feature: float
-    ) -> NDArray[np.float32]:
-        """float32 [number of `test`, K], about 1 for the classes [N, K] of an image: of the fit to the images `train` [N]."""
+        self,
+        is_class: NDArray[np.bool_],
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        strengths: Sequence[float] = STRENGTHS,
+    ) -> list[NDArray[np.float32]]:
+        """Per strength float32 [number of `test`, K], about 1 for the classes [N, K] of an image: of the fit to `train` [N]."""
         targets = is_class.astype(np.float32)
         shares = targets[train].mean(axis=0)
         targets = np.where(train[:, None], targets - shares, 0)
-        penalty = np.float32(l2_per_feature * self.features.shape[1] * train.sum())
-        answer = self._by_images if len(self.products) == len(self.features) else self._by_features
-        found: NDArray[np.float32] = shares + answer(targets, train, test, penalty)
-        return found
+        scale = self.features.shape[1] * int(train.sum())
+        answers = self._by_images if len(self.products) == len(self.features) else self._by_features
+        return [shares + each for each in answers(targets, train, test, [strength * scale for strength in strengths])]
 
     def _by_features(
-        self, targets: NDArray[np.float32], train: NDArray[np.bool_], test: NDArray[np.bool_], penalty: np.float32
-    ) -> NDArray[np.float32]:
+        self,
+        targets: NDArray[np.float32],
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        penalties: Sequence[float],
+    ) -> Iterator[NDArray[np.float32]]:
         left_out, num = self.features[~train], train.sum()
         mean = (self.features.sum(axis=0) - left_out.sum(axis=0)) / np.float32(num)
         products = self.products - left_out.T @ left_out - num * np.outer(mean, mean)
-        products[np.diag_indices_from(products)] += penalty
-        weights = solve(products, self.features.T @ targets, assume_a="pos", overwrite_a=True)
-        found: NDArray[np.float32] = self.features[test] @ weights - mean @ weights
-        return found
+        for penalty in penalties:
+            weights = _solve(products, self.features.T @ targets, penalty)
+            yield self.features[test] @ weights - mean @ weights
 
     def _by_images(
-        self, targets: NDArray[np.float32], train: NDArray[np.bool_], test: NDArray[np.bool_], penalty: np.float32
-    ) -> NDArray[np.float32]:
+        self,
+        targets: NDArray[np.float32],
+        train: NDArray[np.bool_],
+        test: NDArray[np.bool_],
+        penalties: Sequence[float],
+    ) -> Iterator[NDArray[np.float32]]:
         products = self.products[np.ix_(train, train)]
         means, mean = products.mean(axis=0), products.mean()
         products += mean - means - means[:, None]
-        products[np.diag_indices_from(products)] += penalty
-        weights = solve(products, targets[train], assume_a="pos", overwrite_a=True)
         others = self.products[np.ix_(test, train)]
-        found: NDArray[np.float32] = (others - others.mean(axis=1, keepdims=True) - means + mean) @ weights
-        return found
+        others += mean - others.mean(axis=1, keepdims=True) - means
+        for penalty in penalties:
+            yield others @ _solve(products, targets[train], penalty)
+
+
+def _solve(products: NDArray[np.float32], right: NDArray[np.float32], penalty: float) -> NDArray[np.float32]:
+    left = products.copy()
+    left[np.diag_indices_from(left)] += np.float32(penalty)
+    found: NDArray[np.float32] = solve(left, right, assume_a="pos", overwrite_a=True)
+    return found
+
+
+def out_of_fold(
+    ridge: Ridge, is_class: NDArray[np.bool_], folds: NDArray[np.int64], trusted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], float]:
+    """Scores [N, K] of fits to the `trusted` images [N] of the other folds, and their strength, of the least error on them."""
+    scores = np.zeros((len(STRENGTHS), *is_class.shape), dtype=np.float32)
+    for fold in np.unique(folds):
+        scores[:, folds == fold] = ridge.scores(is_class, trusted & (folds != fold), folds == fold)
+    errors = [float(np.square(each[trusted] - is_class[trusted]).mean()) for each in scores]
+    best = int(np.argmin(errors))
+    return scores[best], STRENGTHS[best]
 
 
 def _folds(data: HeadData, num_classes: int, seed: int) -> NDArray[np.int64]:
@@ -234,10 +285,9 @@ def _views(
     """Scores [N, K] out of fold, of the fit in sample, and the `shares` of the neighbours; fitted on `trusted` images [N]."""
     everything = np.ones(len(folds), dtype=bool)
     trusted = everything if trusted is None else trusted
-    out_of_fold = np.zeros(is_class.shape, dtype=np.float32)
-    for fold in np.unique(folds):
-        out_of_fold[folds == fold] = ridge.scores(is_class, trusted & (folds != fold), folds == fold, L2_OUT_OF_FOLD)
-    return out_of_fold, ridge.scores(is_class, trusted, everything, L2_IN_SAMPLE), shares
+    scores, strength = out_of_fold(ridge, is_class, folds, trusted)
+    (in_sample,) = ridge.scores(is_class, trusted, everything, (STRONGER_IN_SAMPLE * strength,))
+    return scores, in_sample, shares
 
 
 def _neighbour_shares(
