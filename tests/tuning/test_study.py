@@ -1,6 +1,7 @@
 import time
 
 import pytest
+from small_studies import FACTS
 
 from recog.core.errors import ConfigError
 from recog.recipes.budget import Pace
@@ -9,7 +10,8 @@ from recog.recipes.cost import AIM, Budget
 from recog.recipes.prepare import prepare_data
 from recog.training.distributed import World
 from recog.tuning.space import DEFAULT, suited
-from recog.tuning.study import TuneOptions, _rules
+from recog.tuning.storage import open_storage, open_study, quiet_optuna
+from recog.tuning.study import TuneOptions, _recipes_of, _rules
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,12 @@ def test_fine_tuning_that_the_budget_cannot_afford_is_left_out(problem, digits, 
     if problem == "slow":
         rules, notes = study._plan(TrainConfig(), TuneOptions(budget=longer), DEFAULT, digits)
         assert (rules.space.recipes, notes) == (("head", "finetune"), ())
+
+
+def test_a_study_goes_on_with_the_recipes_that_it_was_begun_with(tmp_path):
+    where = str(tmp_path / "journal.log")
+    with quiet_optuna():
+        assert _recipes_of(where, "s") == ()
+        open_study(open_storage(where), "s", FACTS, where=where)
+        assert _recipes_of(where, "s") == ("scratch",)
+        assert _recipes_of(where, "other") == ()

@@ -112,12 +112,14 @@ def open_in(
     if options.workers > 1:
         threads = max(1, num_cores() // options.workers)
         config = replace(config, compute=replace(config.compute, num_threads=threads))
-    tried = without_test(data)
-    rules, notes = _plan(config, options, space, data)
-    out_of_fold = measured_out_of_fold(data, rules.space.recipes) or "val" not in data.dataset.given_splits
     where = options.storage or str(folder / JOURNAL)
+    name = folder.name if not options.storage else derive_name(options.name or data.dataset.name)
     if not options.storage:
         repair_journal(folder / JOURNAL)
+    tried = without_test(data)
+    begun = space.recipes or _recipes_of(where, name)  # whatever its time now allows
+    rules, notes = _plan(config, options, replace(space, recipes=begun), data)
+    out_of_fold = measured_out_of_fold(data, rules.space.recipes) or "val" not in data.dataset.given_splits
     facts = StudyFacts(
         fingerprint=fingerprint(data.dataset, data.hashes),
         space=rules.space.to_dict(),
@@ -125,7 +127,6 @@ def open_in(
         measured_on="cross-validation" if out_of_fold else "val",
         score_name=TASK_MEASURES[data.dataset.task].score_name,
     )
-    name = folder.name if not options.storage else derive_name(options.name or data.dataset.name)
     study = open_study(open_storage(where), name, facts, where=where)
     requeue(study)
     rules = _as_begun(study, rules, options)
@@ -141,6 +142,17 @@ def open_in(
     )
     Search(study, job.runner(), rules, tried).queue_default()
     return Study(folder=folder, study=study, job=job, all_data=data, started=started, notes=notes)
+
+
+def _recipes_of(where: str, name: str) -> tuple[Recipe, ...]:
+    """Those of the study, if it has begun: a study goes on with them, whatever would fit the time that it is given now."""
+    import optuna
+
+    try:
+        facts = optuna.load_study(study_name=name, storage=open_storage(where)).user_attrs
+    except KeyError:
+        return ()
+    return tuple(facts.get("space", {}).get("recipes", ()))
 
 
 def _as_begun(study: optuna.Study, rules: Rules, options: TuneOptions) -> Rules:
