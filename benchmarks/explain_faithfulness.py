@@ -73,21 +73,24 @@ def table(run: Path, num_images: int, methods: list[str]) -> Iterator[str]:
 
 
 def speed(run: Path, num_rounds: int = 9) -> str:
-    """Grad-CAM of one image beside a forward pass of the same torch network, in turns on one thread: medians and the ratio."""
+    """Grad-CAM of one image beside a forward pass of the same torch network, in turns on one thread: medians and the ratio.
+
+    CPU time of the thread, so that other work on the machine counts little.
+    """
     torch.set_num_threads(1)
     opened = Opened.load(run)
     classifier, shape = opened.subject.classifier, (*opened.subject.image_size, opened.predictor.preprocess.channels)
     image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
     forward, cam = [], []
     for number in range(num_rounds + 2):
-        started = time.perf_counter()
+        started = time.thread_time()
         with torch.inference_mode():
             classifier(torch.as_tensor(image))
-        middle = time.perf_counter()
+        middle = time.thread_time()
         attribute("gradcam", opened.subject, image, np.array([0]))
         if number >= 2:  # the first calls allocate, and choose the layer
             forward.append(middle - started)
-            cam.append(time.perf_counter() - middle)
+            cam.append(time.thread_time() - middle)
     ratios = np.array(cam) / np.array(forward)
     return (
         f"{run.name}: forward {1000 * np.median(forward):.1f} ms, Grad-CAM {1000 * np.median(cam):.1f} ms, ratio "
