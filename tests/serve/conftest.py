@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"
 
 
 @pytest.fixture(scope="session")
-def golden():
-    return GOLDEN
+def golden(tmp_path_factory):
+    """In a run folder with a page, as `recog train` leaves it."""
+    run = tmp_path_factory.mktemp("digits-1")
+    bundle = Path(shutil.copytree(GOLDEN, run / "bundle"))
+    shutil.copy(bundle / "run.toml", run)
+    (run / "report.html").write_text("<!doctype html><title>digits-1</title>")
+    return bundle
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +37,8 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def service():
-    with serving(f"digits={GOLDEN}", "--quiet") as running:
+def service(golden):
+    with serving(f"digits={golden}", "--quiet") as running:
         yield running
 
 

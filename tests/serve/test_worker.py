@@ -6,9 +6,8 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 
-from recog.core.errors import BadImage, BundleError
+from recog.core.errors import BadImage
 from recog.runtime.engine import REFERENCE_ENGINE
 from recog.runtime.predictor import load
 from recog.serve.messages import Image, pack, unpack_from_worker
@@ -21,16 +20,9 @@ def test_ready_names_the_sealed_bundle(golden):
     assert ready.image_shape == (8, 8, 1)
     assert (ready.num_reference_images, ready.can_reject, ready.has_sets) == (16, True, True)
     assert ready.max_prob_difference < 1e-4
-    assert ready.report_html == (golden / "report.html").read_bytes()
+    assert ready.report_html == (golden.parent / "report.html").read_bytes()
     assert predictor.engine_name == "onnxruntime-no-spinning"
     assert open_bundle(golden, REFERENCE_ENGINE, 1)[1].engine == REFERENCE_ENGINE
-
-
-def test_files_that_are_served_are_checked(golden, tmp_path):
-    folder = shutil.copytree(golden, tmp_path / "bundle")
-    (folder / "report.html").write_text("<script>")
-    with pytest.raises(BundleError, match=r"report\.html"):
-        open_bundle(folder, "auto", 1)
 
 
 def test_a_bundle_without_evidence_has_no_baseline(golden, tmp_path, reseal):

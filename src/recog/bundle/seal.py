@@ -25,12 +25,10 @@ WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 CALIBRATION = "calibration.json"
 REPORT_JSON = "report.json"
-REPORT_HTML = "report.html"
+REPORT_HTML = "report.html"  # in the run folder
 RUN_CONFIG = "run.toml"
 CARD = "README.md"
-OPTIONAL_FILES = frozenset(
-    {FEATURES, REPORT_HTML}
-)  # the page was part of bundles before it was kept in the run folder only
+OPTIONAL_FILES = frozenset({FEATURES})
 REQUIRED_FILES = frozenset({CONFIG, WEIGHTS, ONNX, CALIBRATION, "reference.safetensors", REPORT_JSON, RUN_CONFIG, CARD})
 _NEVER_MASKS = (".weight", ".bias", "running_mean", "running_var")
 MAX_PROB_DIFFERENCE = 1e-4  # fp32 on another machine, thread count or engine

@@ -105,7 +105,7 @@ def open_bundle(folder: Path, engine: str, num_threads: int | None) -> tuple[Pre
         num_reference_images=num_images,
         max_prob_difference=difference,
         baseline=read_baseline(folder, predictor),
-        report_html=_read_report_html(folder, predictor),
+        report_html=_read_report_html(folder),
         map_size=getattr(predictor.engine, "map_size", None),
         crop=Crop(predictor.preprocess.crop_mode, predictor.preprocess.crop_pct),
     )
@@ -169,16 +169,12 @@ def read_baseline(folder: Path, predictor: Predictor) -> Baseline | None:
     )
 
 
-def _read_report_html(folder: Path, predictor: Predictor) -> bytes:
-    """The page in its run folder, or in the bundle, as earlier ones had it; empty where there is none."""
-    page, run = folder / REPORT_HTML, run_of(folder)
-    if REPORT_HTML in predictor.manifest.files:
-        check_files(folder, predictor.manifest, (REPORT_HTML,))
-    elif run is not None and (run / REPORT_HTML).is_file():
-        page = run / REPORT_HTML
-    else:
+def _read_report_html(folder: Path) -> bytes:
+    """The page in the run folder of the bundle; empty where there is none."""
+    run = run_of(folder)
+    if run is None or not (run / REPORT_HTML).is_file():
         return b""
-    with open_regular(page, error=BundleError) as file:
+    with open_regular(run / REPORT_HTML, error=BundleError) as file:
         return file.read()
 
 
