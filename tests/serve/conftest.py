@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from service import serving
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"
+from service import GOLDEN, serving
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "digits-format-1-trust"  # committed
+
 START_S = 60
 
 

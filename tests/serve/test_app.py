@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from service import multipart, serving
+from service import GOLDEN, multipart, serving
 
 from recog.serve.app import Service, build_app
 from recog.serve.config import ServeConfig
@@ -76,7 +76,7 @@ def test_request_ids_are_kept_or_made(service):
 
 
 def test_several_bundles_answer_by_name(golden, digits):
-    with serving(f"a={golden}", f"b={golden.parent / 'digits-format-1'}") as service:
+    with serving(f"a={golden}", f"b={GOLDEN.parent / 'digits-format-1'}") as service:
         assert [model["name"] for model in service.facts["models"]] == ["a", "b"]
         first, other = (service.predict(digits[3], f"?model={name}").json() for name in "ab")
         assert service.predict(digits[3]).json() == first

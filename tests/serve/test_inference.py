@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+from service import GOLDEN
 
 from recog.core.errors import BundleError
 from recog.serve.app import predictions_of
@@ -186,7 +187,7 @@ def test_a_reload_changes_the_version_and_fails_nothing(golden, digits, tmp_path
         clients = [asyncio.create_task(ask()) for _ in range(4)]
         await asyncio.sleep(0.1)
         shutil.rmtree(folder)
-        shutil.copytree(golden.parent / "digits-format-1", folder)
+        shutil.copytree(GOLDEN.parent / "digits-format-1", folder)
         await model.reload()
         after = model.ready.version
         await asyncio.sleep(0.3)

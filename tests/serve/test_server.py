@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from service import serving
+from service import GOLDEN, serving
 
 from recog.core.errors import ConfigError
 from recog.serve.server import open_socket
@@ -74,7 +74,7 @@ def test_sighup_loads_the_bundle_anew(golden, digits, tmp_path):
             time.sleep(0.02)
         assert service.predict(digits[0]).json()["version"] == before
         shutil.rmtree(folder)
-        shutil.copytree(golden.parent / "digits-format-1", folder)
+        shutil.copytree(GOLDEN.parent / "digits-format-1", folder)
         service.process.send_signal(signal.SIGHUP)
         while f"replaces {before}" not in service.log.read_text():
             time.sleep(0.02)
