@@ -310,7 +310,6 @@ def test_manifest_keys():
         "model.onnx",
         "model.safetensors",
         "reference.safetensors",
-        "report.html",
         "report.json",
         "run.toml",
     ]

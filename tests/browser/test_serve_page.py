@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,13 @@ PASTE = (
 
 
 @pytest.fixture(scope="module")
-def service():
-    with serving(f"digits={GOLDEN}", "--quiet") as running:
+def service(digits_run, tmp_path_factory):
+    """In a run folder, whose page the service shows."""
+    run = tmp_path_factory.mktemp("run")
+    bundle = shutil.copytree(GOLDEN, run / "bundle")
+    shutil.copy(GOLDEN / "run.toml", run)
+    shutil.copy(digits_run.folder / "report.html", run)
+    with serving(f"digits={bundle}", "--quiet") as running:
         yield running
 
 

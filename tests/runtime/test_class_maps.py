@@ -52,7 +52,8 @@ def test_several_labels_have_a_map_each(tmp_path):
         assert found.map_labels == (found.labels or (found.top(1)[0][0],))
         for label, shown in zip(found.map_labels, found.maps, strict=True):
             expected = class_map(bundle, image[None], found.class_names.index(label))[0]
-            np.testing.assert_allclose(shown, expected, atol=1e-4 * max(1e-6, expected.max()))
+            # a map near 0 is what large terms leave of each other, of which float32 keeps some 1e-6
+            np.testing.assert_allclose(shown, expected, atol=1e-4 * max(0.02, expected.max()))
         numbers.add(len(found.labels))
         assert list(found.to_dict()["maps"]) == list(found.map_labels)
     assert len(numbers) > 1

@@ -52,9 +52,9 @@ class Permuted:
 def test_classes_may_stand_in_another_order(run_folder, monkeypatch):
     load, calls = eligible.load, []
 
-    def load_and_permute_the_second(folder, *, num_threads):
+    def load_and_permute_the_second(folder, **settings):
         calls.append(folder)
-        predictor = load(folder, num_threads=num_threads)
+        predictor = load(folder, **settings)
         return predictor if len(calls) == 1 else Permuted(predictor)
 
     monkeypatch.setattr(eligible, "load", load_and_permute_the_second)
