@@ -17,10 +17,10 @@ from recog.core.errors import BadImage, DataError
 from recog.core.files import canonical_json, sha256_bytes
 from recog.core.images.decode import DEFAULT_LIMITS, ImageInfo, ImageLimits, decode, grey16_level, probe
 from recog.core.images.image_file import open_encoded
+from recog.core.parallel import map_in_parallel
 from recog.core.task import Task
 from recog.core.text import plural, span
 from recog.data.dataset import Dataset, Sample, class_counts, describe_unmeasurable
-from recog.data.parallel import map_samples
 from recog.evaluation.measures.task import TASK_MEASURES
 
 Content = bytes | NDArray[np.uint8]
@@ -51,7 +51,7 @@ def inspect_images(
     16-bit images are decoded to find their highest level, other images only with `check_pixels`, which finds damage
     behind the header.
     """
-    yield from map_samples(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
+    yield from map_in_parallel(partial(_inspect, limits=limits, check_pixels=check_pixels), samples)
 
 
 HashKind = Literal["file bytes", "pixels", "both"]
@@ -65,7 +65,7 @@ def hash_kind(samples: Sequence[Sample]) -> HashKind:
 
 def hash_samples(samples: Sequence[Sample], limits: ImageLimits = DEFAULT_LIMITS) -> list[str]:
     """The content hash of each sample, in order, as `Inspected.sha256`."""
-    return list(map_samples(partial(_hash, limits=limits), samples))
+    return list(map_in_parallel(partial(_hash, limits=limits), samples))
 
 
 def content_hash(content: Content) -> str:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from recog.core.errors import BadImage, DataError
 from recog.core.files import natural_key
+from recog.core.parallel import map_in_parallel
 from recog.core.preprocess import Preprocess
 from recog.core.text import plural, visible
 from recog.data.dataset import Dataset, Exclusion, Sample
-from recog.data.parallel import map_samples
 
 BadImagePolicy = Literal["auto", "skip", "error", "quarantine"]
 MAX_BAD_FRACTION, MAX_BAD_FILES = 0.01, 3  # by policy auto the larger of both; more would hide that something is wrong
@@ -339,7 +339,7 @@ def read_images(
         except BadImage as error:
             return error
 
-    return map_samples(attempt, samples, num_threads=num_threads)
+    return map_in_parallel(attempt, samples, num_threads=num_threads)
 
 
 def exclude_bad(dataset: Dataset, bad: Sequence[BadImage], *, policy: BadImagePolicy) -> Dataset:

@@ -356,7 +356,7 @@ def _describe_augment(augment: AugmentConfig) -> str:
 
 
 def _describe_input(recipe: Recipe, facts: ImageFacts, *, is_large: bool) -> str:
-    """Why a pretrained network that nobody named is the one it is."""
+    """The reason for the pretrained network, where the user named none."""
     compare = "--set head.compare=true compares"
     if is_large:
         return (

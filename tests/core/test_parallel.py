@@ -1,4 +1,4 @@
-"""`map_samples`: by threads, by forked processes or alone, the results are those of `map`, in order."""
+"""`map_in_parallel`: by threads, by forked processes or alone, the results are those of `map`, in order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recog.core import parallel
 from recog.core.errors import BadImage
-from recog.data import parallel
+from recog.core.parallel import map_in_parallel
 from recog.data.dataset import Sample
-from recog.data.parallel import map_samples
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
@@ -34,11 +34,11 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def process_of(samples: list[Sample], **options: int) -> list[int]:
-    return list(map_samples(lambda sample: os.getpid(), samples, **options))
+    return list(map_in_parallel(lambda sample: os.getpid(), samples, **options))
 
 
 def test_order_is_that_of_the_samples(samples: list[Sample], forked: None) -> None:
-    assert list(map_samples(lambda sample: int(sample.name) ** 2, samples, num_threads=2)) == [
+    assert list(map_in_parallel(lambda sample: int(sample.name) ** 2, samples, num_threads=2)) == [
         row**2 for row in range(len(samples))
     ]
 
@@ -63,7 +63,7 @@ def test_one_thread_is_one_process(samples: list[Sample], forked: None) -> None:
 
 def test_slow_samples_go_to_threads(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_MIN_THREADED_S", 0.0)
-    found = list(map_samples(lambda sample: (os.getpid(), threading.get_ident()), samples, num_threads=2))
+    found = list(map_in_parallel(lambda sample: (os.getpid(), threading.get_ident()), samples, num_threads=2))
     assert {pid for pid, _ in found} == {os.getpid()}
     assert threading.get_ident() not in {thread for _, thread in found}
 
@@ -78,7 +78,7 @@ def test_arrays_and_bad_images_come_back(samples: list[Sample], forked: None) ->
             else np.full((2, 2, 3), row % 256, np.uint8)
         )
 
-    found = list(map_samples(read, samples, num_threads=2))
+    found = list(map_in_parallel(read, samples, num_threads=2))
     bad = [one for one in found if isinstance(one, BadImage)]
     assert [(one.name, one.reason, one.remedy) for one in bad] == [
         (str(row), "it is truncated", "Replace it.") for row in range(9, len(samples), 100)
@@ -95,7 +95,7 @@ def test_an_error_in_a_process_is_raised_here(samples: list[Sample], forked: Non
         return 0
 
     with pytest.raises(LookupError, match="row 300"):
-        list(map_samples(fail, samples, num_threads=2))
+        list(map_in_parallel(fail, samples, num_threads=2))
 
 
 @linux
@@ -107,12 +107,12 @@ def test_what_a_killed_process_left_is_done_here(samples: list[Sample], forked: 
             os.kill(os.getpid(), signal.SIGKILL)
         return int(sample.name)
 
-    assert list(map_samples(die_once, samples, num_threads=2)) == list(range(len(samples)))
+    assert list(map_in_parallel(die_once, samples, num_threads=2)) == list(range(len(samples)))
 
 
 @linux
 def test_stopping_early_leaves_no_process(samples: list[Sample], forked: None) -> None:
-    results = map_samples(lambda sample: sample.name, samples, num_threads=2)
+    results = map_in_parallel(lambda sample: sample.name, samples, num_threads=2)
     assert [next(results) for _ in range(20)] == [str(row) for row in range(20)]
     assert multiprocessing.active_children()
     results.close()  # type: ignore[attr-defined]  # a generator
