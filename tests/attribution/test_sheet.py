@@ -26,7 +26,7 @@ def sheet(**changes):
         "title": HOSTILE,
         "bundle": "fl",
         "method": "occlusion",
-        "why_method": "It was asked for.",
+        "why_method": "You chose this method.",
         "cards": (card,),
     }
     return render_sheet(Sheet(**{**values, **changes}))

@@ -94,7 +94,7 @@ def test_images_of_a_bundle_by_python(bundle, tmp_path):
     assert [card.true for card in found.cards] == ["", ""]
     assert len(found.notes) == 1
     assert "bad.png" in found.notes[0]
-    assert found.why_method == "It was asked for."
+    assert found.why_method == "You chose this method."
 
 
 def test_a_bundle_whose_network_cannot_be_built_is_explained_by_its_engine(bundle, reseal, tmp_path):

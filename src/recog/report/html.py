@@ -138,7 +138,7 @@ def _contents(report: Report, facts: PageFacts, gallery: Gallery) -> list[tuple[
         ("classes", TASK_MEASURES[report.task].things.capitalize(), True),
         ("data", "Data", facts.data is not None),
         ("training", "Training", report.training is not None or bool(facts.history.heads)),
-        ("provenance", "Where from", bool(facts.provenance)),
+        ("provenance", "Origin", bool(facts.provenance)),
         ("confidence", "Confidence", True),
         *((f"trust-{i}", section.title, True) for i, section in enumerate(trust_sections(report), 1)),
         ("slices", "Slices", bool(report.slices)),

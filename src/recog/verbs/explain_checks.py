@@ -93,7 +93,7 @@ def _record(run: Path | None, checks: Sequence[MethodCheck]) -> None:
 def choose_method(opened: Opened, method: str, checks: Sequence[MethodCheck]) -> tuple[str, str]:
     """The method, and why it is used, as a sentence."""
     if method != "auto":
-        return method, "It was asked for."
+        return method, "You chose this method."
     best = most_faithful(checks)
     if best is not None:
         return (
