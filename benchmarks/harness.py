@@ -101,16 +101,15 @@ class Repeats:
         known = self._known()
         return known[key] if key in known else self._add(key, run_once(command, cwd, codes=codes))
 
-    def together(self, commands: Mapping[str, Sequence[str]], *, cwd: Path | None = None) -> dict[str, Timing]:
-        """The runs of `commands`, by key: from the file if it has all of them, else all are started at once, for equal
-        conditions.
-        """
+    def together(
+        self, commands: Mapping[str, Sequence[str]], at_once: int, *, cwd: Path | None = None
+    ) -> dict[str, Timing]:
+        """The runs of `commands`, by key: from the file, or run now, `at_once` at any time, and added to it."""
         known = self._known()
-        if not commands.keys() <= known.keys():
-            with ThreadPoolExecutor(len(commands)) as pool:
-                known = dict(zip(commands, pool.map(lambda each: run_once(each, cwd), commands.values()), strict=True))
-            for key, run in known.items():
-                self._add(key, run)
+        missing = {key: command for key, command in commands.items() if key not in known}
+        with ThreadPoolExecutor(at_once) as pool:
+            for key, run in zip(missing, pool.map(lambda each: run_once(each, cwd), missing.values()), strict=True):
+                known[key] = self._add(key, run)
         return {key: known[key] for key in commands}
 
     def _known(self) -> dict[str, Timing]:

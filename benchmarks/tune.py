@@ -1,12 +1,11 @@
 """`recog tune` beside random search and the recipe without a search, each with the same time for the whole command.
 
-    python benchmarks/tune.py CIFAR10.zip [--budget 10m] [--repeats 3] [--per-class 1000] [--together] [--name tune_cifar10]
-    python benchmarks/tune.py FLOWERS.zip --budget 3m --together --name tune_flowers
+    python benchmarks/tune.py CIFAR10.zip [--budget 10m] [--repeats 3] [--per-class 1000] [--at-once 1] [--name tune_cifar10]
+    python benchmarks/tune.py FLOWERS.zip --budget 3m --at-once 2 --name tune_flowers
 
 Of the training images the first `--per-class` of each class are used; all test images measure the final run. Every repeat has
-its own seed. `--together` starts the three commands of a seed at once, one thread each, so that whatever else the machine does
-is the same for them. Completed runs are kept in NAME.jsonl in the folder that RECOG_TUNE names, so that the benchmark can be
-continued; a seed of which one is missing is run again as a whole.
+its own seed. `--at-once K` keeps K commands running, each with its share of the cores. Completed runs are kept in NAME.jsonl
+in the folder that RECOG_TUNE names, so that the benchmark can be continued.
 """
 
 from __future__ import annotations
@@ -71,22 +70,20 @@ def subset(source: Path, folder: Path, per_class: int) -> Path:
     return target
 
 
-def run_seed(data: Path, budget: str, seed: int, repeats: Repeats, *, together: bool) -> dict[str, Outcome]:
-    """The three commands with `seed`, in turn or at once."""
-    threads = ("--threads", "1") if together else ()
-    way = f"{budget} together" if together else budget
+def run_all(data: Path, budget: str, seeds: int, repeats: Repeats, at_once: int) -> dict[str, list[Outcome]]:
+    """The outcomes of each kind by seed. All kinds in turn, so that a machine whose speed drifts is the same for them."""
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    os.environ["OMP_NUM_THREADS"] = threads
     commands = {
-        f"{data.name} {way} {kind} {seed}": recog(
-            verb, str(data), *options, "--budget", budget, "--seed", str(seed), *threads, "--json"
+        f"{data.name} {budget} {threads} threads, {kind}, seed {seed}": recog(
+            verb, str(data), *options, "--budget", budget, "--seed", str(seed), "--threads", threads, "--json"
         )
+        for seed in range(seeds)
         for kind, (verb, *options) in KINDS.items()
     }
     folder = repeats.path.parent
-    if together:
-        timings = repeats.together(commands, cwd=folder)
-    else:
-        timings = {key: repeats.timing(key, command, cwd=folder) for key, command in commands.items()}
-    return dict(zip(KINDS, (read_outcome(timing, folder) for timing in timings.values()), strict=True))
+    outcomes = [read_outcome(timing, folder) for timing in repeats.together(commands, at_once, cwd=folder).values()]
+    return {kind: outcomes[index :: len(KINDS)] for index, kind in enumerate(KINDS)}
 
 
 def read_outcome(timing: Timing, folder: Path) -> Outcome:
@@ -153,23 +150,18 @@ def main() -> None:
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--per-class", type=int, default=1000)
-    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--name", default="tune_cifar10")
     options = parser.parse_args()
     folder = Path(os.environ.get("RECOG_TUNE") or tempfile.mkdtemp(prefix="recog-tune-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     data = subset(options.data, folder, options.per_class)
     repeats = Repeats(path=folder / f"{options.name}.jsonl")
-    if options.together:
-        os.environ["OMP_NUM_THREADS"] = "1"
-    found: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
-    for seed in range(options.repeats):  # all kinds in turn, so that a machine whose speed drifts is the same for them
-        for kind, outcome in run_seed(data, options.budget, seed, repeats, together=options.together).items():
-            found[kind].append(outcome)
+    found = run_all(data, options.budget, options.repeats, repeats, options.at_once)
     ours = found["tune (TPE)"]
     way = "The commands ran one after the other."
-    if options.together:
-        way = f"The {len(KINDS)} commands of a seed ran at the same time on {os.cpu_count()} cores, one thread each."
+    if options.at_once > 1:
+        way = f"{options.at_once} commands ran at any time, {os.environ['OMP_NUM_THREADS']} of {os.cpu_count()} cores each."
     lines = [
         f"{sum(1 for _ in data.glob('train/*/*')):,} training images of {options.data.stem}, of which 15 % validate; "
         f"--budget {options.budget}; n = {options.repeats} seeds. {way}",

@@ -14,18 +14,15 @@ def commands(*names):
     return {name: [sys.executable, "-c", f"print({name!r})"] for name in names}
 
 
-def test_commands_that_run_together_are_repeated_together(experiment, tmp_path):
+def test_commands_of_which_some_are_known_run_only_the_others(experiment, tmp_path):
     repeats = experiment.Repeats(path=tmp_path / "runs.jsonl")
-    found = repeats.together(commands("a", "b"))
+    found = repeats.together(commands("a", "b"), 2)
     assert {key: run.stdout for key, run in found.items()} == {"a": "a\n", "b": "b\n"}
     seconds = {key: run.median_s for key, run in found.items()}
-    assert {key: run.median_s for key, run in repeats.together(commands("a", "b")).items()} == seconds  # from the file
-    assert len(repeats.path.read_text().splitlines()) == 2
-    again = repeats.together(commands("a", "b", "c"))  # one is missing, so that all run
-    assert len(repeats.path.read_text().splitlines()) == 5
-    seconds = {key: run.median_s for key, run in again.items()}
-    newer = repeats.together(commands("a", "b", "c"))
-    assert {key: run.median_s for key, run in newer.items()} == seconds
+    again = repeats.together(commands("a", "b", "c"), 2)
+    assert {key: again[key].median_s for key in seconds} == seconds  # from the file
+    assert again["c"].stdout == "c\n"
+    assert len(repeats.path.read_text().splitlines()) == 3
 
 
 def test_the_difference_is_paired_and_in_words(experiment):
