@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +119,29 @@ def test_stopping_early_leaves_no_process(samples: list[Sample], forked: None) -
     assert multiprocessing.active_children()
     results.close()  # type: ignore[attr-defined]  # a generator
     assert not multiprocessing.active_children()
+
+
+@linux
+def test_processes_end_with_a_killed_parent(samples: list[Sample], forked: None) -> None:
+    """Each process holds the pipe's writing end, so that it is at its end when all are gone."""
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        results = map_in_parallel(lambda sample: sample.name, samples, num_threads=2)
+        for _ in range(20):  # the first ones are done by threads
+            next(results)
+        os.write(writing, b"!")
+        time.sleep(60)
+
+    parent = multiprocessing.get_context("fork").Process(target=work)
+    parent.start()
+    os.close(writing)
+    assert os.read(reading, 1) == b"!"
+    parent.kill()
+    parent.join()
+    assert select.select([reading], [], [], 10)[0]
+    assert os.read(reading, 1) == b""
+    os.close(reading)
 
 
 @linux

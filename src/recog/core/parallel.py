@@ -8,8 +8,10 @@ Of small images most of the time is spent within Python's lock, for which thread
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -91,6 +93,7 @@ def _begin(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     """Signals are the parent's to handle: Ctrl-C reaches the whole group, and handlers came along with the fork."""
     global _forked
     _forked = function, items
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -98,3 +101,15 @@ def _begin(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
 def _map_chunk(start: int) -> list[Any]:
     function, items = _forked
     return [function(item) for item in items[start : start + _CHUNK]]
+
+
+def end_with_parent() -> None:
+    """End this process, which multiprocessing began, when its parent is gone, even by SIGKILL: no one takes its results."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -22,7 +22,10 @@ MAX_BYTES = 1 << 30
 
 
 class RecordLog(Generic[R]):
-    """The dataclass records of one piece of work, which `digest` tells from all others. Without a cache nothing is kept."""
+    """The dataclass records of one piece of work, which `digest` tells from all others.
+
+    Without a cache, or where it cannot be written, nothing is kept and the work goes on.
+    """
 
     def __init__(self, purpose: str, digest: str, kind: type[R]) -> None:
         self._kind = kind
@@ -47,9 +50,14 @@ class RecordLog(Generic[R]):
         return found
 
     def add(self, record: R) -> None:
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             with open_regular(self._path, "ab") as file:
-                file.write(json.dumps(asdict(record)).encode() + b"\n")
+                # a new line first: the last one may have been cut off
+                file.write(b"\n" + json.dumps(asdict(record)).encode() + b"\n")
+        except (OSError, DataError):
+            self._path = None
 
     def remove(self) -> None:
         if self._path is not None:

@@ -15,6 +15,7 @@ from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from recog.core.errors import RecogError, TrainingError
+from recog.core.parallel import end_with_parent
 from recog.recipes.prepare import PreparedData
 from recog.tuning.search import Rules, Search, Watch, unwatched
 from recog.tuning.storage import StudyFacts, TrialRow, open_storage, open_study, quiet_optuna, rows_of
@@ -118,6 +119,7 @@ class _OtherError(RecogError):
 def _work(job: Job, pipe: Connection, together: Barrier) -> None:
     """The part of one process, from its start to its end. All begin `together`, however long each takes to load torch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal; the parent ends its processes
+    end_with_parent()
     try:
         with quiet_optuna():
             study = open_study(open_storage(job.where), job.name, job.facts, where=job.where)
