@@ -8,7 +8,7 @@ from recog.recipes.budget import Pace
 from recog.recipes.config import TrainConfig
 from recog.tuning.search import default_settings, rank_correlation, slowness
 from recog.tuning.space import Dimension, Space
-from recog.tuning.storage import TrialRow, best_of, owner, requeue, rows_of
+from recog.tuning.storage import TrialRow, best_of, rows_of
 
 
 def settings_of(study):
@@ -100,36 +100,6 @@ def test_an_interrupted_trial_is_run_again_with_its_settings(study_of):
     assert len(rows) == 6
     assert dict(lost.params) == {f"scratch/{name}": value for name, value in rows[3].settings.items()}
     assert lost.number not in [row.number for row in rows]
-
-
-def test_a_trial_of_a_process_that_was_killed_is_run_again(study_of):
-    study, search = study_of(Curve(), num_trials=3)
-    list(search.trials())
-    trial = study.ask()
-    trial.suggest_float("scratch/optim.lr", 0.1, 10.0, log=True)
-    host = study.get_trials(deepcopy=False)[0].user_attrs["owner"].partition("/")[0]
-    trial.set_user_attr("owner", f"{host}/{2**22 + 1}/1")  # no process has this number: pid_max is 2^22
-    requeue(study)
-    requeue(study)  # once
-    again = study.get_trials(deepcopy=False)[-1]
-    assert again.state.name == "WAITING"
-    assert again.system_attrs["fixed_params"] == trial.params
-    assert [each.state.name for each in study.get_trials(deepcopy=False)].count("WAITING") == 1
-
-
-def test_a_trial_that_kills_its_processes_has_failed(study_of):
-    study, search = study_of(Curve(), num_trials=1)
-    list(search.trials())
-    study.enqueue_trial({"scratch/optim.lr": 2.0})
-    for _ in range(2):
-        trial = study.ask()
-        trial.suggest_float("scratch/optim.lr", 0.1, 10.0, log=True)
-        trial.set_user_attr("owner", f"{owner().partition('/')[0]}/{2**22 + 1}/1")
-        requeue(study)
-    rows = rows_of(study, SPACE)
-    assert (rows[-1].state, rows[-1].settings) == ("failed", {"optim.lr": 2.0})
-    assert rows[-1].reason == "its process was killed 2 times, perhaps for lack of memory"
-    assert len(rows) == 2  # the default, and this one
 
 
 def test_the_same_settings_are_not_run_twice(study_of):

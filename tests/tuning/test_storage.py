@@ -1,12 +1,9 @@
-import multiprocessing
-import time
 from dataclasses import replace
 
 import pytest
 from small_studies import FACTS, SPACE, Curve
 
 from recog.core.errors import ConfigError, DataError
-from recog.tuning import storage
 from recog.tuning.space import Dimension
 from recog.tuning.storage import (
     TrialRow,
@@ -16,7 +13,6 @@ from recog.tuning.storage import (
     describe_sampler,
     open_storage,
     open_study,
-    owner,
     quiet_optuna,
     repair_journal,
     rows_of,
@@ -144,65 +140,3 @@ def test_the_sampler_is_named():
 
 def test_whole_numbers_are_sampled_as_such():
     assert Dimension(recipe="scratch", setting="loader.batch_size", low=16, high=64).is_whole
-    assert owner().count("/") == 2
-
-
-class Stuck(Curve):
-    """Stays in its third trial until its process is killed."""
-
-    def __init__(self, told):
-        super().__init__()
-        self._told = told
-
-    def run(self, config, report, *, deadline):
-        if len(self.configs) == 2:
-            report(1, 0.1)
-            self._told.send("stuck")
-            time.sleep(600)
-        return super().run(config, report, deadline=deadline)
-
-
-def kill_in_a_trial(study_of, path):
-    """A process takes part in the study until it is in its third trial; then it gets SIGKILL."""
-    context = multiprocessing.get_context("fork")  # with the data that this process has read
-    ours, theirs = context.Pipe(duplex=False)
-
-    def work():
-        _, search = study_of(Stuck(theirs), path=path, num_trials=5)
-        list(search.trials())
-
-    process = context.Process(target=work)
-    process.start()
-    assert ours.poll(60)
-    process.kill()
-    process.join()
-
-
-def check_the_lost_trial_ran_again(study, search):
-    (lost,) = (trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING")
-    list(search.trials())
-    rows = rows_of(study, SPACE)
-    assert len(rows) == 5
-    assert all(row.state in ("done", "pruned") for row in rows)
-    assert study.get_trials(deepcopy=False)[lost.number].state.name == "FAIL"
-    again = next(row for row in rows if row.number > lost.number)
-    assert {f"scratch/{name}": value for name, value in again.settings.items()} == lost.params
-
-
-def test_a_killed_process_of_this_machine_loses_its_trial_to_another_one(study_of, tmp_path):
-    path = tmp_path / "journal.log"
-    study, search = study_of(Curve(), path=path, num_trials=5)
-    kill_in_a_trial(study_of, path)
-    check_the_lost_trial_ran_again(study, search)
-
-
-@pytest.mark.slow
-def test_a_killed_process_of_another_machine_is_noticed_by_its_heartbeat(study_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
-    monkeypatch.setattr(storage, "GRACE_S", 2)
-    where = f"sqlite:///{tmp_path / 'study.db'}"
-    with monkeypatch.context() as there:
-        there.setattr(storage.socket, "gethostname", lambda: "elsewhere")  # whose processes are not looked up here
-        kill_in_a_trial(study_of, where)
-    time.sleep(4)
-    check_the_lost_trial_ran_again(*study_of(Curve(), path=where, num_trials=5))

@@ -1,8 +1,10 @@
 """A study from its data to the winner's bundle, on digits with one epoch."""
 
+import contextlib
 import csv
 import hashlib
 import html
+import io
 import json
 import os
 import re
@@ -21,15 +23,39 @@ from recog.runs.splits import TEST_OPENINGS
 FEW = {"optim.epochs": 1, "compute.precision": "float32", "model.name": "resnet8"}
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def seen():
+    """What a program's terminal shows of the study."""
+    return Terminal()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, seen):
     """A finished study of three trials, and the folder that it was made in."""
     folder, before = tmp_path_factory.mktemp("study"), Path.cwd()
     os.chdir(folder)
     try:
-        return recog.tune("digits", trials=3, threads=1, settings=FEW, test=True, name="s", verbose=False), folder
+        with contextlib.redirect_stderr(seen):
+            return recog.tune("digits", trials=3, threads=1, settings=FEW, test=True, name="s"), folder
     finally:
         os.chdir(before)
+
+
+def test_a_program_sees_the_trial_that_runs_and_a_line_of_each_that_ended(study, seen):
+    text = seen.getvalue()
+    assert "\rtrial 0: epoch 1/1, 0 s; the default recipe (scratch)" in text
+    ended = [line.rpartition("\r")[2] for line in text.split("\n")]
+    assert [line.partition(":")[0] for line in ended[:3]] == ["trial 0", "trial 1", "trial 2"]
+    best = max(row.score for row in study[0].result.rows[:2] if row.score is not None)
+    assert f"\rbest {100 * best:.1f}%; trial 2: epoch 1/1" in text
+    assert len(ended) == 5  # three trials, the winner's run, and the end of its line
+    assert " of " in ended[3]
+    assert ended[4] == ""
 
 
 def digest(path):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.table import Table
-    from rich.text import Text
 
     from recog.recipes.config import TrainConfig
     from recog.tuning.result import TrialEnded
@@ -206,9 +205,13 @@ class _Printer:
     def _view(self) -> Group:
         """The best five trials, and a line for each that runs, as of now."""
         from rich.console import Group
+        from rich.text import Text
+
+        from recog.core.text import visible
+        from recog.tuning.result import running_line
 
         since = time.perf_counter() - self._told_at
-        lines = [_running_line(row, since=since) for row in self._running]
+        lines = [Text(visible(running_line(row, since=since)), style="dim") for row in self._running]
         return Group(*([] if self._last is None else [_best_table(self._last)]), *lines)
 
     def _show_training(self, event: object) -> None:
@@ -217,23 +220,6 @@ class _Printer:
         if self._train is None:
             self._train = TrainPrinter(verbose=self._verbose)
         self._train.show(event)  # type: ignore[attr-defined]
-
-
-def _running_line(row: TrialRow, *, since: float) -> Text:
-    """A trial that runs, as known `since` seconds: its epoch, the time that it has taken, and what it needs at that pace."""
-    from rich.text import Text
-
-    from recog.core.text import visible
-    from recog.tuning.result import describe_settings
-
-    done, left = max(row.by_epoch, default=0), row.left_s
-    epoch = f"epoch {min(done + 1, row.num_epochs)}/{row.num_epochs}" if row.num_epochs else row.recipe
-    score = "" if row.last_score is None else f", val {percent(row.last_score)}"
-    expected = "" if left is None else f", {max(0.0, left - since):.0f} s left"
-    seconds = f"{(row.seconds or 0.0) + since:.0f} s"
-    return Text(
-        visible(f"trial {row.number}: {epoch}{score}, {seconds}{expected}; {describe_settings(row)}"), style="dim"
-    )
 
 
 def _best_table(event: TrialEnded) -> Table:

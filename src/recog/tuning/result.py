@@ -172,6 +172,16 @@ def trial_line(row: TrialRow, *, score_name: str, is_best: bool) -> str:
     return f"trial {row.number}: {outcome}{best}{seconds}; {describe_settings(row)}"
 
 
+def running_line(row: TrialRow, *, since: float = 0.0) -> str:
+    """A trial that runs, as known `since` seconds: its epoch, the time that it has taken, and what it needs at that pace."""
+    done, left = max(row.by_epoch, default=0), row.left_s
+    epoch = f"epoch {min(done + 1, row.num_epochs)}/{row.num_epochs}" if row.num_epochs else row.recipe
+    score = "" if row.last_score is None else f", val {percent(row.last_score)}"
+    expected = "" if left is None else f", {max(0.0, left - since):.0f} s left"
+    seconds = f"{(row.seconds or 0.0) + since:.0f} s"
+    return f"trial {row.number}: {epoch}{score}, {seconds}{expected}; {describe_settings(row)}"
+
+
 def short(value: Value) -> str:
     """Numbers to three digits."""
     if isinstance(value, bool):

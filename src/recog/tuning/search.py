@@ -16,6 +16,7 @@ from recog.core.errors import TrainingStopped
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig
 from recog.recipes.plan import Plan
 from recog.recipes.prepare import PreparedData
+from recog.tuning.lost_trials import kept_alive, queue_again, requeue
 from recog.tuning.optimism import pack_targets
 from recog.tuning.space import Dimension, Space, Value, active
 from recog.tuning.storage import (
@@ -24,9 +25,6 @@ from recog.tuning.storage import (
     TrialRow,
     best_of,
     build_sampler,
-    owner,
-    queue_again,
-    requeue,
     rows_of,
 )
 from recog.tuning.trials import TrialEndedError, TrialRunner, config_of, planned
@@ -152,17 +150,30 @@ class Search:
         return len(self._rules.space.recipes) > 1
 
     def _run_one(self, recipe: Recipe | None) -> list[TrialRow]:
-        """The row of the trial that ran; none where an earlier one has its settings."""
+        """The row of the trial that ran; none where an earlier one has its settings, or another process took it over."""
+        import optuna
+
         number = len(self._study.get_trials(deepcopy=False))
         fixed = {} if recipe is None else self._fixed(recipe, number)
         self._study.sampler = build_sampler(self._rules.sampler, seed=self._rules.seed, number=number, fixed=fixed)
         ran: list[int] = []
+        taken_over: list[int] = []
 
         def objective(trial: optuna.Trial) -> float:
             ran.append(trial.number)
-            return self._objective(trial)
+            try:
+                return self._objective(trial)
+            except (
+                optuna.exceptions.UpdateFinishedTrialError
+            ):  # this process had been silent, such as a suspended machine
+                taken_over.append(trial.number)
+                raise
 
-        self._study.optimize(objective, n_trials=1, catch=(_FailedError,))
+        try:
+            self._study.optimize(objective, n_trials=1, catch=(_FailedError,))
+        except ValueError:  # of Optuna, which cannot end a trial a second time
+            if not taken_over:
+                raise
         return [row for row in rows_of(self._study, self._rules.space) if row.number in ran]
 
     def _fixed(self, recipe: Recipe, number: int) -> dict[str, Value]:
@@ -182,11 +193,11 @@ class Search:
         return dict(pair for pair, redrawn in zip(usual, is_redrawn, strict=True) if not redrawn) | fixed
 
     def _objective(self, trial: optuna.Trial) -> float:
-        trial.set_user_attr("owner", owner())
         try:
-            recipe, values = self._suggest(trial)
-            self._check_new(trial)
-            return self._measure(trial, recipe, values)
+            with kept_alive(trial):
+                recipe, values = self._suggest(trial)
+                self._check_new(trial)
+                return self._measure(trial, recipe, values)
         except TrialEndedError as ended:
             import optuna
 

@@ -1,11 +1,10 @@
-"""The study on disk or in a database, by Optuna: opening it, its trials as rows, and what becomes of trials that were killed."""
+"""The study on disk or in a database, by Optuna: opening it, and its trials as rows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from recog.core.errors import ConfigError, DataError, MissingExtraError, one_line
 from recog.core.files import open_regular
 from recog.core.text import visible
+from recog.tuning.lost_trials import GRACE_S, HEARTBEAT_S, run_again
 from recog.tuning.space import Space, Value
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 Sampler = Literal["tpe", "random"]
 NUM_NEAR = 10  # trials near the default recipe, before TPE has enough to learn from
-HEARTBEAT_S, GRACE_S = 30, 120  # of a trial in a database: it is run again when its process was silent for so long
 CONNECT_S = 10
-MAX_KILLS = 2  # of a trial's process, after which it is not run again
-KILLS = "kills"  # the trial's attribute
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
 
@@ -135,7 +132,7 @@ def open_storage(where: str) -> BaseStorage:
             engine_kwargs={"connect_args": _connect_args(where), "pool_pre_ping": True},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=_run_again,
+            heartbeat_stale_trial_callback=run_again,
         )
     except ImportError:
         raise MissingExtraError(
@@ -214,84 +211,6 @@ def open_study(storage: BaseStorage, name: str, facts: StudyFacts, *, where: str
                 "another --name."
             )
     return study
-
-
-def owner() -> str:
-    """This process: its machine, number, and the time at which it began, as numbers are used again."""
-    return f"{_host()}/{os.getpid()}/{_start_of(os.getpid())}"
-
-
-def _host() -> str:
-    """This machine, and in it the container, which has numbers of processes of its own."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()} {namespace}"
-
-
-def _start_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_gone(text: str) -> bool:
-    """Whether the process `text`, as of `owner`, was one of this machine and has ended."""
-    host, _, rest = text.rpartition("/")[0].rpartition("/")
-    start = text.rpartition("/")[2]
-    if host != _host() or not rest.isdigit():
-        return False
-    return _start_of(int(rest)) != start if os.path.isdir("/proc") else not _is_alive(int(rest))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def requeue(study: optuna.Study) -> None:
-    """Queue the trials again whose process ended without a result: on this machine, or by the heartbeat of a database."""
-    import optuna
-
-    running = optuna.trial.TrialState.RUNNING
-    for trial in study.get_trials(deepcopy=False, states=(running,)):
-        if _is_gone(trial.user_attrs.get("owner", "//")):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-            _run_again(study, trial)
-    optuna.storages.fail_stale_trials(study)
-
-
-def _run_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a trial whose process was killed; one that was killed MAX_KILLS times has failed, as it may be what kills them."""
-    import optuna
-
-    kills = trial.user_attrs.get(KILLS, 0) + 1
-    if kills < MAX_KILLS:
-        queue_again(study, trial, kills=kills)
-        return
-    reason = f"its process was killed {kills} times, perhaps for lack of memory"
-    kept: dict[str, Any] = {key: trial.user_attrs[key] for key in ("default", "recipe") if key in trial.user_attrs}
-    study.add_trial(
-        optuna.create_trial(
-            state=optuna.trial.TrialState.FAIL,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={**kept, "reason": reason},
-        )
-    )
-
-
-def queue_again(study: optuna.Study, trial: FrozenTrial | optuna.Trial, *, kills: int = 0) -> None:
-    """Queue a trial with the settings of `trial`, which ended without a result, as its process had for the `kills`th time."""
-    kept = {key: trial.user_attrs[key] for key in ("default",) if key in trial.user_attrs}
-    study.enqueue_trial(trial.params, user_attrs={"again": trial.number, KILLS: kills, **kept})
 
 
 def build_sampler(kind: Sampler, *, seed: int, number: int, fixed: Mapping[str, Value]) -> optuna.samplers.BaseSampler:

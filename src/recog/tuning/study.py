@@ -20,6 +20,7 @@ from recog.evaluation.measures.task import TASK_MEASURES
 from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, with_options
 from recog.recipes.cost import AIM, LATE, Budget, describe_seconds
 from recog.runs.folder import write_run_config
+from recog.tuning.lost_trials import describe_running, requeue
 from recog.tuning.optimism import estimate, unpack_targets
 from recog.tuning.result import StudyResult, importances_of
 from recog.tuning.space import Space, suited
@@ -33,7 +34,6 @@ from recog.tuning.storage import (
     open_storage,
     open_study,
     repair_journal,
-    requeue,
     rows_of,
 )
 
@@ -128,7 +128,7 @@ def open_in(
         score_name=TASK_MEASURES[data.dataset.task].score_name,
     )
     study = open_study(open_storage(where), name, facts, where=where)
-    requeue(study)
+    notes = (*notes, *requeue(study), *describe_running(study))
     rules = _as_begun(study, rules, options)
     job = Job(
         where=where,

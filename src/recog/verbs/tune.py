@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,7 @@ from recog.recipes.config import BY_STEPS, Recipe, TrainConfig, given_options, w
 from recog.recipes.cost import Budget, describe_seconds, parse_budget
 from recog.report.text import percent
 from recog.runs.folder import RUN_CONFIG, check_new_run, load_run_config, locked, read_config, write_run_config
-from recog.tuning.result import StudyResult, TrialEnded, count_states, short, trials_csv
+from recog.tuning.result import StudyResult, TrialEnded, count_states, running_line, short, trials_csv
 from recog.tuning.space import read_space
 from recog.tuning.storage import TrialRow, best_of, describe_sampler, open_storage, quiet_optuna
 from recog.tuning.study import (
@@ -70,10 +71,10 @@ class TuneRun:
 
     def _repr_html_(self) -> str:
         result = self.result
-        rows = [
-            (str(row.number), row.recipe, percent(row.score), "default" if row.is_default else _settings(row))
-            for row in best_of(result.rows, NUM_SHOWN)
-        ]
+        rows = []
+        for row in best_of(result.rows, NUM_SHOWN):
+            settings = ", ".join(f"{name} {short(value)}" for name, value in row.settings.items())
+            rows.append((str(row.number), row.recipe, percent(row.score), "default" if row.is_default else settings))
         parts = [notebook.paragraph(text) for text in result.conclusions()]
         parts.append(notebook.table(("Trial", "Recipe", result.score_name, "Settings"), rows))
         shares = (result.importances or {}).items()
@@ -89,10 +90,6 @@ class TuneRun:
         """As JSON."""
         run = None if self.run is None else {"run": str(self.run.folder), "report": self.run.report.to_dict()}
         return {"folder": str(self.folder), "config": str(self.best_config), **self.result.to_dict(), "refit": run}
-
-
-def _settings(row: TrialRow) -> str:
-    return ", ".join(f"{name} {short(value)}" for name, value in row.settings.items())
 
 
 TuneEvent = Note | TrialEnded | TuneRun
@@ -127,7 +124,7 @@ def tune(  # noqa: PLR0913  keywords of a public verb
     with other machines, `resume` continues one. With `test`, the winner's own run is measured on the test split, which the
     study does not use; else on the validation split, or by cross-validation.
 
-    `verbose` shows a line per trial on stderr. torch's thread count and all random generators are left as found.
+    `verbose` shows a line per trial on stderr, and one of the trial that runs, then one of the winner's training. torch's thread count and all random generators are left as found.
     """
     options = given_options({"recipe": recipe, "model": model, "seed": seed, "threads": threads})
     chosen = with_options(read_config(config), options, settings)
@@ -148,19 +145,25 @@ def tune(  # noqa: PLR0913  keywords of a public verb
         dataset = open_source(source, labels=chosen.data.labels, layout=chosen.data.layout, class_names=class_names)
     if source is not None:
         chosen = replace(chosen, data=replace(chosen.data, source="" if dataset is not None else str(source)))
-    return _finish(tune_events(chosen, wanted, dataset=dataset), verbose=verbose)
+    return _finish(partial(tune_events, chosen, wanted, dataset=dataset), verbose=verbose)
 
 
-def _finish(events: Iterator[TuneEvent | TrainEvent], *, verbose: bool) -> TuneRun:
-    """The TuneRun at the end of `events`, within another program."""
+def _finish(begin: Callable[..., Iterator[TuneEvent | TrainEvent]], *, verbose: bool) -> TuneRun:
+    """The TuneRun at the end of the events of `begin(watch=...)`, within another program."""
     from recog.verbs.python.embedded import progress_line, state_kept
 
+    best = ""
+
+    def watch(running: Sequence[TrialRow]) -> None:
+        line.state("; ".join([*([best] if best else []), *(running_line(row) for row in running[:1])]))
+
     with state_kept(), progress_line(sys.stderr if verbose else None) as line:
-        for event in events:
+        for event in begin(watch=watch):
             if isinstance(event, TuneRun):
                 return event
             if isinstance(event, TrialEnded):
                 line.note([event.line])
+                best = f"best {percent(event.best[0].score)}" if event.best else ""
             elif isinstance(event, Planned):
                 line.begin(event.folder.name, num_steps=event.num_steps, num_epochs=event.config.optim.epochs or 0)
             elif isinstance(event, Run):

@@ -84,6 +84,17 @@ def test_an_interrupted_line_is_ended():
     assert stream.getvalue().endswith("digits-1  head  val accuracy 50.0%\n")
 
 
+def test_lines_take_the_place_of_a_state_that_goes_on_below():
+    stream = Terminal()
+    with progress_line(stream) as line:
+        line.state("trial 0: epoch 1/2")
+        line.note(["trial 0: done"])
+        line.state("trial 1: head")
+    assert stream.getvalue() == (
+        "\rtrial 0: epoch 1/2" + "\r                  \rtrial 0: done\n" + "\rtrial 1: head" + "\n"
+    )
+
+
 def test_a_narrow_terminal_cuts_the_line(monkeypatch):
     monkeypatch.setenv("COLUMNS", "12")
     stream = Terminal()

@@ -215,9 +215,15 @@ class ProgressLine:
         self._width = 0  # of the open line
 
     def note(self, texts: Sequence[str]) -> None:
-        """A line each, before the progress line begins."""
+        """A line each, which takes the place of the progress line; that goes on below them."""
         for text in texts if self._stream is not None else ():
-            print(visible(text), file=self._stream, flush=True)
+            blank = f"\r{' ' * self._width}\r" if self._width else ""
+            print(f"{blank}{visible(text)}", file=self._stream, flush=True)
+            self._width = 0
+
+    def state(self, text: str) -> None:
+        """What is under way, where no run of its own name is trained."""
+        self._rewrite(visible(text))
 
     def begin(self, name: str, *, num_steps: int, num_epochs: int) -> None:
         """Training of the run `name` starts; `num_steps` is 0 if no gradient steps are taken."""
@@ -264,6 +270,6 @@ class ProgressLine:
     def _rewrite(self, text: str) -> None:
         if self._stream is None or not self._rewrites:
             return
-        line = f"{self._name}  {text}"[: self._columns - 1]
+        line = f"{self._name}{'  ' if self._name else ''}{text}"[: self._columns - 1]
         print(f"\r{line.ljust(self._width)}", end="", file=self._stream, flush=True)
         self._width = len(line)
