@@ -124,7 +124,8 @@ def tune(  # noqa: PLR0913  keywords of a public verb
     with other machines, `resume` continues one. With `test`, the winner's own run is measured on the test split, which the
     study does not use; else on the validation split, or by cross-validation.
 
-    `verbose` shows a line per trial on stderr, and one of the trial that runs, then one of the winner's training. torch's thread count and all random generators are left as found.
+    `verbose` shows a line per trial on stderr, and below them one of the trial that runs, then of the winner's training. torch's
+    thread count and all random generators are left as found.
     """
     options = given_options({"recipe": recipe, "model": model, "seed": seed, "threads": threads})
     chosen = with_options(read_config(config), options, settings)
