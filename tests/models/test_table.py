@@ -62,6 +62,7 @@ def test_names_lead_to_an_entry_or_pass_through():
 SMALLEST = {
     "lenet5": 12,  # padded: 12 -> 12 -> 6 -> 2 -> 1
     "cnn_6_16": 16,  # 16 -> 12 -> 6 -> 2 -> 1
+    "cnn_16_32": 4,  # 4 -> 2 -> 1
     "cnn_32_64": 6,  # 6 -> 4 -> 2 -> 1
     "cnn_64_128": 4,  # 4 -> 2 -> 1
     "resnet8": 1,  # strides that round up

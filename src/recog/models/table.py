@@ -76,6 +76,7 @@ MODELS: Mapping[str, Own | Timm] = MappingProxyType(
         # small images, from scratch
         "lenet5": Own(build=_lazy("classic", "lenet5"), image_size=(32, 32), channels=1, num_parameters=61_706),
         "cnn_6_16": Own(build=_lazy("classic", "cnn_6_16"), image_size=(32, 32), num_parameters=62_006),
+        "cnn_16_32": Own(build=_lazy("classic", "cnn_16_32"), image_size=(28, 28), channels=1, num_parameters=166_406),
         "cnn_32_64": Own(
             build=_lazy("classic", "cnn_32_64"), image_size=(28, 28), channels=1, num_parameters=1_199_882
         ),

@@ -5,7 +5,7 @@ import torchvision
 from small_models import num_parameters
 from torch import nn
 
-from recog.models.networks.classic import PlainNetwork, alexnet, cnn_6_16, cnn_32_64, cnn_64_128, lenet5, num_positions
+from recog.models.networks.classic import PlainNetwork, alexnet, cnn_6_16, cnn_16_32, cnn_32_64, cnn_64_128, lenet5, num_positions
 
 
 def conv(kernel, before, after):
@@ -21,6 +21,10 @@ def test_parameters_of_the_tutorials_networks_by_hand():
     by_hand = conv(5, 3, 6) + conv(5, 6, 16) + full(16 * 5 * 5, 120) + full(120, 84) + full(84, 10)
     assert by_hand == 456 + 2_416 + 48_120 + 10_164 + 850 == 62_006
     assert num_parameters(cnn_6_16(num_classes=10, in_chans=3)) == 62_006
+    # 28 -> 14 -> 7 px
+    by_hand = conv(4, 1, 16) + conv(4, 16, 32) + full(32 * 7 * 7, 100) + full(100, 10)
+    assert by_hand == 272 + 8_224 + 156_900 + 1_010 == 166_406
+    assert num_parameters(cnn_16_32(num_classes=10, in_chans=1)) == 166_406
     # 28 -> 26 -> 24 -> 12 px
     by_hand = conv(3, 1, 32) + conv(3, 32, 64) + full(64 * 12 * 12, 128) + full(128, 10)
     assert by_hand == 320 + 18_496 + 1_179_776 + 1_290 == 1_199_882
@@ -31,7 +35,7 @@ def test_parameters_of_the_tutorials_networks_by_hand():
     assert num_parameters(cnn_64_128(num_classes=10, in_chans=3)) == 8_278_658
 
 
-@pytest.mark.parametrize("build", [cnn_6_16, cnn_32_64, cnn_64_128])
+@pytest.mark.parametrize("build", [cnn_6_16, cnn_16_32, cnn_32_64, cnn_64_128])
 @pytest.mark.parametrize("size", [(32, 32), (28, 28), (17, 40)])
 def test_fully_connected_sizes_follow_the_image(build, size):
     network = build(num_classes=4, in_chans=1, image_size=size).eval()
