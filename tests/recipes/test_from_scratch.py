@@ -31,10 +31,13 @@ def test_settings_of_a_fast_network_are_for_its_own_optimiser():
     assert (other.optim.lr, other.epochs, other.batch_size) == (0.1, 40, 64)
 
 
-def test_the_rate_of_a_fast_network_falls_with_the_root_of_the_steps():
-    """9,000 images in parts of 512: 60 epochs are 1,055 steps, and 2.4 over their root is 0.0739; one epoch: 0.24."""
-    found = [scratch_defaults("fastnet32", num_images=9000, optimizer=None, epochs=n).optim for n in (None, 1)]
-    assert [round(optim.lr, 4) for optim in found] == [0.0739, 0.24]
+def test_the_rate_of_a_fast_network_falls_with_the_steps_and_rises_with_the_epochs():
+    """In steps of 512 images: one epoch of 9,000 has 18 steps, so the highest rate; five of 45,000 have 439, and 2.4 over their
+    root is 0.1145; twelve have 1,055, whose 0.0739 is below 12 / 100; of sixty the highest again.
+    """
+    runs = ((9000, 1), (45_000, 5), (45_000, 12), (9000, 60))
+    found = [scratch_defaults("fastnet32", num_images=n, optimizer=None, epochs=epochs).optim for n, epochs in runs]
+    assert [round(optim.lr, 4) for optim in found] == [0.24, 0.1145, 0.12, 0.24]
     for optim in found:  # what is left to AdamW keeps its rates
         assert optim.lr * optim.bias_lr_factor == pytest.approx(0.02)
         assert optim.lr * optim.head_lr_factor == pytest.approx(0.005)

@@ -112,6 +112,27 @@ def test_a_step_and_the_validation_are_on_the_worst_images():
     assert log.loss == pytest.approx(float(F.cross_entropy(expected, LABELS).detach()), rel=1e-5)
 
 
+def test_eps_grows_over_the_first_steps():
+    """Of 20 steps the first 5: a fifth of eps and of a step's size after another, then the whole of both."""
+    config = AdversarialConfig(eps=0.3, steps=5, warmup_fraction=0.25)
+    assert config.size == pytest.approx(0.15)
+    optim = OptimConfig(name="sgd", lr=0.5).filled(epochs=1)
+    state = build_state(
+        flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", adversarial=config, num_steps=20
+    )
+    grown = [config.at(step, state.num_adversarial_warmup_steps) for step in range(7)]
+    assert [each.eps for each in grown] == pytest.approx([0.06, 0.12, 0.18, 0.24, 0.3, 0.3, 0.3])
+    assert [each.size for each in grown] == pytest.approx([0.03, 0.06, 0.09, 0.12, 0.15, 0.15, 0.15])
+    state.num_steps_done = 1
+    worst_loss = adversarial_loss(state.classifier, state.classifier, state.loss, IMAGES, LABELS, grown[1])
+    torch.manual_seed(0)
+    log = train_step(state, IMAGES, LABELS, lr=0.5)
+    assert log.loss == pytest.approx(float(worst_loss.detach()), abs=0.01)
+    assert build_state(
+        flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", num_steps=20
+    ).num_adversarial_warmup_steps == 0
+
+
 def test_a_resumed_run_takes_the_same_steps():
     """Random starts come from the generator that a snapshot holds."""
     optim = OptimConfig(name="sgd", lr=0.1).filled(epochs=1)

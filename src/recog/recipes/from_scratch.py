@@ -19,7 +19,7 @@ FAST_NETWORKS = ("fastnet32", "fastnet32_wide")
 SEEN_IMAGES = 600_000  # by a fast network, over all epochs
 FAST_EPOCHS = (12, 60)  # at least and at most
 FAST_LR, FAST_BIAS_LR, FAST_HEAD_LR = 0.24, 0.02, 0.005  # the first at most
-FAST_LR_PER_ROOT = 2.4  # over the square root of the number of steps, where that is less
+FAST_LR_PER_ROOT, FAST_LR_PER_EPOCH = 2.4, 0.01  # the larger: over the root of the number of steps, times the epochs
 FAST_BATCH = 256
 FAST_SMALL = 0.6  # of all steps, at 20 px where the images have 32
 
@@ -44,7 +44,8 @@ class ScratchDefaults:
 
 
 # After Jordan (2024), airbench94_muon: momentum, smoothing, a straight line down to 0, and the rate for its 200 steps of 2,000
-# images. More steps need a lower one (docs/speed.md). Biases and the last layer are left to AdamW, at rates of their own.
+# images. More steps need a lower one, and images that are seen again and again a higher one (docs/speed.md). Biases and the last
+# layer are left to AdamW, at rates of their own.
 _FAST = Defaults(
     lr=FAST_LR,
     fine_tuning_lr=DEFAULTS["muon"].fine_tuning_lr,
@@ -77,8 +78,9 @@ def scratch_defaults(
     if network in FAST_NETWORKS and optimizer in (None, "muon"):
         least, most = FAST_EPOCHS
         planned = max(least, min(most, round(SEEN_IMAGES / num_images)))
-        num_steps = (epochs or planned) * num_images / (FAST_BATCH * _FAST.accumulation)
-        lr = min(FAST_LR, FAST_LR_PER_ROOT / math.sqrt(max(1.0, num_steps)))
+        num_epochs = epochs or planned
+        num_steps = num_epochs * num_images / (FAST_BATCH * _FAST.accumulation)
+        lr = min(FAST_LR, max(FAST_LR_PER_ROOT / math.sqrt(max(1.0, num_steps)), FAST_LR_PER_EPOCH * num_epochs))
         return ScratchDefaults(
             optimizer="muon",
             optim=replace(_FAST, lr=lr, bias_lr_factor=FAST_BIAS_LR / lr, head_lr_factor=FAST_HEAD_LR / lr),

@@ -228,6 +228,7 @@ def start_training(
         precision=plan.compute.precision,
         world=world,
         adversarial=plan.adversarial,
+        num_steps=num_steps,
     )
     return state, loader
 

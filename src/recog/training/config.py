@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -218,6 +218,7 @@ class AdversarialConfig:
     steps: int = 10  # of pgd and trades; fgsm-rs takes one
     step_size: float | None = None  # 2.5 eps / steps if None; of fgsm-rs 1.25 eps
     beta: float = 6.0  # of trades: what the divergence on changed images counts
+    warmup_fraction: float = 0.15  # of all steps, the first ones, in which eps grows from 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.eps <= 1:
@@ -230,6 +231,10 @@ class AdversarialConfig:
             raise ConfigError(f"adversarial.step_size is {self.step_size}; it must be above 0 and at most 1.")
         if not 0 < self.beta < math.inf:
             raise ConfigError(f"adversarial.beta is {self.beta}; it must be above 0 (the paper's is 6).")
+        if not 0 <= self.warmup_fraction < 1:
+            raise ConfigError(
+                f"adversarial.warmup_fraction is {self.warmup_fraction}; it must be at least 0 and below 1."
+            )
         if self.eps == 0 and any(getattr(self, field.name) != field.default for field in fields(self)):
             raise ConfigError("adversarial settings need adversarial.eps above 0, such as --set adversarial.eps=8/255.")
 
@@ -242,6 +247,13 @@ class AdversarialConfig:
         """Of a step. Wong et al. (2020), section 5: 1.25 eps for one step."""
         usual = 1.25 if self.method == "fgsm-rs" else 2.5 / self.steps
         return usual * self.eps if self.step_size is None else self.step_size
+
+    def at(self, step: int, num_warmup_steps: int) -> AdversarialConfig:
+        """With the eps and size of `step`, from 0: eps 0.3 from the first step keeps a small network at one answer for all."""
+        if step >= num_warmup_steps:
+            return self
+        share = (step + 1) / num_warmup_steps
+        return replace(self, eps=share * self.eps, step_size=share * self.size)
 
     def reasons(self, task: Task) -> list[str]:
         """What it means for a run. ConfigError for a method that does not suit `task`."""

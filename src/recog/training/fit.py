@@ -274,7 +274,8 @@ def _loss(state: TrainState, images: torch.Tensor, targets: torch.Tensor) -> tor
     images, targets = move(images, device), move(targets, device)
     with autocast(device, state.precision):
         if state.adversarial is not None:
-            return adversarial_loss(network, state.classifier, state.loss, images, targets, state.adversarial)
+            config = state.adversarial.at(state.num_steps_done, state.num_adversarial_warmup_steps)
+            return adversarial_loss(network, state.classifier, state.loss, images, targets, config)
         logits, _ = network(images)
     return state.loss(logits.float(), targets)
 

@@ -47,6 +47,7 @@ class TrainState:
     freeze_batch_norm: bool = False
     freeze_epochs: int = 0  # in which only the head learns
     adversarial: AdversarialConfig | None = None
+    num_adversarial_warmup_steps: int = 0  # in which its eps grows
     scaler: torch.amp.GradScaler = field(default_factory=build_scaler)  # of the loss, in float16
     world: World = field(default_factory=World)
     parallel: DistributedDataParallel | None = None  # the classifier as several processes train it
@@ -75,8 +76,9 @@ def build_state(
     precision: Precision,
     world: World | None = None,
     adversarial: AdversarialConfig | None = None,
+    num_steps: int = 0,
 ) -> TrainState:
-    """`classifier` ready for its first step by `optim`: in channels-last layout, its first layers frozen."""
+    """`classifier` ready for the first of `num_steps` by `optim`: in channels-last layout, its first layers frozen."""
     world, ema = world or World(), None
     freeze_layers(classifier.network, optim.freeze_layers)
     classifier.to(memory_format=torch.channels_last)
@@ -98,6 +100,7 @@ def build_state(
         freeze_batch_norm=optim.freeze_batch_norm,
         freeze_epochs=optim.freeze_epochs,
         adversarial=adversarial if adversarial is not None and adversarial.eps > 0 else None,
+        num_adversarial_warmup_steps=0 if adversarial is None else round(adversarial.warmup_fraction * num_steps),
         scaler=build_scaler(precision),
         world=world,
         parallel=parallel(world, classifier, will_freeze=optim.freeze_epochs > 0),
