@@ -128,9 +128,12 @@ def test_eps_grows_over_the_first_steps():
     torch.manual_seed(0)
     log = train_step(state, IMAGES, LABELS, lr=0.5)
     assert log.loss == pytest.approx(float(worst_loss.detach()), abs=0.01)
-    assert build_state(
-        flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", num_steps=20
-    ).num_adversarial_warmup_steps == 0
+    assert (
+        build_state(
+            flat(), optim=optim, loss=build_loss(LossConfig()), precision="float32", num_steps=20
+        ).num_adversarial_warmup_steps
+        == 0
+    )
 
 
 def test_a_resumed_run_takes_the_same_steps():

@@ -5,7 +5,16 @@ import torchvision
 from small_models import num_parameters
 from torch import nn
 
-from recog.models.networks.classic import PlainNetwork, alexnet, cnn_6_16, cnn_16_32, cnn_32_64, cnn_64_128, lenet5, num_positions
+from recog.models.networks.classic import (
+    PlainNetwork,
+    alexnet,
+    cnn_6_16,
+    cnn_16_32,
+    cnn_32_64,
+    cnn_64_128,
+    lenet5,
+    num_positions,
+)
 
 
 def conv(kernel, before, after):
