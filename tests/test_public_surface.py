@@ -163,6 +163,7 @@ def test_config_fields():
         "adversarial.method",
         "adversarial.step_size",
         "adversarial.steps",
+        "adversarial.warmup_fraction",
         "augment.blur",
         "augment.brightness",
         "augment.contrast",
