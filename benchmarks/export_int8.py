@@ -59,7 +59,7 @@ def same(network: Path, images: np.ndarray, target: Path) -> None:
     target.write_bytes(network.read_bytes())
 
 
-WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], None]]] = {
+WAYS: dict[str, tuple[str, str, Callable[[Path, np.ndarray, Path], tuple[str, ...] | None]]] = {
     "float32, ONNX Runtime": ("onnx", "float32", same),
     "bfloat16, OpenVINO": ("openvino", "bfloat16", same),
     "int8, recog": ("onnx", "int8", quantize),
@@ -90,9 +90,10 @@ def table(run: str, ways: Sequence[str]) -> str:
             folder.mkdir()
             network = Path(text) / ONNX
             if quantise not in made:
-                quantise(side.folder / ONNX, images, network)
-                made[quantise] = network.read_bytes()
-            network.write_bytes(made[quantise])
+                floats = quantise(side.folder / ONNX, images, network)
+                made[quantise] = network.read_bytes(), floats
+            content, floats = made[quantise]
+            network.write_bytes(content)
             job = ExportJob(
                 bundle=side.folder,
                 network=network,
@@ -123,7 +124,7 @@ def table(run: str, ways: Sequence[str]) -> str:
         low, high = (100 * value for value in gate.comparison.difference_ci95)
         before, after = gate.speeds["bundle"][32].median, gate.speeds["export"][32].median
         rows.append(
-            f"| {name} | {gate.num_equal_labels} ({gate.label_agreement:.2%}) | {gate.comparison.accuracy_b:.1%} | "
+            f"| {name}{f', {len(floats)} layers in floats' if floats else ''} | {gate.num_equal_labels} ({gate.label_agreement:.2%}) | {gate.comparison.accuracy_b:.1%} | "
             f"{100 * gate.comparison.difference:+.2f} ({low:+.2f} to {high:+.2f}) | {gate.parity.max_prob_difference:.4f}, "
             f"{gate.parity.mean_prob_difference:.4f} | "
             f"1/{gate.bundle_bytes / gate.export_bytes:.2f} | {after:.0f} beside {before:.0f} | {gate.problem or 'passed'} |"

@@ -93,8 +93,11 @@ def test_biases_take_out_what_quantisation_shifts(tmp_path):
     np.testing.assert_array_less(np.abs(means(tmp_path / "int8.onnx") - means(path)), np.array([1, 0.013, 1]) / 127)
 
 
-def deep_network_file(folder):
-    """images uint8 [B, 4, 4, 2] -> depthwise 3 x 3 of 2 channels -> 1 x 1 to 64 -> 1 x 1 to 64 -> means: 4,258 weights."""
+def deep_network_file(folder, *, first=()):
+    """images uint8 [B, 4, 4, 2] -> depthwise 3 x 3 of 2 channels -> 1 x 1 to 64 -> 1 x 1 to 64 -> means: 4,258 weights.
+
+    `first` are weights [2, 1, 1, 1] of a depthwise layer before it.
+    """
     rng = np.random.default_rng(0)
     depthwise = np.zeros((2, 1, 3, 3), np.float32)
     depthwise[:, 0, 1, 1], depthwise[:, 0, 0, 0] = 1, 0.0039  # rounds to 0, steps are 1 / 127
@@ -112,7 +115,10 @@ def deep_network_file(folder):
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["x"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["x", "dw"], ["a"], name="depthwise", group=2, pads=[1, 1, 1, 1]),
+        *([helper.make_node("Conv", ["x", "first"], ["y"], name="first", group=2)] if len(first) else ()),
+        helper.make_node(
+            "Conv", ["y" if len(first) else "x", "dw"], ["a"], name="depthwise", group=2, pads=[1, 1, 1, 1]
+        ),
         helper.make_node("Conv", ["a", "wide"], ["b"], name="wide"),
         helper.make_node("Conv", ["b", "pw"], ["c"], name="large"),
         helper.make_node("ReduceMean", ["c", "axes"], ["features"], keepdims=0),
@@ -129,7 +135,7 @@ def deep_network_file(folder):
         outputs,
         [
             numpy_helper.from_array(array.astype(np.int64 if name == "axes" else np.float32), name)
-            for name, array in tensors.items()
+            for name, array in (tensors | ({"first": first} if len(first) else {})).items()
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -147,6 +153,12 @@ def test_a_small_layer_whose_rounding_changes_the_features_stays_float(tmp_path)
     dtypes = {t.name.removesuffix("_quantized"): t.data_type for t in model.graph.initializer}
     assert dtypes["dw"] == TensorProto.FLOAT
     assert (dtypes["wide"], dtypes["pw"]) == (TensorProto.INT8, TensorProto.INT8)
+
+
+def test_of_two_forms_the_one_nearer_to_the_network_is_taken(tmp_path):
+    """Ones in the first layer are exact in integers, so that floats gain more in the layer behind it; without it, it is first."""
+    behind = deep_network_file(tmp_path, first=np.ones((2, 1, 1, 1), np.float32))
+    assert quantize(behind, TWO_CHANNELS, tmp_path / "int8.onnx") == ("depthwise", "fc")
 
 
 def test_equal_zero_points_are_stored_once(tmp_path):

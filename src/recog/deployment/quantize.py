@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,15 @@ def quantize(
     *,
     runtime: str = "onnxruntime",
     num_threads: int | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Write the int8 form of the ONNX file `network` to `target`, with ranges from `images` uint8 [N, H, W, C].
 
-    The layer that gives the logits stays in floats, and so do the small layers whose rounded weights change the features most;
-    benchmarks/results/export_int8.md has what that gains. Activations are uint8; for the `runtime` tensorrt, which requires it,
+    The layer that gives the logits stays in floats. Beside it either the first layer does, or the small layers whose rounded
+    weights change the features most: that of the two forms whose logits differ less from the network's on `images`, in mean
+    square. benchmarks/results/export_int8.md has which. Returns the names of the layers in floats. Activations are uint8; for the `runtime` tensorrt, which requires it,
     int8 around zero. For openvino means over a map are of its float values, as OpenVINO rounds means of integers. ConfigError
     where the network has no layer to quantise.
     """
-    symmetric, for_openvino = runtime == "tensorrt", runtime == "openvino"
     threads = num_threads or num_cores()
     with tempfile.TemporaryDirectory(prefix="recog-") as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
@@ -63,33 +64,79 @@ def quantize(
             raise ConfigError(
                 "the network has no convolution or matrix product that could be quantised; leave --int8 out."
             )
-        quantised = Path(folder) / "int8.onnx"
-        quantize_static(
-            str(prepared),
-            str(quantised),
-            _Batches(images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*_LAYERS, *_BETWEEN],
-            nodes_to_exclude=sorted({*last, *_sensitive_layers(model, images, threads)}),
-            per_channel=True,
-            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": for_openvino},
-        )
-        result = onnx.load(quantised)
-        if for_openvino:
-            _use_float_means(result)
-        _share_zero_points(result)
-        result = _correct_biases(model, result, images, threads)
-        if for_openvino:
-            _use_float_biases(result)
-        kept = {entry.key: entry.value for entry in onnx.load(network, load_external_data=False).metadata_props}
-        onnx.helper.set_model_props(result, kept)
-        target.write_bytes(result.SerializeToString(deterministic=True))
+        forms = {
+            floats: _quantised(prepared, model, last | floats, images, runtime=runtime, num_threads=threads)
+            for floats in dict.fromkeys((_first_layer(model), _sensitive_layers(model, images, threads)))
+        }
+    expected = _logits(model, images, threads)
+    floats, result = min(forms.items(), key=lambda form: _mean_square(_logits(form[1], images, threads) - expected))
+    kept = {entry.key: entry.value for entry in onnx.load(network, load_external_data=False).metadata_props}
+    onnx.helper.set_model_props(result, kept)
+    target.write_bytes(result.SerializeToString(deterministic=True))
+    return tuple(sorted(last | floats))
 
 
-def _sensitive_layers(model: onnx.ModelProto, images: NDArray[np.uint8], num_threads: int) -> set[str]:
+def _quantised(  # noqa: PLR0913  one form of a network
+    prepared: Path,
+    model: onnx.ModelProto,
+    floats: Set[str],
+    images: NDArray[np.uint8],
+    *,
+    runtime: str,
+    num_threads: int,
+) -> onnx.ModelProto:
+    """The network `model` of the file `prepared` with all layers but `floats` in integers, and biases corrected."""
+    symmetric, for_openvino = runtime == "tensorrt", runtime == "openvino"
+    quantised = prepared.with_name("int8.onnx")
+    quantize_static(
+        str(prepared),
+        str(quantised),
+        _Batches(images),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=[*_LAYERS, *_BETWEEN],
+        nodes_to_exclude=sorted(floats),
+        per_channel=True,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"ActivationSymmetric": symmetric, "QDQKeepRemovableActivations": for_openvino},
+    )
+    result = onnx.load(quantised)
+    if for_openvino:
+        _use_float_means(result)
+    _share_zero_points(result)
+    result = _correct_biases(model, result, images, num_threads)
+    if for_openvino:
+        _use_float_biases(result)
+    return result
+
+
+def _logits(model: onnx.ModelProto, images: NDArray[np.uint8], num_threads: int) -> NDArray[np.float32]:
+    run = _opened(model, ["logits"], num_threads)
+    return np.concatenate([run(images[i : i + BATCH])[0] for i in range(0, len(images), BATCH)])
+
+
+def _mean_square(values: NDArray[np.float32]) -> float:
+    return float((values**2).mean(dtype=np.float64))
+
+
+def _first_layer(model: onnx.ModelProto) -> frozenset[str]:
+    """The name of the first convolution, where it has at most MAX_FLOAT_SHARE of the weights of all."""
+    sizes = _weights_of_convolutions(model)
+    first = next(iter(sizes), None)
+    return frozenset({first} if first is not None and sizes[first] <= MAX_FLOAT_SHARE * sum(sizes.values()) else ())
+
+
+def _weights_of_convolutions(model: onnx.ModelProto) -> dict[str, int]:
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        node.name: math.prod(tensors[node.input[1]].dims)
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in tensors
+    }
+
+
+def _sensitive_layers(model: onnx.ModelProto, images: NDArray[np.uint8], num_threads: int) -> frozenset[str]:
     """Names of the convolutions that stay in floats: their rounded weights change the features most, and they are small.
 
     Each alone has its weights rounded, and the squared change of the features tells. In networks with depthwise convolutions a
@@ -108,14 +155,14 @@ def _sensitive_layers(model: onnx.ModelProto, images: NDArray[np.uint8], num_thr
         tensors[weight].CopyFrom(onnx.numpy_helper.from_array(_rounded(onnx.numpy_helper.to_array(exact)), weight))
         found = _opened(model, ["features"], num_threads)(images)[0]
         tensors[weight].CopyFrom(exact)
-        errors[name] = float(((found - expected) ** 2).mean(dtype=np.float64))
-    sizes = {name: int(np.prod(tensors[weight].dims)) for name, weight in layers.items()}
+        errors[name] = _mean_square(found - expected)
+    sizes = _weights_of_convolutions(model)
     left, chosen = MAX_FLOAT_SHARE * sum(sizes.values()), set()
     for name in sorted(layers, key=lambda name: -errors[name]):
         if errors[name] >= SENSITIVE_SHARE * sum(errors.values()) and sizes[name] <= left:
             chosen.add(name)
             left -= sizes[name]
-    return chosen
+    return frozenset(chosen)
 
 
 def _rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
