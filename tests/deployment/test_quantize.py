@@ -99,8 +99,8 @@ def deep_network_file(folder, *, first=()):
     `first` are weights [2, 1, 1, 1] of a depthwise layer before it.
     """
     rng = np.random.default_rng(0)
-    depthwise = np.zeros((2, 1, 3, 3), np.float32)
-    depthwise[:, 0, 1, 1], depthwise[:, 0, 0, 0] = 1, 0.0039  # rounds to 0, steps are 1 / 127
+    depthwise = np.full((2, 1, 3, 3), 0.0039, np.float32)  # rounds to 0, steps are 1 / 127
+    depthwise[:, 0, 1, 1] = 1
     wide = rng.normal(size=(64, 2, 1, 1)).astype(np.float32)
     last = np.round(rng.uniform(-127, 127, (64, 64, 1, 1))).astype(np.float32)
     last[:, 0] = 127  # whole numbers of steps: its rounding changes nothing
@@ -156,7 +156,7 @@ def test_a_small_layer_whose_rounding_changes_the_features_stays_float(tmp_path)
 
 
 def test_of_two_forms_the_one_nearer_to_the_network_is_taken(tmp_path):
-    """Ones in the first layer are exact in integers, so that floats gain more in the layer behind it; without it, it is first."""
+    """Ones in the first layer are exact in integers; in the one behind it eight of nine weights round to 0."""
     behind = deep_network_file(tmp_path, first=np.ones((2, 1, 1, 1), np.float32))
     assert quantize(behind, TWO_CHANNELS, tmp_path / "int8.onnx") == ("depthwise", "fc")
 

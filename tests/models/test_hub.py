@@ -1,9 +1,6 @@
 """Hosts of pretrained weights that answer, refuse, hang or do not exist, without any network but this machine's own."""
 
 import hashlib
-import http.server
-import socket
-import threading
 import time
 
 import pytest
@@ -15,15 +12,8 @@ from small_models import build
 from recog.core.errors import ConfigError
 from recog.models import hub
 from recog.models.config import ModelConfig
-from recog.models.hub import PACKAGED, check_download, is_cached, quiet_hub, why_unreachable
+from recog.models.hub import PACKAGED, check_download, is_cached, quiet_hub
 from recog.models.weights import PACKAGED_WEIGHTS
-
-
-@pytest.fixture
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
@@ -33,60 +23,6 @@ def no_caches(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path
-
-
-@pytest.fixture
-def server():
-    """Answers /: its status is set by the test."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        status = 200
-
-        def do_HEAD(self):  # noqa: N802  http.server's name
-            self.send_response(Handler.status)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield Handler, f"http://127.0.0.1:{running.server_port}/a/file"
-        running.shutdown()
-
-
-@pytest.mark.parametrize("status", [200, 401, 403, 404, 405])
-def test_a_host_that_answers_is_reachable(server, no_proxy, status):
-    handler, url = server
-    handler.status = status
-    assert why_unreachable(url) is None
-
-
-@pytest.mark.parametrize("status", [407, 502, 503])
-def test_a_host_or_proxy_that_fails_is_not(server, no_proxy, status):
-    handler, url = server
-    handler.status = status
-    assert why_unreachable(url) == f"no connection to 127.0.0.1: HTTP status {status}"
-
-
-def test_a_closed_port_and_a_proxy_that_does_not_exist(no_proxy, monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    assert why_unreachable(closed) == "no connection to 127.0.0.1: Connection refused"
-    monkeypatch.setenv("HTTPS_PROXY", closed)
-    assert why_unreachable("https://example.org") == "no connection to example.org: Connection refused"
-
-
-def test_a_host_that_never_answers_takes_the_deadline(no_proxy, monkeypatch):
-    monkeypatch.setattr(hub, "DEADLINE_S", 0.3)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        begun = time.perf_counter()
-        reason = why_unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert reason in ("no connection to 127.0.0.1: no answer within 0.3 s", "no connection to 127.0.0.1: timed out")
-    assert time.perf_counter() - begun < 2
 
 
 @pytest.mark.parametrize(

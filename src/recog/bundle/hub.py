@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,10 +14,12 @@ from recog.bundle.reference import read_reference
 from recog.bundle.seal import check_all_files
 from recog.core.errors import BundleError, MissingExtraError, RecogError, one_line
 from recog.core.files import cache_folder, staged_folder
+from recog.core.hosts import endpoint, why_unreachable
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w][\w./-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_TIMEOUT_S = 10.0  # for an answer of a hub that is there
 T = TypeVar("T")
 
 
@@ -34,8 +35,9 @@ def fetch_bundle(address: str) -> Path:
     places = cache_folder("hub") / repo.replace("/", "--")
     if _COMMIT.fullmatch(revision) and (places / revision / MANIFEST).is_file():
         return places / revision
-    client = open_client()
-    commit = str(asked(lambda: client.model_info(repo, revision=revision or None).sha, address))
+    client = open_client(address)
+    info = asked(lambda: client.model_info(repo, revision=revision or None, timeout=_TIMEOUT_S), address)
+    commit = str(info.sha)
     if not _COMMIT.fullmatch(commit):
         raise BundleError(f"the hub names no commit of {address}.")
     folder = places / commit
@@ -50,13 +52,18 @@ def check_repo(repo: str, given: str) -> None:
         raise BundleError(f"{given} is not the name of a model on the hub; expected OWNER/NAME, such as anna/flowers.")
 
 
-def open_client() -> Any:
-    """huggingface_hub's HfApi, at HF_ENDPOINT if it is set, with the token that its login or HF_TOKEN has."""
+def open_client(address: str) -> Any:
+    """huggingface_hub's HfApi, at HF_ENDPOINT if it is set, with the token that its login or HF_TOKEN has.
+
+    BundleError where the hub does not answer.
+    """
     try:
         from huggingface_hub import HfApi
     except ModuleNotFoundError:
         raise MissingExtraError("the hub needs huggingface_hub; run: pip install 'recog[hub]'") from None
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="recog")
+    if (reason := why_unreachable(endpoint())) is not None:
+        raise BundleError(f"{address}: {reason}. Check the network; offline, name the folder of a bundle.")
+    return HfApi(endpoint=endpoint(), library_name="recog")
 
 
 def asked(request: Callable[[], T], address: str) -> T:
@@ -123,7 +130,8 @@ def push(bundle: str | Path, repo: str, *, yes: bool = False, private: bool = Fa
     )
     if not yes:
         return plan
-    client, address = open_client(), f"{HUB_PREFIX}{repo}"
+    address = f"{HUB_PREFIX}{repo}"
+    client = open_client(address)
     asked(lambda: client.create_repo(repo, private=private, exist_ok=True), address)
     done = asked(
         lambda: client.upload_folder(

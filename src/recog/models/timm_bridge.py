@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from recog.core.errors import ConfigError
+from recog.core.hosts import why_unreachable
 from recog.models.classifier import first_reason
 from recog.models.config import check_local_weights
-from recog.models.hub import host_of, is_cached_intact, no_weights, quiet_hub, why_unreachable
+from recog.models.hub import host_of, is_cached_intact, no_weights, quiet_hub
 from recog.models.weights import PACKAGED_WEIGHTS, RANDOM_WEIGHTS, WeightsOrigin, find_packaged_weights
 from recog.models.weights_file import fit_tensors, load_fitted, origin_of, read_tensors, unwrapped, wrong_weights
 

@@ -16,7 +16,8 @@ from safetensors.torch import save
 
 from recog.core.errors import ConfigError, DataError, MissingExtraError
 from recog.core.files import cache_folder, sha256_bytes, sha256_file, write_bytes_atomic
-from recog.models.hub import drop_damaged, no_weights, why_unreachable
+from recog.core.hosts import why_unreachable
+from recog.models.hub import drop_damaged, no_weights
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from recog.core.errors import DataError, missing_extra
 from recog.core.files import cache_folder, write_bytes_atomic
+from recog.core.hosts import endpoint, why_unreachable
 
 _SOURCE = re.compile(r"^hf:/{1,2}datasets/([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?$", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,15 +40,16 @@ def fetch_from_hub(source: str) -> tuple[Path, str]:
         from huggingface_hub.errors import HfHubHTTPError
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from None
-    endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        api = huggingface_hub.HfApi(endpoint=endpoint)
+        if (reason := why_unreachable(endpoint())) is not None:
+            raise ConnectionError(reason)
+        api = huggingface_hub.HfApi(endpoint=endpoint())
         info = api.dataset_info(name, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
         files, num_bytes = _choose(info, source)
         folder = root / str(info.sha)
         if not (folder / _COMPLETE).is_file():
             _check_room(root, num_bytes, source)
-            _download(name, files, folder, endpoint)
+            _download(name, files, folder)
     except DataError:
         raise
     except HfHubHTTPError as error:
@@ -96,13 +97,13 @@ def _check_room(root: Path, num_bytes: int, source: str) -> None:
         )
 
 
-def _download(name: str, files: Sequence[str], folder: Path, endpoint: str | None) -> None:
+def _download(name: str, files: Sequence[str], folder: Path) -> None:
     """Write `files` of the commit that `folder` is named for; it counts as complete when all are there."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     def fetch(file: str) -> None:
-        hf_hub_download(name, file, repo_type="dataset", revision=folder.name, local_dir=folder, endpoint=endpoint)
+        hf_hub_download(name, file, repo_type="dataset", revision=folder.name, local_dir=folder, endpoint=endpoint())
 
     had_bars = not are_progress_bars_disabled()
     disable_progress_bars()
