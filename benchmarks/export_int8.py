@@ -123,8 +123,9 @@ def table(run: str, ways: Sequence[str]) -> str:
         num_images = gate.num_images
         low, high = (100 * value for value in gate.comparison.difference_ci95)
         before, after = gate.speeds["bundle"][32].median, gate.speeds["export"][32].median
+        title = f"{name}, {len(floats)} layers in floats" if floats else name
         rows.append(
-            f"| {name}{f', {len(floats)} layers in floats' if floats else ''} | {gate.num_equal_labels} ({gate.label_agreement:.2%}) | {gate.comparison.accuracy_b:.1%} | "
+            f"| {title} | {gate.num_equal_labels} ({gate.label_agreement:.2%}) | {gate.comparison.accuracy_b:.1%} | "
             f"{100 * gate.comparison.difference:+.2f} ({low:+.2f} to {high:+.2f}) | {gate.parity.max_prob_difference:.4f}, "
             f"{gate.parity.mean_prob_difference:.4f} | "
             f"1/{gate.bundle_bytes / gate.export_bytes:.2f} | {after:.0f} beside {before:.0f} | {gate.problem or 'passed'} |"
