@@ -99,8 +99,8 @@ def reported(pool: Pool, networks: Sequence[tuple[str, int]]) -> Pairs:
     features = kept(f"duplicates_{pool.name}", lambda: neighbours_of(features_of(pool.contents, networks)))
     neighbours = Neighbours(rows=features[0].astype(np.int64), cosines=features[1].astype(np.float32))
     grey, colours = (np.stack(each) for each in zip(*((t.thumbnail, t.colours) for t in traits), strict=True))
-    *_, matches = find_near_duplicates(grey, colours, [(t.width, t.height) for t in traits], neighbours)
-    return {(match.first, match.second) for match in matches}
+    *_, compared = find_near_duplicates(grey, colours, [(t.width, t.height) for t in traits], neighbours)
+    return {(match.first, match.second) for match in compared.matches}
 
 
 def neighbours_of(features: NDArray[np.float32]) -> NDArray[np.float64]:

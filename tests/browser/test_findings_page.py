@@ -4,6 +4,7 @@ import pytest
 from small_findings import HOSTILE, dataset, findings
 
 from recog.data.decisions import relabelled, without_decided
+from recog.doctor.findings import Finding
 from recog.doctor.page import render_findings
 
 
@@ -62,6 +63,31 @@ def test_all_suggestions_at_once(open_page, page_file):
     page = open_page(page_file).page
     page.locator("button.bulk").click()
     assert page.locator("#status").inner_text() == "Marked: 1 exclude, 1 relabel"
+
+
+def test_duplicates_are_excluded_but_for_one_of_each_group_by_keyboard(open_page, tmp_path):
+    """Two groups: the first has more images than are shown; of the second one is to be kept already."""
+    groups = (tuple(range(0, 20, 2)), (1, 3, 5))
+    data = dataset([f"{i}.png" for i in range(20)])
+    found = tuple(Finding(kind="near_duplicate", reason="the same picture", images=each, score=1.0) for each in groups)
+    path = tmp_path / "findings.html"
+    text = render_findings(
+        findings(found=found, names=[sample.name for sample in data.samples]), data.samples, version="1.0", data="photos"
+    )
+    path.write_text(text, encoding="utf-8")
+    opened = open_page(path, accept_downloads=True)
+    page = opened.page
+    choose(page, 3, "keep")
+    page.locator("button.thin").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#status").inner_text() == "Marked: 11 exclude, 1 keep"
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    marked = tmp_path / "marked.csv"
+    download.value.save_as(marked)
+    left = {sample.name for sample in without_decided(data, [str(marked)]).samples}
+    assert left == {sample.name for sample in data.samples} - {f"{i}.png" for i in (*groups[0][1:], 1, 5)}
+    opened.check_clean()
 
 
 def test_the_keyboard_reaches_every_choice(open_page, page_file):

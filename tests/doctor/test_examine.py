@@ -180,3 +180,12 @@ def test_only_images_that_were_compared_with_the_test_split_are_excluded(tmp_pat
     found = scan_list(tmp_path, digits_run, rows)
     (leak,) = found.of_kind("leak")
     assert (leak.images, dict(leak.actions)) == ((0, 1, 24), {0: "exclude", 1: "exclude"})
+
+
+def test_of_near_duplicates_the_largest_comes_first(tmp_path, digits_run):
+    """The page offers to keep the first one: image 4 is 3, enlarged."""
+    rows = [(np.asarray(picture(i, size=(96, 96))), ("cat", "dog")[i % 2], "train") for i in range(12)]
+    large = np.asarray(picture(3, size=(96, 96)).resize((192, 192)))
+    found = scan_list(tmp_path, digits_run, [*rows[:4], (large, "dog", "train"), *rows[5:]])
+    (pair,) = found.of_kind("near_duplicate")
+    assert pair.images == (4, 3)

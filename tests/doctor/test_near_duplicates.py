@@ -4,6 +4,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from recog.doctor.features import nearest_neighbours
+from recog.doctor import near_duplicates
 from recog.doctor.near_duplicates import (
     FLIPS,
     MAX_HASHED,
@@ -44,14 +45,30 @@ def test_blank_images_are_no_pairs_and_of_too_many_pairs_the_nearest_are_kept():
     assert set(hash_pairs(alike).values()) == {0}
 
 
-def found_in(images):
-    """The pairs among `images`, whose features are their pixels."""
+def compared_in(images):
+    """Of `images`, whose features are their pixels."""
     grey = np.stack([thumbnail(image) for image in images])
     pixels = grey.reshape(len(grey), -1).astype(np.float32)
     *_, neighbours = nearest_neighbours(pixels - pixels.mean(axis=0), 5)
     colour = np.stack([colours(image) for image in images])
-    *_, matches = find_near_duplicates(grey, colour, [image.size for image in images], neighbours)
-    return {(match.first, match.second): match.similarity for match in matches}
+    *_, compared = find_near_duplicates(grey, colour, [image.size for image in images], neighbours)
+    return compared
+
+
+def found_in(images):
+    """{pair: similarity} among `images`."""
+    compared = compared_in(images)
+    return {(match.first, match.second): match.similarity for match in compared.matches}
+
+
+def test_pairs_that_were_not_compared_for_time_are_counted(monkeypatch):
+    """Eight images and their cropped copies, all of which the features propose: only one pair is warped."""
+    monkeypatch.setattr(near_duplicates, "MAX_ALIGNED", 1)
+    pictures = [picture(seed) for seed in range(8)]
+    compared = compared_in([*pictures, *(image.crop((6, 4, 196, 146)) for image in pictures)])
+    assert len(compared.matches) <= 1
+    assert compared.num_left_out >= 7
+    assert compared.num_pairs >= compared.num_left_out + 1
 
 
 def test_changed_copies_are_found_by_their_details():

@@ -68,8 +68,8 @@ def test_sets_and_unknown_that_break_their_promise_have_their_numbers():
     first, second = notes(replace(report, trust=replace(report.trust, sets=sets, unknown=unknown)))
     assert first.title.endswith("less often than promised: 85.0% of 200 images instead of 95.0%")
     assert first.text.startswith("95% interval 79.4-89.3%. These images differ from the 90 calibration images (val)")
-    assert second.title == "15.0% of 200 images of known classes are answered unknown (--reject) instead of 5.0%"
-    assert second.text.startswith("95% interval 10.7-20.6%.")
+    assert second.title == "15.0% of 200 images of known classes would be answered unknown instead of 5.0%"
+    assert second.text.startswith("With --reject. 95% interval 10.7-20.6%. These images differ")
     kept = replace(report.trust, sets=replace(sets, num_covered=186), unknown=replace(unknown, num_rejected=14))
     assert notes(replace(report, trust=kept)) == []  # 93 % and 7 %, whose intervals include the promises
 

@@ -91,6 +91,16 @@ def with_score(row, score):
     return replace(row, score=score if row.state == "done" else None)
 
 
+def test_the_headline_is_of_the_best_trial_and_is_not_repeated():
+    failed = TrialRow(number=10, state="failed", recipe="scratch", reason="out of memory: 3 GB")
+    page = page_of((*rows(9), failed))
+    summary = re.search(r'<p class="summary small">(.*?)</p>', page)[1]
+    assert summary.startswith("best: trial 8,")
+    meaning = page.partition('id="meaning"')[2].partition("</section>")[0]
+    assert "<li>Failed, 1 trial: out of memory.</li>" in meaning
+    assert "best: trial" not in meaning
+
+
 def test_where_all_are_right_the_axis_ends_at_100_percent():
     page = page_of(tuple(with_score(row, 1.0) for row in rows(9)))
     labels = re.findall(r'text-anchor="end">([^<]*%)</text>', page)

@@ -72,6 +72,21 @@ def test_the_default_may_be_the_best_and_nothing_may_be_found():
     assert "was not estimated" in result_of(DEFAULT, luck=None).conclusions()[-1]
 
 
+def test_the_summary_is_of_the_best_trial_whether_or_not_others_failed():
+    assert result_of(FAILED, DEFAULT).summary.startswith("best: trial 0, cross-validated accuracy 90.0%")
+    assert result_of(FAILED).summary == "no trial ended with a result"
+
+
+def test_remarks_say_what_the_numbers_mean_without_repeating_them():
+    failed, verdict = result_of(DEFAULT, BEST, FAILED).remarks()
+    assert failed == "Failed, 1 trial: out of memory."
+    assert verdict == "No reliable gain over the default recipe: the 95% interval of the gain includes 0."
+    sure = result_of(DEFAULT, BEST, luck=replace(LUCK, gain_ci95=(0.001, 0.05))).remarks()
+    assert sure == ["The best trial is better than the default recipe: the 95% interval of the gain is above 0."]
+    assert result_of(DEFAULT).remarks() == ["The default recipe is the best; the search found none that is better."]
+    assert "was not estimated" in result_of(BEST, luck=None).remarks()[0]
+
+
 def test_a_study_as_json():
     table = result_of(DEFAULT, BEST, PRUNED).to_dict()
     assert table["best"] == {

@@ -211,7 +211,7 @@ def _line_of(
 ) -> str:
     if isinstance(event, FeatureTime):
         images = plural(event.num_images, "image")
-        return f"features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
+        return f"computing the features of {images}: {_about(event.seconds)} expected; --set model.image_size=N shortens it"
     if isinstance(event, HeadLog):
         measured = "cross-validated" if event.num_folds else "val"
         return f"{event.method} head, L2 {event.l2:g}: {measured} {event.quality}, {scaled_nll(event.val_nll)}"

@@ -26,7 +26,7 @@ from recog.doctor.features import NUM_NEIGHBOURS, Extractor, Neighbours, nearest
 from recog.doctor.findings import KINDS, Finding, Findings, Shortcut, excluded_copies, label_of
 from recog.doctor.image_checks import image_findings, small_classes
 from recog.doctor.label_errors import confusable_classes, judge_label_sets, judge_labels
-from recog.doctor.near_duplicates import Match, find_near_duplicates
+from recog.doctor.near_duplicates import Compared, Match, find_near_duplicates
 from recog.doctor.shortcuts import WARNING_AUROC, find_shortcuts
 from recog.doctor.traits import DECODED_PX, Traits, measure_traits
 from recog.evaluation.measures.task import TASK_MEASURES
@@ -71,7 +71,8 @@ def examine(
     """The Examination last. `inspected[i]` is about sample i. DataError where under 10 images are usable."""
     images = yield from _read(dataset, inspected, extractor)
     neighbours = yield from _neighbours(images.features)
-    matches = yield from _matches(images, neighbours)
+    compared = yield from _matches(images, neighbours)
+    matches = compared.matches
     yield DeepProgress(stage="judging labels", num_done=0, num_all=1)
     samples = images.dataset.samples
     numbers = _copy_numbers(images.hashes, matches)
@@ -103,7 +104,7 @@ def examine(
             splits=tuple(sample.split or "" for sample in samples),
             findings=tuple(found),
             shortcuts=shortcuts,
-            notes=(*notes, *typical),
+            notes=(*notes, *typical, *_not_compared(compared)),
         ),
     )
 
@@ -174,15 +175,24 @@ def _neighbours(features: NDArray[np.float32]) -> Generator[DeepProgress, None, 
     raise DataError("the images were not compared.")  # nearest_neighbours ends with a Neighbours
 
 
-def _matches(images: _Images, neighbours: Neighbours) -> Generator[DeepProgress, None, list[Match]]:
+def _matches(images: _Images, neighbours: Neighbours) -> Generator[DeepProgress, None, Compared]:
     thumbnails = np.stack([each.thumbnail for each in images.traits])
     colours = np.stack([each.colours for each in images.traits])
     sizes = [(each.width, each.height) for each in images.traits]
     for step in find_near_duplicates(thumbnails, colours, sizes, neighbours):
-        if isinstance(step, list):
+        if isinstance(step, Compared):
             return step
         yield DeepProgress(stage="looking for near duplicates", num_done=step[0], num_all=step[1])
-    raise DataError("the images were not compared.")  # find_near_duplicates ends with a list
+    raise DataError("the images were not compared.")  # find_near_duplicates ends with Compared
+
+
+def _not_compared(compared: Compared) -> list[str]:
+    if not compared.num_left_out:
+        return []
+    return [
+        f"near duplicates: of {plural(compared.num_pairs, 'likely pair')}, the {compared.num_left_out:,} least likely were not "
+        "compared; copies may be missing"
+    ]
 
 
 def _copy_numbers(hashes: Sequence[str], matches: Sequence[Match]) -> NDArray[np.int64]:
@@ -235,6 +245,7 @@ def _copy_findings(images: _Images, numbers: NDArray[np.int64], matches: Sequenc
             classes = _quoted(sorted({label_of(dataset, sample) for sample in samples}))
             yield Finding(kind="label_conflict", reason=f"{what} as {classes}", images=tuple(rows), score=score)
         if len(splits) == 1 and len(labels) == 1:
+            rows.sort(key=lambda i: -images.traits[i].width * images.traits[i].height)
             yield Finding(kind="near_duplicate", reason=what, images=tuple(rows), score=score)
 
 

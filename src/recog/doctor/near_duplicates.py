@@ -43,6 +43,15 @@ class Match:
     similarity: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The `matches` among `num_pairs` proposed pairs, of which the least likely `num_left_out` were not compared, for time."""
+
+    matches: list[Match]
+    num_pairs: int
+    num_left_out: int
+
+
 def flipped(image: NDArray[np.uint8], flip: tuple[bool, bool, bool]) -> NDArray[np.uint8]:
     """`image` [H, W] or [H, W, C] transposed, then mirrored along each axis: `flip` = (transpose, up-down, left-right)."""
     transpose, up, left = flip
@@ -118,8 +127,8 @@ _MIN_GAP, _MIN_COSINE, _NUM_PROPOSED, _COMPARED_WITH = 0.05, 0.55, 3, 4
 
 def find_near_duplicates(
     thumbnails: NDArray[np.uint8], colours: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], neighbours: Neighbours
-) -> Iterator[tuple[int, int] | list[Match]]:
-    """(pairs done, all pairs) now and then, the matches last.
+) -> Iterator[tuple[int, int] | Compared]:
+    """(pairs done, all pairs) now and then, Compared last.
 
     Images: grey [N, 64, 64] and in colour [N, 32, 32, 3], of `sizes` (width, height) before.
     """
@@ -128,7 +137,7 @@ def find_near_duplicates(
     matches = [match for pair, flips in proposed.items() if (match := images.nearly_equal(pair, flips)) is not None]
     found = {(match.first, match.second) for match in matches}
     rest = [pair for pair in proposed if pair not in found and images.fewest_details(pair) >= MIN_DETAILS]
-    rest = rest[:MAX_ALIGNED]
+    num_left_out, rest = max(0, len(rest) - MAX_ALIGNED), rest[:MAX_ALIGNED]
     if rest:
         yield 0, len(rest)
     aligned = {}
@@ -138,7 +147,8 @@ def find_near_duplicates(
             aligned[pair] = agreement
             if number % _PROGRESS_EVERY == 0:
                 yield number, len(rest)
-    yield sorted([*matches, *_standing_out(aligned, neighbours, images)], key=lambda match: (match.first, match.second))
+    matches = sorted([*matches, *_standing_out(aligned, neighbours, images)], key=lambda match: (match.first, match.second))
+    yield Compared(matches=matches, num_pairs=len(proposed), num_left_out=num_left_out)
 
 
 def _proposals(thumbnails: NDArray[np.uint8], neighbours: Neighbours) -> dict[Pair, tuple[int, ...]]:

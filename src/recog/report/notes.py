@@ -158,9 +158,10 @@ def _not_as_promised(trust: Trust) -> Iterator[Note]:
     if unknown is not None and unknown.reject_rate_ci95[0] > unknown.rule.false_alarm_rate:
         rule = unknown.rule
         yield Note(
-            title=f"{percent(unknown.reject_rate)} of {plural(unknown.num_images, 'image')} of known classes are answered "
-            f"unknown (--reject) instead of {percent(rule.false_alarm_rate)}",
-            text=f"95% interval {percent_range(unknown.reject_rate_ci95)}. {differ.format(rule.num_images, rule.data)}",
+            title=f"{percent(unknown.reject_rate)} of {plural(unknown.num_images, 'image')} of known classes would be answered "
+            f"unknown instead of {percent(rule.false_alarm_rate)}",
+            text=f"With --reject. 95% interval {percent_range(unknown.reject_rate_ci95)}. "
+            f"{differ.format(rule.num_images, rule.data)}",
             is_warning=False,
         )
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MIN_IMPORTANT = 8  # trials with a score from which importances are computed
 MAX_REASONS = 3
+NOT_ESTIMATED = "the optimism of the best score was not estimated, as the answers of the trials were too large to keep"
+DEFAULT_IS_BEST = "the default recipe is the best; the search found none that is better"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,29 @@ class StudyResult:
         return [*self._trials(), *self._best(), *small, *self._luck()]
 
     @property
+    def summary(self) -> str:
+        """The best trial, or that there is none."""
+        return next(self._best())
+
+    def remarks(self) -> list[str]:
+        """What the best score, its luck and the gain mean, as sentences that do not repeat the numbers."""
+        return [f"{text[0].upper()}{text[1:]}." for text in (*self._failures(), *self._verdict())]
+
+    def _verdict(self) -> Iterator[str]:
+        best, found = self.best, self.optimism
+        if best is None:
+            return
+        if found is None:
+            yield NOT_ESTIMATED
+        if best.is_default:
+            yield DEFAULT_IS_BEST
+        elif found is not None and found.gain_ci95 is not None:
+            if found.gain_ci95[0] > 0:
+                yield "the best trial is better than the default recipe: the 95% interval of the gain is above 0"
+            else:
+                yield "no reliable gain over the default recipe: the 95% interval of the gain includes 0"
+
+    @property
     def small_sample(self) -> str:
         """A warning where trials are measured on so few images that scores hardly tell them apart; empty elsewhere."""
         best = self.best
@@ -78,10 +103,12 @@ class StudyResult:
     def _trials(self) -> Iterator[str]:
         states = ", ".join(f"{count} {state}" for state, count in self.counts.items())
         yield f"{plural(sum(self.counts.values()), 'trial')}: {states}"
-        for state in ("failed", "pruned"):
-            reasons = Counter(row.reason.partition(":")[0] for row in self.rows if row.state == state)
-            for reason, count in reasons.most_common(MAX_REASONS) if state == "failed" else ():
-                yield f"failed, {plural(count, 'trial')}: {reason}"
+        yield from self._failures()
+
+    def _failures(self) -> Iterator[str]:
+        reasons = Counter(row.reason.partition(":")[0] for row in self.rows if row.state == "failed")
+        for reason, count in reasons.most_common(MAX_REASONS):
+            yield f"failed, {plural(count, 'trial')}: {reason}"
 
     def _best(self) -> Iterator[str]:
         best, default = self.best, self.default
@@ -101,7 +128,7 @@ class StudyResult:
         if best is None:
             return
         if found is None:
-            yield "the optimism of the best score was not estimated, as the answers of the trials were too large to keep"
+            yield NOT_ESTIMATED
             return
         interval = f", no interval: {found.reason}" if found.reason else f", 95% interval {percent_range(found.ci95)}"
         if found.num_trials > 1:
@@ -110,12 +137,11 @@ class StudyResult:
                 f"{percent(found.corrected)} (bootstrap{interval})"
             )
         if best.is_default:
-            yield "the default recipe is the best; the search found none that is better"
+            yield DEFAULT_IS_BEST
         elif found.gain is not None and found.gain_ci95 is not None:
             low, high = map(points, found.gain_ci95)
             gain = f"{points(found.gain)} points (95% interval {low} to {high})"
-            is_sure = found.gain_ci95[0] > 0
-            yield f"gain over the default recipe, optimism removed: {gain}{'' if is_sure else '; no reliable gain'}"
+            yield f"gain over the default recipe, optimism removed: {gain}{'' if found.gain_ci95[0] > 0 else '; no reliable gain'}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for study.json and --json."""

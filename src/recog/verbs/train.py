@@ -297,9 +297,6 @@ def _run(folder: Path, prepared: Prepared, world: World, *, clock: Clock) -> Ite
         yield Planned(folder=folder, config=plan, num_steps=count_steps(prepared))
         with journal.suppressed(TENSORBOARD):
             journal.board.settings((folder / RUN_CONFIG).read_text(encoding="utf-8"))
-        if prepared.exact is not None and resume.state is None:
-            num_images = len(prepared.exact.targets) + (0 if prepared.val is None else len(prepared.val.targets))
-            yield Note(text=f"computing the features of {plural(num_images, 'image')}", is_activity=True)
         events = learn(prepared, resume, world, deadline=clock.deadline)
         summary, held_out = yield from _recorded(events, journal, folder, prepared)
         with journal.suppressed(TENSORBOARD):

@@ -67,7 +67,7 @@ class TuneRun:
         return self.folder / BEST
 
     def __repr__(self) -> str:
-        return f"TuneRun({str(self.folder)!r}, {self.result.conclusions()[1]!r})"
+        return f"TuneRun({str(self.folder)!r}, {self.result.summary!r})"
 
     def _repr_html_(self) -> str:
         result = self.result

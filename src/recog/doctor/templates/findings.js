@@ -1,6 +1,6 @@
 "use strict";
 const table = JSON.parse(document.getElementById("data").textContent);
-const [actionColumn, labelColumn] = ["action", "new_label"].map((name) => table.columns.indexOf(name));
+const [actionColumn, labelColumn, kindColumn, numberColumn] = ["action", "new_label", "finding", "number"].map((name) => table.columns.indexOf(name));
 const storageKey = "recog-findings-" + table.key;
 const fieldsets = Array.from(document.querySelectorAll("fieldset.mark"));
 const proposed = new Map();
@@ -101,6 +101,25 @@ for (const button of document.querySelectorAll("button.bulk")) {
     for (const fieldset of button.closest("section").querySelectorAll("fieldset[data-suggested]")) {
       const image = Number(fieldset.dataset.image);
       if (!marks.has(image)) marks.set(image, { action: "relabel", label: Number(fieldset.dataset.suggested) });
+    }
+    save();
+    show();
+  });
+}
+
+// of each group that is shown, hidden images included, the first one stays that is not excluded already
+for (const button of document.querySelectorAll("button.thin")) {
+  button.addEventListener("click", () => {
+    const groups = new Map();
+    table.rows.forEach((row, place) => {
+      if (row[kindColumn] !== button.dataset.kind) return;
+      const group = groups.get(row[numberColumn]) || [];
+      groups.set(row[numberColumn], group.concat(table.images[place]));
+    });
+    for (const group of Array.from(groups.values()).slice(0, Number(button.dataset.shown))) {
+      const stays = (image) => marks.has(image) && marks.get(image).action !== "exclude";
+      const open = group.filter((image) => !marks.has(image));
+      for (const image of group.some(stays) ? open : open.slice(1)) marks.set(image, { action: "exclude", label: null });
     }
     save();
     show();

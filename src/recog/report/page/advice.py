@@ -12,9 +12,11 @@ import numpy as np
 from recog.core.task import Task
 from recog.core.text import visible
 from recog.evaluation.measures.counts import most_confused
+from recog.evaluation.results.facts import SetEvidence
 from recog.evaluation.results.report import MulticlassReport, MultilabelReport, Report
 from recog.evaluation.results.rows import ClassRow
 from recog.evaluation.results.slices import Slicing
+from recog.evaluation.trust.conformal import ALPHAS
 from recog.evaluation.trust.scaling import AS_REQUESTED, ScalingFit
 from recog.report.charts import mean_confidence
 from recog.report.page.facts import DataOverview, History, PageFacts
@@ -256,6 +258,18 @@ def _why_uncalibrated(fit: ScalingFit | None) -> str:
     return f": calibration was left out, as {fit.reason}"
 
 
+def _why_large(sets: SetEvidence, accuracy: float) -> str:
+    """A sentence on sets of several classes that promise more than the most probable class keeps; empty elsewhere."""
+    if sets.mean_size < LARGE_SETS or accuracy >= 1 - sets.alpha:
+        return ""
+    lower = next((alpha for alpha in ALPHAS if alpha > sets.alpha), None)
+    rate = "" if lower is None else f", or a lower rate (--set calibration.alpha={lower:g}),"
+    return (
+        f" They are large because {percent(1 - sets.alpha)} is promised and the most probable class is right for "
+        f"{percent(accuracy)}: a better model{rate} makes them smaller."
+    )
+
+
 def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
     trust, found = report.trust, {}
     found["Calibration"] = {
@@ -264,16 +278,10 @@ def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
         "vector": f"A factor and an offset per class; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
     }[report.calibration_method]
     if (sets := trust.sets) is not None:
-        large = ""
-        if sets.mean_size >= LARGE_SETS:
-            large = (
-                f" They are large because {percent(1 - sets.alpha)} is promised and the most probable class is right for "
-                f"{percent(report.accuracy)}: a better model, or a lower rate (--set calibration.alpha=0.1), makes them smaller."
-            )
         found["Prediction sets"] = (
             f"The sets contain the true class for {percent(sets.coverage)} of {plural(sets.num_images, 'image')} (95% interval "
             f"{percent_range(sets.coverage_ci95)}; promised: {percent(1 - sets.alpha)}) and have {sets.mean_size:.2f} classes "
-            f"on average.{large}"
+            f"on average.{_why_large(sets, report.accuracy)}"
         )
     if (unknown := trust.unknown) is not None:
         found["Unknown images"] = (
