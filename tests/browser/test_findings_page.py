@@ -72,7 +72,10 @@ def test_duplicates_are_excluded_but_for_one_of_each_group_by_keyboard(open_page
     found = tuple(Finding(kind="near_duplicate", reason="the same picture", images=each, score=1.0) for each in groups)
     path = tmp_path / "findings.html"
     text = render_findings(
-        findings(found=found, names=[sample.name for sample in data.samples]), data.samples, version="1.0", data="photos"
+        findings(found=found, names=[sample.name for sample in data.samples]),
+        data.samples,
+        version="1.0",
+        data="photos",
     )
     path.write_text(text, encoding="utf-8")
     opened = open_page(path, accept_downloads=True)

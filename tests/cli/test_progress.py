@@ -128,7 +128,9 @@ def test_the_time_of_features_and_of_fine_tuning(monkeypatch):
         printer.show(StepLog(epoch=1, step=step, loss=0.5, lr=0.1, grad_norm=1.0, num_images=32))
     printer.close()
     features, training = text.getvalue().splitlines()[2:4]
-    assert features == "computing the features of 3,670 images: about 61 s expected; --set model.image_size=N shortens it"
+    assert (
+        features == "computing the features of 3,670 images: about 61 s expected; --set model.image_size=N shortens it"
+    )
     # 100 steps are left, at (18 s - 10 s) / 2 each: 400 s
     assert training == "8 epochs: about 7 min expected; --epochs N or --recipe head shortens it"
 

@@ -3,8 +3,8 @@ from doctor_pictures import colours, drawing, picture, thumbnail
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from recog.doctor.features import nearest_neighbours
 from recog.doctor import near_duplicates
+from recog.doctor.features import nearest_neighbours
 from recog.doctor.near_duplicates import (
     FLIPS,
     MAX_HASHED,

@@ -147,7 +147,9 @@ def find_near_duplicates(
             aligned[pair] = agreement
             if number % _PROGRESS_EVERY == 0:
                 yield number, len(rest)
-    matches = sorted([*matches, *_standing_out(aligned, neighbours, images)], key=lambda match: (match.first, match.second))
+    matches = sorted(
+        [*matches, *_standing_out(aligned, neighbours, images)], key=lambda match: (match.first, match.second)
+    )
     yield Compared(matches=matches, num_pairs=len(proposed), num_left_out=num_left_out)
 
 

@@ -141,7 +141,8 @@ class StudyResult:
         elif found.gain is not None and found.gain_ci95 is not None:
             low, high = map(points, found.gain_ci95)
             gain = f"{points(found.gain)} points (95% interval {low} to {high})"
-            yield f"gain over the default recipe, optimism removed: {gain}{'' if found.gain_ci95[0] > 0 else '; no reliable gain'}"
+            verdict = "" if found.gain_ci95[0] > 0 else "; no reliable gain"
+            yield f"gain over the default recipe, optimism removed: {gain}{verdict}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for study.json and --json."""

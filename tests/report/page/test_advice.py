@@ -47,7 +47,9 @@ def test_large_sets_and_unknown_answers_come_with_n_interval_and_reason():
     assert "or a lower rate (--set calibration.alpha=0.1)," in found["Prediction sets"]
     at_the_limit = replace(report.trust, sets=replace(sets, alpha=0.1))  # no lower rate is on offer
     advice = conclusions(replace(report, trust=at_the_limit), NO_FACTS)["Prediction sets"]
-    assert advice.endswith("90.0% is promised and the most probable class is right for 75.0%: a better model makes them smaller.")
+    assert advice.endswith(
+        "90.0% is promised and the most probable class is right for 75.0%: a better model makes them smaller."
+    )
     kept = replace(report.trust, sets=replace(sets, alpha=0.3))  # the most probable class alone would keep the promise
     assert conclusions(replace(report, trust=kept), NO_FACTS)["Prediction sets"].endswith("1.75 classes on average.")
     assert found["Unknown images"].startswith("15.0% of 200 images (95% interval 10.7-20.6%), all of known classes,")
