@@ -90,7 +90,7 @@ def test_a_misspelt_name_gets_the_nearest(here):
 
 
 def test_without_any_run(here):
-    with pytest.raises(BundleError, match=r"there is no bundle or run 'photos'\.$"):
+    with pytest.raises(BundleError, match=r"no bundle or run 'photos'\. There are no runs below \./runs: give"):
         find_bundle("photos")
 
 

@@ -133,8 +133,13 @@ def find_bundle(name: str | Path) -> Path:
             )
     runs = sorted(run.name for run in RUNS.glob("*") if (run / BUNDLE / MANIFEST).is_file())
     near = difflib.get_close_matches(str(name), runs, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else (f" Runs here: {', '.join(runs[:10])}." if runs else "")
-    raise BundleError(f"there is no bundle or run '{name}'.{hint}")
+    if near:
+        hint = f"Did you mean '{near[0]}'?"
+    elif runs:
+        hint = f"Runs here: {', '.join(runs[:10])}."
+    else:
+        hint = "There are no runs below ./runs: give the path of a run, or change to the folder where it was trained."
+    raise BundleError(f"there is no bundle or run '{name}'. {hint}")
 
 
 def run_of(bundle: Path) -> Path | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _MAX_CLASSES = 16  # rows of the table; of more classes the largest and the smallest are shown
 _MAX_LISTED = 5
+_MIN_NAMED_IMBALANCE = 1.5  # the largest class over the smallest
 _PER_IMAGE: Mapping[Task, str] = MappingProxyType(
     {"multiclass": "", "multilabel": ", of which each image has any number"}
 )
@@ -291,7 +292,7 @@ def _print_classes(report: ScanReport) -> None:
     print_rendered(lambda console: console.print(table, soft_wrap=True))
     if report.label_cardinality is not None:
         _print_cardinality(report, report.label_cardinality)
-    if report.imbalance is not None and report.imbalance > 1:
+    if report.imbalance is not None and report.imbalance >= _MIN_NAMED_IMBALANCE:
         print_lines(f"the largest class has {report.imbalance:.1f} times the images of the smallest")
 
 

@@ -292,6 +292,7 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "Threshold": "The probability from which a label is predicted.",
         "Epoch": "One pass over all training images.",
         "Val": "The validation split: images that choose among epochs, heads and settings, and that are not trained on.",
+        "Cross-validated": "Each training image is answered by a head that was fitted without its part of the images.",
         "L2": "Strength of the penalty on large weights of the last layer: stronger is simpler.",
     }
 )
@@ -308,7 +309,7 @@ _SPELLINGS = {
     "Classwise ECE": "ECE",
     "Val accuracy": "Val",
     "Val NLL": "NLL",
-    "Cross-validated accuracy": "Val",
+    "Cross-validated accuracy": "Cross-validated",
     "Cross-validated NLL": "NLL",
 }
 

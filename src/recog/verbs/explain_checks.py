@@ -110,4 +110,4 @@ def choose_method(opened: Opened, method: str, checks: Sequence[MethodCheck]) ->
             ), f"It was the most faithful of {len(table['checks'])} methods on this model when they were checked."
     if why_no_layers(opened.subject):
         return DEFAULT_WITHOUT_LAYERS, "It needs no layers of the network, which cannot be read here."
-    return DEFAULT_METHOD, "It was not checked on this model: --check measures all methods."
+    return DEFAULT_METHOD, "The methods were not compared on this model; --check does that."

@@ -50,8 +50,9 @@ def test_large_sets_and_unknown_answers_come_with_n_interval_and_reason():
     assert advice.endswith(
         "90.0% is promised and the most probable class is right for 75.0%: a better model makes them smaller."
     )
-    kept = replace(report.trust, sets=replace(sets, alpha=0.3))  # the most probable class alone would keep the promise
-    assert conclusions(replace(report, trust=kept), NO_FACTS)["Prediction sets"].endswith("1.75 classes on average.")
+    right = report_of([0.1] * 100 + [0.9] * 100, [0] * 100 + [1] * 100)  # accuracy 100 %
+    found_right = conclusions(replace(right, trust=replace(right.trust, sets=sets)), NO_FACTS)
+    assert "some of the images that they are fitted to have labels that the model finds" in found_right["Prediction sets"]
     assert found["Unknown images"].startswith("15.0% of 200 images (95% interval 10.7-20.6%), all of known classes,")
 
 
@@ -120,6 +121,9 @@ def test_what_the_curves_tell(best, sentence):
 def test_confidence_and_openings():
     report = report_of([0.3] * 10 + [0.7] * 10, [0] * 10 + [1] * 10)  # always right, with a confidence of 0.7
     found = conclusions(report, PageFacts(num_openings=3))
-    assert found["confidence"] == "Mean confidence 70.0%, accuracy 100%: it is underconfident."
+    # twenty of twenty: the interval begins at 20 / (20 + 1.96 ** 2) = 83.9 %
+    assert found["confidence"] == "Mean confidence 70.0%, accuracy 100%: the model is underconfident."
+    few = report_of([0.3, 0.7], [0, 1])  # two of two: from 2 / (2 + 1.96 ** 2) = 34.2 %, so nothing can be said
+    assert conclusions(few, NO_FACTS)["confidence"] == "Mean confidence 70.0%, accuracy 100%: too few images to tell them apart."
     assert found["errors"] == "No image was answered wrongly."
     assert found["openings"].startswith("The test split was used 3 times")

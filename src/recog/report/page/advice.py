@@ -238,16 +238,14 @@ def _class_conclusions(report: MulticlassReport) -> dict[str, str]:
     bins = report.scores.reliability
     confidence = ""
     if bins:
-        gap = mean_confidence(bins) - report.accuracy
-        verdict = (
-            "they agree"
-            if abs(gap) <= CLEAR_GAP
-            else "the model is overconfident"
-            if gap > 0
-            else "it is underconfident"
-        )
+        mean, (low, high) = mean_confidence(bins), report.accuracy_ci95
+        verdict = "the model is overconfident" if mean > report.accuracy else "the model is underconfident"
+        if abs(mean - report.accuracy) <= CLEAR_GAP:
+            verdict = "they agree"
+        elif low <= mean <= high:
+            verdict = "too few images to tell them apart"
         confidence = (
-            f"Mean confidence {percent(mean_confidence(bins))}, accuracy {percent(report.accuracy)}: {verdict}."
+            f"Mean confidence {percent(mean)}, accuracy {percent(report.accuracy)}: {verdict}."
         )
     return {"confusion": confusion, "confidence": confidence} | _trust_conclusions(report)
 
@@ -259,9 +257,14 @@ def _why_uncalibrated(fit: ScalingFit | None) -> str:
 
 
 def _why_large(sets: SetEvidence, accuracy: float) -> str:
-    """A sentence on sets of several classes that promise more than the most probable class keeps; empty elsewhere."""
-    if sets.mean_size < LARGE_SETS or accuracy >= 1 - sets.alpha:
+    """A sentence on sets of several classes; empty for sets of one."""
+    if sets.mean_size < LARGE_SETS:
         return ""
+    if accuracy >= 1 - sets.alpha:
+        return (
+            f" They are large because {percent(1 - sets.alpha)} is promised and some of the images that they are fitted to have "
+            "labels that the model finds improbable: look for wrong labels (recog scan DATA --deep)."
+        )
     lower = next((alpha for alpha in ALPHAS if alpha > sets.alpha), None)
     rate = "" if lower is None else f", or a lower rate (--set calibration.alpha={lower:g}),"
     return (
@@ -272,10 +275,13 @@ def _why_large(sets: SetEvidence, accuracy: float) -> str:
 
 def _trust_conclusions(report: MulticlassReport) -> dict[str, str]:
     trust, found = report.trust, {}
+    change = f"NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after"
+    if report.nll > trust.scaling.nll_before:
+        change += f": worse on these {plural(report.num_images, 'image')}; other images chose it"
     found["Calibration"] = {
         "none": f"The probabilities are the network's own{_why_uncalibrated(trust.scaling.fit)}.",
-        "temperature": f"One temperature for all classes; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
-        "vector": f"A factor and an offset per class; NLL {trust.scaling.nll_before:.3f} before, {report.nll:.3f} after.",
+        "temperature": f"One temperature for all classes; {change}.",
+        "vector": f"A factor and an offset per class; {change}.",
     }[report.calibration_method]
     if (sets := trust.sets) is not None:
         found["Prediction sets"] = (
