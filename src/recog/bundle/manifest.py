@@ -131,15 +131,17 @@ def find_bundle(name: str | Path) -> Path:
             raise BundleError(
                 f"{path} is neither a bundle nor a finished run: it holds no {MANIFEST} and no {BUNDLE}/{MANIFEST}."
             )
+    raise BundleError(f"there is no bundle or run '{name}'. {_runs_hint(str(name))}")
+
+
+def _runs_hint(name: str) -> str:
+    """The finished runs here, of which one may be meant by `name`."""
     runs = sorted(run.name for run in RUNS.glob("*") if (run / BUNDLE / MANIFEST).is_file())
-    near = difflib.get_close_matches(str(name), runs, n=1)
-    if near:
-        hint = f"Did you mean '{near[0]}'?"
-    elif runs:
-        hint = f"Runs here: {', '.join(runs[:10])}."
-    else:
-        hint = "There are no runs below ./runs: give the path of a run, or change to the folder where it was trained."
-    raise BundleError(f"there is no bundle or run '{name}'. {hint}")
+    if near := difflib.get_close_matches(name, runs, n=1):
+        return f"Did you mean '{near[0]}'?"
+    if runs:
+        return f"Runs here: {', '.join(runs[:10])}."
+    return "There are no runs below ./runs: give the path of a run, or change to the folder where it was trained."
 
 
 def run_of(bundle: Path) -> Path | None:

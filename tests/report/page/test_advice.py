@@ -52,7 +52,9 @@ def test_large_sets_and_unknown_answers_come_with_n_interval_and_reason():
     )
     right = report_of([0.1] * 100 + [0.9] * 100, [0] * 100 + [1] * 100)  # accuracy 100 %
     found_right = conclusions(replace(right, trust=replace(right.trust, sets=sets)), NO_FACTS)
-    assert "some of the images that they are fitted to have labels that the model finds" in found_right["Prediction sets"]
+    assert (
+        "some of the images that they are fitted to have labels that the model finds" in found_right["Prediction sets"]
+    )
     assert found["Unknown images"].startswith("15.0% of 200 images (95% interval 10.7-20.6%), all of known classes,")
 
 
@@ -124,6 +126,9 @@ def test_confidence_and_openings():
     # twenty of twenty: the interval begins at 20 / (20 + 1.96 ** 2) = 83.9 %
     assert found["confidence"] == "Mean confidence 70.0%, accuracy 100%: the model is underconfident."
     few = report_of([0.3, 0.7], [0, 1])  # two of two: from 2 / (2 + 1.96 ** 2) = 34.2 %, so nothing can be said
-    assert conclusions(few, NO_FACTS)["confidence"] == "Mean confidence 70.0%, accuracy 100%: too few images to tell them apart."
+    assert (
+        conclusions(few, NO_FACTS)["confidence"]
+        == "Mean confidence 70.0%, accuracy 100%: too few images to tell them apart."
+    )
     assert found["errors"] == "No image was answered wrongly."
     assert found["openings"].startswith("The test split was used 3 times")

@@ -244,9 +244,7 @@ def _class_conclusions(report: MulticlassReport) -> dict[str, str]:
             verdict = "they agree"
         elif low <= mean <= high:
             verdict = "too few images to tell them apart"
-        confidence = (
-            f"Mean confidence {percent(mean)}, accuracy {percent(report.accuracy)}: {verdict}."
-        )
+        confidence = f"Mean confidence {percent(mean)}, accuracy {percent(report.accuracy)}: {verdict}."
     return {"confusion": confusion, "confidence": confidence} | _trust_conclusions(report)
 
 
