@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recog.cli import output
-from recog.cli.output import from_here, print_cells, print_json, print_lines, print_note, print_rendered
+from recog.cli.output import activity, from_here, print_cells, print_json, print_lines, print_note, print_rendered
 
 EVIL = "a\x1b[31m\u202e\nb\t\udcff"
 ESCAPED = r"a\x1b[31m\u202e\nb\t\udcff"
@@ -79,3 +80,12 @@ def test_a_path_below_the_current_folder_is_shown_from_there(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert from_here(tmp_path / "runs" / "a") == Path("runs/a")
     assert from_here(tmp_path.parent / "b") == tmp_path.parent / "b"
+
+
+def test_a_terminal_shows_that_the_program_is_at_work(monkeypatch):
+    for is_terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=is_terminal)
+        monkeypatch.setattr(output, "notes", console)
+        with activity("loading\nPyTorch"):
+            pass
+        assert (r"loading\nPyTorch" in console.file.getvalue()) == is_terminal

@@ -58,6 +58,11 @@ def silence(stream: TextIO) -> None:
         os.close(null)
 
 
+def activity(text: str) -> contextlib.AbstractContextManager[object]:
+    """A block in which a terminal shows that the program is at work, and on what."""
+    return notes.status(visible(text)) if notes.is_terminal else contextlib.nullcontext()
+
+
 def print_lines(*lines: str) -> None:
     """Each of `lines` as one line on stdout."""
     for line in lines:

@@ -16,7 +16,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded, pop_start
 from recog.cli.labels import DataOptions, TaskOption, with_data_options
-from recog.cli.output import print_json, print_note, print_rendered
+from recog.cli.output import activity, print_json, print_note, print_rendered
 from recog.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -186,8 +186,9 @@ def _begin(
         check_new_run(config, name)
     with _nothing_kept():
         dataset = open_data(config, is_noted=is_alone)
-        from recog.verbs.run import Clock
-        from recog.verbs.train import train_events
+        with _loading():
+            from recog.verbs.run import Clock
+            from recog.verbs.train import train_events
 
     clock = Clock(started=started)
     return train_events(config, name=name, choose_lr=choose_lr, dataset=dataset, budget=budget, clock=clock)
@@ -196,10 +197,15 @@ def _begin(
 def _resume(run: str, data: str | None, *, started: float) -> Iterator[TrainEvent]:
     if not _is_under_torchrun():
         print_note(f"resuming {run}")
-    from recog.verbs.run import Clock
-    from recog.verbs.train import resume_events
+    with _loading():
+        from recog.verbs.run import Clock
+        from recog.verbs.train import resume_events
 
     return resume_events(run, source=data, clock=Clock(started=started))
+
+
+def _loading() -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if _is_under_torchrun() else activity("loading PyTorch")
 
 
 @contextlib.contextmanager

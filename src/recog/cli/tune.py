@@ -14,7 +14,7 @@ import typer
 
 from recog.cli.guard import Threads, guarded, pop_start
 from recog.cli.labels import DataOptions, TaskOption, with_data_options
-from recog.cli.output import notes, print_json, print_note, print_rendered
+from recog.cli.output import activity, notes, print_json, print_note, print_rendered
 from recog.cli.train import NOTHING_KEPT, open_data, read_budget, read_options
 from recog.core.errors import TrainingStopped
 from recog.report.text import percent
@@ -150,6 +150,8 @@ class _Printer:
         self.result: TuneRun | None = None
         self.folder = ""
         self._verbose = verbose
+        self._waiting = contextlib.ExitStack()  # until the first trial runs
+        self._waiting.enter_context(activity("preparing the study"))
         self._live: Live | None = None
         self._last: TrialEnded | None = None
         self._running: Sequence[TrialRow] = ()
@@ -173,6 +175,10 @@ class _Printer:
                 self.close()
 
     def close(self) -> None:
+        self._waiting.close()
+        self._close_live()
+
+    def _close_live(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -180,7 +186,7 @@ class _Printer:
     def _show_note(self, text: str) -> None:
         if text.startswith("study folder: "):
             self.folder = text.removeprefix("study folder: ")
-        self.close()
+        self._close_live()
         print_note(text)
 
     def watch(self, running: Sequence[TrialRow]) -> None:
@@ -199,6 +205,7 @@ class _Printer:
             return
         from rich.live import Live
 
+        self._waiting.close()
         self._live = Live(console=notes, refresh_per_second=2, get_renderable=self._view)
         self._live.start()
 
@@ -218,6 +225,7 @@ class _Printer:
         from recog.cli.progress import TrainPrinter
 
         if self._train is None:
+            self.close()
             self._train = TrainPrinter(verbose=self._verbose)
         self._train.show(event)  # type: ignore[attr-defined]
 
