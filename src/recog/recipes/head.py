@@ -51,12 +51,10 @@ def compute_features(prepared: Prepared, train: LabelledImages) -> Generator[Fea
 def without_suspects(
     prepared: Prepared, resume: ResumePoint, world: World
 ) -> Generator[FeatureTime | PrunedLabels, None, tuple[Prepared, tuple[str, ...]]]:
-    """With --noisy-labels, `prepared` without the training images whose label the frozen features contradict, and their names.
+    """For --noisy-labels, `prepared` without the training images whose label the frozen features contradict, and their names.
 
     A run that is resumed leaves out the same ones as before.
     """
-    if not prepared.plan.noisy_labels:
-        return prepared, ()
     names = resume.pruned
     if resume.state is None and prepared.exact is not None:
         train = prepared.exact

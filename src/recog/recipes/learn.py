@@ -50,7 +50,9 @@ def learn(
 
     At `deadline`, in seconds of time.perf_counter, gradient steps end after the one that is being taken.
     """
-    prepared, pruned = yield from without_suspects(prepared, resume, world)
+    pruned: tuple[str, ...] = ()
+    if prepared.plan.noisy_labels:
+        prepared, pruned = yield from without_suspects(prepared, resume, world)
     plan, model, held_out, found = prepared.plan, prepared.model, None, None
     if resume.state is None and prepared.exact is not None:
         kept = copy.deepcopy(model.classifier.classifier.state_dict()) if model.has_head else None

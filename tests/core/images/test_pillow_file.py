@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from picture_files import encode, random_rgb
 from PIL import Image
 
 from recog.core.errors import BadImage
+from recog.core.images import pillow_file
 from recog.core.images.image_file import ImageLimits
 from recog.core.images.pillow_file import check_size, check_strict, check_tiles, open_with_pillow
 
@@ -143,3 +145,17 @@ def test_pillows_switch_for_truncated_files(monkeypatch):
             check_strict(kind, "it")
     for kind in ("JPEG", "PNG", "WEBP", "AVIF"):  # whose ends are checked without Pillow, or whose codecs refuse
         check_strict(kind, "it")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_forked_process_does_not_wait_for_a_thread_that_it_lacks():
+    def read():
+        with pillow_file.quiet_pillow():
+            pass
+
+    child = multiprocessing.get_context("fork").Process(target=read)
+    with pillow_file._quiet_lock:  # as another thread would hold it at that moment
+        child.start()
+    child.join(10)
+    child.kill()
+    assert child.exitcode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import re
 import threading
 import warnings
@@ -183,6 +184,16 @@ def count_frames(image: Image.Image) -> tuple[bool, int | None]:
 _QUIET_FILTER = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif|pydicom"), 0)
 _quiet_lock = threading.Lock()
 _num_quiet = 0
+
+
+def _renew_lock() -> None:
+    """In a forked process, where a thread that held the lock does not exist."""
+    global _quiet_lock
+    _quiet_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextlib.contextmanager
