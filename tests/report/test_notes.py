@@ -79,6 +79,13 @@ def test_answers_out_of_fold_are_called_so_and_not_seen_images():
     assert titles(good_report(data)) == ["Cross-validated on all 200 images: no test split was measured"]
 
 
+def test_warnings_come_before_what_is_for_information():
+    """Three of four right: Wilson's interval is wide, a warning; that the overlap is not known is none."""
+    found = notes(report_of([0, 0, 1, 1], [0, 0, 1, 0], 2, replace(CLEAN, num_seen_in_training=None)))
+    assert [note.is_warning for note in found] == sorted((note.is_warning for note in found), reverse=True)
+    assert {note.is_warning for note in found} == {True, False}
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test", None])
 def test_what_a_split_is_called_says_nothing_of_its_images(split):
     facts = DataFacts(name="d", split=split, num_seen_in_training=0, num_seen_in_selection=0)

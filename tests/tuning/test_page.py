@@ -4,6 +4,7 @@ from xml.dom import minidom
 
 from small_studies import LABELS, SPACE
 
+from recog.tuning.optimism import Optimism
 from recog.tuning.page import render_study
 from recog.tuning.result import StudyResult
 from recog.tuning.storage import TrialRow
@@ -99,6 +100,17 @@ def test_the_headline_is_of_the_best_trial_and_is_not_repeated():
     meaning = page.partition('id="meaning"')[2].partition("</section>")[0]
     assert "<li>Failed, 1 trial: out of memory.</li>" in meaning
     assert "best: trial" not in meaning
+
+
+def test_a_default_that_is_the_best_has_no_gain_over_itself():
+    """Its luck is removed, the default's is not: the difference is no loss."""
+    luck = Optimism(
+        apparent=0.9, corrected=0.89, ci95=(0.8, 0.95), num_trials=2, num_images=90, num_resamples=1000,
+        gain=-0.01, gain_ci95=(-0.08, 0.0),
+    )  # fmt: skip
+    first, second, *_ = rows(2)
+    assert "Gain over the default" in page_of((first, second), optimism=luck)
+    assert "Gain over the default" not in page_of((replace(first, score=0.9), second), optimism=luck)
 
 
 def test_where_all_are_right_the_axis_ends_at_100_percent():

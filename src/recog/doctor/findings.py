@@ -83,7 +83,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             title="Near duplicates",
             severity="info",
             advice="Where splits are made by chance, only identical files are kept together; near duplicates may end up on both "
-            "sides. Exclude all but one, or state groups.",
+            "sides. Exclude all but one, or keep them in one split: --group.",
         ),
         "outlier": Kind(
             title="Unlike all other images",

@@ -58,7 +58,7 @@ def _column(traits: Sequence[Traits], value_of: Callable[[Traits], float]) -> _S
 def _blank(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:
     contrast = _column(traits, lambda each: each.contrast)
     scores = np.maximum(0, _BLANK_CONTRAST - contrast)
-    return scores, lambda each: f"its brightness varies by {each.contrast:.1%} of the range only"
+    return scores, lambda each: f"its brightness varies by only {each.contrast:.1%} of the range"
 
 
 def _dark(traits: Sequence[Traits]) -> tuple[_Scores, Callable[[Traits], str]]:

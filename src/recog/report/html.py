@@ -39,7 +39,7 @@ from recog.report.charts import (
     risk_curve,
     tick_positions,
 )
-from recog.report.notes import notes, notes_on_data
+from recog.report.notes import notes, notes_on_data, warnings_first
 from recog.report.page.advice import conclusions, next_steps
 from recog.report.page.facts import HeadRow, PageFacts
 from recog.report.page.gallery import MAX_ERRORS_SHOWN, Gallery
@@ -67,7 +67,7 @@ def render_html(report: Report, gallery: Gallery = _NO_GALLERY, facts: PageFacts
     measures = TASK_MEASURES[report.task]
     said = conclusions(report, facts)
     heads = facts.history.heads
-    page_notes = [*notes(report), *notes_on_data(facts.data.remarks if facts.data else ())]
+    page_notes = warnings_first([*notes(report), *notes_on_data(facts.data.remarks if facts.data else ())])
     training = training_sections(report.training)
     sections = trust_sections(report)
     return render_page(

@@ -30,7 +30,11 @@ class Note:
 
 def notes(report: Report) -> list[Note]:
     """The notes that apply, most important first."""
-    return [*_data_notes(report), *_NOTES[report.task](report)]
+    return warnings_first([*_data_notes(report), *_NOTES[report.task](report)])
+
+
+def warnings_first(found: Sequence[Note]) -> list[Note]:
+    return sorted(found, key=lambda note: not note.is_warning)
 
 
 def notes_on_data(remarks: Sequence[str]) -> list[Note]:
