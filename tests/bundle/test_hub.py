@@ -94,7 +94,13 @@ class Hub(BaseHTTPRequestHandler):
         elif self.path.startswith("/api/models/anna/digits"):
             siblings = [{"rfilename": name} for name in state.files]
             self.answer(
-                {"id": "anna/digits", "modelId": "anna/digits", "sha": commit_of(state.files), "siblings": siblings}
+                {
+                    "id": "anna/digits",
+                    "modelId": "anna/digits",
+                    "sha": commit_of(state.files),
+                    "siblings": siblings,
+                    "private": not state.is_public,
+                }
             )
         else:
             self.answer({"error": "Repository not found"}, 404)
@@ -117,7 +123,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.state = SimpleNamespace(files={}, requests=[], created={})
+    server.state = SimpleNamespace(files={}, requests=[], created={}, is_public=False)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -151,6 +157,13 @@ def test_what_is_pushed_is_loaded_and_predicts_alike(digits_run, hub, monkeypatc
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert (recog.load(done.address).predict_proba(list(images)) == expected).all()
     assert recog.verify(done.address).num_reference_images == 16
+
+
+def test_a_private_push_to_a_public_repository_uploads_nothing(digits_run, hub):
+    hub.is_public = True
+    with pytest.raises(BundleError, match="is public, and --private makes new repositories private only; nothing was"):
+        push(digits_run.bundle, "anna/digits", yes=True, private=True)
+    assert hub.files == {}
 
 
 def test_a_changed_file_is_refused_and_nothing_stays(digits_run, hub, tmp_path):

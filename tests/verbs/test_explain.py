@@ -161,3 +161,19 @@ def test_maps_in_the_report_of_an_evaluation(run_folder, tmp_path):
     page = (tmp_path / "e" / "report.html").read_text()
     assert page.count('class="map"') == min(50, found.report.num_errors) > 0
     assert "where it counts for the prediction, over the part that the network sees" in page
+
+
+def test_one_path_is_one_image(run_folder, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for images in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        found = recog.explain(run_folder, images)
+        assert [card.name for card in found.cards] == [card.name for card in recog.explain(run_folder, [images]).cards]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"nearest": -1}, "--nearest is -1; expected 0 or more"), ({"images": ("a",), "data": "d"}, "--data has no use")],
+)
+def test_options_without_effect_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Choice(**options)

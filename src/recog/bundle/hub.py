@@ -113,7 +113,8 @@ class Push:
 def push(bundle: str | Path, repo: str, *, yes: bool = False, private: bool = False) -> Push:
     """Upload a bundle, run folder or run's name to the model `repo`, OWNER/NAME, of the hub; without `yes` nothing is sent.
 
-    Every hash is checked before. The repository is made if there is none; files of others in it stay.
+    Every hash is checked before. The repository is made if there is none; files of others in it stay. BundleError where it
+    is to be `private` and is public.
     """
     check_repo(repo, repo)
     folder = find_bundle(bundle)
@@ -133,6 +134,11 @@ def push(bundle: str | Path, repo: str, *, yes: bool = False, private: bool = Fa
     address = f"{HUB_PREFIX}{repo}"
     client = open_client(address)
     asked(lambda: client.create_repo(repo, private=private, exist_ok=True), address)
+    if private and asked(lambda: client.model_info(repo, timeout=_TIMEOUT_S), address).private is False:
+        raise BundleError(
+            f"{address} is public, and --private makes new repositories private only; nothing was uploaded. Change it on its "
+            "page, or name another repository."
+        )
     done = asked(
         lambda: client.upload_folder(
             repo_id=repo,

@@ -157,7 +157,6 @@ dynamic_batching {{ }}
 
 
 def _write_browser(job: ExportJob) -> str:
-
     shutil.copyfile(job.network, job.folder / ONNX_FILE)
     rule = job.calibration.unknown
     if rule is not None and rule.threshold is not None and rule.needs_features:

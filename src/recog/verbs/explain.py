@@ -156,20 +156,21 @@ def explain_events(
 
 def explain(
     bundle: str | Path,
-    images: Sequence[str | Path] = (),
+    images: str | Path | Sequence[str | Path] = (),
     *,
     method: str = "auto",
     check: bool = False,
     nearest: int = 0,
     out: str | Path | None = None,
 ) -> Explanations:
-    """Explain `images`, paths of files or folders, with a bundle, run folder or run's name; without, its test images.
+    """Explain `images`, one path or several of files or folders, with a bundle, run folder or run's name; without, test images.
 
     `method` is gradcam, layercam, integrated-gradients, gradients, smoothgrad, occlusion, rise, or 'auto': the most faithful one
     on this model if `check`, now or earlier, measured them. `nearest` adds so many of the most similar training images. Files
     go to the new folder `out`, else into the run's folder.
     """
-    choice = Choice(images=tuple(map(str, images)), method=method, check=check, nearest=nearest)
+    paths = [images] if isinstance(images, str | Path) else images
+    choice = Choice(images=tuple(map(str, paths)), method=method, check=check, nearest=nearest)
     *_, last = explain_events(bundle, choice, out=None if out is None else Path(out))
     if not isinstance(last, Explanations):
         raise ConfigError("nothing was explained.")

@@ -42,6 +42,12 @@ class Choice:
     check: bool = False
     nearest: int = 0  # training images that are shown beside each
 
+    def __post_init__(self) -> None:
+        if self.nearest < 0:
+            raise ConfigError(f"--nearest is {self.nearest}; expected 0 or more.")
+        if self.images and self.data and not self.nearest:
+            raise ConfigError("--data has no use beside named images, but with --nearest. Leave it or the images out.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
