@@ -12,6 +12,8 @@ from recog.doctor.features import (
     SMALL,
     Neighbours,
     choose_networks,
+    keep_export,
+    kept_export,
     nearest_neighbours,
     pretrained_extractor,
     run_extractor,
@@ -66,8 +68,34 @@ def test_many_images_go_through_a_network_in_parts(bundle):
     np.testing.assert_allclose(network.features(images), at_once, rtol=1e-4, atol=1e-5)
 
 
+def test_an_export_is_kept_until_a_file_of_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "net.onnx").write_bytes(b"network")
+    assert kept_export((SMALL,)) is None
+    keep_export((SMALL,), exported)
+    keep_export((SMALL,), exported)  # as of another process: no error
+    folder = kept_export((SMALL,))
+    assert (folder / "net.onnx").read_bytes() == b"network"
+    assert kept_export((SMALL, LARGE)) is None  # another export
+    (folder / "net.onnx").write_bytes(b"netw0rk")
+    assert kept_export((SMALL,)) is None
+    assert not folder.exists()
+
+
+def test_without_a_cache_nothing_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    keep_export((SMALL,), tmp_path)
+    assert kept_export((SMALL,)) is None
+
+
 @pytest.mark.slow
-def test_a_pretrained_network_is_exported_by_another_process():
+def test_a_pretrained_network_is_exported_by_another_process_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     code = (
         "import sys, numpy as np\n"
         "from recog.core.images.decode import DEFAULT_LIMITS\n"
@@ -79,6 +107,11 @@ def test_a_pretrained_network_is_exported_by_another_process():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split("\n")[:2] == ["(224, 224) 2", "False"]
+    folder = kept_export((SMALL,))
+    first = (folder / f"{SMALL[0]}.onnx").stat().st_mtime_ns
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert again.stdout == done.stdout
+    assert (folder / f"{SMALL[0]}.onnx").stat().st_mtime_ns == first
 
 
 def test_an_export_that_fails_raises_its_own_error():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from recog.bundle.manifest import find_bundle, read_manifest
 from recog.bundle.seal import ONNX, check_files
 from recog.core.config import build_config
+from recog.core.errors import DataError
+from recog.core.files import cache_folder, canonical_json, sha256_bytes, sha256_file, staged_folder
 from recog.core.images.decode import ImageLimits
 from recog.core.preprocess import Preprocess
 from recog.runtime.engine import Engine, open_engine
@@ -72,16 +76,67 @@ def choose_networks(short_sides: Sequence[int]) -> tuple[tuple[str, int], ...]:
 def pretrained_extractor(
     names: Sequence[tuple[str, int]], limits: ImageLimits, *, num_threads: int | None = None
 ) -> Iterator[Extractor]:
-    """Pretrained networks as recipe `head` reads features from: the means of their inner layers beside the last one."""
-    with tempfile.TemporaryDirectory(prefix="recog-") as folder:
-        arguments = [folder, *(f"{name}:{size}" for name, size in names)]
-        # by another process, as torch and the export take a gigabyte that is not given back
-        done = subprocess.run([sys.executable, "-c", _EXPORT, *arguments], capture_output=True, check=False)
-        if done.returncode != 0:
-            export_networks(arguments)  # here, so that the error and its remedy are seen
-        yield Extractor(networks=tuple(_exported(Path(folder), name, limits, num_threads) for name, _ in names))
+    """Pretrained networks as recipe `head` reads features from: the means of their inner layers beside the last one.
+
+    Exported once, as that takes up to half a minute of CPU time, and kept in the user's cache.
+    """
+    with tempfile.TemporaryDirectory(prefix="recog-") as temporary:
+        folder = kept_export(names)
+        if folder is None:
+            folder = Path(temporary)
+            arguments = [temporary, *(f"{name}:{size}" for name, size in names)]
+            # by another process, as torch and the export take a gigabyte that is not given back
+            done = subprocess.run([sys.executable, "-c", _EXPORT, *arguments], capture_output=True, check=False)
+            if done.returncode != 0:
+                export_networks(arguments)  # here, so that the error and its remedy are seen
+            keep_export(names, folder)
+        yield Extractor(networks=tuple(_exported(folder, name, limits, num_threads) for name, _ in names))
 
 
+def kept_export(names: Sequence[tuple[str, int]]) -> Path | None:
+    """The folder in the user's cache that `keep_export` wrote, if its files are as they were written; else None."""
+    place = _place_of(names)
+    if place is None or not place.exists():
+        return None
+    try:
+        sums = json.loads((place / _SUMS).read_text(encoding="utf-8"))
+        if {path.name: sha256_file(path) for path in place.iterdir() if path.name != _SUMS} == sums:
+            return place
+    except (OSError, ValueError, DataError):
+        pass
+    shutil.rmtree(place, ignore_errors=True)
+    return None
+
+
+def keep_export(names: Sequence[tuple[str, int]], folder: Path) -> None:
+    """Copy the files of `folder` into the user's cache; without one, or where it is full, nothing is kept."""
+    place = _place_of(names)
+    if place is None:
+        return
+    with suppress(OSError, DataError), staged_folder(place) as staging:  # DataError: another process was faster
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        sums = {path.name: sha256_file(path) for path in staging.iterdir()}
+        (staging / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def _place_of(names: Sequence[tuple[str, int]]) -> Path | None:
+    """By all that an export depends on: the code that builds and exports a network, and names its weights, and libraries."""
+    package = Path(__file__).parents[1]
+    sources = sorted(path for room in _EXPORTED_BY for path in (package / room).rglob("*.py"))
+    sources.append(Path(__file__))
+    try:
+        facts = {
+            "networks": [[name, size] for name, size in names],
+            "code": [sha256_file(path) for path in sources],
+            "versions": [importlib.metadata.version(library) for library in ("torch", "timm", "onnxscript")],
+        }
+        return cache_folder("extractors") / sha256_bytes(canonical_json(facts))[:32]
+    except (DataError, importlib.metadata.PackageNotFoundError):
+        return None
+
+
+_SUMS = "sums.json"
+_EXPORTED_BY = ("core", "deployment", "models")
 _EXPORT = "import sys; from recog.doctor.features import export_networks; export_networks(sys.argv[1:])"
 
 
