@@ -18,7 +18,10 @@ import pytest
 
 import recog
 from recog.core.errors import CheckpointError, ConfigError
+from recog.recipes.config import TrainConfig
 from recog.runs.splits import TEST_OPENINGS
+from recog.tuning.study import TuneOptions
+from recog.verbs.tune import _claim
 
 FEW = {"optim.epochs": 1, "compute.precision": "float32", "model.name": "resnet8"}
 
@@ -180,6 +183,17 @@ def test_what_is_wrong_is_one_sentence(options, message, study, monkeypatch):
     monkeypatch.chdir(study[1])
     with pytest.raises((ConfigError, CheckpointError), match=message):
         tune("digits", verbose=False, **options)
+
+
+def test_a_shared_study_continues_with_its_own_command(tmp_path, monkeypatch):
+    """Its folder holds no journal: resuming it would begin another study."""
+    monkeypatch.chdir(tmp_path)
+    shared = TuneOptions(storage=str(tmp_path / "journal.log"), name="s")
+    folder = _claim(TrainConfig(), shared, "digits")
+    with pytest.raises(CheckpointError, match="a study in --storage continues with the command that began it"):
+        recog.tune(resume=folder)
+    assert shared.how_to_resume(folder) == "the same command again"
+    assert TuneOptions().how_to_resume(folder) == "recog tune --resume studies/s-1"
 
 
 def test_nothing_to_tune_on():

@@ -128,7 +128,7 @@ def run_study(config: TrainConfig, options: TuneOptions, *, as_json: bool, verbo
             _print_outcome(printer.result, as_json=as_json)
     except (KeyboardInterrupt, SystemExit, TrainingStopped):
         printer.close()
-        print_note(f"To resume: recog tune --resume {shlex.quote(printer.folder)}" if printer.folder else NOTHING_KEPT)
+        print_note(f"To resume: {options.how_to_resume(printer.folder)}" if printer.folder else NOTHING_KEPT)
         raise
     finally:
         printer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,10 @@ class TuneOptions:
             check_storage(self.storage)
         if self.name is not None:
             check_name(self.name, "--name")
+
+    def how_to_resume(self, folder: str | Path) -> str:
+        """The command for the study in `folder`, in words."""
+        return "the same command again" if self.storage else f"recog tune --resume {shlex.quote(str(folder))}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -104,7 +104,7 @@ def _raise_error(exit_code: int | None, pipe: Connection) -> None:
         if pipe.poll():
             raise _OtherError(*pipe.recv())
     raise TrainingError(
-        f"a worker of the study ended with exit code {exit_code}; recog tune --resume continues the study."
+        f"a worker of the study ended with exit code {exit_code}; finished trials are kept, and the study can be resumed."
     )
 
 

@@ -244,7 +244,7 @@ def _resumed(config: TrainConfig, options: TuneOptions) -> tuple[TrainConfig, Tu
     if folder is None:
         raise CheckpointError(
             f"there is no study '{options.resume}' to resume: neither {options.resume} nor {STUDIES / options.resume} holds a "
-            f"{STUDY_CONFIG}. To start one: recog tune DATA"
+            f"{STUDY_CONFIG}. To start one: recog tune DATA; a study in --storage continues with the command that began it"
         )
     if options.space is not None or options.storage or options.name:
         raise ConfigError(
@@ -287,7 +287,7 @@ def _check(config: TrainConfig, options: TuneOptions, dataset: Dataset | None, r
 
 
 def _claim(config: TrainConfig, options: TuneOptions, data_name: str) -> Path:
-    """A new folder for the study, with what resumes it."""
+    """A new folder for the study, with what --resume reads; a study in --storage continues with the command that began it."""
     try:
         if options.name is not None and not options.storage:
             (STUDIES / options.name).mkdir(parents=True)
@@ -296,7 +296,8 @@ def _claim(config: TrainConfig, options: TuneOptions, data_name: str) -> Path:
             folder = claim_folder(STUDIES, options.name or data_name)
     except OSError as error:
         raise DiskError(f"cannot create a folder in {STUDIES.absolute()}: {error.strerror}.") from None
-    write_run_config(folder, config, STUDY_CONFIG)
+    if not options.storage:
+        write_run_config(folder, config, STUDY_CONFIG)
     if options.space is not None:
         shutil.copyfile(options.space, folder / SPACE_FILE)
     return folder
@@ -307,15 +308,12 @@ def _describe(study: Study, options: TuneOptions) -> Iterator[str]:
     yield f"study folder: {study.folder}"
     yield from study.notes
     if rules.num_trials is not None and rules.deadline is None:
-        end = f"until {plural(rules.num_trials, 'trial')} have ended"
+        end = f"up to {plural(rules.num_trials, 'trial')}"
     else:
         end = f"for {describe_seconds(max(1.0, (rules.deadline or 0.0) - time.time()))}"
     longest = f", trials of up to {plural(rules.longest, 'epoch')}" if set(rules.space.recipes) & set(BY_STEPS) else ""
-    where = (
-        "the validation split"
-        if not study.job.out_of_fold
-        else "all images that are not for testing, by cross-validation"
-    )
+    everything = "all images that are not for testing, by cross-validation"
+    where = everything if study.job.out_of_fold else "the validation split"
     yield f"recipes {', '.join(rules.space.recipes)}, {end}{longest}; trials are measured on {where}, the test split is not used"
     yield from describe_short(study)
     yield f"sampler: {describe_sampler(rules.sampler, rules.seed)}; trial 0 is the default recipe"
@@ -360,7 +358,8 @@ def _nothing_found(study: Study, options: TuneOptions) -> str:
     if failed:
         return f"all {plural(len(failed), 'trial')} failed; the first: {failed[0].reason}"
     budget = "" if options.budget is None else f"--budget {describe_seconds(options.budget.seconds)} was too short: "
-    return f"{budget}no trial of the study ended with a result. Give more time or trials: recog tune --resume {study.folder}"
+    again = options.how_to_resume(study.folder)
+    return f"{budget}no trial of the study ended with a result. Give more time or trials: {again}"
 
 
 def _refit(study: Study, best: TrialRow, options: TuneOptions, runs: Path, *, page_s: float) -> Iterator[TrainEvent]:
