@@ -190,7 +190,7 @@ def test_a_shared_study_continues_with_its_own_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shared = TuneOptions(storage=str(tmp_path / "journal.log"), name="s")
     folder = _claim(TrainConfig(), shared, "digits")
-    with pytest.raises(CheckpointError, match="a study in --storage continues with the command that began it"):
+    with pytest.raises(CheckpointError, match="a study in storage continues with the command that began it"):
         recog.tune(resume=folder)
     assert shared.how_to_resume(folder) == "the same command again"
     assert TuneOptions().how_to_resume(folder) == "recog tune --resume studies/s-1"
