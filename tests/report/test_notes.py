@@ -141,7 +141,7 @@ def test_absent_and_never_predicted_classes_are_named():
 def test_few_images():
     # 15 of 20: Wilson's interval is 53.1 to 88.8 %, far wider than ten points.
     report = report_of([0, 1] * 10, [0, 1] * 5 + [0] * 10, 2)
-    assert titles(report) == ["Small sample: 20 images", "All 2 classes have fewer than 20 images"]
+    assert titles(report) == ["Small sample: 20 images", "All 2 classes have fewer than 20 of these images"]
     assert "53.1-88.8%" in notes(report)[0].text
 
 

@@ -142,7 +142,7 @@ def _class_notes(report: MulticlassReport) -> Iterator[Note]:
         present = report.num_classes - report.num_absent_classes
         which = f"All {present:,}" if len(small) == present else f"{len(small):,} of {present:,}"
         yield Note(
-            title=f"{which} classes have fewer than {SMALL_SUPPORT} images",
+            title=f"{which} classes have fewer than {SMALL_SUPPORT} of these images",
             text=f"{listing(small)}: their intervals are wide.",
             is_warning=False,
         )

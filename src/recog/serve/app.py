@@ -159,7 +159,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> Response:
-        return error_response(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        allowed = (error.headers or {}).get("Allow") if error.status_code == 405 else None
+        reason = f"{request.method} is not for this path; use {allowed}" if allowed else str(error.detail)
+        return error_response(error.status_code, reason, headers=dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> Response:

@@ -120,11 +120,16 @@ def uploaded_images(body: bytes, content_type: str, limits: ServeLimits) -> list
         or (kind in _AS_SENT_BY_HABIT and is_image_content(body[:PREFIX_BYTES]))
     ):
         images = [Image(body, "image")]
+    elif kind in _AS_SENT_BY_HABIT:
+        raise RequestError(
+            415,
+            "the body is not an image of a format that recog reads. If it is one, name its type, such as Content-Type: image/jpeg",
+        )
     else:
         raise RequestError(
             415,
             "the header Content-Type must be image/*, application/octet-stream or multipart/form-data with an image per part, "
-            f"such as Content-Type: image/jpeg; it is {visible(kind)[:80] or 'missing'!r}",
+            f"such as Content-Type: image/jpeg; it is {visible(kind)[:80]!r}",
         )
     check_num_images(len(images), limits)
     if any(not image.data for image in images) and len(images) == 1:
