@@ -8,7 +8,7 @@ from recog.core.errors import ConfigError
 from recog.core.images.image_file import ImageLimits
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.prepare import prepare
+from recog.recipes.prepare import NEW_SPLIT, prepare
 from recog.verbs.scan import scan
 
 
@@ -23,6 +23,15 @@ def test_images_of_one_group_share_a_split_and_a_fold(tmp_path):
     assert (len(train), len(val)) == (3, 3)
     assert not train & val
     assert any(note.startswith("--group ([^/]+/[0-9]{2})[0-9]: 9 groups") for note in prepared.notes)
+
+
+def test_a_split_that_is_drawn_without_excluded_images_is_stated(tmp_path):
+    source = write_folder(labelled_pngs(24), tmp_path)
+    for exclude, is_stated in (((), False), (("000.png",), True)):
+        data = DataConfig(source=str(source), exclude=exclude)
+        prepared = prepare(TrainConfig(recipe="scratch", data=data, compute=ComputeConfig(num_threads=1)))
+        assert (NEW_SPLIT in prepared.notes) is is_stated
+        assert len(prepared.dataset.samples) == 72 - 3 * is_stated  # of each of 3 classes one
 
 
 def test_the_limits_of_images_are_those_of_the_bundle(tmp_path):

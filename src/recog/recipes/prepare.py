@@ -73,6 +73,10 @@ from recog.training.device import check_precision, choose_device, choose_precisi
 from recog.training.distributed import World, broadcast, check_agreement
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
+NEW_SPLIT = (
+    "the split is drawn from the images that are left, so few test images are those of a run with others; to compare such runs, keep "
+    "test and val in folders of their own"
+)
 DecodeSplits = Callable[[Dataset, Mapping[str, str], Preprocess, Plan, World], DecodedSplits]
 
 
@@ -197,11 +201,13 @@ def prepare_data(
         *(f"warning: {text}" for text in describe_small_classes(dataset, split)),
         *(f"warning: {text}" for text in suspect_groups(dataset)),
     )
-    has_given_val = "val" in dataset.given_splits
+    has_given_val, is_carved = "val" in dataset.given_splits, not dataset.given_splits and split.mode == "auto"
     groups = join_groups(hashes, [sample.group for sample in dataset.samples])
     known = [known_splits.get(content_hash) for content_hash in hashes]
     dataset = split_dataset(dataset, split, seed=config.seed, groups=groups, known=known)
     notes += tuple(describe_known_splits(dataset, known))
+    if is_carved and (config.data.exclude or config.data.relabel):
+        notes += (NEW_SPLIT,)
     data = PreparedData(
         dataset=dataset, inspected=inspected, facts=facts, split=split, has_given_val=has_given_val, notes=notes
     )

@@ -42,7 +42,7 @@ def open_dicom(file: BinaryIO, name: str) -> Image.Image:
     except ImportError:
         raise BadImage(
             name,
-            "it is a DICOM file, for which an optional package is needed",
+            "it is a DICOM file, which needs the extra dicom",
             "Run: pip install 'recog[dicom]', or convert it to PNG.",
         ) from None
     file.seek(0)

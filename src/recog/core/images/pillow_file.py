@@ -99,7 +99,7 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
     except ImportError:
         raise BadImage(
             name,
-            "it is a HEIC picture, for which an optional package is needed",
+            "it is a HEIC picture, which needs the extra heic",
             "Run: pip install 'recog[heic]', or convert it to JPEG.",
         ) from None
     file.seek(0)
