@@ -70,7 +70,7 @@ def accuracy_with(views: str, stage: str, folder: Path, place: Path) -> float:
     """On the test images, each averaged over several views."""
     command = recog("evaluate", stage, str(folder / "test"), "--views", views, "--json")
     timing = time_in_turn({views: command}, runs=1, warmup=0, cwd=place)[views]
-    return float(json.loads(timing.stdout)["report"]["accuracy"])
+    return float(json.loads(timing.stdout)["accuracy"])
 
 
 def run_peer(folder: Path, epochs: int) -> dict[str, float | str]:
