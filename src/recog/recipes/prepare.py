@@ -74,8 +74,8 @@ from recog.training.distributed import World, broadcast, check_agreement
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
 NEW_SPLIT = (
-    "the split is drawn from the images that are left, so few test images are those of a run with others; to compare such runs, keep "
-    "test and val in folders of their own"
+    "the split is drawn from the images that are left, so few test images are those of a run with others; to compare such runs, "
+    "keep test and val in folders of their own"
 )
 DecodeSplits = Callable[[Dataset, Mapping[str, str], Preprocess, Plan, World], DecodedSplits]
 

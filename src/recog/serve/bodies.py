@@ -123,7 +123,7 @@ def uploaded_images(body: bytes, content_type: str, limits: ServeLimits) -> list
     elif kind in _AS_SENT_BY_HABIT:
         raise RequestError(
             415,
-            "the body is not an image of a format that recog reads. If it is one, name its type, such as Content-Type: image/jpeg",
+            "the body is not an image that recog can read. If it is one, name its type, such as Content-Type: image/jpeg",
         )
     else:
         raise RequestError(
