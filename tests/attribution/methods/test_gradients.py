@@ -34,3 +34,20 @@ def test_the_gap_is_that_of_the_sum_to_the_change_of_the_logit():
     change = (subject.logits(images) - subject.logits(grey))[[0, 1], labels]  # grey is the mean up to rounding
     gaps = np.abs(found.maps.sum(axis=(1, 2)) - change) / np.abs(change)
     np.testing.assert_allclose(found.gaps, gaps, atol=0.02)
+
+
+def test_images_whose_sum_is_off_take_more_steps(monkeypatch):
+    """From one step, the images of which the gap is too large get the map that the larger number of steps gives at once."""
+    pytest.importorskip("captum")
+    subject, images, labels = timm_network("test_resnet"), noise(3, 64, 64, 3), np.array([0, 2, 1])
+    module = "recog.attribution.methods.gradients"
+    found = {}
+    for name, steps, max_gap in (("once", 1, np.inf), ("fine", 24, np.inf), ("both", 1, None)):
+        monkeypatch.setattr(f"{module}.NUM_STEPS", steps)
+        monkeypatch.setattr(f"{module}.MORE_STEPS", 24)
+        monkeypatch.setattr(f"{module}.MAX_GAP", float(np.median(found["once"].gaps)) if max_gap is None else max_gap)
+        found[name] = integrated_gradients(subject, images, labels)
+    rough = found["once"].gaps > np.median(found["once"].gaps)
+    assert rough.sum() == 1  # of three
+    np.testing.assert_allclose(found["both"].maps[rough], found["fine"].maps[rough], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found["both"].maps[~rough], found["once"].maps[~rough])

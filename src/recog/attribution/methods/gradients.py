@@ -6,6 +6,8 @@ adding noise"; Sundararajan, Taly, Yan (2017), "Axiomatic attribution for deep n
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ from recog.core.chance import uniforms
 from recog.runtime.engine import images_at_once
 
 NUM_NOISY = 16
-NUM_STEPS = 32  # of the integral
+NUM_STEPS, MORE_STEPS = 32, 128  # of the integral; more for an image whose gap is above MAX_GAP after the first
+MAX_GAP = 0.05
 NOISE = 0.15  # standard deviation as a share of the image's range, as the paper recommends 10 to 20 %
 
 
@@ -64,7 +67,8 @@ def _noise(number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
 def integrated_gradients(subject: Subject, images: Images, labels: Labels) -> Attribution:
     """The slopes of the label's logit on the straight way from a mean grey image to this one, times the change of each pixel.
 
-    The sum of a map should be the change of the logit; `gaps` is the relative difference, from 32 steps.
+    The sum of a map should be the change of the logit; `gaps` is the relative difference, from 32 steps, or from 128 where those
+    are too few (the head of an EfficientNet-lite0 on flowers: up to 0.84 after 32, 0.05 after 128).
     """
     from captum.attr import IntegratedGradients  # of the extra `explain`
 
@@ -77,15 +81,25 @@ def integrated_gradients(subject: Subject, images: Images, labels: Labels) -> At
             batch = classifier.normalise(torch.as_tensor(images[start : start + size], device=classifier.device))
             batch = batch.contiguous()
             targets = torch.as_tensor(labels[start : start + size], device=classifier.device)
-            slopes, delta = method.attribute(
-                batch,
-                baselines=torch.zeros_like(batch),
-                target=targets,
-                n_steps=NUM_STEPS,
-                internal_batch_size=max(size, len(batch)),
-                return_convergence_delta=True,
-            )
-            total = slopes.sum(dim=(1, 2, 3))
-            gaps.append((delta.abs() / (total - delta).abs().clamp(min=1e-6)).cpu().numpy())
-            maps.append(slopes.sum(dim=1).detach().cpu().numpy())
+            found, gap = _integral(method, batch, targets, NUM_STEPS, at_once=size)
+            if (rough := gap > MAX_GAP).any():
+                found[rough], gap[rough] = _integral(method, batch[rough], targets[rough], MORE_STEPS, at_once=size)
+            gaps.append(gap.cpu().numpy())
+            maps.append(found.cpu().numpy())
     return Attribution(maps=np.concatenate(maps).astype(np.float32), gaps=np.concatenate(gaps).astype(np.float64))
+
+
+def _integral(
+    method: Any, batch: torch.Tensor, targets: torch.Tensor, num_steps: int, *, at_once: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps [B, H, W] and their gaps [B] from `num_steps` by captum's `method`, on `batch` [B, C, H, W]."""
+    slopes, delta = method.attribute(
+        batch,
+        baselines=torch.zeros_like(batch),
+        target=targets,
+        n_steps=num_steps,
+        internal_batch_size=max(at_once, len(batch)),
+        return_convergence_delta=True,
+    )
+    total = slopes.sum(dim=(1, 2, 3))
+    return slopes.sum(dim=1).detach(), delta.abs() / (total - delta).abs().clamp(min=1e-6)
