@@ -12,15 +12,17 @@ from recog.evaluation.measures.task import task_of
 from recog.models.classifier import Classifier
 from recog.models.networks.resnet import resnet8
 from recog.recipes.config import LoaderConfig, TrainConfig
-from recog.recipes.events import CutShort, EpochResult, FirstBatch, StartKept, TrainingSummary
+from recog.recipes.events import CutShort, EpochResult, FirstBatch, StartKept, TrainingSummary, ValScores, warnings_of
 from recog.recipes.labelled_images import LabelledImages
-from recog.recipes.learn import learn_network
+from recog.recipes.learn import describe_attack_overfit, learn_network
 from recog.recipes.resume import CheckpointKeeper, ResumePoint
-from recog.training.config import LossConfig, OptimConfig
+from recog.training.config import AdversarialConfig, LossConfig, OptimConfig
 from recog.training.distributed import World
-from recog.training.fit import StepLog, collect_logits
+from recog.training.fit import EpochLog, StepLog, collect_logits
+from recog.training.losses import build_loss
 from recog.training.optim import OPTIMIZERS
 from recog.training.schedule import EarlyStopped, ScheduleConfig, StopConfig
+from recog.training.state import build_state
 
 
 def split_of(count, seed):
@@ -183,3 +185,35 @@ def test_what_the_clock_cuts_the_step_that_it_records_repeats():
     (_, again), by_plan = weights(float("inf"), summary.cut_at_step)
     assert again == summary
     assert all(torch.equal(value, by_plan[name]) for name, value in by_clock.items())
+
+
+@pytest.mark.parametrize(
+    ("num_steps_done", "train_loss", "num_right", "is_warned"),
+    [
+        (20, 0.4, 1, True),  # 1 of 20 right, less than the 2 that chance gives of ten classes
+        (20, 0.4, 10, False),
+        (20, 2.2, 1, False),  # near log 10 = 2.303: nothing was learnt at all
+        (10, 0.4, 1, False),  # within the first 15 of 100 steps, whose attacks are weaker than those on val
+    ],
+)
+def test_learning_against_the_attack_of_training_alone_is_a_warning(num_steps_done, train_loss, num_right, is_warned):
+    state = build_state(
+        Classifier(resnet8(num_classes=10, in_chans=1), mean=(0.5,), std=(0.2,)),
+        optim=OptimConfig(name="sgd", lr=0.1).filled(epochs=1),
+        loss=build_loss(LossConfig()),
+        precision="float32",
+        adversarial=AdversarialConfig(eps=0.1, method="fgsm-rs"),
+        num_steps=100,
+    )
+    state.num_steps_done = num_steps_done
+    right = num_right / 20
+    scores = ValScores(accuracy=right, nll=3.0, selection=right, confusion=np.zeros((10, 10), np.int64))
+    log = EpochLog(epoch=2, train_loss=train_loss, num_images=20, train_s=1.0)
+    notes = describe_attack_overfit(state, log, scores)
+    assert len(notes) == is_warned
+    if is_warned:
+        assert notes[0].startswith("warning: epoch 2: val accuracy under ten steps of PGD is 5.0%, though the loss")
+        event = EpochResult.of(log, scores, is_best=False, notes=notes)
+        assert warnings_of(event) == notes
+    state.adversarial = None
+    assert describe_attack_overfit(state, log, scores) == ()

@@ -123,9 +123,10 @@ class EpochResult(_OnVal):
     log: EpochLog
     is_best: bool
     confusion: NDArray[np.int64] | None = field(default=None, compare=False)  # [K, K], row = true; of single labels
+    notes: tuple[str, ...] = ()  # for the user
 
     @classmethod
-    def of(cls, log: EpochLog, scores: ValScores, *, is_best: bool) -> EpochResult:
+    def of(cls, log: EpochLog, scores: ValScores, *, is_best: bool, notes: tuple[str, ...] = ()) -> EpochResult:
         return cls(
             log=log,
             val_accuracy=scores.accuracy,
@@ -134,6 +135,7 @@ class EpochResult(_OnVal):
             val_map=scores.mean_average_precision,
             score_name=scores.score_name,
             confusion=scores.confusion,
+            notes=notes,
         )
 
     def measure(self, name: Measure) -> float:
@@ -268,7 +270,6 @@ def warnings_of(event: LearnEvent) -> tuple[str, ...]:
     if isinstance(event, SkippedStep):
         return (str(event),)
     if isinstance(event, EpochResult) and event.log.num_skipped:
-        return (
-            f"warning: skipped {plural(event.log.num_skipped, 'step')} of epoch {event.log.epoch}: loss or gradient not finite",
-        )
-    return event.notes if isinstance(event, StepLog) else ()
+        skipped = plural(event.log.num_skipped, "step")
+        return (f"warning: skipped {skipped} of epoch {event.log.epoch}: loss or gradient not finite", *event.notes)
+    return event.notes if isinstance(event, StepLog | EpochResult) else ()

@@ -40,6 +40,7 @@ from recog.training.losses import build_loss
 from recog.training.schedule import EarlyStopped, build_schedule, early_stop
 from recog.training.state import TrainState, build_state
 
+CLEARLY_LEARNT = 0.8  # of the loss of answers by chance
 StepsEvent = FirstBatch | StepLog | SkippedStep | EpochResult | CutShort | EarlyStopped | StartKept
 
 
@@ -123,7 +124,7 @@ def _train_and_keep_best(
     lr_at = build_schedule(plan.schedule, num_steps=num_steps, peak_lr=plan.optim.lr)
     progress = keeper.restore(state) or Progress.begin(_start_rank(state, val, plan), state.classifier)
     stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
-    end = _End(plan.stop.max_steps, keeper.deadline)
+    end, was_warned = _End(plan.stop.max_steps, keeper.deadline), False
     before = [] if progress.unmeasured is None else [progress.unmeasured]
     if stopped is None and state.epoch < epochs:
         yield FirstBatch(step=state.num_steps_done + 1, images=loader.batch(state.epoch, state.step)[0].numpy())
@@ -137,7 +138,10 @@ def _train_and_keep_best(
             with contextlib.suppress(StopAsked), keeper.at_once():
                 scores = _scores(state.answering, val, state)
             if scores is not None:
-                result = EpochResult.of(log, scores, is_best=progress.update_best(scores.rank, state.answering))
+                notes = () if was_warned else describe_attack_overfit(state, log, scores)
+                was_warned |= bool(notes)
+                is_best = progress.update_best(scores.rank, state.answering)
+                result = EpochResult.of(log, scores, is_best=is_best, notes=notes)
                 yield result
                 progress.close_epoch(result.measure(plan.stop.measure))
                 stopped = early_stop(progress.measured, plan.stop, num_epochs=epochs)
@@ -158,6 +162,28 @@ def _train_and_keep_best(
         cross_validation=keeper.cross_validation,
         cut_at_step=end.step if end.cuts(num_steps) else None,
         num_pruned=len(keeper.pruned),
+    )
+
+
+def describe_attack_overfit(state: TrainState, log: EpochLog, scores: ValScores) -> tuple[str, ...]:
+    """A warning where the network has learnt against the attack of training and is at chance against ten steps of PGD.
+
+    Catastrophic overfitting, which one-step attacks can bring about: Wong et al. (2020, arXiv:2001.03994), section 5.
+    """
+    num_classes = state.classifier.classifier.out_features
+    if state.adversarial is None or scores.confusion is None or num_classes < 2:
+        return ()
+    is_learning = log.train_loss < CLEARLY_LEARNT * math.log(num_classes)
+    if (
+        state.num_steps_done < state.num_adversarial_warmup_steps
+        or scores.accuracy > 1 / num_classes
+        or not is_learning
+    ):
+        return ()
+    return (
+        f"warning: epoch {log.epoch}: val accuracy under ten steps of PGD is {scores.accuracy:.1%}, though the loss of training "
+        f"fell to {log.train_loss:.3f}: the network resists the attack of training alone (catastrophic overfitting). Use "
+        "adversarial.method=pgd, more adversarial.steps, or a lower rate (--lr).",
     )
 
 
