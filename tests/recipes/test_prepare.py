@@ -6,9 +6,10 @@ from containers import labelled_pngs, png, write_folder
 
 from recog.core.errors import ConfigError
 from recog.core.images.image_file import ImageLimits
+from recog.data.split import NEW_SPLIT
 from recog.models.config import ModelConfig
 from recog.recipes.config import ComputeConfig, DataConfig, TrainConfig
-from recog.recipes.prepare import NEW_SPLIT, prepare
+from recog.recipes.prepare import prepare
 from recog.verbs.scan import scan
 
 

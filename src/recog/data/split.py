@@ -20,6 +20,10 @@ MIN_CROSS_VALIDATED = 2  # images of a class, so that one is held out while anot
 FEW_PER_CLASS = 6  # images of a class; of fewer, one each goes to val and test, and up to three to train
 _CROSS_VALIDATE = "train a head on all images and estimate its accuracy by cross-validation: --split none"
 MAX_TRAIN_LOSS = 0.1  # of all images, below the part of train that the fractions mean
+NEW_SPLIT = (
+    "the split is drawn from the images that are left, so few test images are those of a run with others; to compare such runs, "
+    "keep test and val in folders of their own"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

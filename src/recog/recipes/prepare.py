@@ -45,6 +45,7 @@ from recog.data.inspection import (
 )
 from recog.data.sources import open_source
 from recog.data.split import (
+    NEW_SPLIT,
     SplitConfig,
     describe_known_splits,
     describe_small_classes,
@@ -73,10 +74,6 @@ from recog.training.device import check_precision, choose_device, choose_precisi
 from recog.training.distributed import World, broadcast, check_agreement
 
 NO_SPLITS: Mapping[str, str] = MappingProxyType({})
-NEW_SPLIT = (
-    "the split is drawn from the images that are left, so few test images are those of a run with others; to compare such runs, "
-    "keep test and val in folders of their own"
-)
 DecodeSplits = Callable[[Dataset, Mapping[str, str], Preprocess, Plan, World], DecodedSplits]
 
 
